@@ -1,0 +1,52 @@
+"""The exception tree. Every mistake a user can make ends in one of these, with one line that says
+
+what is wrong, where, which value was found, and how to mend it.
+
+StagePoseError
+├── ImageError          a picture that cannot be read, or may not be
+├── SkeletonError       keypoint names, pairs or sigmas that do not fit together
+├── DatasetError        an annotation or result file
+├── ModelError          a model file, or a model that does not fit its use
+├── ConfigError         a setting out of range
+├── CheckpointError     a run folder or a checkpoint in it
+├── TrainingError       a run that cannot go on
+└── MissingExtraError   a feature whose packages are not installed
+"""
+
+from __future__ import annotations
+
+
+class StagePoseError(Exception):
+    """Root of all errors that StagePose raises for its users' input."""
+
+
+class ImageError(StagePoseError):
+    """A picture that cannot be read, or may not be."""
+
+
+class SkeletonError(StagePoseError):
+    """Keypoint names, pairs or sigmas that do not fit together."""
+
+
+class DatasetError(StagePoseError):
+    """An annotation or result file that does not say what it must."""
+
+
+class ModelError(StagePoseError):
+    """A model file, or a model that does not fit its use."""
+
+
+class ConfigError(StagePoseError):
+    """A setting out of range, or settings that contradict each other."""
+
+
+class CheckpointError(StagePoseError):
+    """A run folder or a checkpoint in it."""
+
+
+class TrainingError(StagePoseError):
+    """A training run that cannot go on."""
+
+
+class MissingExtraError(StagePoseError):
+    """A feature whose packages are not installed; the message holds the pip line."""

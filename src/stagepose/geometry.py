@@ -1,0 +1,150 @@
+"""ONE coordinate convention, and the only things that move points, boxes and pixels.
+
+A point (x, y) is in pixels as floats, (0, 0) the CENTRE of the top-left pixel, as COCO's keypoints are.
+Box edges are half-open as COCO's are: a point p lies at edge p + .5, so the centre of box (x, y, w, h) is the
+point (x + w/2 - .5, y + h/2 - .5). Boxes are xyxy floats unless a name says xywh. Sizes are (width, height).
+See docs/coordinates.md. N boxes or points.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.errors import ConfigError
+
+Float = NDArray[np.float64]
+Size = tuple[int, int]  # (width, height) in pixels
+
+BOX_PADDING = 1.25  # context around a person box; HRNet, mmpose, rtmlib
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """An affine map of the plane; ``matrix`` (2, 3) takes source points to destination points.
+
+    Pixels and points always move together: :meth:`points` and :meth:`warp` use the same matrix.
+    """
+
+    matrix: Float
+
+    def __post_init__(self) -> None:
+        matrix = np.asarray(self.matrix, dtype=np.float64)
+        if matrix.shape != (2, 3) or not np.isfinite(matrix).all():
+            raise ConfigError(f"an Affine needs a finite (2, 3) matrix, got shape {matrix.shape}")
+        object.__setattr__(self, "matrix", matrix)
+
+    def points(self, xy_N2: NDArray[np.floating]) -> Float:
+        """Move points (..., 2)."""
+        return np.asarray(xy_N2, dtype=np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def inverse(self) -> Affine:
+        """The map back; ``ConfigError`` where the plane was folded flat."""
+        linear = self.matrix[:, :2]
+        if abs(np.linalg.det(linear)) < 1e-12:
+            raise ConfigError(f"this Affine has no inverse: {self.matrix.tolist()}")
+        back = np.linalg.inv(linear)
+        return Affine(np.column_stack([back, -back @ self.matrix[:, 2]]))
+
+    def then(self, after: Affine) -> Affine:
+        """First this map, then ``after``."""
+        linear = after.matrix[:, :2] @ self.matrix[:, :2]
+        shift = after.matrix[:, :2] @ self.matrix[:, 2] + after.matrix[:, 2]
+        return Affine(np.column_stack([linear, shift]))
+
+    def warp(self, image_HW3: NDArray[np.uint8], size: Size, border: int = 0) -> NDArray[np.uint8]:
+        """Resample an image into a new one of ``size`` (width, height), bilinear; outside is ``border`` grey.
+
+        Shrinking by more than 2 first halves the source by area, so that thin limbs do not alias away; only the part
+        of the source that is seen is touched.
+        """
+        scale = float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
+        x0, y0, x1, y1 = self._seen(image_HW3, size, margin=math.ceil(2 / max(scale, 1e-6)) + 2)
+        if x0 >= x1 or y0 >= y1:
+            return np.full((size[1], size[0], 3), border, dtype=np.uint8)
+        part = image_HW3[y0:y1, x0:x1]
+        source: NDArray[Any] = part
+        while 0 < scale < 0.5 and min(source.shape[:2]) >= 4:
+            source = cv2.resize(source, (source.shape[1] // 2, source.shape[0] // 2), interpolation=cv2.INTER_AREA)
+            scale *= 2
+        shrink = np.array(part.shape[1::-1]) / np.array(source.shape[1::-1])
+        to_image = Affine(np.column_stack([np.diag(shrink), shrink / 2 - 0.5 + (x0, y0)]))
+        out = cv2.warpAffine(source, to_image.then(self).matrix, size, flags=cv2.INTER_LINEAR,
+                             borderMode=cv2.BORDER_CONSTANT, borderValue=(border,) * 3)
+        return np.asarray(out, dtype=np.uint8)
+
+    def _seen(self, image_HW3: NDArray[np.uint8], size: Size, margin: int) -> tuple[int, int, int, int]:
+        """The part of the source, x0 y0 x1 y1 in whole pixels, that ``size`` and a margin around it show."""
+        width, height = size
+        corners = self.inverse().points(np.array([[0, 0], [width, 0], [0, height], [width, height]]))
+        limits = np.array(image_HW3.shape[1::-1])
+        low = np.clip(np.floor(corners.min(0)) - margin, 0, limits).astype(int)
+        high = np.clip(np.ceil(corners.max(0)) + margin, 0, limits).astype(int)
+        return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def xywh_to_xyxy(boxes_N4: NDArray[np.floating]) -> Float:
+    """(x, y, width, height) -> (x1, y1, x2, y2), edges."""
+    boxes = np.array(boxes_N4, dtype=np.float64)
+    boxes[..., 2:] += boxes[..., :2]
+    return boxes
+
+
+def xyxy_to_xywh(boxes_N4: NDArray[np.floating]) -> Float:
+    """(x1, y1, x2, y2), edges -> (x, y, width, height)."""
+    boxes = np.array(boxes_N4, dtype=np.float64)
+    boxes[..., 2:] -= boxes[..., :2]
+    return boxes
+
+
+def fit_box(box_xyxy: NDArray[np.floating], aspect: float, padding: float = BOX_PADDING) -> Float:
+    """Grow a box about its centre to ``aspect`` = width / height, then by ``padding``; never shrinks a side.
+
+    A degenerate box (zero width or height) grows to at least one pixel first.
+    """
+    x1, y1, x2, y2 = np.asarray(box_xyxy, dtype=np.float64)
+    width, height = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
+    width, height = max(width, height * aspect) * padding, max(height, width / aspect) * padding
+    cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
+    return np.array([cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2])
+
+
+def crop_affine(box_xyxy: NDArray[np.floating], size: Size, rotation: float = 0.0) -> Affine:
+    """The map from image points to points of a crop of ``size``; the box fills the crop.
+
+    ``rotation`` in degrees turns the picture's content counter-clockwise about the box centre. The box should have the
+    crop's aspect (:func:`fit_box`); otherwise its width decides the scale and the rest is cut or padded.
+    """
+    x1, y1, x2, y2 = np.asarray(box_xyxy, dtype=np.float64)
+    centre = np.array([(x1 + x2) / 2 - 0.5, (y1 + y2) / 2 - 0.5])
+    target = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
+    return similarity(centre, target, size[0] / (x2 - x1), rotation)
+
+
+def edge_crop_affine(centre_xy: NDArray[np.floating], box_width: float, size: Size, rotation: float = 0.0) -> Affine:
+    """The published msra and megvii form of :func:`crop_affine`: ``centre_xy`` goes to size / 2.
+
+    Their code treats pixel indices as if they were pixel edges; kept for reading models of that kind.
+    """
+    target = np.array([size[0] / 2, size[1] / 2])
+    return similarity(np.asarray(centre_xy, dtype=np.float64), target, size[0] / box_width, rotation)
+
+
+def similarity(centre: Float, target: Float, scale: float, rotation: float = 0.0) -> Affine:
+    """Scale and turn (degrees, content counter-clockwise) about ``centre``, which lands on ``target``."""
+    angle = np.deg2rad(rotation)
+    linear = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return Affine(np.column_stack([linear, target - linear @ centre]))
+
+
+def iou_matrix(a_N4: NDArray[np.floating], b_M4: NDArray[np.floating]) -> Float:
+    """Intersection over union of xyxy boxes, (N, M)."""
+    a, b = np.asarray(a_N4, dtype=np.float64)[:, None], np.asarray(b_M4, dtype=np.float64)[None]
+    inter = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inter
+    return np.where(union > 0, inter / np.where(union > 0, union, 1), 0.0)

@@ -1,0 +1,236 @@
+"""Skeletons: which keypoints there are, in which order, how they mirror, how precisely people label them.
+
+K keypoints. Published skeletons are constants here; a user's own comes from one small JSON or TOML file.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.errors import SkeletonError
+
+DEFAULT_SIGMA = 0.05  # for keypoints nobody measured: the middle of COCO's .025 (eye) to .107 (hip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skeleton:
+    """Names and structure of K keypoints.
+
+    ``flip_pairs`` names that trade places in a mirrored picture; ``limbs`` pairs of names to draw; ``sigmas`` the
+    per-keypoint constant of OKS (COCO's sigma; its k is 2 sigma); ``upper`` / ``lower`` the names of the two body
+    halves, for half-body augmentation. Raises :class:`SkeletonError` naming the field and value that is wrong.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    limbs: tuple[tuple[str, str], ...] = ()
+    sigmas: tuple[float, ...] = ()
+    upper: tuple[str, ...] = ()
+    lower: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise SkeletonError(f"skeleton {self.name!r}: names is empty; give at least one keypoint name")
+        twice = sorted({n for n in self.names if self.names.count(n) > 1})
+        if twice:
+            raise SkeletonError(f"skeleton {self.name!r}: names has {twice} more than once; names must differ")
+        for part in ("flip_pairs", "limbs"):
+            for pair in getattr(self, part):
+                if len(pair) != 2 or pair[0] == pair[1]:
+                    raise SkeletonError(f"skeleton {self.name!r}: {part} has {pair!r}; expected two different names")
+                self._known(part, pair)
+        flat = [n for pair in self.flip_pairs for n in pair]
+        if len(flat) != len(set(flat)):
+            raise SkeletonError(f"skeleton {self.name!r}: flip_pairs uses a name twice; each mirrors to one other")
+        self._known("upper", self.upper)
+        self._known("lower", self.lower)
+        if not self.sigmas:
+            object.__setattr__(self, "sigmas", (DEFAULT_SIGMA,) * len(self.names))
+        if len(self.sigmas) != len(self.names) or not all(0 < s < 1 for s in self.sigmas):
+            raise SkeletonError(
+                f"skeleton {self.name!r}: sigmas has {len(self.sigmas)} values {self.sigmas}, "
+                f"expected {len(self.names)} between 0 and 1"
+            )
+
+    def _known(self, part: str, names: Sequence[str]) -> None:
+        unknown = [n for n in names if n not in self.names]
+        if unknown:
+            raise SkeletonError(f"skeleton {self.name!r}: {part} names {unknown}, which is not among {self.names}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Position of a keypoint; :class:`SkeletonError` lists the names when there is none of that name."""
+        self._known("index", (name,))
+        return self.names.index(name)
+
+    @cached_property
+    def flip_index(self) -> NDArray[np.int64]:
+        """(K,) such that ``keypoints[flip_index]`` are those of the mirrored person, in this order."""
+        order = np.arange(len(self.names))
+        for left, right in self.flip_pairs:
+            a, b = self.index(left), self.index(right)
+            order[a], order[b] = b, a
+        order.setflags(write=False)
+        return order
+
+    @cached_property
+    def limb_index(self) -> tuple[tuple[int, int], ...]:
+        """``limbs`` as index pairs."""
+        return tuple((self.index(a), self.index(b)) for a, b in self.limbs)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict that :meth:`from_json` reads back."""
+        return {
+            "name": self.name,
+            "names": list(self.names),
+            "flip_pairs": [list(p) for p in self.flip_pairs],
+            "limbs": [list(p) for p in self.limbs],
+            "sigmas": list(self.sigmas),
+            "upper": list(self.upper),
+            "lower": list(self.lower),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Skeleton:
+        """From a dict with ``names`` and any of the other fields; unknown fields are refused, not ignored."""
+        if not isinstance(data, Mapping) or "names" not in data:
+            raise SkeletonError("a skeleton needs a table with 'names', a list of keypoint names")
+        known = set(cls.__dataclass_fields__)
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise SkeletonError(f"a skeleton has no field {unknown}; the fields are {sorted(known)}")
+        try:
+            return cls(
+                name=str(data.get("name", "custom")),
+                names=tuple(str(n) for n in data["names"]),
+                flip_pairs=tuple((str(a), str(b)) for a, b in data.get("flip_pairs", ())),
+                limbs=tuple((str(a), str(b)) for a, b in data.get("limbs", ())),
+                sigmas=tuple(float(s) for s in data.get("sigmas", ())),
+                upper=tuple(str(n) for n in data.get("upper", ())),
+                lower=tuple(str(n) for n in data.get("lower", ())),
+            )
+        except (TypeError, ValueError) as error:
+            raise SkeletonError(f"skeleton {data.get('name', 'custom')!r}: {error}") from error
+
+    @classmethod
+    def read(cls, path: str | Path) -> Skeleton:
+        """From a ``.json`` or ``.toml`` file of one skeleton."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+            data = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+        except OSError as error:
+            raise SkeletonError(f"{path}: cannot read the skeleton file: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise SkeletonError(f"{path}: not valid {path.suffix or 'JSON'}: {error}") from error
+        try:
+            return cls.from_json(data)
+        except SkeletonError as error:
+            raise SkeletonError(f"{path}: {error}") from None
+
+
+def map_by_name(source: Skeleton, target: Skeleton) -> NDArray[np.int64]:
+    """(K_target,) index into ``source`` of each target keypoint of the same name, -1 where there is none."""
+    return np.array([source.names.index(n) if n in source.names else -1 for n in target.names], dtype=np.int64)
+
+
+_ARMS_LEGS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+
+
+def _pairs(*parts: str) -> tuple[tuple[str, str], ...]:
+    return tuple((f"left_{p}", f"right_{p}") for p in parts)
+
+
+def _body_limbs() -> tuple[tuple[str, str], ...]:
+    chains = [("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("shoulder", "hip")]
+    sides = [(f"{side}_{a}", f"{side}_{b}") for side in ("left", "right") for a, b in chains]
+    return (*sides, ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
+
+
+# Sigmas: COCO keypoint evaluation (the constants of pycocotools). Limbs: COCO's own skeleton, drawn once each.
+COCO_17 = Skeleton(
+    name="coco17",
+    names=(
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+        "left_knee", "right_knee", "left_ankle", "right_ankle",
+    ),
+    flip_pairs=_pairs("eye", "ear", *_ARMS_LEGS),
+    limbs=(
+        *_body_limbs(),
+        ("left_eye", "right_eye"), ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"),
+        ("right_eye", "right_ear"), ("left_ear", "left_shoulder"), ("right_ear", "right_shoulder"),
+    ),
+    sigmas=(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062,
+            0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+    upper=("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+           "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
+    lower=("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"),
+)
+
+# Order: Johnson & Everingham 2011. LSP publishes no sigmas: COCO's where the joint is the same; neck and head top
+# as mmpose's CrowdPose gives them (.079).
+LSP_14 = Skeleton(
+    name="lsp14",
+    names=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist",
+           "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top"),
+    flip_pairs=_pairs(*_ARMS_LEGS),
+    limbs=(*_body_limbs(), ("neck", "head_top"), ("left_shoulder", "neck"), ("right_shoulder", "neck")),
+    sigmas=(0.089, 0.087, 0.107, 0.107, 0.087, 0.089, 0.062, 0.072, 0.079, 0.079, 0.072, 0.062, 0.079, 0.079),
+    upper=("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+           "neck", "head_top"),
+    lower=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"),
+)
+
+# Order: Andriluka et al. 2014. Sigmas as mmpose lists them for MPII.
+MPII_16 = Skeleton(
+    name="mpii16",
+    names=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
+           "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder",
+           "left_elbow", "left_wrist"),
+    flip_pairs=_pairs(*_ARMS_LEGS),
+    limbs=(*_body_limbs()[:4], *_body_limbs()[5:9], ("pelvis", "left_hip"), ("pelvis", "right_hip"),
+           ("pelvis", "thorax"), ("thorax", "left_shoulder"), ("thorax", "right_shoulder"),
+           ("thorax", "upper_neck"), ("upper_neck", "head_top")),
+    sigmas=(0.089, 0.083, 0.107, 0.107, 0.083, 0.089, 0.026, 0.026, 0.026, 0.026, 0.062, 0.072, 0.179, 0.179,
+            0.072, 0.062),
+    upper=("thorax", "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder",
+           "left_elbow", "left_wrist"),
+    lower=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis"),
+)
+
+# Order and sigmas: Li et al. 2019, the constants of its evaluation code.
+CROWDPOSE_14 = Skeleton(
+    name="crowdpose14",
+    names=("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+           "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "head_top", "neck"),
+    flip_pairs=_pairs(*_ARMS_LEGS),
+    limbs=(*_body_limbs(), ("head_top", "neck"), ("left_shoulder", "neck"), ("right_shoulder", "neck")),
+    sigmas=(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
+    upper=("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+           "head_top", "neck"),
+    lower=("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"),
+)
+
+SKELETONS = {s.name: s for s in (COCO_17, LSP_14, MPII_16, CROWDPOSE_14)}
+
+
+def resolve(name_or_path: str) -> Skeleton:
+    """A published skeleton by name (``coco17``, ``lsp14``, ``mpii16``, ``crowdpose14``) or one from a file."""
+    if name_or_path in SKELETONS:
+        return SKELETONS[name_or_path]
+    if Path(name_or_path).suffix.lower() in {".json", ".toml"}:
+        return Skeleton.read(name_or_path)
+    raise SkeletonError(f"no skeleton named {name_or_path!r}; use one of {sorted(SKELETONS)} or a .json / .toml file")

@@ -1,0 +1,85 @@
+"""Small frozen values that walk between rooms; checked and copied once, on construction. N boxes, K keypoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.errors import ConfigError
+from stagepose.skeleton import Skeleton
+
+Float = NDArray[np.float64]
+
+
+def _checked(name: str, value: object, shape: tuple[int, ...]) -> Float:
+    """A read-only copy: the caller's array stays the caller's."""
+    array = _array(name, value)
+    if array.shape != shape:
+        raise ConfigError(f"{name} has shape {array.shape}, expected {shape}")
+    if not np.isfinite(array).all():
+        raise ConfigError(f"{name} holds NaN or infinity; every coordinate and score must be finite")
+    array.setflags(write=False)
+    return array
+
+
+def _array(name: str, value: object) -> Float:
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}: {error}; expected numbers") from error
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Person:
+    """One person of one image, in pixels of the upright image (see docs/coordinates.md).
+
+    ``box`` (4,) xyxy; ``keypoints`` (K, 2) xy in the skeleton's order; ``scores`` (K,) in [0, 1];
+    ``score`` the person's, by which results are ranked; ``box_score`` what the detector gave the box.
+    """
+
+    box: Float
+    keypoints: Float
+    scores: Float
+    score: float
+    skeleton: Skeleton = field(repr=False)
+    box_score: float = 1.0
+
+    def __post_init__(self) -> None:
+        count = len(self.skeleton.names)
+        object.__setattr__(self, "box", _checked("box", self.box, (4,)))
+        object.__setattr__(self, "keypoints", _checked("keypoints", self.keypoints, (count, 2)))
+        object.__setattr__(self, "scores", _checked("scores", self.scores, (count,)))
+        for name in ("score", "box_score"):
+            object.__setattr__(self, name, float(_checked(name, getattr(self, name), ())))
+
+    def __getitem__(self, name: str) -> tuple[float, float, float]:
+        """``person["left_wrist"]`` -> (x, y, score)."""
+        index = self.skeleton.index(name)
+        x, y = self.keypoints[index]
+        return float(x), float(y), float(self.scores[index])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Detections:
+    """Person boxes of one image: ``boxes`` (N, 4) xyxy in its pixels, ``scores`` (N,), best first."""
+
+    boxes: Float
+    scores: Float
+
+    def __post_init__(self) -> None:
+        boxes, count = _array("boxes", self.boxes), _array("scores", self.scores).size
+        if boxes.size == 0:  # nobody: [] will do
+            boxes = boxes.reshape(0, 4)
+        object.__setattr__(self, "scores", _checked("scores", self.scores, (count,)))
+        object.__setattr__(self, "boxes", _checked("boxes", boxes, (count, 4)))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def best(self, limit: int, threshold: float = 0.0) -> Detections:
+        """The ``limit`` best boxes with a score of at least ``threshold``."""
+        order = np.argsort(-self.scores, kind="stable")
+        keep = order[self.scores[order] >= threshold][:limit]
+        return Detections(boxes=self.boxes[keep], scores=self.scores[keep])

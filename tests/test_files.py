@@ -1,0 +1,52 @@
+"""Files are written whole or not at all, whatever their name."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from stagepose import files
+from stagepose.errors import StagePoseError
+
+
+@pytest.mark.parametrize("name", ["a.json", "写真" * 41 + ".png", "é" * 123 + ".png", "y" * 250, "new\nline"])
+def test_i7_every_name_the_disk_takes_can_be_written(tmp_path: Path, name: str) -> None:
+    assert len(os.fsencode(name)) <= 255
+    for text in ("first", "second"):
+        files.write_text(tmp_path / name, text)
+        assert (tmp_path / name).read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_i7_a_name_that_is_no_text_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9" * 50)
+    files.write_bytes(path, b"data")
+    assert path.read_bytes() == b"data" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_name_too_long_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(StagePoseError, match="cannot write: File name too long"):
+        files.write_text(tmp_path / ("y" * 300), "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "people.json"
+    files.write_json(path, [1])
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StagePoseError, match="disk full"):
+        files.write_json(path, [2])
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StagePoseError, match=r"x\.json: cannot write"):
+        files.write_json(tmp_path / "file" / "x.json", 1)

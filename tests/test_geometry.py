@@ -1,0 +1,105 @@
+"""Points and pixels move together, and come back."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stagepose.errors import ConfigError
+from stagepose.geometry import (
+    Affine,
+    crop_affine,
+    edge_crop_affine,
+    fit_box,
+    iou_matrix,
+    similarity,
+    xywh_to_xyxy,
+    xyxy_to_xywh,
+)
+
+finite = st.floats(-500, 500)
+
+
+@given(st.floats(1, 400), st.floats(1, 400), finite, finite, st.floats(-180, 180))
+def test_inverse_brings_points_back(width, height, x, y, rotation):
+    affine = crop_affine(np.array([x, y, x + width, y + height]), (192, 256), rotation)
+    points = np.array([[0.0, 0.0], [10, -20], [300, 77]])
+    assert np.allclose(affine.inverse().points(affine.points(points)), points, atol=1e-6)
+    both = affine.then(affine.inverse())
+    assert np.allclose(both.matrix, [[1, 0, 0], [0, 1, 0]], atol=1e-6)
+
+
+def test_published_warp_vectors():
+    """The pixel-edge form of msra and megvii: centre (100, 100), box 50x50 -> 200x200."""
+    assert np.allclose(edge_crop_affine(np.array([100, 100]), 50, (200, 200)).matrix, [[4, 0, -300], [0, 4, -300]])
+    turned = edge_crop_affine(np.array([100, 100]), 50, (200, 200), 45).matrix
+    assert np.allclose(turned, [[2.828427, 2.828427, -465.685303], [-2.828427, 2.828427, 100]], atol=1e-5)
+
+
+def test_box_corners_land_on_crop_corners():
+    """A box edge is half a pixel outside its outermost pixel's centre, before and after."""
+    affine = crop_affine(np.array([10.0, 20.0, 58.0, 84.0]), (192, 256))
+    edges = affine.points(np.array([[10.0, 20.0], [58.0, 84.0]]) - 0.5) + 0.5
+    assert np.allclose(edges, [[0, 0], [192, 256]])
+
+
+@pytest.mark.parametrize("scale", [4.0, 1.0, 0.6, 0.3, 0.11])
+def test_pixels_move_with_points(scale):
+    """A bright disc lands where its centre's point lands, also when it is shrunk a lot."""
+    picture = np.zeros((200, 300, 3), np.uint8)
+    ys, xs = np.mgrid[:200, :300]
+    picture[(xs - 141.3) ** 2 + (ys - 82.6) ** 2 < 14**2] = 255
+    grey = picture[..., 0].astype(float)
+    centre = np.array([(xs * grey).sum(), (ys * grey).sum()]) / grey.sum()
+    affine = similarity(np.array([150.0, 100.0]), np.array([60.0, 60.0]), scale, 25)
+    out = affine.warp(picture, (121, 121))[..., 0].astype(float)
+    if scale > 2:  # the disc is cut
+        return
+    oy, ox = np.mgrid[:121, :121]
+    found = np.array([(ox * out).sum(), (oy * out).sum()]) / out.sum()
+    assert np.abs(found - affine.points(centre)).max() < 0.15
+
+
+@pytest.mark.parametrize("scale", [0.07, 0.3, 1.0, 3.0])
+def test_only_what_is_seen_is_touched(scale):
+    """A crop from a corner of a large picture is that of the small part of it alone; one from outside is empty."""
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.integers(0, 255, (30, 40, 3)), np.ones((20, 20, 1))).astype(np.uint8)
+    there = similarity(np.array([700.0, 520.0]), np.array([31.5, 31.5]), scale)
+    full = there.warp(picture, (64, 64))
+    y0, x0 = (0, 0) if scale < 0.5 else (360, 480)
+    part = Affine(np.array([[1.0, 0, x0], [0, 1, y0]])).then(there).warp(picture[y0:, x0:], (64, 64))
+    assert np.abs(full.astype(int) - part).max() <= 1
+    elsewhere = similarity(np.array([9e3, 9e3]), np.array([31.5, 31.5]), scale)
+    assert (elsewhere.warp(picture, (64, 64), border=5) == 5).all()
+
+
+def test_warp_leaves_the_border_grey_and_the_source_alone():
+    picture = np.full((10, 10, 3), 200, np.uint8)
+    out = Affine(np.array([[1.0, 0, 5], [0, 1, 5]])).warp(picture, (20, 20), border=7)
+    assert (out[0, 0] == 7).all() and (out[10, 10] == 200).all() and (picture == 200).all()
+
+
+def test_flat_or_broken_maps_are_refused():
+    with pytest.raises(ConfigError, match="no inverse"):
+        Affine(np.zeros((2, 3))).inverse()
+    with pytest.raises(ConfigError, match="finite"):
+        Affine(np.full((2, 3), np.nan))
+    with pytest.raises(ConfigError, match="shape"):
+        Affine(np.zeros((3, 3)))
+
+
+@given(finite, finite, st.floats(0, 300), st.floats(0, 300), st.floats(0.3, 3), st.floats(1, 2))
+def test_fit_box_grows_about_the_centre(x, y, width, height, aspect, padding):
+    box = fit_box(np.array([x, y, x + width, y + height]), aspect, padding)
+    w, h = box[2] - box[0], box[3] - box[1]
+    assert w / h == pytest.approx(aspect)
+    assert w >= width - 1e-6 and h >= height - 1e-6
+    assert (box[0] + box[2]) / 2 == pytest.approx(x + width / 2, abs=1e-6)
+
+
+def test_boxes_change_form_and_overlap():
+    boxes = np.array([[1.0, 2, 3, 4], [0, 0, 10, 5]])
+    assert np.array_equal(xyxy_to_xywh(xywh_to_xyxy(boxes)), boxes)
+    overlap = iou_matrix(np.array([[0, 0, 2, 2], [0, 0, 0, 0]]), np.array([[1, 0, 3, 2], [0, 0, 2, 2.0]]))
+    assert np.allclose(overlap, [[1 / 3, 1], [0, 0]])

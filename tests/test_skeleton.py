@@ -1,0 +1,79 @@
+"""Skeletons know how they mirror, and say what is wrong with a user's own."""
+
+import json
+
+import numpy as np
+import pytest
+
+from stagepose.errors import SkeletonError
+from stagepose.skeleton import COCO_17, CROWDPOSE_14, LSP_14, MPII_16, SKELETONS, Skeleton, map_by_name, resolve
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda s: s.name)
+def test_published_skeletons_are_consistent(skeleton):
+    flip = skeleton.flip_index
+    assert np.array_equal(flip[flip], np.arange(len(skeleton)))
+    for i, name in enumerate(skeleton.names):
+        mirrored = {"left": "right", "right": "left"}.get(name.split("_")[0])
+        partner = skeleton.names[flip[i]]
+        assert partner == (name if mirrored is None else mirrored + "_" + name.split("_", 1)[1])
+    assert set(skeleton.upper) | set(skeleton.lower) == set(skeleton.names)
+    assert not set(skeleton.upper) & set(skeleton.lower)
+    limbs = {frozenset(pair) for pair in skeleton.limbs}
+    assert len(limbs) == len(skeleton.limbs)
+    assert {frozenset((skeleton.names[flip[a]], skeleton.names[flip[b]])) for a, b in skeleton.limb_index} == limbs
+
+
+def test_sizes_and_known_values():
+    assert [len(s) for s in (COCO_17, LSP_14, MPII_16, CROWDPOSE_14)] == [17, 14, 16, 14]
+    assert COCO_17.index("left_wrist") == 9 and COCO_17.sigmas[0] == 0.026
+    assert len(COCO_17.limbs) == 19
+    assert LSP_14.names[0] == "right_ankle" and LSP_14.names[-1] == "head_top"
+
+
+def test_mapping_by_name():
+    index = map_by_name(LSP_14, COCO_17)
+    assert (index >= 0).sum() == 12 and index[COCO_17.index("nose")] == -1
+    assert LSP_14.names[index[COCO_17.index("left_knee")]] == "left_knee"
+
+
+@pytest.mark.parametrize("suffix", [".json", ".toml"])
+def test_own_skeleton_from_a_file(tmp_path, suffix):
+    path = tmp_path / f"hand{suffix}"
+    if suffix == ".json":
+        path.write_text(json.dumps({"name": "dog", "names": ["tail", "left_paw", "right_paw"],
+                                    "flip_pairs": [["left_paw", "right_paw"]]}))
+    else:
+        path.write_text('name = "dog"\nnames = ["tail", "left_paw", "right_paw"]\n'
+                        'flip_pairs = [["left_paw", "right_paw"]]\n')
+    dog = resolve(str(path))
+    assert dog.name == "dog" and list(dog.flip_index) == [0, 2, 1] and len(dog.sigmas) == 3
+    assert Skeleton.from_json(json.loads(json.dumps(dog.to_json()))) == dog
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"names": []}, "names is empty"),
+    ({"names": ["a", "a", "b"]}, "more than once"),
+    ({"flip_pairs": [["a", "x"]]}, "names \\['x'\\]"),
+    ({"flip_pairs": [["a", "b"], ["a", "c"]]}, "twice"),
+    ({"flip_pairs": [["a", "a"]]}, "two different"),
+    ({"sigmas": [0.1]}, "expected 3"),
+    ({"sigmas": [0.1, 0.1, 0]}, "between 0 and 1"),
+    ({"sigmas": ["x", 1, 1]}, "skeleton"),
+    ({"limbs": [["a"]]}, "skeleton"),
+    ({"colour": 1}, "no field"),
+])
+def test_mistakes_are_named(change, message):
+    with pytest.raises(SkeletonError, match=message):
+        Skeleton.from_json({"names": ["a", "b", "c"], **change})
+
+
+def test_files_that_are_no_skeletons(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "bad.toml").write_text("names = [")
+    for name in ("deep.json", "list.json", "bad.toml", "missing.json"):
+        with pytest.raises(SkeletonError, match=name):
+            resolve(str(tmp_path / name))
+    with pytest.raises(SkeletonError, match="coco17"):
+        resolve("coco18")
