@@ -1,0 +1,115 @@
+"""From what a user names (files, folders, globs) to pictures' files and their bytes; nothing is decoded here."""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from stagepose.errors import ImageError
+
+Source = str | Path | bytes | IO[bytes]  # of an encoded picture
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".pgm", ".ppm"}
+)
+
+
+def find_images(patterns: Sequence[str | Path]) -> list[Path]:
+    """The pictures that files, folders and globs stand for, in the order given, each once.
+
+    A file named outright is taken whatever its suffix. A folder gives every file below it with an image suffix, sorted,
+    except hidden ones; a glob the same of what it matches. ``ImageError`` names what does not exist or gives nothing.
+    """
+    found: dict[str, Path] = {}
+    for pattern in patterns:
+        for path in _expand(os.fsdecode(pattern)):
+            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - resolve() would merge links to one file
+    return list(found.values())
+
+
+def printable(name: str) -> str:
+    """``name`` on one line: control characters, line breaks and the like escaped, the middle of a very long one cut."""
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+    return escaped if len(escaped) <= 400 else f"{escaped[:300]}...{escaped[-60:]}"
+
+
+@contextmanager
+def open_source(source: Source, name: str | None = None) -> Iterator[tuple[IO[bytes], str]]:
+    """A file to read the picture from, and what messages call it, safe to print on one line."""
+    if isinstance(source, (str, os.PathLike)):
+        shown = printable(name or os.fsdecode(source))
+        with _open_file(source, shown) as file:
+            yield file, shown
+    else:
+        shown = printable(name or "<bytes>")
+        yield io.BytesIO(_read_bytes(source, shown)), shown
+
+
+def _open_file(path: str | os.PathLike[str], name: str) -> IO[bytes]:
+    """Open a regular file. A pipe, a device or a folder is refused before opening, so nothing can hang."""
+    try:
+        mode = Path(path).stat().st_mode
+        if stat.S_ISREG(mode):
+            return Path(path).open("rb")
+    except ValueError as error:  # a zero byte in the name
+        raise ImageError(f"{name}: not a file name ({error}); raw picture data must be passed as bytes") from error
+    except FileNotFoundError as error:
+        url = name.lower().startswith(("http://", "https://"))
+        advice = "addresses are never fetched; download it first" if url else "check the path"
+        raise ImageError(f"{name}: no such file; {advice}") from error
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be opened: {error.strerror}; check the path and its permissions") from error
+    if stat.S_ISDIR(mode):
+        raise ImageError(f"{name}: is a folder, not a picture; name the files in it")
+    kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+    raise ImageError(f"{name}: is {kind}, not a regular file; save the picture to a file first")
+
+
+def _read_bytes(source: object, name: str) -> bytes:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    data = source.read() if hasattr(source, "read") else None
+    if not isinstance(data, bytes):
+        kind = type(source).__name__
+        raise ImageError(f"{name}: cannot read a picture from a {kind}; pass a path, bytes, or an RGB uint8 array")
+    return data
+
+
+def _expand(pattern: str) -> list[Path]:
+    """One argument of :func:`find_images`."""
+    path, shown = Path(pattern), printable(pattern)
+    if os.path.isdir(pattern):  # noqa: PTH112 - never raises, whatever the name
+        files = list(_walk(path, shown))
+        if not files:
+            raise ImageError(f"{shown}: no pictures in this folder; looked for {' '.join(sorted(IMAGE_SUFFIXES))}")
+        return files
+    if os.path.lexists(pattern):  # a broken link counts: read_image says what is wrong with it
+        return [path]
+    if not glob.has_magic(pattern):
+        url = pattern.lower().startswith(("http://", "https://"))
+        advice = "addresses are never fetched; download it first" if url else "check the path"
+        raise ImageError(f"{shown}: no such file or folder; {advice}")
+    matched = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - may be absolute
+    files = [file for file in matched if _looks_like_image(file)]
+    if not files:
+        raise ImageError(f"{shown}: matches no picture ({len(matched)} other files); check the pattern")
+    return files
+
+
+def _walk(folder: Path, shown: str) -> Iterator[Path]:
+    def unreadable(error: OSError) -> None:
+        raise ImageError(f"{shown}: cannot list {printable(str(error.filename))}: {error.strerror}") from error
+
+    for root, folders, files in os.walk(folder, onerror=unreadable):  # does not follow links: they may loop
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (path for path in (Path(root, name) for name in sorted(files)) if _looks_like_image(path))
+
+
+def _looks_like_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()

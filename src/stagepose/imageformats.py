@@ -1,0 +1,199 @@
+"""The formats that are read: told apart by content, opened by Pillow's reader of the one, its errors made one line.
+
+Pillow is kept to it here: no plugin but the one of the format, no grey in place of missing pixels, no warnings.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from PIL import Image, ImageFile
+
+from stagepose.errors import ImageError
+from stagepose.imagefiles import printable
+
+READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and PNM"
+HEAD = 512  # bytes looked at to tell formats apart
+TAIL = 64  # bytes at the end looked at for a format's last mark
+
+SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    *((start, "TIFF") for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    *((start + space, "PNM") for start in (b"P4", b"P5", b"P6") for space in (b"\n", b" ", b"\t", b"\r")),
+)
+# Not read, but common enough to deserve their name in the message: (start in lower case, what it is)
+STRANGERS = (
+    (b"%pdf", "a PDF"),
+    (b"%!ps", "PostScript"),
+    (b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (b"<svg", "SVG"),
+    (b"<!doctype svg", "SVG"),
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+    (b"<?xml", "XML"),
+    (b"{", "JSON or other text"),
+    (b"version https://git-lfs", "a Git LFS pointer (run 'git lfs pull')"),
+    (b"8bps", "a Photoshop file"),
+    (b"pk\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\0\0\0\x0cjp  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cjxl ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\x1a\x45\xdf\xa3", "a video"),
+)
+ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
+TURNING_CHUNKS = (b"eXIf", b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # of a PNG: a kind, two keywords
+
+
+def tell_format(file: IO[bytes], name: str) -> str:
+    """Which of our formats the first bytes are; nobody asks the suffix. The file is at its start again."""
+    head = file.read(HEAD)
+    file.seek(0)
+    if not head:
+        raise ImageError(f"{name}: the file is empty; get it again")
+    for start, kind in SIGNATURES:
+        if head.startswith(start):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if head[4:8] == b"ftyp":
+        if head[8:12] in {b"avif", b"avis"}:
+            return "AVIF"
+        heif = head[8:12] in {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}
+        raise ImageError(f"{name}: is {'HEIC' if heif else 'a video'}, not a picture this reads; convert it to JPEG")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for start, what in STRANGERS:
+        if text.startswith(start.lower()):
+            if what == "XML" and b"<svg" in text:
+                what = "SVG"
+            raise ImageError(f"{name}: is {what}, not a picture; {READABLE} are read")
+    raise ImageError(f"{name}: not a picture in a known format (starts with {head[:12]!r}); {READABLE} are read")
+
+
+def open_image(kind: str, file: IO[bytes]) -> ImageFile.ImageFile:
+    """Pillow's reader of one format, imported on first use; the others are never even asked.
+
+    Going around ``Image.open`` also replaces its own size limit, a warning that may be an error, by ours.
+    """
+    match kind:
+        case "JPEG":
+            from PIL import JpegImagePlugin
+
+            return JpegImagePlugin.JpegImageFile(file)
+        case "PNG":
+            from PIL import PngImagePlugin
+
+            return PngImagePlugin.PngImageFile(file)
+        case "WebP":
+            from PIL import WebPImagePlugin
+
+            return WebPImagePlugin.WebPImageFile(file)
+        case "GIF":
+            from PIL import GifImagePlugin
+
+            return GifImagePlugin.GifImageFile(file)
+        case "BMP":
+            from PIL import BmpImagePlugin
+
+            return BmpImagePlugin.BmpImageFile(file)
+        case "TIFF":
+            from PIL import TiffImagePlugin
+
+            return TiffImagePlugin.TiffImageFile(file)
+        case "PNM":
+            from PIL import PpmImagePlugin
+
+            return PpmImagePlugin.PpmImageFile(file)
+        case _:
+            from PIL import AvifImagePlugin
+
+            return AvifImagePlugin.AvifImageFile(file)
+
+
+def header_tells_all(kind: str, file: IO[bytes]) -> bool:
+    """Whether the start of this file speaks for it: it is not cut short, and nothing further on turns the picture.
+
+    False where that cannot be told without decoding, as of TIFF, BMP, PNM and AVIF.
+    """
+    if kind not in ENDINGS:
+        return kind == "WebP"  # Pillow takes in all its bytes to open it, and refuses too few
+    place, size = file.tell(), file.seek(0, 2)
+    file.seek(max(0, size - TAIL))
+    whole = file.read().rstrip(b"\0\r\n").endswith(ENDINGS[kind])  # some writers pad
+    out = whole and not (kind == "PNG" and _turned_behind_pixels(file))
+    file.seek(place)
+    return out
+
+
+def _turned_behind_pixels(file: IO[bytes]) -> bool:
+    """Whether a PNG has its orientation after the pixels, where Pillow finds it only by decoding them."""
+    file.seek(8)
+    longest, pixels = max(map(len, TURNING_CHUNKS)), False
+    while len(head := file.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        start = kind + file.read(min(length, longest))
+        if pixels and (start.startswith(TURNING_CHUNKS) or start[4:].startswith(TURNING_CHUNKS)):
+            return True
+        pixels = pixels or kind == b"IDAT"
+        file.seek(max(0, length - longest) + 4, 1)  # to the end of the chunk and its checksum
+    return False
+
+
+@contextmanager
+def pillow_at_work(name: str, kind: str) -> Iterator[None]:
+    """Pillow at work on somebody's file: a damaged one raises any of a dozen types there; here it is one line."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # only Pillow's, so that threads cannot hide others'
+            yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{name}: not enough memory to decode it; shrink the picture") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: too large: {error}; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS") from error
+    except ImportError as error:
+        raise ImageError(f"{name}: this Pillow cannot read {kind}; run 'pip install -U pillow', or use JPEG") from error
+    except SyntaxError as error:  # how Pillow says "not mine after all"
+        reason = f"its header is damaged, or says 0 pixels or an unknown kind of pixel: {printable(str(error))}"
+        raise ImageError(f"{name}: no readable {kind} ({reason}); save it again as 8-bit RGB") from error
+    except Exception as error:
+        reason = printable(str(error)) or type(error).__name__
+        raise ImageError(f"{name}: {kind} damaged or cut short ({reason}); get the file again") from error
+
+
+class _Strictness:
+    """Other packages tell Pillow to accept truncated files for the whole process; those come out grey, so not here.
+
+    The first to come in takes the permission away, the last to leave gives it back; the lock is held for neither's
+    decoding.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.was_tolerant = False
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            if ImageFile.LOAD_TRUNCATED_IMAGES:
+                self.was_tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = True, False
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.was_tolerant and not self.inside:
+                self.was_tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = False, True
+
+
+no_grey = _Strictness()
