@@ -1,0 +1,277 @@
+"""Heatmap codecs: encode(points) and decode(heatmaps) side by side, tested as inverses.
+
+The only decoding in StagePose: training judges itself through it, and users get their keypoints from it. Points are
+in crop pixels (docs/coordinates.md); each published codec's own idea of where a heatmap pixel lies stays inside it.
+N people, K keypoints, H W heatmap height and width. Exact values: design of MSRA (Xiao et al. 2018), Megvii
+(the released MSPN), UDP (Huang et al. 2020) with DARK (Zhang et al. 2020).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.errors import ConfigError
+from stagepose.geometry import Size
+
+Float = NDArray[np.float64]
+Heatmaps = NDArray[np.float32]  # (N, K, H, W), an ideal peak is 1
+
+STRIDE = 4  # crop pixels per pixel of the finest heatmap, in every published codec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec(ABC):
+    """Points of a crop of ``input_size`` (width, height) <-> heatmaps smaller by ``stride``."""
+
+    input_size: Size
+    stride: int = STRIDE  # 4 at the level that is decoded; 8, 16, 32 for targets of the coarser levels
+    name: ClassVar[str]
+    flip_shift: ClassVar[int] = 0  # heatmap pixels a mirrored-back heatmap moves to the right in the flip test
+
+    def __post_init__(self) -> None:
+        w, h = self.input_size
+        if w % self.stride or h % self.stride or w < 32 or h < 32:
+            raise ConfigError(f"input_size {w}x{h} must be at least 32x32 and divisible by {self.stride}")
+
+    @property
+    def heatmap_size(self) -> Size:
+        """(width, height) of the heatmaps."""
+        return self.input_size[0] // self.stride, self.input_size[1] // self.stride
+
+    @abstractmethod
+    def centres(self, points_NK2: NDArray[np.floating]) -> Float:
+        """Where a target's peak is drawn: crop points -> heatmap pixels, (N, K, 2)."""
+
+    @property
+    @abstractmethod
+    def spread(self) -> tuple[float, int | None]:
+        """(sigma, radius) of a target in heatmap pixels; radius None where the Gaussian is not cut off."""
+
+    def encode(self, points_NK2: NDArray[np.floating], labelled_NK: NDArray[np.bool_]) -> Heatmaps:
+        """Targets (N, K, H, W) with peak 1; all zero for unlabelled joints and for peaks outside the map."""
+        sigma, radius = self.spread
+        return _gaussians(self.centres(points_NK2), labelled_NK, self.heatmap_size, sigma, radius)
+
+    @abstractmethod
+    def decode(self, heatmaps_NKHW: NDArray[np.floating]) -> tuple[Float, Float]:
+        """-> points (N, K, 2) in crop pixels and scores (N, K), the peak's height within [0, 1]."""
+
+    def merge_flipped(self, plain: Heatmaps, of_mirrored: Heatmaps, flip_index: NDArray[np.int64]) -> Heatmaps:
+        """The flip test: mean of ``plain`` and the heatmaps of the mirrored crop, mirrored back and shifted."""
+        back = of_mirrored[:, flip_index, :, ::-1]
+        if self.flip_shift:
+            shifted = back.copy()
+            shifted[..., self.flip_shift:] = back[..., : -self.flip_shift]
+            back = shifted
+        return np.asarray((plain + back) / 2, dtype=np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a model file stores; :func:`codec_from_json` reads it back."""
+        return {"name": self.name, "flip_shift": self.flip_shift, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianCodec(Codec):
+    """Targets are whole Gaussians of ``sigma`` heatmap pixels."""
+
+    sigma: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.3 <= self.sigma <= 16:
+            raise ConfigError(f"sigma is {self.sigma}, expected 0.3 to 16 heatmap pixels; 2 is usual")
+
+    @property
+    def spread(self) -> tuple[float, int | None]:
+        return self.sigma, None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UdpDark(GaussianCodec):
+    """Unbiased: stride (W-1)/(w-1), a Gaussian around the sub-pixel centre, decoded by a Newton step on the log.
+
+    Both grids have their corner pixels' centres in common, so a mirrored heatmap needs no shift.
+    """
+
+    name: ClassVar[str] = "udp-dark"
+
+    @property
+    def pitch(self) -> Float:
+        """(x, y) exact distance of two heatmap pixels, in crop pixels."""
+        return (np.array(self.input_size) - 1.0) / (np.array(self.heatmap_size) - 1.0)
+
+    def centres(self, points_NK2: NDArray[np.floating]) -> Float:
+        return np.asarray(points_NK2, dtype=np.float64) / self.pitch
+
+    def decode(self, heatmaps_NKHW: NDArray[np.floating]) -> tuple[Float, Float]:
+        heatmaps = np.asarray(heatmaps_NKHW, dtype=np.float32)
+        peaks, scores = _argmax(heatmaps)
+        refined = peaks + _newton_steps(heatmaps, peaks, kernel=_odd(self.sigma * 5.5))
+        return refined * self.pitch, np.clip(scores, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Msra(GaussianCodec):
+    """Gaussian around the rounded pixel, decoded a quarter pixel towards the higher neighbour.
+
+    Heatmap pixel i stands at crop pixel 4 i, so a mirrored-back heatmap moves one pixel to the right.
+    """
+
+    name: ClassVar[str] = "msra"
+    flip_shift: ClassVar[int] = 1
+
+    def centres(self, points_NK2: NDArray[np.floating]) -> Float:
+        return np.trunc(np.asarray(points_NK2, dtype=np.float64) / self.stride + 0.5)
+
+    def decode(self, heatmaps_NKHW: NDArray[np.floating]) -> tuple[Float, Float]:
+        heatmaps = np.asarray(heatmaps_NKHW, dtype=np.float32)
+        peaks, scores = _argmax(heatmaps)
+        return (peaks + 0.25 * np.sign(_slopes(heatmaps, peaks))) * self.stride, np.clip(scores, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Megvii(Codec):
+    """A delta blurred with a ``kernel`` x ``kernel`` Gaussian, decoded towards the second maximum.
+
+    Heatmap pixel i stands at crop pixel 4 i + 2; heatmaps are scaled to peak 1 here (the released code: 255).
+    """
+
+    kernel: int = 5
+    name: ClassVar[str] = "megvii"
+
+    def centres(self, points_NK2: NDArray[np.floating]) -> Float:
+        return np.trunc(np.asarray(points_NK2, dtype=np.float64) / self.stride)
+
+    @property
+    def spread(self) -> tuple[float, int | None]:
+        return _opencv_sigma(self.kernel), self.kernel // 2
+
+    def decode(self, heatmaps_NKHW: NDArray[np.floating]) -> tuple[Float, Float]:
+        heatmaps = np.asarray(heatmaps_NKHW, dtype=np.float32)
+        pad, blur = 10, 5  # the released test code: 10 zeros around, then a 5x5 Gaussian
+        blurred = _blur(np.pad(heatmaps, ((0, 0), (0, 0), (pad, pad), (pad, pad))), blur)
+        first, _ = _argmax(blurred)
+        rest = blurred.copy()
+        n, k = np.indices(first.shape[:2])
+        rest[n, k, first[..., 1].astype(int), first[..., 0].astype(int)] = 0
+        second, _ = _argmax(rest)
+        towards = second - first
+        distance = np.linalg.norm(towards, axis=-1, keepdims=True)
+        points = first - pad + 0.25 * towards / np.where(distance > 0, distance, 1)
+        points = np.clip(points, 0, np.array(self.heatmap_size) - 1)
+        rows = np.round(points).astype(int)
+        scores = np.clip(heatmaps[n, k, rows[..., 1], rows[..., 0]].astype(np.float64), 0.0, 1.0)
+        return points * self.stride + self.stride / 2, scores
+
+
+CODECS: dict[str, type[Codec]] = {c.name: c for c in (UdpDark, Msra, Megvii)}
+
+
+def codec_from_json(data: Mapping[str, Any]) -> Codec:
+    """The codec a model file describes; :class:`ConfigError` when it is unknown or deviates from its kind."""
+    name = data.get("name")
+    kind = CODECS.get(str(name))
+    if kind is None:
+        raise ConfigError(f"heatmap codec {name!r} is unknown; use one of {sorted(CODECS)}")
+    if data.get("flip_shift", kind.flip_shift) != kind.flip_shift or data.get("stride", STRIDE) != STRIDE:
+        raise ConfigError(f"heatmap codec {name!r}: stride must be {STRIDE} and flip_shift {kind.flip_shift}")
+    extra = {k: v for k, v in data.items() if k in ("sigma", "kernel")}
+    w, h = data["input_size"]
+    try:
+        return kind(input_size=(int(w), int(h)), **extra)
+    except TypeError as error:
+        raise ConfigError(f"heatmap codec {name!r}: {error}") from error
+
+
+def _odd(value: float) -> int:
+    """The nearest odd kernel size; 11 for sigma 2, as published."""
+    return int(value) // 2 * 2 + 1
+
+
+def _opencv_sigma(kernel: int) -> float:
+    """The sigma that OpenCV derives from a kernel size."""
+    return 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
+
+
+def _gaussians(centres: Float, labelled: NDArray[np.bool_], size: Size, sigma: float,
+               radius: int | None = None) -> Heatmaps:
+    """One Gaussian of peak 1 a joint; cut off at ``radius`` pixels where given. Separable, so two 1-D outer factors."""
+    labelled = np.asarray(labelled, dtype=bool)
+    inside = ((centres >= -0.5) & (centres < np.array(size) - 0.5)).all(-1) & labelled
+    axes = []
+    for axis, count in enumerate(size):
+        distance = np.arange(count) - centres[..., axis, None]
+        factor = np.exp(-(distance**2) / (2 * sigma**2))
+        axes.append(factor if radius is None else factor * (np.abs(distance) <= radius))
+    maps = axes[1][..., :, None] * axes[0][..., None, :]
+    return np.asarray(maps * inside[..., None, None], dtype=np.float32)
+
+
+def _argmax(heatmaps: Heatmaps) -> tuple[Float, Float]:
+    """Peak positions (N, K, 2) as xy and their heights (N, K); the first of equals."""
+    n, k, h, w = heatmaps.shape
+    flat = heatmaps.reshape(n, k, h * w)
+    index = flat.argmax(-1)
+    scores = np.take_along_axis(flat, index[..., None], -1)[..., 0]
+    return np.stack([index % w, index // w], -1).astype(np.float64), scores.astype(np.float64)
+
+
+def _slopes(heatmaps: Heatmaps, peaks: Float) -> Float:
+    """Central difference at each peak in x and y, zero on the border; (N, K, 2)."""
+    _, _, h, w = heatmaps.shape
+    n, k = np.indices(peaks.shape[:2])
+    x, y = peaks[..., 0].astype(int), peaks[..., 1].astype(int)
+    xi, yi = np.clip(x, 1, w - 2), np.clip(y, 1, h - 2)
+    dx = heatmaps[n, k, y, xi + 1] - heatmaps[n, k, y, xi - 1]
+    dy = heatmaps[n, k, yi + 1, x] - heatmaps[n, k, yi - 1, x]
+    return np.stack([np.where(x == xi, dx, 0), np.where(y == yi, dy, 0)], -1).astype(np.float64)
+
+
+def _blur(heatmaps: Heatmaps, kernel: int) -> Heatmaps:
+    """Gaussian blur of every map with OpenCV's sigma for ``kernel``; zeros outside."""
+    n, k, h, w = heatmaps.shape
+    out = np.empty_like(heatmaps)
+    for i in range(n):  # OpenCV blurs all channels of an (H, W, K) picture in one call
+        picture = np.ascontiguousarray(heatmaps[i].transpose(1, 2, 0))
+        blurred = cv2.GaussianBlur(picture, (kernel, kernel), 0, borderType=cv2.BORDER_CONSTANT)
+        out[i] = blurred.reshape(h, w, k).transpose(2, 0, 1)
+    return out
+
+
+def _newton_steps(heatmaps: Heatmaps, peaks: Float, kernel: int) -> Float:
+    """DARK: one Newton step on the log heatmap from each peak, (N, K, 2), at most one pixel either way.
+
+    The blur irons out ripples but bends the map within half a kernel of the border, so such joints use the raw map.
+    """
+    n_people, n_joints, h, w = heatmaps.shape
+    if h < 3 or w < 3 or not peaks.size:
+        return np.zeros_like(peaks)
+    margin = kernel // 2 + 1
+    x, y = peaks[..., 0].astype(int), peaks[..., 1].astype(int)
+    central = (x >= margin) & (x < w - margin) & (y >= margin) & (y < h - margin)
+    source = np.where(central[..., None, None], _blur(heatmaps, kernel), heatmaps)
+    n, k = np.indices((n_people, n_joints))
+    cx, cy = np.clip(x, 1, w - 2), np.clip(y, 1, h - 2)
+
+    floor = 1e-10  # keeps the log finite where a map is flat zero
+
+    def at(dx: int, dy: int) -> Float:
+        return np.asarray(np.log(np.maximum(source[n, k, cy + dy, cx + dx], floor)), dtype=np.float64)
+
+    gx, gy = (at(1, 0) - at(-1, 0)) / 2, (at(0, 1) - at(0, -1)) / 2
+    gxx = at(1, 0) - 2 * at(0, 0) + at(-1, 0)
+    gyy = at(0, 1) - 2 * at(0, 0) + at(0, -1)
+    gxy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
+    det = gxx * gyy - gxy**2
+    solvable = (det > 1e-12) & (gxx < 0) & (gyy < 0)
+    safe = np.where(solvable, det, 1.0)
+    step = np.stack([-(gyy * gx - gxy * gy) / safe, -(gxx * gy - gxy * gx) / safe], -1)
+    step = np.where(solvable[..., None], step, 0.0) + np.stack([cx - x, cy - y], -1)
+    return np.asarray(np.clip(step, -1.0, 1.0))

@@ -1,0 +1,181 @@
+"""Object keypoint similarity (OKS): how well found people fit labelled ones, who was found twice, who ranks first.
+
+N labelled people (or people found, where there is no other), M people found, K keypoints; points and boxes in image
+pixels. A person found twice is one whose OKS with a better one exceeds a threshold; the rules that make a person's
+score of the box's and the joints' are here by name, because a ranking decides an AP as much as the points do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.errors import ConfigError
+
+Float = NDArray[np.float64]
+
+NMS_THRESHOLD = 0.9  # OKS above which two finds are one person; HRNet, mmpose
+JOINT_THRESHOLD = 0.2  # joints scored lower do not count in a person's score; HRNet, mmpose
+MEGVII_JOINT_OFFSET = 0.5  # the released MSPN adds it to heatmap / 255; our peaks are 1 where theirs are 255
+COCO_MAX_PEOPLE = 20  # COCO judges no more results per image
+_TINY = float(np.spacing(1))  # COCO adds it to an area, so that an area of 0 divides
+
+
+def oks_matrix(
+    truth_NK3: NDArray[np.floating],
+    areas_N: NDArray[np.floating],
+    boxes_xyxy_N4: NDArray[np.floating],
+    found_MK2: NDArray[np.floating],
+    sigmas_K: NDArray[np.floating],
+) -> Float:
+    """(N, M) similarity in [0, 1] of every labelled person to every found one, as COCO's computeOks.
+
+    ``truth_NK3`` holds x, y and visibility (above 0 is labelled); ``areas_N`` the segment's area, not the box's.
+    A person without labelled joints is measured by its box instead, see :func:`oks_of_person`. For whoever judges or
+    inspects results without the COCO evaluator, which has its own: who of the found is whom of the labelled.
+    """
+    truth = np.asarray(truth_NK3, dtype=np.float64)
+    found = np.asarray(found_MK2, dtype=np.float64)
+    return _similarity(truth[:, None], np.asarray(areas_N)[:, None], np.asarray(boxes_xyxy_N4)[:, None],
+                       found[None], sigmas_K)
+
+
+def oks_of_person(
+    truth_NK3: NDArray[np.floating],
+    areas_N: NDArray[np.floating],
+    boxes_xyxy_N4: NDArray[np.floating],
+    found_NK2: NDArray[np.floating],
+    sigmas_K: NDArray[np.floating],
+) -> Float:
+    """(N,) similarity of each labelled person to the one found in its place.
+
+    A person without labelled joints is measured by its box, extended by its own width and height on every side (three
+    boxes wide and high): a joint inside is at distance 0, one outside at its distance to the edge.
+    """
+    return _similarity(np.asarray(truth_NK3, dtype=np.float64), np.asarray(areas_N), np.asarray(boxes_xyxy_N4),
+                       np.asarray(found_NK2, dtype=np.float64), sigmas_K)
+
+
+def _similarity(
+    truth: Float,
+    areas: NDArray[np.floating],
+    boxes: NDArray[np.floating],
+    found: Float,
+    sigmas_K: NDArray[np.floating],
+) -> Float:
+    """OKS over any leading axes that broadcast: truth (..., K, 3), areas (...), boxes (..., 4), found (..., K, 2)."""
+    labelled = truth[..., 2] > 0
+    unlabelled_person = np.asarray(~labelled.any(axis=-1, keepdims=True))
+    corners = np.asarray(boxes, dtype=np.float64)[..., None, :]
+    size = corners[..., 2:] - corners[..., :2]
+    outside = np.maximum(0, corners[..., :2] - size - found) + np.maximum(0, found - corners[..., 2:] - size)
+    delta = np.where(unlabelled_person[..., None], outside, found - truth[..., :2])
+    closeness = _closeness((delta**2).sum(axis=-1), np.asarray(areas, dtype=np.float64), sigmas_K)
+    counted = labelled | unlabelled_person
+    total: Float = np.where(counted, closeness, 0).sum(axis=-1) / counted.sum(axis=-1)
+    return total
+
+
+def _closeness(squared_K: Float, areas: Float, sigmas_K: NDArray[np.floating]) -> Float:
+    """exp(-d^2 / (2 s^2 k^2)) of every joint, k = 2 sigma; squared distances (..., K) and areas (...)."""
+    variances = (2 * np.asarray(sigmas_K, dtype=np.float64)) ** 2
+    out: Float = np.exp(-squared_K / variances / (areas[..., None] + _TINY) / 2)
+    return out
+
+
+def _similar_to(one: np.int64, others_M: NDArray[np.int64], points_NK2: Float, areas_N: Float, sigmas: Float) -> Float:
+    """(M,) OKS of one found person to others; the area is the mean of the two (HRNet, mmpose), all joints count."""
+    squared = ((points_NK2[others_M] - points_NK2[one]) ** 2).sum(axis=-1)
+    out: Float = _closeness(squared, (areas_N[others_M] + areas_N[one]) / 2, sigmas).mean(axis=-1)
+    return out
+
+
+def ranking(scores_N: NDArray[np.floating]) -> NDArray[np.int64]:
+    """(N,) indices, best first; of equals the later one first (a stable ascending sort, reversed).
+
+    The rule of HRNet and mmpose, said once because it decides an AP: on four images of COCO, with many equal scores,
+    the same people give .5272 to .5334 depending on it and on the width of the floats that are averaged.
+    """
+    return np.argsort(np.asarray(scores_N, dtype=np.float64), kind="stable")[::-1]
+
+
+def oks_nms(
+    keypoints_NK2: NDArray[np.floating],
+    scores_N: NDArray[np.floating],
+    areas_N: NDArray[np.floating],
+    sigmas_K: NDArray[np.floating],
+    threshold: float = NMS_THRESHOLD,
+) -> NDArray[np.int64]:
+    """Indices of the people of one image to keep, in :func:`ranking` order.
+
+    Drops whoever has an OKS above ``threshold`` with a better one that is kept. ``areas_N`` is what the finds are
+    measured with; HRNet takes the padded box's (times 1.25 squared).
+    """
+    points, areas, sigmas = (np.asarray(a, dtype=np.float64) for a in (keypoints_NK2, areas_N, sigmas_K))
+    left = ranking(scores_N)
+    kept: list[np.int64] = []
+    while len(left):
+        best, left = np.int64(left[0]), left[1:]
+        kept.append(best)
+        left = left[_similar_to(best, left, points, areas, sigmas) <= threshold]
+    return np.array(kept, dtype=np.int64)
+
+
+def soft_oks_nms(
+    keypoints_NK2: NDArray[np.floating],
+    scores_N: NDArray[np.floating],
+    areas_N: NDArray[np.floating],
+    sigmas_K: NDArray[np.floating],
+    threshold: float = NMS_THRESHOLD,
+    limit: int = COCO_MAX_PEOPLE,
+) -> tuple[NDArray[np.int64], Float]:
+    """(indices, lowered scores) of at most ``limit`` people of one image, best first; nobody else is dropped.
+
+    Each person taken lowers the others' scores by exp(-OKS^2 / threshold) (HRNet, mmpose). For crowds, where
+    :func:`oks_nms` would drop one of two people who stand as one; no command uses it.
+    """
+    points, areas, sigmas = (np.asarray(a, dtype=np.float64) for a in (keypoints_NK2, areas_N, sigmas_K))
+    scores = np.array(scores_N, dtype=np.float64)
+    left = ranking(scores)
+    kept: list[np.int64] = []
+    while len(left) and len(kept) < limit:
+        best, left = np.int64(left[0]), left[1:]
+        kept.append(best)
+        scores[left] *= np.exp(-(_similar_to(best, left, points, areas, sigmas) ** 2) / threshold)
+        left = left[ranking(scores[left])]
+    return np.array(kept, dtype=np.int64), scores[kept]
+
+
+def _mean_above(joint_scores_NK: Float) -> Float:
+    counted = joint_scores_NK > JOINT_THRESHOLD
+    total: Float = np.where(counted, joint_scores_NK, 0).sum(axis=-1) / np.maximum(counted.sum(axis=-1), 1)
+    return total
+
+
+def _mean_all(joint_scores_NK: Float) -> Float:
+    out: Float = joint_scores_NK.mean(axis=-1)
+    return out
+
+
+def _megvii(joint_scores_NK: Float) -> Float:
+    return _mean_all(joint_scores_NK + MEGVII_JOINT_OFFSET)
+
+
+RESCORE_RULES: dict[str, Callable[[Float], Float]] = {
+    "mean-above": _mean_above,  # HRNet, mmpose: joints above JOINT_THRESHOLD; 0 where none is
+    "mean-all": _mean_all,
+    "megvii": _megvii,  # the released MSPN, which then uses no OKS-NMS
+}
+
+
+def rescore(box_scores_N: NDArray[np.floating], joint_scores_NK: NDArray[np.floating], rule: str) -> Float:
+    """(N,) scores of people: the box's times a mean of the joints', by a rule of :data:`RESCORE_RULES`.
+
+    Joint scores are heatmap peaks in [0, 1]; float64 throughout, since float32 makes equals of different people.
+    """
+    if rule not in RESCORE_RULES:
+        raise ConfigError(f"rescore has no rule {rule!r}; use one of {sorted(RESCORE_RULES)}")
+    joints: Float = np.asarray(joint_scores_NK, dtype=np.float64)
+    return np.asarray(box_scores_N, dtype=np.float64) * RESCORE_RULES[rule](joints)
