@@ -1,0 +1,42 @@
+"""COCO annotation and result files: read, validate, clean, write, count, split."""
+
+from stagepose.coco.clean import Changes, write_clean
+from stagepose.coco.dataset import CocoDataset, dataset_from_arrays, read_dataset, to_json
+from stagepose.coco.jsonfile import write_json_compact
+from stagepose.coco.pictures import images_folder
+from stagepose.coco.predictions import check_predictions
+from stagepose.coco.problems import Problem, ProblemKind, summarise
+from stagepose.coco.readiness import overlap_problems, picture_problems
+from stagepose.coco.results import keypoint_result, read_box_results, read_keypoint_results, write_results
+from stagepose.coco.splits import split
+from stagepose.coco.statistics import STATISTICS_HEADER, Statistics, statistics, statistics_rows
+from stagepose.coco.table import ImageInfo
+from stagepose.coco.validate import check_dataset
+
+__all__ = [
+    "STATISTICS_HEADER",
+    "Changes",
+    "CocoDataset",
+    "ImageInfo",
+    "Problem",
+    "ProblemKind",
+    "Statistics",
+    "check_dataset",
+    "check_predictions",
+    "dataset_from_arrays",
+    "images_folder",
+    "keypoint_result",
+    "overlap_problems",
+    "picture_problems",
+    "read_box_results",
+    "read_dataset",
+    "read_keypoint_results",
+    "split",
+    "statistics",
+    "statistics_rows",
+    "summarise",
+    "to_json",
+    "write_clean",
+    "write_json_compact",
+    "write_results",
+]

@@ -1,0 +1,162 @@
+"""Who the people are in a file, and which keypoints they have: the ``categories`` of a COCO file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stagepose.coco.problems import Problem, problem, show
+from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, SKELETONS, Skeleton
+
+PERSON = "person"
+COCO_NUMBERS = 3 * len(COCO_17)  # x, y, v of 17 keypoints: the one count that speaks for itself
+
+
+@dataclass(frozen=True)
+class People:
+    """The category of the people and the skeleton of the file's own keypoint order; ``None`` where there is none."""
+
+    category_id: int | None
+    skeleton: Skeleton | None
+    known_ids: frozenset[int] = frozenset()  # of all categories
+
+
+def find_people(
+    categories: Any, annotations: Sequence[Any], given: Skeleton | None, problems: list[Problem]
+) -> People:
+    """The person category: the one named so with keypoints, else the first with keypoints, else the one named so."""
+    valid = _valid_categories(categories, problems)
+    known = frozenset(c["id"] for c in valid)
+    chosen = _choose(valid, problems)
+    if chosen is None:
+        wish = "expected one named 'person', or one with 'keypoints'"
+        problems.append(problem("no-person-category", "categories", f"{len(valid)} categories; {wish}"))
+        return People(None, given, known)
+    where = f"category {show(chosen.get('name', chosen['id']))}"
+    if chosen.get("keypoints"):
+        skeleton = _skeleton_of(chosen, where, problems)
+    else:
+        skeleton = _skeleton_by_count(chosen["id"], annotations, given, where, problems)
+    return People(chosen["id"], skeleton, known)
+
+
+def _valid_categories(categories: Any, problems: list[Problem]) -> list[Mapping[str, Any]]:
+    if not isinstance(categories, list):
+        problems.append(problem("layout", "categories", f"is {show(categories)}, expected a list"))
+        return []
+    valid: dict[int, Mapping[str, Any]] = {}
+    for index, category in enumerate(categories):
+        wrong = None
+        if not isinstance(category, dict):
+            wrong = f"is {show(category)}, expected an object"
+        elif type(category.get("id")) is not int:
+            wrong = f"id is {show(category.get('id'))}, expected a whole number"
+        elif category["id"] in valid:
+            wrong = f"id {category['id']} is used twice"
+        if wrong:
+            problems.append(problem("category", f"categories[{index}]", wrong, "categories", index))
+        else:
+            valid[category["id"]] = category
+    return list(valid.values())
+
+
+def _choose(valid: Sequence[Mapping[str, Any]], problems: list[Problem]) -> Mapping[str, Any] | None:
+    with_keypoints = [c for c in valid if c.get("keypoints")]
+    named = [c for c in valid if isinstance(c.get("name"), str) and c["name"].strip().lower() == PERSON]
+    both = [c for c in with_keypoints if c in named]
+    if not both and len(with_keypoints) > 1:
+        detail = f"{len(with_keypoints)} categories have keypoints, none is named 'person'; the first is taken"
+        problems.append(problem("several-keypoint-categories", "categories", detail))
+    candidates = [*both, *with_keypoints, *named, *(valid if len(valid) == 1 else [])]
+    return candidates[0] if candidates else None
+
+
+def _skeleton_by_count(
+    category_id: int, annotations: Sequence[Any], given: Skeleton | None, where: str, problems: list[Problem]
+) -> Skeleton | None:
+    """Without names in the file, the count of numbers must speak: 51 are COCO's, 3 K those of the given skeleton."""
+    mine = (a for a in annotations if isinstance(a, dict) and a.get("category_id") == category_id)
+    lists = (a["keypoints"] for a in mine if isinstance(a.get("keypoints"), list))
+    count = len(next(lists, [None] * COCO_NUMBERS))
+    if given is not None and count == 3 * len(given):
+        return given
+    if count == COCO_NUMBERS:
+        return COCO_17
+    detail = f"names no keypoints, and annotations have {count} numbers; only 51 (COCO's 17) need no names"
+    problems.append(problem("keypoint-names", where, detail))
+    return None
+
+
+def _skeleton_of(category: Mapping[str, Any], where: str, problems: list[Problem]) -> Skeleton | None:
+    names = category["keypoints"]
+    if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
+        problems.append(problem("keypoint-names", where, f"keypoints is {show(names)}, expected a list of names"))
+        return None
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        problems.append(problem("keypoint-names", where, f"keypoints has {show(twice)} more than once"))
+        return None
+    plain = tuple(_plain(n) for n in names)
+    return file_skeleton(plain if len(set(plain)) == len(plain) else tuple(names), _limbs(category, where, problems))
+
+
+def _plain(name: str) -> str:
+    """``Left Shoulder`` and ``left-shoulder`` are ``left_shoulder``."""
+    return "_".join(name.lower().replace("-", " ").replace("_", " ").split())
+
+
+def _limbs(category: Mapping[str, Any], where: str, problems: list[Problem]) -> list[tuple[int, int]]:
+    """Pairs of keypoint indices from 0; what does not fit is reported and left out."""
+    pairs, count = category.get("skeleton", []), len(category["keypoints"])
+    good = [
+        (pair[0] - 1, pair[1] - 1)
+        for pair in (pairs if isinstance(pairs, list) else [])
+        if isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(end) is int and 1 <= end <= count for end in pair)
+        and pair[0] != pair[1]
+    ]
+    if not isinstance(pairs, list) or len(good) < len(pairs):
+        detail = f"skeleton is {show(pairs)}, expected pairs of numbers from 1 to {count}; {len(good)} pairs are used"
+        problems.append(problem("limbs", where, detail))
+    return good
+
+
+def file_skeleton(names: tuple[str, ...], limbs: Sequence[tuple[int, int]] = ()) -> Skeleton:
+    """The published skeleton of exactly these names in this order, or one made from the names.
+
+    A made one mirrors ``left_x`` with ``right_x`` and takes sigmas and body halves of keypoints that COCO has too.
+    """
+    for known in SKELETONS.values():
+        if known.names == names:
+            return known
+    sigmas = dict(zip(COCO_17.names, COCO_17.sigmas, strict=True))
+    return Skeleton(
+        name="custom",
+        names=names,
+        flip_pairs=tuple((n, m) for n in names if (m := _mirror(n)) in names and "left" in n),
+        limbs=tuple((names[a], names[b]) for a, b in limbs),
+        sigmas=tuple(sigmas.get(n, DEFAULT_SIGMA) for n in names),
+        upper=tuple(n for n in names if n in COCO_17.upper),
+        lower=tuple(n for n in names if n in COCO_17.lower),
+    )
+
+
+def _mirror(name: str) -> str:
+    for side, other in (("left", "right"), ("right", "left")):
+        words = name.split("_")
+        if side in words:
+            return "_".join(other if w == side else w for w in words)
+    return name
+
+
+def target_skeleton(own: Skeleton) -> Skeleton:
+    """What people are read as: the published skeleton of the same names in any order, else the file's own."""
+    for known in SKELETONS.values():
+        if known.names == own.names:
+            return known
+    for known in SKELETONS.values():
+        if set(known.names) == set(own.names):
+            return known
+    return own

@@ -1,0 +1,212 @@
+"""Reading COCO keypoint annotations into plain columns; a file with errors is refused, with all of them counted.
+
+N annotations of people, K keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stagepose.coco import jsonfile
+from stagepose.coco.category import target_skeleton
+from stagepose.coco.clean import clean
+from stagepose.coco.problems import as_error, errors, shown_path
+from stagepose.coco.table import ImageInfo, Table
+from stagepose.coco.validate import examine
+from stagepose.errors import DatasetError
+from stagepose.geometry import xywh_to_xyxy, xyxy_to_xywh
+from stagepose.skeleton import COCO_17, Skeleton, map_by_name
+
+PERSON_CATEGORY = 1  # COCO's id of people, in results and in what we write
+
+
+@dataclass(frozen=True, eq=False)
+class CocoDataset:
+    """People of a COCO file, one row per annotation of the person category, in file order, crowds included.
+
+    ``images`` are all of the file, with and without people. Coordinates are pixels of the upright image.
+    """
+
+    path: Path | None
+    skeleton: Skeleton
+    images: tuple[ImageInfo, ...]
+    ids: NDArray[np.int64]  # (N,) as in the file: 0 is possible
+    image_ids: NDArray[np.int64]  # (N,)
+    boxes_xyxy: NDArray[np.float64]  # (N, 4); of a person without keypoints it may be empty
+    keypoints: NDArray[np.float64]  # (N, K, 3) x, y, v; 0, 0, 0 where unlabelled
+    areas: NDArray[np.float64]  # (N,) of the segment, in pixels; NaN where the file has none
+    crowd: NDArray[np.bool_]  # (N,)
+    num_keypoints: NDArray[np.int64]  # (N,) counted: v > 0
+    raw: dict[str, Any] = field(repr=False)  # the parsed JSON; {} where the set does not come from one
+    category_id: int = PERSON_CATEGORY  # of people in the file
+    notes: tuple[str, ...] = ()  # what reading without ``strict`` dropped or mended
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def with_keypoints(self) -> NDArray[np.bool_]:
+        """(N,) who counts as a person of the keypoint task: no crowd, at least one labelled keypoint."""
+        return (self.num_keypoints > 0) & ~self.crowd
+
+    @cached_property
+    def image_by_id(self) -> dict[int, ImageInfo]:
+        """The images by their id."""
+        return {image.id: image for image in self.images}
+
+    @cached_property
+    def rows_by_image(self) -> dict[int, NDArray[np.int64]]:
+        """Rows of the people of each image, in file order; images without people have an empty array."""
+        order = np.argsort(self.image_ids, kind="stable")
+        found, starts = np.unique(self.image_ids[order], return_index=True)
+        rows = dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
+        nobody = np.zeros(0, dtype=np.int64)
+        return {image.id: rows.get(image.id, nobody) for image in self.images}
+
+
+def read_dataset(path: str | Path, *, skeleton: Skeleton | None = None, strict: bool = True) -> CocoDataset:
+    """Read a COCO annotation file.
+
+    The category's keypoint names decide the order; where they are those of a published skeleton, in any order, the
+    people have that skeleton. ``skeleton`` maps them by name onto another; joints the file lacks have v = 0.
+    A file with errors raises one :class:`DatasetError` that counts them; with ``strict=False`` it is cleaned as
+    ``stagepose check --write-clean`` would, and the set's ``notes`` say what was changed.
+    """
+    path = Path(path)
+    notes: tuple[str, ...] = ()
+    if strict:
+        table, problems = examine(jsonfile.load_json(path), skeleton)
+        left = errors(problems)
+    else:
+        cleaned = clean(jsonfile.load_json_leniently(path)[0], skeleton=skeleton)
+        table, left = cleaned.table, cleaned.left
+        notes = tuple(cleaned.changes.lines())
+    if left:
+        raise as_error(path, left)
+    return _from_table(path, table, skeleton or target_skeleton(table.skeleton), notes)
+
+
+def _from_table(path: Path, table: Table, skeleton: Skeleton, notes: tuple[str, ...]) -> CocoDataset:
+    source_K = map_by_name(table.skeleton, skeleton)
+    if (source_K < 0).all():
+        raise DatasetError(
+            f"{shown_path(path)}: has keypoints {list(table.skeleton.names)}, none of skeleton {skeleton.name!r} "
+            f"{list(skeleton.names)}; give the skeleton of this file, or rename the keypoints in its category"
+        )
+    keypoints = table.keypoints[:, source_K] * (source_K >= 0)[None, :, None]
+    assert table.people.category_id is not None  # otherwise there was an error
+    return CocoDataset(
+        path=path,
+        skeleton=skeleton,
+        images=table.images,
+        ids=table.ids,
+        image_ids=table.image_ids,
+        boxes_xyxy=xywh_to_xyxy(table.boxes_xywh),
+        keypoints=_unlabelled_as_zero(keypoints),
+        areas=table.areas,
+        crowd=table.crowd,
+        num_keypoints=(keypoints[..., 2] > 0).sum(1),
+        raw=table.raw,
+        category_id=table.people.category_id,
+        notes=notes,
+    )
+
+
+def _unlabelled_as_zero(keypoints_NK3: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(keypoints_NK3[..., 2:] > 0, keypoints_NK3, 0.0)
+
+
+def dataset_from_arrays(
+    image_ids: ArrayLike,
+    boxes_xyxy: ArrayLike,
+    keypoints: ArrayLike,
+    *,
+    skeleton: Skeleton = COCO_17,
+    images: Sequence[ImageInfo] | None = None,
+    size: tuple[int, int] = (640, 480),
+    areas: ArrayLike | None = None,
+    crowd: ArrayLike | None = None,
+) -> CocoDataset:
+    """A set from columns, for people that come from elsewhere; without ``images`` all have ``size`` (width, height).
+
+    Annotation ids count from 1. Shapes as in :class:`CocoDataset`.
+    """
+    ids = np.asarray(image_ids, dtype=np.int64)
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64)
+    points = np.asarray(keypoints, dtype=np.float64)
+    for name, array, shape in (("boxes_xyxy", boxes, (4,)), ("keypoints", points, (len(skeleton), 3))):
+        if array.shape != (len(ids), *shape):
+            raise DatasetError(f"{name} has shape {array.shape}, expected {(len(ids), *shape)}")
+    if images is None:
+        images = [ImageInfo(i, f"{i:012d}.jpg", *size) for i in np.unique(ids).tolist()]
+    return CocoDataset(
+        path=None,
+        skeleton=skeleton,
+        images=tuple(images),
+        ids=np.arange(1, len(ids) + 1),
+        image_ids=ids,
+        boxes_xyxy=boxes,
+        keypoints=_unlabelled_as_zero(points),
+        areas=np.full(len(ids), np.nan) if areas is None else np.asarray(areas, dtype=np.float64),
+        crowd=np.zeros(len(ids), dtype=bool) if crowd is None else np.asarray(crowd, dtype=bool),
+        num_keypoints=(points[..., 2] > 0).sum(1),
+        raw={},
+    )
+
+
+def to_json(dataset: CocoDataset) -> dict[str, Any]:
+    """COCO JSON of a set's people in its skeleton: what the file said besides (licences, segments) is kept."""
+    images = {i["id"]: i for i in dataset.raw.get("images", [])}
+    info = {"info": dataset.raw["info"]} if "info" in dataset.raw else {}
+    licences = {"licenses": dataset.raw["licenses"]} if "licenses" in dataset.raw else {}
+    return {
+        **info,
+        **licences,
+        "images": [
+            {**images.get(i.id, {}), "id": i.id, "file_name": i.file_name, "width": i.width, "height": i.height}
+            for i in dataset.images
+        ],
+        "annotations": annotations_json(dataset),
+        "categories": [category_json(dataset.skeleton)],
+    }
+
+
+def annotations_json(dataset: CocoDataset) -> list[dict[str, Any]]:
+    """The people as COCO annotations, one per row; an area that is not known is left out."""
+    extras = {a["id"]: a for a in dataset.raw.get("annotations", [])}
+    boxes = xyxy_to_xywh(dataset.boxes_xyxy).tolist()
+    flat = dataset.keypoints.reshape(len(dataset), 3 * len(dataset.skeleton)).tolist()
+    ids, image_ids = dataset.ids.tolist(), dataset.image_ids.tolist()
+    rows = []
+    for row, number in enumerate(ids):
+        extra = {key: value for key, value in extras.get(number, {}).items() if key not in ("area", "s")}
+        area = {} if np.isnan(dataset.areas[row]) else {"area": float(dataset.areas[row])}
+        rows.append({
+            **extra,
+            "id": number,
+            "image_id": image_ids[row],
+            "category_id": PERSON_CATEGORY,
+            "iscrowd": int(dataset.crowd[row]),
+            "bbox": extra.get("bbox", boxes[row]),  # the file's own, without the noise of the way there and back
+            **area,
+            "keypoints": [int(value) if value.is_integer() else value for value in flat[row]],
+            "num_keypoints": int(dataset.num_keypoints[row]),
+        })  # fmt: skip
+    return rows
+
+
+def category_json(skeleton: Skeleton) -> dict[str, Any]:
+    """The person category of a skeleton, limbs counted from 1 as COCO does."""
+    return {
+        "id": PERSON_CATEGORY,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(skeleton.names),
+        "skeleton": [[a + 1, b + 1] for a, b in skeleton.limb_index],
+    }

@@ -1,0 +1,113 @@
+"""JSON files in and out: whatever is wrong with one is a :class:`DatasetError` naming the file and the line."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from stagepose.coco.problems import shown_path
+from stagepose.errors import DatasetError
+from stagepose.files import write_text
+
+DEEPEST = 500  # levels of nesting that are still believed when looking for the line that goes too deep
+
+_STRING = r'"(?:[^"\\]|\\.)*+"'
+_CONSTANT = re.compile(rf"{_STRING}|(-?Infinity|NaN)")
+_BRACKET = re.compile(rf"{_STRING}|([\[{{])|([\]}}])")
+_LONG_NUMBER = re.compile(rf"{_STRING}|(\d{{4301,}})")
+
+
+def load_json(path: str | Path, *, what: str = "a COCO annotation file") -> Any:
+    """Parse a file strictly: NaN and Infinity, which are no JSON, are refused with their line."""
+    value, constant = load_json_leniently(path, what=what)
+    if constant:
+        remedy = "Leave the value out, or use 'stagepose check FILE --write-clean OUT'"
+        raise DatasetError(f"{shown_path(path)}: {constant}. {remedy}.")
+    return value
+
+
+def load_json_leniently(path: str | Path, *, what: str = "a COCO annotation file") -> tuple[Any, str]:
+    """Parse a file in which NaN and Infinity may stand; second, the place of the first of them (or "")."""
+    text, name = _read_text(Path(path), what), shown_path(path)
+    constants: list[str] = []
+
+    def constant(literal: str) -> float:
+        constants.append(literal)
+        return float(literal)
+
+    try:
+        value = json.loads(text, parse_constant=constant)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        cut = " (the file seems cut off)" if error.pos >= len(text.rstrip()) - 1 else ""
+        again = "Export or fetch the file again"
+        raise DatasetError(f"{name}: {place}: not valid JSON: {error.msg}{cut}. {again}.") from None
+    except RecursionError:
+        raise DatasetError(f"{name}: line {_deep_line(text)}: nested too deeply; this is not {what}.") from None
+    except ValueError:
+        line = _line_of_first(_LONG_NUMBER, text)
+        raise DatasetError(f"{name}: line {line}: a number of more than 4300 digits; this is not {what}.") from None
+    return value, f"line {_line_of_first(_CONSTANT, text)}: {constants[0]} is not valid JSON" if constants else ""
+
+
+def write_json_compact(path: str | Path, value: Any) -> None:
+    """JSON on one line, atomically; NaN is refused."""
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        raise DatasetError(f"{shown_path(path)}: not written: a value is NaN or infinite. Remove it first.") from None
+    except RecursionError:
+        raise DatasetError(f"{shown_path(path)}: not written: a value is nested too deeply.") from None
+    write_text(path, text + "\n")
+
+
+def without_nan(value: Any) -> tuple[Any, int]:
+    """The same value with null for every NaN and infinity, and how many there were."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None, 1
+    if isinstance(value, dict):
+        pairs = {key: without_nan(inner) for key, inner in value.items()}
+        return {key: inner for key, (inner, _) in pairs.items()}, sum(n for _, n in pairs.values())
+    if isinstance(value, list):
+        items = [without_nan(inner) for inner in value]
+        return [inner for inner, _ in items], sum(n for _, n in items)
+    return value, 0
+
+
+def _read_text(path: Path, what: str) -> str:
+    name = shown_path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise DatasetError(f"{name}: not a regular file; give {what}.")
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DatasetError(f"{name}: no such file; give {what}.") from None
+    except OSError as error:
+        raise DatasetError(f"{name}: cannot read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{name}: byte {error.start}: not UTF-8 text; give {what}.") from None
+    except ValueError as error:  # a NUL in the path
+        raise DatasetError(f"{name}: cannot read: {error}.") from None
+    if not text.strip():
+        raise DatasetError(f"{name}: line 1: the file is empty; give {what}.")
+    return text
+
+
+def _line_of_first(pattern: re.Pattern[str], text: str) -> int:
+    """The line of the first match of the pattern's group, outside of strings."""
+    for match in pattern.finditer(text):
+        if match.group(1):
+            return text.count("\n", 0, match.start()) + 1
+    return 1
+
+
+def _deep_line(text: str) -> int:
+    depth = 0
+    for match in _BRACKET.finditer(text):
+        depth += bool(match.group(1)) - bool(match.group(2))
+        if depth > DEEPEST:
+            return text.count("\n", 0, match.start()) + 1
+    return 1

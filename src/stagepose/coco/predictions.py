@@ -1,0 +1,74 @@
+"""Judging a list of keypoint results before an evaluator sees it: some give full marks to NaN."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from stagepose.coco.dataset import PERSON_CATEGORY, CocoDataset
+from stagepose.coco.problems import Problem, problem, show
+
+
+def check_predictions(results: Any, dataset: CocoDataset) -> list[Problem]:
+    """All that is wrong with keypoint results (``image_id, category_id, keypoints, score``) for a ground truth.
+
+    A non-empty ``bbox`` is a warning: evaluators then take its area instead of the keypoints' extent, which moves
+    results between AP-medium and AP-large.
+    """
+    if not isinstance(results, list):
+        return [problem("results-type", "", f"the results are {show(results)}, expected a list", "results")]
+    return [found for index, result in enumerate(results) for found in _check(result, index, dataset)]
+
+
+def _check(result: Any, index: int, dataset: CocoDataset) -> list[Problem]:
+    if not isinstance(result, dict):
+        return [_wrong("result-type", index, f"is {show(result)}, expected an object")]
+    found = _check_ids(result, index, dataset)
+    values, numbers = result.get("keypoints"), 3 * len(dataset.skeleton)
+    wish = f"expected {numbers} ({numbers // 3} x (x, y, score))"
+    if not isinstance(values, list):
+        found.append(_wrong("result-keypoints", index, f"keypoints is {show(values)}, {wish}"))
+    elif len(values) != numbers:
+        found.append(_wrong("result-keypoints", index, f"keypoints has {len(values)} numbers, {wish}"))
+    else:
+        bad = [n for n, value in enumerate(values) if not is_finite_number(value)]
+        if bad:
+            name = f"{dataset.skeleton.names[bad[0] // 3]} {('x', 'y', 'score')[bad[0] % 3]}"
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            detail = f"{name} is {show(values[bad[0]])}, expected a finite number{more}"
+            found.append(_wrong("result-keypoints", index, detail))
+    found += check_score(result, index)
+    if result.get("bbox"):
+        found.append(_wrong("result-has-bbox", index, f"has bbox {show(result['bbox'])}"))
+    return found
+
+
+def _check_ids(result: dict[str, Any], index: int, dataset: CocoDataset) -> list[Problem]:
+    found = []
+    image, category = result.get("image_id"), result.get("category_id")
+    if type(image) is not int or image not in dataset.image_by_id:
+        what = f"{show(image)} is not an image of the ground truth" if "image_id" in result else "is missing"
+        found.append(_wrong("result-image", index, f"image_id {what}"))
+    if type(category) is not int or category not in (PERSON_CATEGORY, dataset.category_id):
+        what = f"is {show(category)}" if "category_id" in result else "is missing"
+        found.append(_wrong("result-category", index, f"category_id {what}, expected {PERSON_CATEGORY}"))
+    return found
+
+
+def check_score(result: dict[str, Any], index: int) -> list[Problem]:
+    """The problem of a result whose score is missing or no finite number."""
+    if is_finite_number(result.get("score")):
+        return []
+    what = f"is {show(result['score'])}, expected a finite number" if "score" in result else "is missing"
+    return [_wrong("result-score", index, f"score {what}")]
+
+
+def is_finite_number(value: Any) -> bool:
+    """A plain number that a double can hold."""
+    if type(value) is int:
+        return abs(value) < 2**1023
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _wrong(kind: str, index: int, detail: str) -> Problem:
+    return problem(kind, f"result {index}", detail, "results", index)

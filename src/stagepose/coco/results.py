@@ -1,0 +1,86 @@
+"""COCO results JSON: keypoints of people, and the boxes of published detection files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stagepose.coco import jsonfile
+from stagepose.coco.dataset import PERSON_CATEGORY, CocoDataset
+from stagepose.coco.predictions import check_predictions, check_score, is_finite_number
+from stagepose.coco.problems import Problem, as_error, errors, problem, show
+from stagepose.geometry import xywh_to_xyxy
+from stagepose.structures import Detections, Person
+
+
+def keypoint_result(image_id: int, person: Person) -> dict[str, Any]:
+    """One COCO result: x, y, score of each keypoint. No ``bbox``: evaluators would take its area for the person's."""
+    triples = np.column_stack([person.keypoints, person.scores])
+    return {
+        "image_id": int(image_id),
+        "category_id": PERSON_CATEGORY,
+        "keypoints": triples.ravel().tolist(),
+        "score": float(person.score),
+    }
+
+
+def write_results(path: str | Path, results: Sequence[dict[str, Any]]) -> None:
+    """Write results atomically, on one line; NaN is refused."""
+    jsonfile.write_json_compact(path, list(results))
+
+
+def read_keypoint_results(path: str | Path, dataset: CocoDataset) -> list[dict[str, Any]]:
+    """Read keypoint results for a ground truth; one :class:`DatasetError` counts all that is wrong with them."""
+    results, _ = jsonfile.load_json_leniently(path, what="a COCO results file")
+    wrong = errors(check_predictions(results, dataset))
+    if wrong:
+        raise as_error(path, wrong)
+    return list(results)
+
+
+def read_box_results(path: str | Path) -> dict[int, Detections]:
+    """Person boxes by image id from a COCO results file of ``image_id, category_id, bbox, score``, best first.
+
+    Boxes of other categories are passed over; one :class:`DatasetError` counts all that is wrong with the rest.
+    """
+    results, _ = jsonfile.load_json_leniently(path, what="a COCO results file")
+    if not isinstance(results, list):
+        raise as_error(path, [problem("results-type", "", f"holds {show(results)}, expected a list", "results")])
+    wrong = [found for index, result in enumerate(results) for found in _check_box(result, index)]
+    if wrong:
+        raise as_error(path, wrong)
+    by_image: dict[int, list[list[float]]] = {}
+    for result in results:
+        if result["category_id"] == PERSON_CATEGORY:
+            by_image.setdefault(result["image_id"], []).append([*result["bbox"], result["score"]])
+    return {image_id: _detections(rows) for image_id, rows in by_image.items()}
+
+
+def _detections(rows: list[list[float]]) -> Detections:
+    values = np.array(rows, dtype=np.float64)
+    values = values[np.argsort(-values[:, 4], kind="stable")]
+    return Detections(boxes=xywh_to_xyxy(values[:, :4]), scores=values[:, 4])
+
+
+def _check_box(result: Any, index: int) -> list[Problem]:
+    where = f"result {index}"
+    if not isinstance(result, dict):
+        detail = f"is {show(result)}, expected an object"
+        return [problem("result-type", where, detail, "results", index)]
+    found = []
+    for key, kind in (("image_id", "result-image"), ("category_id", "result-category")):
+        value = result.get(key)
+        if type(value) is not int or abs(value) >= 2**63:
+            what = f"is {show(value)}, expected a whole number" if key in result else "is missing"
+            found.append(problem(kind, where, f"{key} {what}", "results", index))
+    box = result.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(is_finite_number(v) for v in box):
+        detail = f"bbox is {show(box)}, expected 4 finite numbers (x, y, width, height)"
+        found.append(problem("result-box", where, detail, "results", index))
+    elif min(box[2:]) < 0 or max(map(abs, box)) > 2.0**62:
+        detail = f"bbox is {show(box)}, expected a width and height from 0"
+        found.append(problem("result-box", where, detail, "results", index))
+    return found + check_score(result, index)

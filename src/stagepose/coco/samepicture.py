@@ -1,0 +1,67 @@
+"""Which pictures two sets have in common: one rule, by which sets are checked, merged and split.
+
+A picture is its file name. Ids say nothing between sets, since everybody counts from 1; where they do mean
+something, as COCO's, the file name is that number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from stagepose.coco.problems import Problem, problem, show
+from stagepose.coco.table import ImageInfo
+
+_COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?(\d{12})")  # COCO_val2014_000000000139 in 2014, 000000000139 in 2017
+
+
+@dataclass(frozen=True)
+class Twins:
+    """What pictures share with those of another set: places in the first list, and the other's picture.
+
+    ``same`` are the same picture; ``only_id`` have the same id, but are taken for another picture.
+    """
+
+    same: dict[int, ImageInfo]
+    only_id: dict[int, ImageInfo]
+
+
+def image_key(file_name: str) -> str:
+    """What all names of one picture have in common: COCO's number, or the path without its suffix."""
+    path = PurePosixPath(file_name.replace("\\", "/"))
+    coco = _COCO_NAME.fullmatch(path.stem)
+    return coco.group(1) if coco else str(path.with_suffix("")) if path.name else file_name
+
+
+def find_twins(images: Sequence[ImageInfo], others: Sequence[ImageInfo]) -> Twins:
+    """Which of ``images`` the others have too."""
+    by_key = {image_key(other.file_name): other for other in others}
+    by_id = {other.id: other for other in others}
+    same: dict[int, ImageInfo] = {}
+    only_id: dict[int, ImageInfo] = {}
+    for place, image in enumerate(images):
+        named, numbered = by_key.get(image_key(image.file_name)), by_id.get(image.id)
+        if named is not None:
+            same[place] = named
+        elif numbered is not None:
+            only_id[place] = numbered
+    return Twins(same, only_id)
+
+
+def check_overlap(
+    images: Sequence[ImageInfo], index: Sequence[int], others: Sequence[ImageInfo], other_name: str
+) -> list[Problem]:
+    """A problem for each picture that the other set has too; ``index`` is the place of each in the JSON's list."""
+    twins = find_twins(images, others)
+    found = []
+    for place, (at, image) in enumerate(zip(index, images, strict=True)):
+        where, name = f"image {image.id}", show(image.file_name)
+        if place in twins.same:
+            detail = f"{name} is also in {other_name}, as {show(twins.same[place].file_name)}"
+            found.append(problem("overlap", where, detail, "images", at))
+        elif place in twins.only_id:
+            detail = f"{name}: {other_name} has the same id for {show(twins.only_id[place].file_name)}"
+            found.append(problem("overlap-id", where, detail, "images", at))
+    return found

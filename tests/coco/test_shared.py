@@ -1,0 +1,65 @@
+"""Against real labelled people, where they lie beside the repository (see docs); skipped where they don't."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stagepose.coco import (
+    Statistics,
+    check_dataset,
+    dataset_from_arrays,
+    images_folder,
+    read_box_results,
+    read_dataset,
+    statistics,
+    statistics_rows,
+    summarise,
+)
+
+SHARED = Path(__file__).parents[2] / "../shared"
+DATA = SHARED / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real data beside the repository (../shared/data)")
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "images", "with_keypoints", "people"),
+    [("coco_train", 2988, 2698, 6987), ("coco_val", 238, 212, 597), ("lspet_val", 495, 495, 495)],
+)
+def test_counts_agree_with_the_readme(name: str, images: int, with_keypoints: int, people: int) -> None:
+    counted = statistics(read_dataset(DATA / name / "person_keypoints.json"))
+    assert (counted.images, counted.images_with_keypoints, counted.people) == (images, with_keypoints, people)
+
+
+@needs_data
+def test_all_of_coco_train_agrees_with_table_1_of_the_report() -> None:
+    labels = np.load(DATA / "coco2017_train_labels.npz")
+    size = np.array([640, 480])
+    centre, box_size = (labels["box_cxcywh"][:, i : i + 2] / 65535 * size for i in (0, 2))
+    keypoints = np.dstack([labels["keypoints_xy"] / 65535 * size, labels["visibility"]])
+    boxes = np.hstack([centre - box_size / 2, centre + box_size / 2])
+    counted = statistics(dataset_from_arrays(labels["image_id"], boxes, keypoints))
+    assert counted == Statistics(images=56599, images_with_keypoints=56599, people=149813, keypoints=1642283)
+    assert statistics_rows({"train-val": counted}) == [("train-val", "56,599", "56,599", "149,813", "1,642,283")]
+
+
+@needs_data
+def test_public_validation_is_sound_down_to_its_pictures() -> None:
+    path, train = (DATA / name / "person_keypoints.json" for name in ("coco_val", "coco_train"))
+    assert check_dataset(path, images_dir=images_folder(path), other=train) == []
+
+
+@needs_data
+def test_real_formats() -> None:
+    formats = DATA / "formats"
+    assert statistics(read_dataset(formats / "coco" / "test_coco.json")).people == 12
+    assert read_dataset(formats / "ochuman" / "test_ochuman.json").skeleton.name == "coco17"
+    assert read_dataset(formats / "aic" / "test_aic.json").skeleton.name == "lsp14"  # 'Right Shoulder' and so on
+    crowdpose = formats / "crowdpose" / "test_crowdpose.json"
+    kinds = {kind.kind: kind.count for kind in summarise(check_dataset(crowdpose))}
+    assert kinds == {"num-keypoints": 4, "limbs": 1, "area-missing": 5}
+    boxes = read_box_results(formats / "coco" / "test_coco_det_AP_H_56.json")
+    assert sum(len(found) for found in boxes.values()) == 118
