@@ -1,0 +1,88 @@
+"""StagePose: every person in a picture and the keypoints of each.
+
+    import stagepose
+
+    predictor = stagepose.load()
+    for person in predictor("photo.jpg")[0]:
+        print(person.score, person["left_wrist"])
+
+Names are imported when first used, so that ``import stagepose`` costs next to nothing. Pixels are RGB everywhere.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stagepose.draw import draw_people
+    from stagepose.errors import (
+        CheckpointError,
+        ConfigError,
+        DatasetError,
+        ImageError,
+        MissingExtraError,
+        ModelError,
+        SkeletonError,
+        StagePoseError,
+        TrainingError,
+    )
+    from stagepose.images import Picture, read_image, write_image
+    from stagepose.modelinfo import ModelInfo
+    from stagepose.predictor import Predictor, PredictorConfig, load
+    from stagepose.skeleton import COCO_17, CROWDPOSE_14, LSP_14, MPII_16, Skeleton
+    from stagepose.structures import Detections, Person
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "stagepose.draw": ("draw_people",),
+    "stagepose.errors": (
+        "CheckpointError", "ConfigError", "DatasetError", "ImageError", "MissingExtraError", "ModelError",
+        "SkeletonError", "StagePoseError", "TrainingError",
+    ),
+    "stagepose.images": ("Picture", "read_image", "write_image"),
+    "stagepose.modelinfo": ("ModelInfo",),
+    "stagepose.predictor": ("Predictor", "PredictorConfig", "load"),
+    "stagepose.skeleton": ("COCO_17", "CROWDPOSE_14", "LSP_14", "MPII_16", "Skeleton"),
+    "stagepose.structures": ("Detections", "Person"),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "COCO_17",
+    "CROWDPOSE_14",
+    "LSP_14",
+    "MPII_16",
+    "CheckpointError",
+    "ConfigError",
+    "DatasetError",
+    "Detections",
+    "ImageError",
+    "MissingExtraError",
+    "ModelError",
+    "ModelInfo",
+    "Person",
+    "Picture",
+    "Predictor",
+    "PredictorConfig",
+    "Skeleton",
+    "SkeletonError",
+    "StagePoseError",
+    "TrainingError",
+    "__version__",
+    "draw_people",
+    "load",
+    "read_image",
+    "write_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'stagepose' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

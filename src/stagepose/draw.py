@@ -1,0 +1,165 @@
+"""People drawn over their picture, legible on any background: coloured limbs and joints, all with a dark outline.
+
+Left and right are the person's own. N people, K keypoints, H W picture size; points as everywhere (see
+docs/coordinates.md), which is also how OpenCV places them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.errors import ConfigError
+from stagepose.skeleton import Skeleton
+from stagepose.structures import Person
+
+Colour = tuple[int, int, int]  # RGB
+Point = tuple[float, float]
+
+# Okabe and Ito's palette, told apart by colour-blind readers too, brightened for photographs
+LEFT: Colour = (64, 196, 255)  # sky blue
+RIGHT: Colour = (255, 159, 28)  # orange
+CENTRE: Colour = (255, 236, 110)  # pale yellow
+OUTLINE: Colour = (22, 26, 38)  # almost black
+FRAME: Colour = (245, 247, 250)  # the box
+
+LIMB = 1 / 62  # thickness of a limb, as a share of the person's size
+THINNEST, THICKEST = 1 / 320, 1 / 80  # and as a share of the picture's, whatever the person's
+JOINT = 0.95  # radius of a joint, in limb thicknesses
+SMALLEST_JOINT = 0.45  # of the largest: an eye beside a hip
+BRACKET = 0.2  # a box is four corners, each arm this share of its shorter side: whole frames bury a crowd
+BITS = 4  # OpenCV takes points in 1/16 pixel
+CIRCLE = np.stack([np.cos(np.arange(32) * np.pi / 16), np.sin(np.arange(32) * np.pi / 16)], axis=1)
+BLEED = 1.3  # pixels by which its anti-aliased shapes are wider than asked for (measured, OpenCV 4.8 and 5.0)
+
+
+def draw_people(
+    pixels_HW3: NDArray[np.uint8], people: Sequence[Person], *, threshold: float = 0.3, boxes: bool = True
+) -> NDArray[np.uint8]:
+    """A new picture with ``people`` on it, the best in front.
+
+    Joints that score below ``threshold``, and limbs that end in one, are left out.
+    """
+    if pixels_HW3.dtype != np.uint8 or pixels_HW3.ndim != 3 or pixels_HW3.shape[2] != 3:
+        raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got {pixels_HW3.shape} {pixels_HW3.dtype}")
+    canvas = np.array(pixels_HW3, order="C")
+    ordered = sorted(people, key=lambda person: person.score)
+    if boxes:
+        for person in ordered:
+            _draw_box(canvas, person)
+    for person in ordered:
+        _draw_person(canvas, person, threshold)
+    return canvas
+
+
+def _draw_person(canvas: NDArray[np.uint8], person: Person, threshold: float) -> None:
+    skeleton, thickness = person.skeleton, _thickness(canvas, person)
+    outline = max(1.0, thickness / 3)
+    sides, sizes = _sides(skeleton), _sizes(skeleton)
+    shown = person.scores >= threshold
+    points = [(float(x), float(y)) for x, y in person.keypoints]
+    limbs = [(a, b, thickness * (sizes[a] + sizes[b]) / 2) for a, b in skeleton.limb_index if shown[a] and shown[b]]
+    joints = [(k, thickness * JOINT * sizes[k]) for k in np.flatnonzero(shown)]
+    for a, b, width in limbs:
+        _line(canvas, points[a], points[b], OUTLINE, width + 2 * outline)
+    for a, b, width in limbs:
+        _line(canvas, points[a], points[b], _between(sides[a], sides[b]), width)
+    for k, radius in joints:
+        _disc(canvas, points[k], OUTLINE, radius + outline)
+        _disc(canvas, points[k], sides[k], radius)
+
+
+def _draw_box(canvas: NDArray[np.uint8], person: Person) -> None:
+    height, width = canvas.shape[:2]
+    limit = np.array([width, height, width, height]) - 0.5
+    x1, y1, x2, y2 = (float(v) for v in np.clip(person.box - 0.5, -0.5, limit))  # edges -> points
+    thin = max(1.0, _thickness(canvas, person) / 4)
+    arm = BRACKET * min(x2 - x1, y2 - y1)
+    for colour, wide in ((OUTLINE, thin + max(2.0, thin)), (FRAME, thin)):
+        for x, inward in ((x1, arm), (x2, -arm)):
+            for y, down in ((y1, arm), (y2, -arm)):
+                _line(canvas, (x, y), (x + inward, y), colour, wide)
+                _line(canvas, (x, y), (x, y + down), colour, wide)
+                _disc(canvas, (x, y), colour, wide / 2)
+
+
+def _thickness(canvas: NDArray[np.uint8], person: Person) -> float:
+    """Of a limb between large joints, in pixels: in proportion to the person, within what suits the picture."""
+    x1, y1, x2, y2 = person.box
+    picture = float(np.hypot(*canvas.shape[:2]))
+    return max(1.0, float(np.clip(np.hypot(x2 - x1, y2 - y1) * LIMB, picture * THINNEST, picture * THICKEST)))
+
+
+def _sizes(skeleton: Skeleton) -> list[float]:
+    """How large each joint is drawn, 1 the largest: an eye smaller than a hip, as their sigmas are."""
+    sigmas = np.array(skeleton.sigmas)
+    return [float(size) for size in np.clip(sigmas / sigmas.max(), SMALLEST_JOINT, 1)]
+
+
+def _sides(skeleton: Skeleton) -> list[Colour]:
+    """(K,) colours: the first of a flip pair is the left one."""
+    sides = dict.fromkeys(skeleton.names, CENTRE)
+    for left, right in skeleton.flip_pairs:
+        sides[left], sides[right] = LEFT, RIGHT
+    return list(sides.values())
+
+
+def _between(a: Colour, b: Colour) -> Colour:
+    """A limb has the side of its ends; from the middle to a side that side; across the body none."""
+    if a == b or b == CENTRE:
+        return a
+    return b if a == CENTRE else CENTRE
+
+
+def _line(canvas: NDArray[np.uint8], start: Point, end: Point, colour: Colour, width: float) -> None:
+    """Of any width, while ``cv2.line`` knows only 1, 3, 5, ... A joint or corner drawn later rounds its ends."""
+    visible = _clip(canvas, start, end)
+    if visible is None:
+        return
+    (x1, y1), (x2, y2) = visible
+    if width <= BLEED or visible[0] == visible[1]:
+        cv2.line(canvas, _fixed((x1, y1)), _fixed((x2, y2)), colour, 1, cv2.LINE_AA, BITS)
+        return
+    half = (width - BLEED) / 2 / float(np.hypot(x2 - x1, y2 - y1))
+    dx, dy = (y2 - y1) * half, (x1 - x2) * half  # across the line
+    corners = [(x1 + dx, y1 + dy), (x2 + dx, y2 + dy), (x2 - dx, y2 - dy), (x1 - dx, y1 - dy)]
+    _polygon(canvas, np.array(corners), colour)
+
+
+def _disc(canvas: NDArray[np.uint8], centre: Point, colour: Colour, radius: float) -> None:
+    """Small ones too are round, which those of ``cv2.circle`` are not."""
+    if _clip(canvas, centre, centre) is not None:
+        _polygon(canvas, np.array(centre) + CIRCLE * max(0.1, radius - BLEED / 2), colour)
+
+
+def _polygon(canvas: NDArray[np.uint8], corners_N2: NDArray[np.float64], colour: Colour) -> None:
+    fixed = np.rint(corners_N2 * 2**BITS).astype(np.int32)
+    cv2.fillConvexPoly(canvas, fixed, colour, cv2.LINE_AA, BITS)
+
+
+def _fixed(point: Point) -> tuple[int, int]:
+    return round(point[0] * 2**BITS), round(point[1] * 2**BITS)
+
+
+def _clip(canvas: NDArray[np.uint8], start: Point, end: Point) -> tuple[Point, Point] | None:
+    """The part of a line in and around the picture (Liang and Barsky), since OpenCV's integers end; None if far off."""
+    around = max(canvas.shape[:2])
+    enter, leave = 0.0, 1.0
+    for a, b, size in zip(start, end, (canvas.shape[1], canvas.shape[0]), strict=True):
+        low, high = -around, size + around
+        if a == b:
+            if not low <= a <= high:
+                return None
+            continue
+        first, second = sorted(((low - a) / (b - a), (high - a) / (b - a)))
+        enter, leave = max(enter, first), min(leave, second)
+    if enter > leave:
+        return None
+
+    def at(share: float) -> Point:
+        return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
+
+    return at(enter), at(leave)

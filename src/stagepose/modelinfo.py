@@ -1,0 +1,156 @@
+"""What a model file says about itself: the JSON in its ``metadata_props["stagepose"]``, parsed and written back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast, get_args
+
+from stagepose import onnxfile
+from stagepose.errors import ModelError, StagePoseError
+from stagepose.geometry import BOX_PADDING, Size
+from stagepose.heatmaps import Codec, codec_from_json
+from stagepose.skeleton import Skeleton
+
+KEY = "stagepose"  # the entry of metadata_props
+FORMAT = 1  # of the JSON; a reader refuses what is newer
+
+ModelKind = Literal["pose", "detector"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A pose model's or a detector's description; ``pose`` needs ``skeleton`` and ``codec``.
+
+    ``input_size`` (width, height): of the crops of a pose model; of a detector the size that it works at inside.
+    ``detector`` holds a detector's own values, such as its thresholds; ``extra`` what else the JSON had.
+    """
+
+    kind: ModelKind
+    name: str
+    input_size: Size
+    skeleton: Skeleton | None = None
+    codec: Codec | None = None
+    box_padding: float = BOX_PADDING
+    licence: str = ""
+    training_data: tuple[str, ...] = ()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    detector: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    graph_sha256: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(ModelKind):
+            raise ModelError(f"model kind {self.kind!r} is unknown; expected one of {get_args(ModelKind)}")
+        if min(self.input_size) < 1:
+            raise ModelError(f"input_size {self.input_size} must be at least 1x1")
+        if not 0.5 <= self.box_padding <= 4:
+            raise ModelError(f"box_padding {self.box_padding} must lie between 0.5 and 4; 1.25 is usual")
+        if self.kind == "pose":
+            if self.skeleton is None or self.codec is None:
+                raise ModelError("a pose model needs a skeleton and a codec")
+            if self.codec.input_size != self.input_size:
+                raise ModelError(f"codec.input_size is {self.codec.input_size}, the model's is {self.input_size}")
+
+    @property
+    def heatmaps_of(self) -> tuple[Skeleton, Codec]:
+        """(skeleton, codec) of a pose model; :class:`ModelError` for a detector."""
+        if self.skeleton is None or self.codec is None:
+            raise ModelError(f"{self.name!r} is a {self.kind}, not a pose model")
+        return self.skeleton, self.codec
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict that :meth:`from_json` reads back."""
+        known: dict[str, Any] = {
+            "format": FORMAT, "kind": self.kind, "name": self.name, "input_size": list(self.input_size),
+            "box_padding": self.box_padding, "licence": self.licence, "training_data": list(self.training_data),
+            "metrics": dict(self.metrics), "sha256": self.sha256, "graph_sha256": self.graph_sha256,
+        }
+        if self.skeleton is not None and self.codec is not None:
+            known |= {"skeleton": self.skeleton.to_json(), "codec": self.codec.to_json()}
+        if self.detector:
+            known["detector"] = dict(self.detector)
+        return {**self.extra, **known}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ModelInfo:
+        """From the JSON's dict; :class:`ModelError` names the field that is missing or makes no sense."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("format"), int):
+            raise ModelError(f"its metadata has no 'format'; expected {FORMAT}")
+        if data["format"] != FORMAT:
+            raise ModelError(f"its format is {data['format']}, this StagePose reads {FORMAT}; upgrade StagePose")
+        missing = [key for key in ("kind", "name", "input_size") if key not in data]
+        if missing:
+            raise ModelError(f"its metadata lacks {missing}")
+        try:
+            return cls(**_fields(data))
+        except ModelError:
+            raise
+        except (TypeError, ValueError, KeyError, ArithmeticError, RecursionError, StagePoseError) as error:
+            raise ModelError(f"its metadata makes no sense: {error}") from error
+
+
+def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    width, height = data["input_size"]
+    known = set(ModelInfo.__dataclass_fields__) - {"extra"} | {"format"}
+    return {
+        "kind": cast(ModelKind, str(data["kind"])),
+        "name": str(data["name"]),
+        "input_size": (int(width), int(height)),
+        "skeleton": Skeleton.from_json(data["skeleton"]) if data.get("skeleton") else None,
+        "codec": codec_from_json(data["codec"]) if data.get("codec") else None,
+        "box_padding": float(data.get("box_padding", BOX_PADDING)),
+        "licence": str(data.get("licence", "")),
+        "training_data": tuple(str(item) for item in data.get("training_data", ())),
+        "metrics": dict(data.get("metrics", {})),
+        "detector": dict(data.get("detector", {})),
+        "sha256": str(data.get("sha256", "")),
+        "graph_sha256": str(data.get("graph_sha256", "")),
+        "extra": {key: value for key, value in data.items() if key not in known},
+    }
+
+
+def stamp(data: bytes, info: ModelInfo) -> bytes:
+    """An ONNX file's bytes with ``info`` in them, the two digests filled in; :func:`verify` reads them back."""
+    signed = replace(info, sha256=onnxfile.sha256_of_initializers(data),
+                     graph_sha256=onnxfile.sha256_without_metadata(data))
+    text = json.dumps(signed.to_json(), ensure_ascii=False, allow_nan=False)
+    return onnxfile.with_metadata(data, {KEY: text})
+
+
+def verify(data: bytes) -> ModelInfo:
+    """The description in an ONNX file's bytes, after everything that can be checked without running it.
+
+    :class:`ModelError` without our metadata, with external data, or where a digest differs. A file that was edited on
+    purpose may leave ``graph_sha256`` out; ``sha256`` of the weights must always fit.
+    """
+    _refuse_pickles(data)
+    text = onnxfile.read_metadata(data).get(KEY)
+    if text is None:
+        raise ModelError(f"no {KEY!r} entry in its metadata: not a StagePose model. 'stagepose export' writes them")
+    onnxfile.refuse_external_data(data)
+    try:
+        info = ModelInfo.from_json(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"its metadata is not valid JSON: {error}") from error
+    found = onnxfile.sha256_of_initializers(data)
+    if found != info.sha256:
+        raise ModelError(
+            f"sha256 of the weights is {found[:16]}..., the file says {info.sha256[:16] or 'none'}...: "
+            "the file is corrupted. Copy or download it again"
+        )
+    if info.graph_sha256 and onnxfile.sha256_without_metadata(data) != info.graph_sha256:
+        raise ModelError("sha256 of the network differs from graph_sha256 in the file: the file is corrupted. "
+                         "Copy or download it again")
+    return info
+
+
+def _refuse_pickles(data: bytes) -> None:
+    """Name the usual wrong files. Nothing is ever unpickled here: a pickle can run any code."""
+    if data[:4] == b"PK\x03\x04" or (data[:1] == b"\x80" and data[1:2] in b"\x01\x02\x03\x04\x05" and len(data) > 1):
+        raise ModelError("this is a pickle (a PyTorch checkpoint?), which can run code when opened, so it is not "
+                         "opened. Expected an .onnx file written by 'stagepose export'")
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data):
+        raise ModelError("these are safetensors weights without a network. 'stagepose export' makes an .onnx of a run")

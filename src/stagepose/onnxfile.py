@@ -1,0 +1,234 @@
+"""What StagePose reads of an ONNX file itself, before any runtime opens it: metadata, weights' digest, hidden paths.
+
+An ONNX file is a protobuf message. A tensor in it may name another file to read its data from ("external data"), and
+that name may be ``../../x``; so every tensor is looked at first, in subgraphs and attributes too. The onnx package
+is not needed. Every function takes the file's bytes and raises :class:`ModelError` where they make no sense.
+Field numbers: onnx.proto (ONNX 1.21, Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.errors import ModelError
+
+MAX_FIELDS = 5_000_000  # the largest published networks have a tenth; a crafted file cannot keep us busy for long
+MAX_DEPTH = 64  # messages within messages; a loop in a branch in a loop needs about 12
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf wire types
+
+# Message -> field number -> the message in it. Only the ways that lead to a tensor.
+_CHILDREN: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+_GRAPH, _METADATA, _INITIALIZER = 7, 14, 5
+_DATA_TYPE, _TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 2, 8, 13, 14
+_FLOAT_DATA, _INT32_DATA, _STRING_DATA, _INT64_DATA, _RAW_DATA, _DOUBLE_DATA, _UINT64_DATA = 4, 5, 6, 7, 9, 10, 11
+_PLAIN_DATA = {_FLOAT_DATA, _STRING_DATA, _RAW_DATA, _DOUBLE_DATA}
+_VARINT_DATA = {_INT32_DATA: 4, _INT64_DATA: 8, _UINT64_DATA: 8}  # bytes of an element, unless its type is narrower
+_NARROW = {2: 1, 3: 1, 9: 1, 4: 2, 5: 2, 10: 2, 16: 2, 12: 4}  # (u)int8, bool, (u)int16, (b)float16, uint32
+
+
+class _Field(NamedTuple):
+    number: int
+    wire: int
+    value: int | memoryview  # a varint's number, or the bytes of anything else
+    whole: memoryview  # with its tag, for copying
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """The file's ``metadata_props``."""
+    found: dict[str, str] = {}
+    for field in _Walk().fields(memoryview(data)):
+        if field.number == _METADATA:
+            key, value = _entry(field)
+            if key in found:
+                raise ModelError(f"metadata_props has {key!r} twice; the file was tampered with or is corrupted")
+            found[key] = value
+    return found
+
+
+def with_metadata(data: bytes, props: Mapping[str, str]) -> bytes:
+    """The same file with ``props`` among its ``metadata_props``; a key it has already is replaced."""
+    kept = [f.whole for f in _Walk().fields(memoryview(data)) if f.number != _METADATA or _entry(f)[0] not in props]
+    added = [_message(_METADATA, _message(1, k.encode()) + _message(2, v.encode())) for k, v in props.items()]
+    return b"".join([*kept, *added])
+
+
+def refuse_external_data(data: bytes) -> None:
+    """:class:`ModelError` when a tensor anywhere in the file keeps its data outside the file."""
+    for tensor in _Walk().tensors(memoryview(data), "model"):
+        fields = list(_Walk().fields(tensor))
+        entries = [_entry(f) for f in fields if f.number == _EXTERNAL_DATA]
+        elsewhere = any(f.value != 0 for f in fields if f.number == _DATA_LOCATION)
+        if entries or elsewhere:
+            where = dict(entries).get("location", "")[:80]
+            raise ModelError(f"tensor {_name(fields)!r} keeps its data in another file, {where!r}; such files are "
+                             "refused. Save the model as one file, as 'stagepose export' does")
+
+
+def sha256_of_initializers(data: bytes) -> str:
+    """SHA-256 of all initializers' bytes (little-endian, as in ``raw_data``), in the order of their names."""
+    walk, found = _Walk(), []
+    for graph in walk.messages(memoryview(data), _GRAPH):
+        for tensor in walk.messages(graph, _INITIALIZER):
+            fields = list(walk.fields(tensor))
+            found.append((_name(fields), fields))
+    digest = hashlib.sha256()
+    for _, fields in sorted(found, key=lambda pair: pair[0]):
+        for payload in _payload(fields):
+            digest.update(payload)
+    return digest.hexdigest()
+
+
+def sha256_without_metadata(data: bytes) -> str:
+    """SHA-256 of the whole file but its ``metadata_props``: the network's structure as well as its weights."""
+    digest = hashlib.sha256()
+    for field in _Walk().fields(memoryview(data)):
+        if field.number != _METADATA:
+            digest.update(field.whole)
+    return digest.hexdigest()
+
+
+class _Walk:
+    """One walk through a file; counts the fields it reads, and gives up at :data:`MAX_FIELDS`."""
+
+    def __init__(self) -> None:
+        self.fields_read = 0
+
+    def fields(self, data: memoryview) -> Iterator[_Field]:
+        """The fields of one message, in the file's order."""
+        at, end = 0, len(data)
+        while at < end:
+            self.fields_read += 1
+            if self.fields_read > MAX_FIELDS:
+                raise ModelError(f"more than {MAX_FIELDS} fields; this is no model that StagePose wrote")
+            tag, start = _varint(data, at)
+            number, wire = tag >> 3, tag & 7
+            if not 0 < number < 1 << 29:
+                raise ModelError(f"not an ONNX file, or a corrupted one: field number {number}")
+            value: int | memoryview
+            if wire == _VARINT:
+                value, after = _varint(data, start)
+            else:
+                after = start + {_FIXED64: 8, _FIXED32: 4}.get(wire, 0)
+                if wire == _BYTES:
+                    length, start = _varint(data, start)
+                    after = start + length
+                elif after == start:
+                    raise ModelError(f"not an ONNX file, or a corrupted one: wire type {wire}")
+                if after > end:
+                    raise ModelError("not an ONNX file, or a truncated one: a field is longer than the file")
+                value = data[start:after]
+            yield _Field(number, wire, value, data[at:after])
+            at = after
+
+    def messages(self, data: memoryview, number: int) -> Iterator[memoryview]:
+        """The messages under one field number."""
+        for field in self.fields(data):
+            if field.number == number:
+                yield _bytes_of(field)
+
+    def tensors(self, data: memoryview, kind: str, depth: int = 0) -> Iterator[memoryview]:
+        """Every TensorProto at any depth below a message of ``kind``."""
+        if depth > MAX_DEPTH:
+            raise ModelError(f"messages nested more than {MAX_DEPTH} deep; this is no model that StagePose wrote")
+        if kind == "tensor":
+            yield data
+            return
+        children = _CHILDREN[kind]
+        for field in self.fields(data):
+            if field.number in children:
+                yield from self.tensors(_bytes_of(field), children[field.number], depth + 1)
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """(number, position after it); at most ten bytes, as protobuf has it."""
+    value = 0
+    for shift, byte in enumerate(data[at : at + 10]):
+        value |= (byte & 0x7F) << (7 * shift)
+        if byte < 0x80:
+            return value, at + shift + 1
+    raise ModelError("not an ONNX file, or a truncated one: a number does not end")
+
+
+def _bytes_of(field: _Field) -> memoryview:
+    if not isinstance(field.value, memoryview) or field.wire != _BYTES:
+        raise ModelError(f"not an ONNX file, or a corrupted one: field {field.number} has wire type {field.wire}")
+    return field.value
+
+
+def _text(field: _Field) -> str:
+    try:
+        return str(_bytes_of(field), "utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError("not an ONNX file, or a corrupted one: text that is not UTF-8") from error
+
+
+def _entry(field: _Field) -> tuple[str, str]:
+    """(key, value) of a StringStringEntryProto."""
+    parts = {f.number: _text(f) for f in _Walk().fields(_bytes_of(field)) if f.number in (1, 2)}
+    return parts.get(1, ""), parts.get(2, "")
+
+
+def _name(tensor: list[_Field]) -> str:
+    names = [_text(f) for f in tensor if f.number == _TENSOR_NAME]
+    return names[-1] if names else ""
+
+
+def _payload(tensor: list[_Field]) -> Iterator[bytes | memoryview]:
+    """A tensor's data as bytes, whichever of the seven ways it is stored in."""
+    types = [f.value for f in tensor if f.number == _DATA_TYPE and isinstance(f.value, int)]
+    narrow = _NARROW.get(types[-1]) if types else None
+    for field in tensor:
+        if field.number in _PLAIN_DATA:
+            yield field.value if isinstance(field.value, memoryview) else b""
+        elif field.number in _VARINT_DATA:
+            width = min(_VARINT_DATA[field.number], narrow or 8)
+            packed = field.value if isinstance(field.value, memoryview) else field.whole[_varint(field.whole, 0)[1] :]
+            yield _decode_varints(packed).astype("<u8").view(np.uint8).reshape(-1, 8)[:, :width].tobytes()
+
+
+def _decode_varints(packed: memoryview) -> NDArray[np.uint64]:
+    """All numbers of a packed field at once."""
+    raw = np.frombuffer(packed, np.uint8)
+    ends = np.flatnonzero(raw < 0x80)
+    if not len(ends) or ends[-1] != len(raw) - 1:
+        if len(raw):
+            raise ModelError("not an ONNX file, or a truncated one: a number does not end")
+        return np.zeros(0, np.uint64)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > 10:
+        raise ModelError("not an ONNX file, or a corrupted one: a number of more than ten bytes")
+    out = np.zeros(len(ends), np.uint64)
+    for position in range(int(lengths.max())):
+        longer = lengths > position
+        part = (raw[starts[longer] + position] & 0x7F).astype(np.uint64)
+        out[longer] |= part << np.uint64(7 * position)
+    return out
+
+
+def _message(number: int, payload: bytes) -> bytes:
+    """One length-delimited field."""
+    return _as_varint(number << 3 | _BYTES) + _as_varint(len(payload)) + payload
+
+
+def _as_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])

@@ -1,0 +1,291 @@
+"""Pictures in, people out: detector, crops in one batch, network, decode, flip test, rescoring, OKS-NMS.
+
+Pixels are uint8 RGB; points and boxes are in pixels of the upright picture (docs/coordinates.md).
+N people of a picture, K keypoints, H W crop size, h w heatmap size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass, replace
+from itertools import repeat, zip_longest
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.errors import ConfigError, ModelError
+from stagepose.geometry import Affine, crop_affine, fit_box
+from stagepose.heatmaps import Codec
+from stagepose.images import MAX_PIXELS, Picture, read_image
+from stagepose.modelinfo import ModelInfo
+from stagepose.oks import NMS_THRESHOLD, RESCORE_RULES, oks_nms, ranking, rescore
+from stagepose.runtime import Detector, DetectorModel, PoseModel, PoseNetwork, read_info, shipped
+from stagepose.skeleton import Skeleton
+from stagepose.structures import Detections, Person
+
+Float = NDArray[np.float64]
+Image: TypeAlias = str | Path | bytes | NDArray[Any] | Picture  # an array is RGB, (H, W, 3) uint8; never BGR
+Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of one picture; plain ones xyxy, (N, 4)
+
+DEFAULT_POSE = "pose-small"
+DEFAULT_DETECTOR = "person-small"
+DEFAULT_THRESHOLD = 0.6  # of a box's score; person-small's F1 on the public validation subset: .35 at .3, .52 here
+RULES_WITHOUT_NMS = frozenset({"megvii"})  # the released MSPN, whose rule that is, drops nobody
+
+_Model = TypeVar("_Model", PoseModel, DetectorModel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorConfig:
+    """Everything about a prediction but the models.
+
+    ``threshold`` and ``max_people`` choose among the detector's boxes, best first; boxes that a caller gives are all
+    used. ``flip`` runs every crop mirrored as well and takes the mean: more precise, at twice the time. ``batch`` crops
+    go through the network at once. ``rescoring`` is a rule of :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a
+    person whose OKS to a better one exceeds it (None: nobody; "auto": as the rule's authors do, .9 but for megvii's,
+    which drops nobody); ``box_padding`` replaces the model's own.
+    """
+
+    threshold: float = DEFAULT_THRESHOLD
+    max_people: int = 100  # COCO's limit of boxes per picture
+    flip: bool = False
+    batch: int = 8
+    rescoring: str = "mean-above"
+    oks_nms: float | Literal["auto"] | None = "auto"
+    box_padding: float | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(f"threshold is {self.threshold}; it is a box score, between 0 and 1")
+        if isinstance(self.oks_nms, str) and self.oks_nms != "auto":
+            raise ConfigError(f"oks_nms is {self.oks_nms!r}; use a number, None for no OKS-NMS, or 'auto'")
+        if not isinstance(self.oks_nms, str) and self.oks_nms is not None and not 0 < self.oks_nms <= 1:
+            raise ConfigError(f"oks_nms is {self.oks_nms}; it is an OKS, above 0 and up to 1, or None for no OKS-NMS")
+        if self.rescoring not in RESCORE_RULES:
+            raise ConfigError(f"rescoring is {self.rescoring!r}; use one of {sorted(RESCORE_RULES)}")
+        if self.box_padding is not None and not 0.5 <= self.box_padding <= 4:
+            raise ConfigError(f"box_padding is {self.box_padding}; use 0.5 to 4, or None for the model's own")
+        for name in ("max_people", "batch", "max_pixels"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; use at least 1")
+
+    @property
+    def nms_threshold(self) -> float | None:
+        """``oks_nms`` with "auto" resolved by the rule."""
+        if self.oks_nms == "auto":
+            return None if self.rescoring in RULES_WITHOUT_NMS else NMS_THRESHOLD
+        return self.oks_nms
+
+
+class Predictor:
+    """``predictor(pictures)`` -> for every picture its people, best first. Always a list of lists.
+
+    ``network`` is any callable of :data:`PoseNetwork`'s signature; ``info`` says which skeleton, codec and padding its
+    crops and heatmaps have. Without a ``detector`` every call must bring boxes.
+    """
+
+    def __init__(self, info: ModelInfo, network: PoseNetwork, detector: Detector | None = None,
+                 config: PredictorConfig | None = None) -> None:
+        self.info, self.network, self.detector = info, network, detector
+        self.config = config or PredictorConfig()
+        self.skeleton, self.codec = info.heatmaps_of
+
+    def with_config(self, **changes: Any) -> Predictor:
+        """The same models with other settings."""
+        return Predictor(self.info, self.network, self.detector, _replaced(self.config, changes))
+
+    def __call__(self, images: Image | Iterable[Image], *,
+                 boxes: Boxes | Iterable[Boxes | None] | None = None) -> list[list[Person]]:
+        """One picture (path, file bytes, or RGB uint8 array) or many of them, which may differ in size.
+
+        ``boxes``: the people's boxes, xyxy, instead of the detector's: (N, 4) or :class:`Detections` for one picture;
+        for many a list with an entry for each, where None asks the detector.
+        """
+        return list(self.stream(images, boxes=boxes))
+
+    def stream(self, images: Image | Iterable[Image], *,
+               boxes: Boxes | Iterable[Boxes | None] | None = None) -> Iterator[list[Person]]:
+        """As a call, one picture at a time: the next is asked for, and read, when the one before has been given.
+
+        ``images`` and ``boxes`` may be generators, even endless ones. Errors of a picture come when its turn does.
+        """
+        for picture, its_boxes in _paired(images, boxes):
+            yield self.people(self._read(picture), its_boxes)
+
+    def people(self, picture: Picture, boxes: Boxes | None = None) -> list[Person]:
+        """The people of one picture that was read already."""
+        found = self.detect(picture) if boxes is None else as_detections(boxes)
+        points_NK2, scores_NK = self.keypoints(picture.pixels, found.boxes)
+        ranks = rescore(found.scores, scores_NK, self.config.rescoring)
+        return [
+            Person(box=found.boxes[n], keypoints=points_NK2[n], scores=scores_NK[n], score=float(ranks[n]),
+                   skeleton=self.skeleton, box_score=float(found.scores[n]))
+            for n in self._ranked(points_NK2, ranks, found.boxes)
+        ]
+
+    def detect(self, picture: Picture) -> Detections:
+        """The detector's boxes that are worth a look."""
+        if self.detector is None:
+            raise ModelError(f"{picture.name}: no boxes given, and there is no detector to find them. Pass boxes=, or "
+                             "load a detector")
+        return self.detector(picture.pixels).best(self.config.max_people, self.config.threshold)
+
+    def keypoints(self, pixels_HW3: NDArray[np.uint8], boxes_N4: Float) -> tuple[Float, Float]:
+        """Points (N, K, 2) in the picture and scores (N, K) of the person in each box."""
+        padding = self.config.box_padding or self.info.box_padding
+        width, height = self.info.input_size
+        affines = [crop_affine(fit_box(b, width / height, padding), (width, height)) for b in boxes_N4]
+        parts = [self._batch(pixels_HW3, affines[i : i + self.config.batch])
+                 for i in range(0, len(affines), self.config.batch)]
+        if not parts:
+            return np.zeros((0, len(self.skeleton), 2)), np.zeros((0, len(self.skeleton)))
+        points, scores = zip(*parts, strict=True)
+        return np.concatenate(points), np.concatenate(scores)
+
+    def _batch(self, pixels_HW3: NDArray[np.uint8], affines: Sequence[Affine]) -> tuple[Float, Float]:
+        crops = np.stack([affine.warp(pixels_HW3, self.info.input_size) for affine in affines])
+        return predict_crops(self.network, self.skeleton, self.codec, crops, affines, flip=self.config.flip)
+
+    def _ranked(self, points_NK2: Float, scores_N: Float, boxes_N4: Float) -> NDArray[np.int64]:
+        """Who stays, best first; the boxes' areas are the OKS's scale, padded as HRNet has them."""
+        threshold = self.config.nms_threshold
+        if threshold is None:
+            return ranking(scores_N)
+        padding = self.config.box_padding or self.info.box_padding
+        areas = np.maximum((boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=-1), 1.0) * padding**2
+        return oks_nms(points_NK2, scores_N, areas, np.array(self.skeleton.sigmas), threshold)
+
+    def _read(self, image: Image) -> Picture:
+        return image if isinstance(image, Picture) else read_image(image, max_pixels=self.config.max_pixels)
+
+
+def load(pose: str | Path = DEFAULT_POSE, detector: str | Path | None = DEFAULT_DETECTOR, *,
+         threads: int | None = None, providers: Sequence[str] | None = None, **config: Any) -> Predictor:
+    """A predictor from model files, or from the names of models that ship.
+
+    ``detector=None``: none, and every call brings boxes. ``threads``: by default all cores this process may use;
+    ``providers``: of ONNX Runtime (``["cuda"]``), by default the CPU. The rest are fields of :class:`PredictorConfig`.
+    """
+    settings = _replaced(PredictorConfig(), config)
+    network = _opened(PoseModel, pose, threads, providers)
+    finder = None if detector is None else _opened(DetectorModel, detector, threads, providers)
+    return Predictor(network.info, network, finder, settings)
+
+
+def _opened(model: type[_Model], source: str | Path, threads: int | None, providers: Sequence[str] | None) -> _Model:
+    """The model; an error that has a likely cause says the way out as well."""
+    try:
+        return model(source, threads=threads, providers=providers)
+    except ModelError as error:
+        remedy = _remedy(model, source)
+        if remedy is None:
+            raise
+        raise ModelError(f"{error}. {remedy}") from error
+
+
+def _remedy(model: type[PoseModel] | type[DetectorModel], source: str | Path) -> str | None:
+    if model is DetectorModel and source == DEFAULT_DETECTOR and source not in shipped():
+        return ("Name a detector, or do without: detector=None, and boxes= with every call (on the command line "
+                "--boxes FILE)")
+    try:
+        kind = read_info(source).kind
+    except ModelError:
+        return None
+    if model is PoseModel and kind == "detector":
+        return "A detector goes with a pose model: load(POSE, detector=DETECTOR), or --pose POSE --detector DETECTOR"
+    if model is DetectorModel and kind == "pose":
+        return "The pose model comes first: load(POSE, detector=DETECTOR), or --pose POSE --detector DETECTOR"
+    return None
+
+
+def predict_crops(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops_NHW3: NDArray[np.uint8],
+                  affines: Sequence[Affine], *, flip: bool = False) -> tuple[Float, Float]:
+    """RGB crops and the maps that cut them out -> points (N, K, 2) in the picture and scores (N, K).
+
+    The only way from crops to keypoints: users' people and a training run's own validation both come through here.
+    """
+    maps = _heatmaps(network, skeleton, codec, crops_NHW3)
+    if flip:
+        mirrored = np.ascontiguousarray(crops_NHW3[:, :, ::-1])
+        maps = codec.merge_flipped(maps, _heatmaps(network, skeleton, codec, mirrored), skeleton.flip_index)
+    points_NK2, scores_NK = codec.decode(maps)
+    moved = [affine.inverse().points(xy) for affine, xy in zip(affines, points_NK2, strict=True)]
+    return np.reshape(moved, points_NK2.shape), scores_NK
+
+
+def as_detections(boxes: Boxes) -> Detections:
+    """Plain xyxy boxes as detections with score 1, in their order."""
+    if isinstance(boxes, Detections):
+        return boxes
+    try:
+        array = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"boxes: {error}; expected one (N, 4) array of xyxy per picture") from error
+    if array.size == 0:
+        array = array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ConfigError(f"boxes have shape {array.shape}; expected (N, 4) xyxy for one picture, and for a list of "
+                          "pictures a list with such an entry for each")
+    backwards = array[(array[:, 2:] < array[:, :2]).any(axis=1)]
+    if len(backwards):
+        raise ConfigError(f"boxes: {backwards[0].tolist()} ends before it starts; expected (x1, y1, x2, y2), not x, y, "
+                          "width, height")
+    return Detections(boxes=array, scores=np.ones(len(array)))
+
+
+def _heatmaps(network: PoseNetwork, skeleton: Skeleton, codec: Codec,
+              crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    maps = network(crops)
+    w, h = codec.heatmap_size
+    wanted = len(crops), len(skeleton), h, w
+    if maps.shape != wanted:
+        raise ModelError(f"the network gave heatmaps of shape {maps.shape}, expected {wanted}")
+    if not np.isfinite(maps).all():
+        raise ModelError("the network gave NaN or infinite heatmaps; its weights are broken")
+    return maps
+
+
+def _paired(images: Image | Iterable[Image],
+            boxes: Boxes | Iterable[Boxes | None] | None) -> Iterator[tuple[Image, Boxes | None]]:
+    """Every picture with its boxes or None, of one as of many; nothing is asked for before its turn."""
+    if _is_one(images):
+        if isinstance(boxes, (list, tuple)) and len(boxes) == 1 and (boxes[0] is None or _is_boxes(boxes[0])):
+            boxes = cast("Boxes | None", boxes[0])
+        yield cast(Image, images), cast("Boxes | None", boxes)
+        return
+    many = cast(Iterable[Image], images)
+    if boxes is None:
+        yield from zip(many, repeat(None))
+        return
+    if isinstance(boxes, Detections):
+        raise ConfigError("boxes is one Detections for many pictures; give a list with one entry for each")
+    if isinstance(many, Sized) and isinstance(boxes, Sized) and len(many) != len(boxes):
+        raise ConfigError(f"boxes has {len(boxes)} entries for {len(many)} pictures; give a list with one for each")
+    missing: Any = object()
+    for done, (image, its_boxes) in enumerate(zip_longest(many, cast(Iterable[Any], boxes), fillvalue=missing)):
+        if image is missing or its_boxes is missing:
+            which = "more" if image is missing else "fewer"
+            raise ConfigError(f"boxes has {which} entries than there are pictures: one of the two ended after {done}; "
+                              "give one entry for each")
+        yield image, its_boxes
+
+
+def _is_one(images: Image | Iterable[Image]) -> bool:
+    if isinstance(images, np.ndarray):
+        return images.ndim != 4  # (N, H, W, 3) is many
+    return isinstance(images, (str, Path, bytes, Picture)) or not isinstance(images, Iterable)
+
+
+def _is_boxes(value: object) -> bool:
+    """Whether an entry of a list is a picture's boxes (and not one box)."""
+    return isinstance(value, Detections) or np.ndim(cast(Any, value)) == 2
+
+
+def _replaced(config: PredictorConfig, changes: dict[str, Any]) -> PredictorConfig:
+    unknown = sorted(set(changes) - set(PredictorConfig.__dataclass_fields__))
+    if unknown:
+        raise ConfigError(f"no setting {unknown}; the settings are {sorted(PredictorConfig.__dataclass_fields__)}")
+    return replace(config, **changes)

@@ -1,0 +1,235 @@
+"""ONNX Runtime sessions behind two small classes: crops -> heatmaps, and a picture -> person boxes.
+
+A file is judged whole (:func:`stagepose.modelinfo.verify`) before a session sees it. Pixels are uint8 RGB, never BGR.
+N crops, H W pixels, K keypoints, h w heatmap size.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from stagepose.errors import ConfigError, ModelError
+from stagepose.geometry import Size
+from stagepose.modelinfo import ModelInfo as ModelInfo
+from stagepose.modelinfo import ModelKind, verify
+from stagepose.structures import Detections
+
+PoseNetwork = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # RGB crops (N, H, W, 3) -> heatmaps (N, K, h, w)
+Detector = Callable[[NDArray[np.uint8]], Detections]  # one RGB picture (H, W, 3) -> boxes in its pixels
+
+WEIGHTS = Path(__file__).parent / "weights"  # the models that ship: NAME.onnx
+LOG_ERRORS = 3  # ONNX Runtime's severity scale
+MIN_SIDE = 8  # pixels; no person can be told in a picture narrower than this
+MAX_ASPECT = 8.0  # a narrower picture is padded with black, or its short side would vanish when resized
+SHRINK_TO = 2.0  # times the detector's own size: larger pictures are shrunk by area before it resizes them itself
+
+
+class PoseModel:
+    """A pose network: uint8 RGB crops of ``info.input_size`` -> heatmaps whose ideal peak is 1."""
+
+    def __init__(self, source: str | Path | bytes, *, threads: int | None = None,
+                 providers: Sequence[str] | None = None) -> None:
+        self.source = _label(source)
+        self.info, self._session = _open(source, "pose", threads, providers)
+        self.skeleton, self.codec = self.info.heatmaps_of
+        w, h = self.info.input_size
+        map_w, map_h = self.codec.heatmap_size
+        _expect(self.source, self._session.get_inputs(), [("tensor(uint8)", (None, h, w, 3))])
+        _expect(self.source, self._session.get_outputs(), [("tensor(float)", (None, len(self.skeleton), map_h, map_w))])
+
+    def heatmaps(self, crops_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, K, h, w) float32; N may be 0."""
+        w, h = self.info.input_size
+        crops = np.ascontiguousarray(crops_NHW3)
+        if crops.dtype != np.uint8 or crops.shape[1:] != (h, w, 3):
+            raise ModelError(f"{self.source}: crops are {crops.dtype} {crops.shape}, expected uint8 (N, {h}, {w}, 3)")
+        map_w, map_h = self.codec.heatmap_size
+        shape = len(crops), len(self.skeleton), map_h, map_w
+        if not len(crops):
+            return np.zeros(shape, np.float32)
+        maps = _run(self.source, self._session, crops)[0]
+        if maps.shape != shape:
+            raise ModelError(f"{self.source}: heatmaps have shape {maps.shape}, expected {shape}")
+        return np.asarray(maps, dtype=np.float32)
+
+    __call__ = heatmaps
+
+
+class DetectorModel:
+    """A person detector: one uint8 RGB picture of any size -> boxes in its pixels, best first."""
+
+    def __init__(self, source: str | Path | bytes, *, threads: int | None = None,
+                 providers: Sequence[str] | None = None) -> None:
+        self.source = _label(source)
+        self.info, self._session = _open(source, "detector", threads, providers)
+        _expect(self.source, self._session.get_inputs(), [("tensor(uint8)", (None, None, 3))])
+        _expect(self.source, self._session.get_outputs(),
+                [("tensor(float)", (None, 4)), ("tensor(float)", (None,))])
+
+    def detect(self, image_HW3: NDArray[np.uint8]) -> Detections:
+        """Boxes within the picture; none in one narrower than :data:`MIN_SIDE`."""
+        height, width = image_HW3.shape[:2]
+        if min(height, width) < MIN_SIDE:
+            return Detections(boxes=np.zeros((0, 4)), scores=np.zeros(0))
+        prepared, scale_xy = _prepare(image_HW3, round(SHRINK_TO * max(self.info.input_size)))
+        boxes, scores = _run(self.source, self._session, prepared)
+        if len(boxes) != len(scores) or not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise ModelError(f"{self.source}: {len(boxes)} boxes, {len(scores)} scores, or NaN among them")
+        boxes = np.asarray(boxes, dtype=np.float64) * np.tile(scale_xy, 2)
+        boxes = np.clip(boxes, 0, np.array([width, height, width, height]))
+        found = Detections(boxes=boxes, scores=np.asarray(scores, dtype=np.float64))
+        return found.best(len(found))
+
+    __call__ = detect
+
+
+def shipped() -> list[str]:
+    """Names of the models that came with this StagePose."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.onnx"))
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """A shipped name, or the path of a model file; :class:`ModelError` says what there is."""
+    if isinstance(name_or_path, str) and (WEIGHTS / f"{name_or_path}.onnx").parent == WEIGHTS:
+        inside = WEIGHTS / f"{name_or_path}.onnx"
+        if inside.is_file():
+            return inside
+    path = Path(name_or_path)
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "no such file"
+        raise ModelError(f"model {str(name_or_path)!r}: {what}. Give the path of an .onnx file or one of the names "
+                         f"that ship: {', '.join(shipped()) or 'none in this build'}")
+    return path
+
+
+def read_info(source: str | Path | bytes) -> ModelInfo:
+    """A model's description, checked as for use but without a session."""
+    return _read(source)[0]
+
+
+def available_cores() -> int:
+    """Physical cores that this process may use: two hyperthreads of one core count once."""
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    siblings = {_siblings(cpu) for cpu in cpus}
+    return max(1, math.ceil(min(len(siblings), _cgroup_cpus())))
+
+
+def _siblings(cpu: int) -> str:
+    """The same text for hyperthreads of one core; where the system does not tell, every CPU is a core."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+    except OSError:
+        return str(cpu)
+
+
+def _cgroup_cpus() -> float:
+    """CPUs that a container's quota allows; infinity without one."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return float(quota) / float(period)
+    except (OSError, ValueError, ZeroDivisionError):  # "max 100000", or no cgroup v2
+        return math.inf
+
+
+def _label(source: str | Path | bytes) -> str:
+    return "model" if isinstance(source, bytes) else str(source)
+
+
+def _read(source: str | Path | bytes) -> tuple[ModelInfo, bytes]:
+    """(description, bytes) of a model file; :class:`ModelError` with its path in front."""
+    if not isinstance(source, bytes):
+        path = resolve(source)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: cannot read: {error.strerror}") from error
+    else:
+        data = source
+    try:
+        return verify(data), data
+    except ModelError as error:
+        raise ModelError(f"{_label(source)}: {error}") from error
+
+
+def _open(source: str | Path | bytes, kind: ModelKind, threads: int | None,
+          providers: Sequence[str] | None) -> tuple[ModelInfo, ort.InferenceSession]:
+    info, data = _read(source)
+    if info.kind != kind:
+        raise ModelError(f"{_label(source)}: a {info.kind} model ({info.name!r}), where a {kind} model is expected")
+    chosen, options = _providers(providers), _options(threads)
+    try:
+        session = ort.InferenceSession(data, options, providers=chosen)
+    except Exception as error:  # ONNX Runtime's exceptions have no common root below Exception
+        raise ModelError(f"{_label(source)}: ONNX Runtime cannot open it: {_one_line(error)}") from error
+    missing = sorted(set(chosen) - set(session.get_providers()))
+    if missing:
+        raise ModelError(f"{_label(source)}: ONNX Runtime could not start {missing}; it has fallen back to "
+                         f"{session.get_providers()}. Install its libraries, or leave providers out")
+    return info, session
+
+
+def _options(threads: int | None) -> ort.SessionOptions:
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads is {threads}; use at least 1, or leave it out for all {available_cores()} cores")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or available_cores()
+    options.log_severity_level = LOG_ERRORS
+    options.enable_cpu_mem_arena = False  # the arena keeps all it ever took: 495 MB instead of 317, no faster
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # never ORT's own, which we do not check
+    return options
+
+
+def _providers(wanted: Sequence[str] | None) -> list[str]:
+    """Execution providers by their ONNX Runtime names or shorter (``cuda``); CPU alone when none is named."""
+    have = ort.get_available_providers()
+    by_short_name = {name.removesuffix("ExecutionProvider").lower(): name for name in have}
+    names = ["cpu"] if wanted is None else list(wanted)
+    chosen = [name if name in have else by_short_name.get(name.lower(), "") for name in names]
+    if not chosen or "" in chosen:
+        raise ModelError(f"providers {names}: not all are in this ONNX Runtime, which has {have}")
+    return chosen
+
+
+def _run(source: str, session: ort.InferenceSession, value: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    try:
+        return list(session.run(None, {session.get_inputs()[0].name: value}))
+    except Exception as error:  # as above
+        raise ModelError(f"{source}: failed on an input of shape {value.shape}: {_one_line(error)}") from error
+
+
+def _expect(source: str, found: Sequence[Any], wanted: Sequence[tuple[str, tuple[int | None, ...]]]) -> None:
+    """Inputs or outputs must have these types and shapes; None, or a name in the file, is any size."""
+    def fits(arg: Any, kind: str, shape: tuple[int | None, ...]) -> bool:
+        return arg.type == kind and len(arg.shape) == len(shape) and all(
+            s is None or not isinstance(have, int) or have == s for have, s in zip(arg.shape, shape, strict=True))
+
+    if len(found) != len(wanted) or not all(fits(a, *w) for a, w in zip(found, wanted, strict=True)):
+        have = [(arg.name, arg.type, arg.shape) for arg in found]
+        raise ModelError(f"{source}: the network has {have}, expected {list(wanted)}")
+
+
+def _prepare(image: NDArray[np.uint8], limit: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """(picture for the detector, (x, y) original pixels per pixel of it): shrunk to ``limit``, padded if narrow."""
+    height, width = image.shape[:2]
+    scale = min(1.0, limit / max(height, width))
+    size: Size = max(1, round(width * scale)), max(1, round(height * scale))
+    if scale < 1:
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    least = math.ceil(max(size) / MAX_ASPECT)
+    down, right = max(0, least - size[1]), max(0, least - size[0])
+    if down or right:
+        image = np.pad(image, ((0, down), (0, right), (0, 0)))
+    return np.ascontiguousarray(image), np.array([width / size[0], height / size[1]])
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,122 @@
+"""M1 and M3: model files that want to run code, read other files, or are not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto
+from toy_models import dot_finder, pose_bytes, pose_info
+
+from stagepose import onnxfile
+from stagepose.errors import ModelError
+from stagepose.modelinfo import KEY, stamp
+from stagepose.runtime import DetectorModel, PoseModel, read_info
+
+
+@pytest.fixture(autouse=True)
+def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here may get as far as a runtime."""
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a session was made")
+
+    monkeypatch.setattr(ort, "InferenceSession", refuse)
+
+
+class Malicious:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch '{self.path}'",)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_m1_a_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
+    path, trace = tmp_path / "weights.pth", tmp_path / "trace"
+    path.write_bytes(pickle.dumps(Malicious(trace), protocol=protocol))
+    for kind in (PoseModel, DetectorModel, read_info):
+        with pytest.raises(ModelError, match=r"weights\.pth: "):
+            kind(path)
+    assert not trace.exists()
+
+
+def test_m1_a_torch_checkpoint_is_named_for_what_it_is(tmp_path: Path) -> None:
+    path, trace = tmp_path / "model.onnx", tmp_path / "trace"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Malicious(trace)))
+    with pytest.raises(ModelError, match=r"pickle.*\.onnx file written by 'stagepose export'"):
+        PoseModel(path)
+    assert not trace.exists()
+
+
+def test_m1_training_weights_are_named_for_what_they_are() -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    with pytest.raises(ModelError, match=r"safetensors.*stagepose export"):
+        PoseModel(len(header).to_bytes(8, "little") + header + bytes(4))
+
+
+def with_external_data(location: str) -> bytes:
+    model = dot_finder()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return stamp(model.SerializeToString(), pose_info())
+
+
+@pytest.mark.parametrize("location", ["../../x", "/etc/passwd", "weights.bin", "*/_ORT_MEM_ADDR_/*", ""])
+def test_m3_external_data_is_refused(location: str) -> None:
+    with pytest.raises(ModelError, match="tensor 'kernel' keeps its data in another file"):
+        PoseModel(with_external_data(location))
+
+
+def test_m3_external_data_in_a_subgraph_is_refused() -> None:
+    hidden = onnx.TensorProto(name="secret", data_type=TensorProto.FLOAT, dims=[1])
+    hidden.external_data.add(key="location", value="../../x")
+    body = onnx.GraphProto(name="body", initializer=[hidden])
+    model = dot_finder()
+    node = model.graph.node.add(op_type="If")
+    node.attribute.add(name="then_branch", g=body, type=onnx.AttributeProto.GRAPH)
+    with pytest.raises(ModelError, match="tensor 'secret'"):
+        PoseModel(stamp(model.SerializeToString(), pose_info()))
+
+
+def test_m3_a_file_without_our_metadata_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.onnx"
+    path.write_bytes(dot_finder().SerializeToString())
+    with pytest.raises(ModelError, match=r"other\.onnx: no 'stagepose' entry in its metadata"):
+        PoseModel(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "{}", '{"format": 1}', "[" * 100_000, '{"format": 99}',
+                                  '{"format": true, "kind": "pose"}'])
+def test_m3_metadata_of_another_making_is_refused(text: str) -> None:
+    with pytest.raises(ModelError):
+        PoseModel(onnxfile.with_metadata(dot_finder().SerializeToString(), {KEY: text}))
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"hello", b"<html>", np.arange(999, dtype=np.uint8).tobytes(), b"\x80"])
+def test_files_of_any_other_kind_are_refused(data: bytes) -> None:
+    with pytest.raises(ModelError):
+        PoseModel(data)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(part: float) -> None:
+    whole = pose_bytes()
+    with pytest.raises(ModelError):
+        PoseModel(whole[: int(len(whole) * part)])
+
+
+def test_the_runtimes_own_format_is_never_taken() -> None:
+    with pytest.raises(ModelError):
+        PoseModel(b"\x20\0\0\0ORTM" + bytes(100))

@@ -1,0 +1,156 @@
+"""People over their picture: visible on any background, never in the way of what was not asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stagepose.draw import CENTRE, LEFT, RIGHT, draw_people
+from stagepose.errors import ConfigError
+from stagepose.images import read_image
+from stagepose.skeleton import COCO_17, SKELETONS, Skeleton
+from stagepose.structures import Person
+
+
+def backdrop(level: int = 128, width: int = 160, height: int = 200) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), level, np.uint8)
+
+
+def person(skeleton: Skeleton = COCO_17, scale: float = 1.0, **changes: Any) -> Person:
+    """Joints well apart on a zigzag: joint k at (30 or 120, 12 + 11 k)."""
+    count = len(skeleton)
+    xy = np.column_stack([np.where(np.arange(count) % 2, 30.0, 120.0), 12 + 11.0 * np.arange(count)]) * scale
+    values = {
+        "box": np.array([20, 5, 140, 195]) * scale,
+        "keypoints": xy,
+        "scores": np.ones(count),
+        "score": 1.0,
+        "skeleton": skeleton,
+    }
+    return Person(**{**values, **changes})
+
+
+def colour_at(picture: NDArray[np.uint8], someone: Person, name: str) -> tuple[int, ...]:
+    x, y, _ = someone[name]
+    return tuple(int(value) for value in picture[round(y), round(x)])
+
+
+def is_like(colour: NDArray[np.uint8], wish: tuple[int, int, int]) -> bool:
+    """Up to what anti-aliasing mixes in."""
+    distances = [np.abs(colour.astype(int) - side).sum() for side in (LEFT, RIGHT, CENTRE, (128, 128, 128))]
+    return distances.index(min(distances)) == (LEFT, RIGHT, CENTRE).index(wish)
+
+
+def test_nobody_changes_nothing_and_the_picture_is_new() -> None:
+    picture = backdrop()
+    drawn = draw_people(picture, [])
+    assert (drawn == picture).all()
+    assert not np.shares_memory(drawn, picture)
+
+
+def test_the_given_picture_stays_as_it_was_even_if_read_only_or_odd() -> None:
+    picture = read_image(backdrop()).pixels
+    assert (draw_people(picture, [person()]) != picture).any()
+    assert (picture == 128).all()
+    assert (draw_people(backdrop()[..., ::-1], [person()]) == draw_people(picture, [person()])).all()
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_every_joint_and_its_outline_show_on_any_background(level: int) -> None:
+    drawn = draw_people(backdrop(level), [person()], boxes=False)
+    for name in COCO_17.names:
+        side = LEFT if name.startswith("left") else RIGHT if name.startswith("right") else CENTRE
+        assert colour_at(drawn, person(), name) == side
+    assert (np.abs(drawn.astype(int) - level).max(axis=2) > 100).sum() > 500
+    dark = drawn.max(axis=2) < 60
+    assert dark.any()
+
+
+def test_joints_below_the_threshold_and_their_limbs_are_left_out() -> None:
+    scores = np.zeros(17)
+    scores[9] = 0.3
+    faint = person(scores=scores)
+    alone = draw_people(backdrop(), [faint], boxes=False)
+    assert colour_at(alone, faint, "left_wrist") == LEFT
+    y, x = np.nonzero((alone != 128).any(axis=2))
+    wrist = faint.keypoints[9]
+    assert np.hypot(x - wrist[0], y - wrist[1]).max() < 10, "one disc and nothing else"
+    assert (draw_people(backdrop(), [faint], boxes=False, threshold=0.31) == 128).all()
+
+
+def test_boxes_can_be_left_out() -> None:
+    ghost = person(scores=np.zeros(17))
+    assert (draw_people(backdrop(), [ghost], boxes=False) == 128).all()
+    drawn = draw_people(backdrop(), [ghost])
+    y, x = np.nonzero((drawn != 128).any(axis=2))
+    assert (x.min(), y.min(), x.max(), y.max()) == pytest.approx((20, 5, 139, 194), abs=3)
+    assert (drawn[60:140, 40:120] == 128).all(), "its inside stays free"
+
+
+def test_the_better_person_is_in_front_whatever_the_order() -> None:
+    good = person(score=0.9)
+    poor = person(score=0.1, keypoints=good.keypoints[COCO_17.flip_index])
+    one, other = (draw_people(backdrop(), people, boxes=False) for people in ([good, poor], [poor, good]))
+    assert (one == other).all()
+    assert colour_at(one, good, "left_wrist") == LEFT
+
+
+def test_a_mirrored_person_is_drawn_as_the_mirrored_picture_with_sides_swapped() -> None:
+    picture = backdrop()
+    someone = person()
+    flipped = someone.keypoints[COCO_17.flip_index] * [-1, 1] + [159, 0]
+    box = np.array([160 - 140, 5, 160 - 20, 195])
+    mirrored = draw_people(picture, [replace(someone, keypoints=flipped, box=box)], boxes=False)
+    straight = draw_people(picture, [someone], boxes=False)
+    drawn, turned = ((image != 128).any(axis=2) for image in (straight[:, ::-1], mirrored))
+    assert (drawn != turned).sum() < 0.02 * drawn.sum()
+    x, y, _ = someone["left_wrist"]
+    assert is_like(mirrored[round(y), 159 - round(x)], RIGHT)
+
+
+@pytest.mark.parametrize("name", sorted(SKELETONS))
+def test_every_skeleton_can_be_drawn(name: str) -> None:
+    assert (draw_people(backdrop(), [person(SKELETONS[name])]) != 128).any()
+
+
+def test_a_skeleton_of_bare_points_can_be_drawn() -> None:
+    bare = Skeleton(name="bare", names=("tip",))
+    drawn = draw_people(backdrop(), [person(bare)], boxes=False)
+    assert colour_at(drawn, person(bare), "tip") == CENTRE
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (3, 2), (16, 16)])
+def test_tiny_pictures(size: tuple[int, int]) -> None:
+    picture = backdrop(128, *size)
+    assert draw_people(picture, [person(scale=size[0] / 160)]).shape == picture.shape
+
+
+@pytest.mark.parametrize("far", [200.0, 1e4, 1e9, 1e300, -1e300])
+def test_points_far_outside_do_no_harm_and_their_limbs_keep_their_direction(far: float) -> None:
+    keypoints = np.full((17, 2), 80.0)
+    keypoints[9] = far, 80.0  # the left wrist; the left elbow stays at (80, 80)
+    box = np.array([-far, -far, far, far])
+    drawn = draw_people(backdrop(), [person(keypoints=keypoints, box=np.sort(box))])
+    edge = drawn[80, -1] if far > 0 else drawn[80, 0]
+    assert is_like(edge, LEFT)
+    assert draw_people(backdrop(), [person(keypoints=np.full((17, 2), far))], boxes=False).shape == (200, 160, 3)
+
+
+def test_limbs_are_thicker_on_larger_people() -> None:
+    def ink(scale: float) -> float:
+        drawn = draw_people(backdrop(128, 1600, 2000), [person(scale=scale)], boxes=False)
+        return float((drawn != 128).any(axis=2).sum() / scale)  # grows with length, so what is left is the width
+
+    assert ink(8) > 1.5 * ink(2)
+
+
+@pytest.mark.parametrize(
+    "picture", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)]
+)
+def test_other_arrays_are_refused(picture: Any) -> None:
+    with pytest.raises(ConfigError, match=r"needs \(H, W, 3\) uint8 RGB, got"):
+        draw_people(picture, [])

@@ -1,0 +1,404 @@
+"""From pictures to people, with a network that finds coloured dots: every result is known beforehand."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from toy_models import INPUT_SIZE, LEFT_SCORE, ONE, RIGHT_SCORE, TOY, TWO, detector_bytes, dots, pose_bytes, pose_info
+
+import stagepose
+from stagepose.errors import ConfigError, ImageError, ModelError
+from stagepose.geometry import crop_affine, fit_box
+from stagepose.images import Picture, read_image
+from stagepose.predictor import Predictor, PredictorConfig, as_detections, load, predict_crops
+from stagepose.runtime import DetectorModel, PoseModel
+from stagepose.structures import Detections, Person
+
+NEAR = 2.0  # pixels of the picture; one heatmap pixel of these crops is 3 to 6
+BOXES = np.array([[42, 52, 119, 159], [200, 72, 271, 199]])  # of TWO
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "pose.onnx").write_bytes(pose_bytes())
+    (folder / "detector.onnx").write_bytes(detector_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(files: Path) -> Predictor:
+    return load(files / "pose.onnx", files / "detector.onnx", threads=1)
+
+
+@pytest.fixture(scope="module")
+def without_detector(files: Path) -> Predictor:
+    return load(files / "pose.onnx", detector=None, threads=1)
+
+
+def points(people: list[Person]) -> NDArray[np.float64]:
+    """By position from the left, (N, K, 2)."""
+    return np.array([p.keypoints for p in sorted(people, key=lambda p: p.box[0])])
+
+
+def assert_same(a: list[Person], b: list[Person], atol: float = 1e-4) -> None:
+    assert len(a) == len(b)
+    for one, other in zip(a, b, strict=True):
+        np.testing.assert_allclose(one.keypoints, other.keypoints, atol=atol)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+        np.testing.assert_allclose(one.box, other.box, atol=atol)
+        assert one.score == pytest.approx(other.score, abs=1e-6)
+
+
+def png(pixels: NDArray[np.uint8], **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def test_dots_come_back_where_they_were_drawn(predictor: Predictor) -> None:
+    [people] = predictor(dots(TWO))
+    np.testing.assert_allclose(points(people), TWO, atol=NEAR)
+    assert [p.box_score for p in people] == pytest.approx([LEFT_SCORE, RIGHT_SCORE])
+    assert all(p.skeleton == TOY and (p.scores > 0.9).all() for p in people)
+    np.testing.assert_array_equal([p.box for p in people], BOXES)
+
+
+def test_people_are_sorted_by_score(predictor: Predictor) -> None:
+    [people] = predictor(dots(TWO))
+    assert [p.score for p in people] == sorted((p.score for p in people), reverse=True)
+    dim_left = dots(TWO)
+    dim_left[:, :160] //= 2
+    [people] = predictor(dim_left)
+    assert people[0].box[0] > 160 and people[0].score > people[1].score
+
+
+def test_always_a_list_of_lists(predictor: Predictor, tmp_path: Path) -> None:
+    image, path = dots(ONE), tmp_path / "photo.png"
+    path.write_bytes(png(image))
+    for one in (image, path, str(path), path.read_bytes(), read_image(path), [image], (str(path),), image[None]):
+        result = predictor(one)
+        assert isinstance(result, list) and len(result) == 1 and isinstance(result[0], list)
+        assert_same(result[0], predictor(image)[0])
+    assert predictor([]) == []
+    assert predictor(dots([])) == [[]]
+    assert predictor([dots([]), dots([])]) == [[], []]
+    assert len(predictor(iter([image, path]))) == 2
+
+
+def test_many_pictures_give_what_each_gives_alone(predictor: Predictor) -> None:
+    images = [dots(TWO), dots([]), dots(ONE), dots(TWO[1:] * 2, (640, 480), radius=16)]
+    for together, image in zip(predictor(images), images, strict=True):
+        assert_same(together, predictor(image)[0])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("batch", [1, 2, 5, 100])
+def test_the_batch_size_changes_nothing(predictor: Predictor, batch: int, flip: bool) -> None:
+    boxes = np.concatenate([BOXES + shift for shift in (0, 3, -4)])
+    whole = predictor.with_config(flip=flip, oks_nms=None)
+    [expected] = whole(dots(TWO), boxes=boxes)
+    [got] = whole.with_config(batch=batch)(dots(TWO), boxes=boxes)
+    assert len(got) == 6
+    assert_same(got, expected)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_mirrored_picture_has_the_mirrored_people(predictor: Predictor, flip: bool) -> None:
+    image = dots(TWO)
+    [people] = predictor.with_config(flip=flip)(image)
+    [mirrored] = predictor.with_config(flip=flip)(image[:, ::-1])
+    back = points(mirrored)[::-1][:, TOY.flip_index]
+    back[..., 0] = image.shape[1] - 1 - back[..., 0]
+    np.testing.assert_allclose(back, points(people), atol=NEAR)
+
+
+def test_the_flip_test_finds_the_same_points(predictor: Predictor) -> None:
+    [people] = predictor.with_config(flip=True)(dots(TWO))
+    np.testing.assert_allclose(points(people), TWO, atol=NEAR)
+
+
+def test_the_network_sees_rgb(predictor: Predictor) -> None:
+    [people] = predictor(dots(ONE))
+    [swapped] = predictor(dots(ONE)[..., ::-1])  # BGR: the red nose is blue now
+    assert people[0]["nose"][2] > 0.9 and swapped[0]["nose"][2] == 0
+
+
+def test_exif_turns_the_picture_before_anybody_looks(predictor: Predictor) -> None:
+    image = dots(TWO)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned left; "rotate right to see it upright"
+    [people] = predictor(png(np.rot90(image), exif=exif))
+    np.testing.assert_allclose(points(people), TWO, atol=NEAR)
+
+
+@pytest.mark.parametrize("corner", [(-70, -50), (200, -50), (-45, 80), (205, 85)])
+def test_people_cut_by_the_border_keep_their_points(predictor: Predictor, corner: tuple[int, int]) -> None:
+    person = ONE[0] + np.array(corner)
+    image = dots(person)
+    [people] = predictor(image, boxes=[BOXES[0] + np.tile(corner, 2)])
+    inside = ((person >= 0) & (person < [320, 240])).all(-1)
+    assert inside.sum() >= 1
+    np.testing.assert_allclose(people[0].keypoints[inside], person[inside], atol=NEAR)
+
+
+def test_large_people_in_large_pictures(predictor: Predictor) -> None:
+    [people] = predictor(dots(TWO * 8, (2560, 1920), radius=64))
+    np.testing.assert_allclose(points(people), TWO * 8, atol=NEAR * 8)
+
+
+def test_given_boxes_replace_the_detector(without_detector: Predictor) -> None:
+    for boxes in (BOXES, BOXES.tolist(), [BOXES], as_detections(BOXES), [as_detections(BOXES)]):
+        [people] = without_detector(dots(TWO), boxes=boxes)
+        np.testing.assert_allclose(points(people), TWO, atol=NEAR)
+        assert {p.box_score for p in people} == {1.0}
+
+
+def test_given_boxes_for_many_pictures(predictor: Predictor) -> None:
+    first, second, third = predictor([dots(TWO)] * 3, boxes=[BOXES[:1], [], None])
+    assert len(first) == 1 and second == [] and len(third) == 2
+
+
+def test_all_given_boxes_are_used(without_detector: Predictor) -> None:
+    weak = Detections(boxes=BOXES, scores=np.array([0.01, 0.02]))
+    strict = without_detector.with_config(max_people=1, threshold=0.9)
+    assert len(strict(dots(TWO), boxes=weak)[0]) == 2
+
+
+def test_no_detector_and_no_boxes_is_said(without_detector: Predictor) -> None:
+    with pytest.raises(ModelError, match="no boxes given, and there is no detector"):
+        without_detector(dots(ONE))
+
+
+@pytest.mark.parametrize(("boxes", "message"), [
+    (np.zeros((2, 3)), r"shape \(2, 3\)"),
+    ([1, 2, 3, 4], r"shape \(4,\)"),
+    ([[1, 2, 3]], r"shape"),
+    ([[10, 10, 5, 20]], "ends before it starts"),
+    ([[0, 0, np.nan, 1]], "NaN"),
+    ([["a", 0, 1, 1]], "boxes"),
+])  # fmt: skip
+def test_boxes_of_no_shape_are_refused(without_detector: Predictor, boxes: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        without_detector(dots(ONE), boxes=boxes)
+
+
+def test_as_many_boxes_as_pictures(without_detector: Predictor) -> None:
+    with pytest.raises(ConfigError, match="1 entries for 2 pictures"):
+        without_detector([dots(ONE)] * 2, boxes=[BOXES])
+    with pytest.raises(ConfigError, match="one Detections for many pictures"):
+        without_detector([dots(ONE)] * 2, boxes=as_detections(BOXES))
+    with pytest.raises(ConfigError, match=r"boxes has more entries than there are pictures.* after 1;"):
+        without_detector((dots(ONE) for _ in range(1)), boxes=[BOXES] * 2)
+    with pytest.raises(ConfigError, match=r"boxes has fewer entries than there are pictures.* after 1;"):
+        without_detector([dots(ONE)] * 2, boxes=iter([BOXES]))
+
+
+def test_degenerate_boxes_do_no_harm(without_detector: Predictor) -> None:
+    boxes = [[50, 50, 50, 50], [-9000, -9000, -8999, -8000], [0, 0, 1e7, 1e7], [310, 0, 400, 240]]
+    [people] = without_detector.with_config(oks_nms=None)(dots(ONE), boxes=boxes)
+    assert len(people) == 4 and all(np.isfinite(p.keypoints).all() for p in people)
+
+
+def test_one_person_boxed_twice_is_one_person(without_detector: Predictor) -> None:
+    twice = Detections(boxes=np.array([BOXES[0], BOXES[0] + 1]), scores=np.array([0.5, 0.6]))
+    [people] = without_detector(dots(TWO), boxes=twice)
+    assert [p.box_score for p in people] == [0.6]
+    assert len(without_detector.with_config(oks_nms=None)(dots(TWO), boxes=twice)[0]) == 2
+
+
+def test_threshold_and_max_people_choose_detections(predictor: Predictor) -> None:
+    assert len(predictor.with_config(threshold=0.85)(dots(TWO))[0]) == 1
+    assert len(predictor.with_config(threshold=0.95)(dots(TWO))[0]) == 0
+    [people] = predictor.with_config(max_people=1)(dots(TWO))
+    assert [p.box_score for p in people] == pytest.approx([LEFT_SCORE])
+
+
+def test_scores_follow_the_rule(predictor: Predictor) -> None:
+    half_lit = dots(ONE)
+    half_lit[130:] = half_lit[130:] // 8  # hands at an eighth: below .2
+    [[person]] = predictor(half_lit, boxes=BOXES[:1])
+    assert person.scores.max() > 0.9 and sorted(person.scores)[1] < 0.2
+    assert person.score == pytest.approx(person.scores.max())
+    [[all_joints]] = predictor.with_config(rescoring="mean-all")(half_lit, boxes=BOXES[:1])
+    assert all_joints.score == pytest.approx(person.scores.mean())
+
+
+def test_box_padding_can_replace_the_models(predictor: Predictor) -> None:
+    [wide] = predictor.with_config(box_padding=2.0)(dots(TWO))
+    np.testing.assert_allclose(points(wide), TWO, atol=2 * NEAR)
+    assert wide[0].scores.mean() < predictor(dots(TWO))[0][0].scores.mean()  # smaller dots in the crop
+    np.testing.assert_array_equal(sorted(p.box[0] for p in wide), [42, 200])  # the box itself is never padded
+
+
+def test_pictures_are_not_changed(predictor: Predictor) -> None:
+    image = dots(TWO)
+    before = image.copy()
+    predictor.with_config(flip=True)(image)
+    np.testing.assert_array_equal(image, before)
+
+
+def test_bad_pictures_are_image_errors(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        predictor(tmp_path / "none.jpg")
+    with pytest.raises(ImageError):
+        predictor([dots(ONE), b"not a picture"])
+    with pytest.raises(ImageError):
+        predictor([3])  # type: ignore[list-item]
+    with pytest.raises(ImageError, match="pixels"):
+        predictor.with_config(max_pixels=100)(png(dots(ONE)))
+
+
+def test_a_stream_reads_one_picture_at_a_time(predictor: Predictor) -> None:
+    stream = predictor.stream([dots(ONE), b"broken", dots(TWO)])
+    assert len(next(stream)) == 1
+    with pytest.raises(ImageError):
+        next(stream)
+
+
+@pytest.mark.parametrize("with_boxes", [False, True])
+def test_a_stream_of_endless_pictures_gives_one_after_the_other(predictor: Predictor, with_boxes: bool) -> None:
+    asked: list[int] = []
+
+    def camera() -> Iterator[NDArray[np.uint8]]:
+        for number in itertools.count():
+            asked.append(number)
+            yield dots(TWO)
+
+    stream = predictor.stream(camera(), boxes=itertools.repeat(BOXES) if with_boxes else None)
+    for number in range(3):
+        assert len(next(stream)) == 2
+        assert asked == list(range(number + 1))
+
+
+def test_what_is_no_picture_at_all_is_said(predictor: Predictor) -> None:
+    with pytest.raises(ImageError):
+        predictor(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("settings", "people"), [
+    ({}, 1), ({"rescoring": "megvii"}, 2), ({"rescoring": "megvii", "oks_nms": 0.9}, 1), ({"oks_nms": None}, 2),
+])  # fmt: skip
+def test_megviis_rule_drops_nobody_unless_told(without_detector: Predictor, settings: dict[str, Any],
+                                               people: int) -> None:
+    twice = Detections(boxes=np.array([BOXES[0], BOXES[0] + 1]), scores=np.array([0.5, 0.6]))
+    assert len(without_detector.with_config(**settings)(dots(TWO), boxes=twice)[0]) == people
+
+
+def test_any_callable_is_a_network() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def network(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seen.append(crops.shape)
+        assert crops.flags.c_contiguous
+        return np.zeros((len(crops), 3, 32, 24), np.float32)
+
+    predictor = Predictor(pose_info(), network, config=PredictorConfig(batch=2, flip=True, oks_nms=None))
+    [people] = predictor(dots(TWO), boxes=np.concatenate([BOXES, BOXES[:1]]))
+    assert len(people) == 3 and {p.score for p in people} == {0.0}
+    assert seen == [(2, 128, 96, 3)] * 2 + [(1, 128, 96, 3)] * 2
+
+
+@pytest.mark.parametrize(("maps", "message"), [
+    (np.zeros((1, 4, 32, 24), np.float32), r"shape \(1, 4, 32, 24\), expected \(1, 3, 32, 24\)"),
+    (np.full((1, 3, 32, 24), np.nan, np.float32), "NaN"),
+])  # fmt: skip
+def test_a_network_that_breaks_its_word_is_named(maps: NDArray[np.float32], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        Predictor(pose_info(), lambda crops: maps)(dots(ONE), boxes=BOXES[:1])
+
+
+def test_crops_alone_give_the_same_points(files: Path, without_detector: Predictor) -> None:
+    model = PoseModel(files / "pose.onnx", threads=1)
+    affines = [crop_affine(fit_box(box, INPUT_SIZE[0] / INPUT_SIZE[1]), INPUT_SIZE) for box in BOXES]
+    crops = np.stack([affine.warp(dots(TWO), INPUT_SIZE) for affine in affines])
+    xy, scores = predict_crops(model, TOY, model.codec, crops, affines)
+    [people] = without_detector(dots(TWO), boxes=BOXES)
+    np.testing.assert_allclose(xy, points(people))
+    assert scores.shape == (2, 3)
+    none = predict_crops(model, TOY, model.codec, crops[:0], [], flip=True)
+    assert none[0].shape == (0, 3, 2) and none[1].shape == (0, 3)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"threshold": 2}, "threshold is 2"), ({"batch": 0}, "batch is 0"), ({"oks_nms": 0.0}, "oks_nms"),
+    ({"oks_nms": "off"}, "oks_nms is 'off'"),
+    ({"rescoring": "luck"}, "rescoring is 'luck'"), ({"box_padding": 0.1}, "box_padding"), ({"max_people": 0}, "max_"),
+    ({"flipp": True}, r"no setting \['flipp'\]"),
+])  # fmt: skip
+def test_settings_are_checked(files: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(files / "pose.onnx", None, threads=1, **settings)
+
+
+def test_a_detector_is_no_pose_model(files: Path) -> None:
+    with pytest.raises(ModelError, match=r"pose model is expected\. A detector goes with a pose model: load\(POSE, "):
+        load(files / "detector.onnx", None)
+    with pytest.raises(ModelError, match=r"detector model is expected\. The pose model comes first: load\(POSE, det"):
+        load(files / "pose.onnx", files / "pose.onnx")
+    detector = DetectorModel(files / "detector.onnx", threads=1)
+    with pytest.raises(ModelError, match="not a pose model"):
+        Predictor(detector.info, lambda crops: np.zeros(0, np.float32))
+
+
+def test_a_name_that_does_not_ship_lists_what_does() -> None:
+    with pytest.raises(ModelError, match=r"'pose-gigantic': no such file.*names that ship"):
+        load("pose-gigantic")
+
+
+def test_a_default_detector_that_does_not_ship_says_how_to_do_without(files: Path, tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stagepose.runtime.WEIGHTS", tmp_path)
+    with pytest.raises(ModelError, match=r"'person-small': no such file.*detector=None, and boxes= with every call"):
+        load(files / "pose.onnx")
+    with pytest.raises(ModelError) as error:
+        load(files / "pose.onnx", tmp_path / "mine.onnx")
+    assert "detector=None" not in str(error.value)
+
+
+def test_pictures_read_before_are_taken(predictor: Predictor) -> None:
+    [people] = predictor(Picture(dots(TWO), "mine"))
+    assert len(people) == 2
+
+
+# --- the public surface
+
+
+def test_the_public_surface_is_pinned() -> None:
+    assert set(stagepose.__all__) == {
+        "COCO_17", "CROWDPOSE_14", "LSP_14", "MPII_16", "CheckpointError", "ConfigError", "DatasetError", "Detections",
+        "ImageError", "MissingExtraError", "ModelError", "ModelInfo", "Person", "Picture", "Predictor",
+        "PredictorConfig", "Skeleton", "SkeletonError", "StagePoseError", "TrainingError", "__version__",
+        "draw_people", "load", "read_image", "write_image",
+    }  # fmt: skip
+    assert all(getattr(stagepose, name) is not None for name in stagepose.__all__)
+    assert dir(stagepose) == sorted(stagepose.__all__)
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = stagepose.nothing_of_the_kind
+
+
+def test_the_version_is_the_packages() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert stagepose.__version__ == project["version"]
+
+
+def test_neither_torch_nor_anything_heavy_is_imported_unasked() -> None:
+    heavy = "{'torch', 'torchvision', 'onnx', 'scipy', 'matplotlib', 'faster_coco_eval'}"
+    code = (
+        "import sys, stagepose\n"
+        "assert not {'numpy', 'cv2', 'onnxruntime', 'torch'} & set(sys.modules), 'on import'\n"
+        "[getattr(stagepose, name) for name in stagepose.__all__]\n"
+        f"assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)

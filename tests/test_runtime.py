@@ -1,0 +1,237 @@
+"""Model files and the sessions behind them."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from toy_models import (
+    INPUT_SIZE,
+    LEFT_SCORE,
+    ONE,
+    TOY,
+    TWO,
+    coco_bytes,
+    detector_bytes,
+    dot_finder,
+    dots,
+    lit_halves,
+    pose_bytes,
+    pose_info,
+)
+
+from stagepose import runtime
+from stagepose.errors import ConfigError, ModelError, StagePoseError
+from stagepose.heatmaps import Msra, UdpDark
+from stagepose.modelinfo import ModelInfo, stamp, verify
+from stagepose.runtime import DetectorModel, PoseModel, available_cores, read_info, resolve
+from stagepose.skeleton import COCO_17
+
+FLIPS = 300
+
+
+def crops(count: int, seed: int = 0) -> np.ndarray:
+    w, h = INPUT_SIZE
+    return np.random.default_rng(seed).integers(0, 256, (count, h, w, 3), dtype=np.uint8)
+
+
+def test_info_survives_the_file() -> None:
+    info = pose_info(metrics={"ap": 0.5}, training_data=("a", "b"), box_padding=1.1, extra={"colour": "RGB"})
+    back = verify(stamp(dot_finder().SerializeToString(), info))
+    assert back.to_json() == {**info.to_json(), "sha256": back.sha256, "graph_sha256": back.graph_sha256}
+    assert back.skeleton == TOY and back.codec == Msra(input_size=INPUT_SIZE) and back.extra == {"colour": "RGB"}
+    assert len(back.sha256) == 64
+
+
+def test_detector_info_survives_the_file() -> None:
+    info = verify(detector_bytes())
+    assert info.kind == "detector" and info.detector == {"lit": 16.0} and info.skeleton is None
+    with pytest.raises(ModelError, match="not a pose model"):
+        _ = info.heatmaps_of
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"format": 2}, "format is 2.*upgrade"),
+    ({"format": None}, "no 'format'"),
+    ({"kind": "spell"}, "kind 'spell'"),
+    ({"input_size": [96]}, "makes no sense"),
+    ({"input_size": [192, 256]}, "codec.input_size"),
+    ({"input_size": [1e400, 2]}, "makes no sense"),
+    ({"skeleton": None}, "needs a skeleton"),
+    ({"skeleton": {"names": []}}, "makes no sense.*names"),
+    ({"codec": {"name": "magic"}}, "codec 'magic'"),
+    ({"codec": {"name": "msra"}}, "makes no sense"),
+    ({"box_padding": float("nan")}, "box_padding"),
+    ({"box_padding": "wide"}, "makes no sense"),
+])  # fmt: skip
+def test_metadata_that_makes_no_sense_is_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        ModelInfo.from_json({**pose_info().to_json(), **change})
+
+
+def test_heatmaps_have_the_promised_shape() -> None:
+    model = PoseModel(pose_bytes(), threads=1)
+    for count in (0, 1, 5):
+        maps = model.heatmaps(crops(count))
+        assert maps.shape == (count, 3, 32, 24) and maps.dtype == np.float32
+
+
+def test_a_batch_gives_what_single_crops_give() -> None:
+    model, batch = PoseModel(pose_bytes(), threads=1), crops(7)
+    single = np.concatenate([model(crop[None]) for crop in batch])
+    np.testing.assert_allclose(model(batch), single, atol=1e-6)
+
+
+def test_crops_may_be_views() -> None:
+    model, batch = PoseModel(pose_bytes(), threads=1), crops(2)
+    np.testing.assert_array_equal(model(batch[:, :, ::-1]), model(batch[:, :, ::-1].copy()))
+
+
+@pytest.mark.parametrize("wrong", [crops(1)[:, :-4], crops(1).astype(np.float32), crops(1)[0], crops(1)[..., :1]])
+def test_other_crops_are_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(ModelError, match=r"expected uint8 \(N, 128, 96, 3\)"):
+        PoseModel(pose_bytes(), threads=1).heatmaps(wrong)
+
+
+def test_detections_are_in_the_pictures_pixels() -> None:
+    found = DetectorModel(detector_bytes(), threads=1).detect(dots(ONE))
+    np.testing.assert_array_equal(found.boxes, [[42, 52, 119, 159]])  # first and last lit pixel, plus one: edges
+    assert found.scores == pytest.approx([LEFT_SCORE])
+
+
+def test_an_empty_picture_has_no_people() -> None:
+    assert len(DetectorModel(detector_bytes(), threads=1).detect(dots([]))) == 0
+
+
+def test_large_pictures_are_shrunk_and_boxes_grow_back() -> None:
+    model = DetectorModel(detector_bytes(), threads=1)
+    found = model.detect(dots(TWO * 10, (3200, 2400), radius=80))
+    np.testing.assert_allclose(found.boxes, [[420, 520, 1181, 1581], [2000, 720, 2701, 1981]], atol=4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 10_000), (7, 400), (400, 7)])
+def test_slivers_have_no_people(size: tuple[int, int]) -> None:
+    model = DetectorModel(detector_bytes(), threads=1)
+    assert len(model.detect(np.full((size[1], size[0], 3), 255, np.uint8))) == 0
+
+
+def test_narrow_pictures_are_padded_and_boxes_stay_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = DetectorModel(detector_bytes(), threads=1), []
+    real = runtime._run
+    monkeypatch.setattr(runtime, "_run", lambda s, m, value: seen.append(value.shape) or real(s, m, value))
+    found = model.detect(np.full((20, 3000, 3), 200, np.uint8))
+    assert seen == [(160, 1280, 3)]
+    np.testing.assert_allclose(found.boxes, [[0, 0, 1500, 20], [1500, 0, 3000, 20]], atol=1)
+
+
+def test_each_class_takes_its_own_kind() -> None:
+    with pytest.raises(ModelError, match=r"a detector model .* where a pose model is expected"):
+        PoseModel(detector_bytes())
+    with pytest.raises(ModelError, match=r"a pose model .* where a detector model is expected"):
+        DetectorModel(pose_bytes())
+
+
+def test_a_network_that_does_not_fit_its_description_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"expected.*17"):
+        PoseModel(pose_bytes(skeleton=COCO_17))
+    with pytest.raises(ModelError, match="expected"):
+        PoseModel(pose_bytes(input_size=(192, 256), codec=UdpDark(input_size=(192, 256))))
+    swapped = ModelInfo(kind="detector", name="no", input_size=(1, 1))
+    with pytest.raises(ModelError, match="expected"):
+        DetectorModel(stamp(dot_finder().SerializeToString(), swapped))
+    with pytest.raises(ModelError, match="expected"):
+        PoseModel(stamp(lit_halves().SerializeToString(), pose_info()))
+
+
+def test_a_changed_weight_or_node_is_a_digest_that_differs() -> None:
+    data = bytearray(pose_bytes())
+    weight = data.index(dot_finder().graph.initializer[0].raw_data)
+    data[weight] ^= 1
+    with pytest.raises(ModelError, match="sha256 of the weights"):
+        PoseModel(bytes(data))
+    data[weight] ^= 1
+    data[data.index(b"Relu")] ^= 2
+    with pytest.raises(ModelError, match="graph_sha256"):
+        PoseModel(bytes(data))
+
+
+def test_flipped_bytes_give_a_model_error_or_a_working_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, whole = random.Random(1), pose_bytes()
+    real, opened = runtime._open, []
+    monkeypatch.setattr(runtime, "_open", lambda *a: opened.append(real(*a)) or opened[-1])
+    refused = 0
+    for _ in range(FLIPS):
+        data = bytearray(whole)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        try:
+            model = PoseModel(bytes(data), threads=1)
+        except ModelError:
+            refused += 1
+            continue
+        assert model.heatmaps(crops(1)).shape[:2] == (1, len(model.skeleton))
+    assert refused > FLIPS / 2 and len(opened) >= FLIPS - refused
+
+
+def test_paths_names_and_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "ein modell ü.onnx"
+    path.write_bytes(pose_bytes())
+    assert PoseModel(path, threads=1).info == PoseModel(str(path), threads=1).info == read_info(path)
+    assert read_info(coco_bytes()).skeleton == COCO_17
+
+
+def test_shipped_names_are_files_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "WEIGHTS", tmp_path)
+    with pytest.raises(ModelError, match=r"'pose-small': no such file.*none in this build"):
+        resolve("pose-small")
+    (tmp_path / "pose-tiny.onnx").write_bytes(pose_bytes())
+    assert resolve("pose-tiny") == tmp_path / "pose-tiny.onnx" and read_info("pose-tiny").name == "toy-pose"
+    with pytest.raises(ModelError, match="names that ship: pose-tiny"):
+        resolve("pose-small")
+    with pytest.raises(ModelError, match="no such file"):
+        resolve("../" + tmp_path.name + "/pose-tiny")
+    with pytest.raises(ModelError, match="is not a file"):
+        resolve(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(ModelError, match="is not a file"):
+        PoseModel(tmp_path / "pipe.onnx")
+
+
+def test_threads_and_providers() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+    assert PoseModel(pose_bytes(), threads=1, providers=["CPU"]).info.name == "toy-pose"
+    assert PoseModel(pose_bytes(), providers=["CPUExecutionProvider"]).info.name == "toy-pose"
+    with pytest.raises(ConfigError, match="threads is 0"):
+        PoseModel(pose_bytes(), threads=0)
+    with pytest.raises(ModelError, match=r"providers.*CPUExecutionProvider"):
+        PoseModel(pose_bytes(), providers=["abacus"])
+    with pytest.raises(ModelError, match="providers"):
+        PoseModel(pose_bytes(), providers=[])
+
+
+def test_a_provider_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider", "CUDAExecutionProvider"])
+    monkeypatch.setattr(ort.InferenceSession, "get_providers", lambda self: ["CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", _without_providers(ort.InferenceSession))
+    with pytest.raises(ModelError, match=r"could not start \['CUDAExecutionProvider'\]"):
+        PoseModel(pose_bytes(), providers=["cuda", "cpu"])
+
+
+def _without_providers(real: type) -> object:
+    return lambda data, options, providers: real(data, options, providers=["CPUExecutionProvider"])
+
+
+def test_a_failing_run_is_a_model_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("bad\nluck")
+
+    model = PoseModel(pose_bytes(), threads=1)
+    monkeypatch.setattr(model._session, "run", fail)
+    with pytest.raises(StagePoseError, match=r"failed on an input of shape.*bad luck"):
+        model.heatmaps(crops(1))
