@@ -1,0 +1,16 @@
+"""How good a model is: COCO's AP and AR of keypoints and of person boxes, and a predictor over a whole split."""
+
+from stagepose.evaluation.boxes import BoxMetrics, evaluate_boxes
+from stagepose.evaluation.keypoints import KeypointMetrics, evaluate_keypoints, gather_by_person
+from stagepose.evaluation.run import detect_dataset, ground_truth_boxes, predict_dataset
+
+__all__ = [
+    "BoxMetrics",
+    "KeypointMetrics",
+    "detect_dataset",
+    "evaluate_boxes",
+    "evaluate_keypoints",
+    "gather_by_person",
+    "ground_truth_boxes",
+    "predict_dataset",
+]
