@@ -1,0 +1,279 @@
+"""Run folders: ``config.json, log.jsonl, lock, steps/N/{model,ema,optimizer}.safetensors, state.json, MANIFEST.json``.
+
+A step folder is immutable and counts only with its manifest, which is written last and holds every file's sha256.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from stagepose import files
+from stagepose.errors import CheckpointError, ConfigError
+
+log = logging.getLogger(__name__)
+
+KEEP = 2  # newest steps that stay; the best one stays besides
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One loaded step: tensors by part (``model``, ``ema``, ``optimizer``) and the plain ``state``."""
+
+    step: int
+    parts: dict[str, Tensors]
+    state: dict[str, Any]
+
+
+class Run:
+    """A run folder held by this process: a lock keeps a second training out."""
+
+    def __init__(self, folder: str | Path, config: Mapping[str, Any]) -> None:
+        """Create or reopen; a changed ``config`` is refused with the names of the differing fields."""
+        self.folder = Path(folder)
+        try:
+            (self.folder / "steps").mkdir(parents=True, exist_ok=True)
+            self._lock: IO[str] = (self.folder / "lock").open("a")
+        except OSError as error:
+            raise CheckpointError(f"{folder}: cannot write the run folder: {error.strerror}") from error
+        try:
+            self._hold()
+            self._check_config(config)
+        except BaseException:
+            self.close()
+            raise
+        for leftover in self.folder.glob("steps/*.tmp"):
+            shutil.rmtree(leftover)
+
+    def _hold(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CheckpointError(f"{self.folder}: another training runs in this folder; wait for it or use another "
+                                  "folder") from error
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_config(self, config: Mapping[str, Any]) -> None:
+        path = self.folder / "config.json"
+        plain = json.loads(json.dumps(config))
+        if not path.is_file():
+            files.write_json(path, plain)
+            return
+        old = read_json(path)
+        changed = [k for k in sorted({*old, *plain}) if old.get(k) != plain.get(k)]
+        if changed:
+            detail = "; ".join(f"{k}: {old.get(k)!r} -> {plain.get(k)!r}" for k in changed)
+            raise ConfigError(f"{self.folder}: the settings differ from those this run began with ({detail}); "
+                              "use the old settings or a new folder")
+
+    def append_log(self, record: Mapping[str, Any]) -> None:
+        """One JSON line in one write. A resume repeats the lines of the steps since its checkpoint."""
+        plain = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        handle = os.open(self.folder / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(handle, (json.dumps(plain, allow_nan=False) + "\n").encode())
+        finally:
+            os.close(handle)
+
+    def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
+        """Write step folder ``step`` whole or not at all, then thin out older ones."""
+        final = self.folder / "steps" / f"{step:09d}"
+        if final.exists():
+            return
+        payload = {f"{name}.safetensors": save_tensors(_contiguous(tensors)) for name, tensors in parts.items()}
+        payload["state.json"] = json.dumps(dict(state)).encode()
+        temporary = final.with_name(final.name + ".tmp")
+        try:
+            temporary.mkdir(exist_ok=True)
+            for name, data in payload.items():
+                files.write_bytes(temporary / name, data)
+            digests = {name: hashlib.sha256(data).hexdigest() for name, data in payload.items()}
+            files.write_json(temporary / "MANIFEST.json", {"format": 1, "step": step, "sha256": digests})
+            temporary.rename(final)
+        except BaseException:  # a full disk, a signal: nothing partial stays, older checkpoints are whole
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        self._thin_out()
+
+    def judged(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Note a saved step's validation; ``best.json`` names the step of the highest ``ap`` so far."""
+        record = {"step": step, **metrics}
+        best = self.folder / "best.json"
+        if not best.is_file() or record.get("ap", -1.0) > read_json(best).get("ap", -1.0):
+            files.write_json(best, record)
+        files.write_json(self.folder / "judged.json", record)
+
+    def is_judged(self, step: int) -> bool:
+        """Whether ``step`` was the last one noted by :meth:`judged`."""
+        path = self.folder / "judged.json"
+        return path.is_file() and read_json(path).get("step") == step
+
+    def _thin_out(self) -> None:
+        best = self.folder / "best.json"
+        kept = read_json(best)["step"] if best.is_file() else None
+        for old in sorted((self.folder / "steps").glob("?????????"))[:-KEEP]:
+            if int(old.name) != kept:
+                shutil.rmtree(old)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest step that is whole; a damaged one is named in a warning and passed over.
+
+        Raises :class:`CheckpointError` when there are steps but none is whole.
+        """
+        return newest_checkpoint(self.folder)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._lock.close()
+
+
+def newest_checkpoint(folder: str | Path) -> Checkpoint | None:
+    """See :meth:`Run.newest`; needs no lock."""
+    steps = sorted(Path(folder).glob("steps/?????????"), reverse=True)
+    for step in steps:
+        try:
+            return load_step(step)
+        except CheckpointError as error:
+            log.warning("%s; trying the step before", error)
+    if steps:
+        raise CheckpointError(f"{folder}: none of its {len(steps)} checkpoints is whole; start again in a new folder")
+    return None
+
+
+def load_step(folder: Path) -> Checkpoint:
+    """One step folder, every file checked against the manifest's sha256."""
+    try:
+        manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+        digests = dict(manifest["sha256"])
+        step = int(manifest["step"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: no readable MANIFEST.json ({error})") from error
+    if manifest.get("format") != 1:
+        raise CheckpointError(f"{folder}: checkpoint format {manifest.get('format')!r}, this version reads 1")
+    parts: dict[str, Tensors] = {}
+    state: dict[str, Any] = {}
+    for name, digest in digests.items():
+        data = _read(folder / name)
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise CheckpointError(f"{folder / name}: sha256 mismatch, the file is damaged")
+        if name.endswith(".safetensors"):
+            parts[name.removesuffix(".safetensors")] = load_tensors(data)
+        else:
+            state = json.loads(data)
+    return Checkpoint(step, parts, state)
+
+
+def load_weights(path: str | Path) -> Tensors:
+    """Weights to start from: a ``.safetensors`` file, or a run folder (its newest EMA)."""
+    path = Path(path)
+    if path.is_dir():
+        checkpoint = newest_checkpoint(path)
+        if checkpoint is None:
+            raise CheckpointError(f"{path}: no checkpoint in this run folder; train it first")
+        return checkpoint.parts["ema"]
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: weights come from a .safetensors file or a run folder, never from a pickle")
+    try:
+        return load_tensors(_read(path))
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a valid safetensors file: {error}") from error
+
+
+def fill(model: nn.Module, weights: Tensors, source: str) -> None:
+    """``load_state_dict`` with one clear line for what is missing, unknown, misshapen or not finite."""
+    own = model.state_dict()
+    missing, unknown = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+    if missing or unknown:
+        raise CheckpointError(f"{source}: weights of another network: {len(missing)} tensors missing "
+                              f"(first {missing[:1]}), {len(unknown)} unknown (first {unknown[:1]})")
+    for name, tensor in weights.items():
+        if tensor.shape != own[name].shape:
+            raise CheckpointError(f"{source}: tensor {name} has shape {tuple(tensor.shape)}, "
+                                  f"expected {tuple(own[name].shape)}")
+        _refuse_nan(name, tensor, source)
+    model.load_state_dict(weights)
+
+
+def _refuse_nan(name: str, tensor: Tensor, source: str) -> None:
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{source}: tensor {name} holds NaN or infinity")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that StagePose wrote; :class:`CheckpointError` when it is missing or damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: not readable as a JSON object ({error})") from error
+
+
+def fill_matching(model: nn.Module, weights: Tensors, source: str) -> str:
+    """Start from ``weights`` wherever name and shape agree -> a line that counts what was taken and what was not.
+
+    Raises :class:`CheckpointError` when nothing fits.
+    """
+    own = model.state_dict()
+    taken = {name: t for name, t in weights.items() if name in own and t.shape == own[name].shape}
+    if not taken:
+        raise CheckpointError(f"{source}: no tensor fits this network; give weights of the same kind")
+    for name, tensor in taken.items():
+        _refuse_nan(name, tensor, source)
+    model.load_state_dict({**own, **taken})
+    fresh = [name for name in own if name not in taken]
+    return f"{source}: {len(taken)} of {len(own)} tensors taken, {len(fresh)} start fresh" + (
+        f", {fresh[0]} the first" if fresh else "")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Plain CPU tensors that share no memory, as safetensors wants them."""
+    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
+    """The moments of an optimizer as flat tensors ``index.name``; everything else follows from the config."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{key}": value for i, entry in state.items() for key, value in entry.items()
+            if isinstance(value, Tensor)}
+
+
+def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """The inverse of :func:`optimizer_tensors`; moments get their parameter's memory layout again."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, Tensors] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:
+            tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+

@@ -1,0 +1,90 @@
+"""The detector as a task for the common loop: batches, losses, validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stagepose.coco import CocoDataset
+from stagepose.evaluation.boxes import evaluate_boxes
+from stagepose.images import read_image
+from stagepose.runtime import Detector as Detect
+from stagepose.training.detector.data import BoxData
+from stagepose.training.detector.inference import PictureDetector, numpy_detector
+from stagepose.training.detector.model import Detector, Target
+from stagepose.training.randomness import SampleKey
+
+Judge = Callable[[Detect], dict[str, float]]
+LOSS_WEIGHTS = {"loss_objectness": 1.0, "loss_rpn_box_reg": 2.0, "loss_classifier": 1.0, "loss_box_reg": 2.0}
+
+
+@dataclass(frozen=True, eq=False)
+class BoxBatch:
+    """``images`` (B, 3, H, W) float RGB 0..255 channels-last; ``seed`` decides which regions the losses sample."""
+
+    images: Tensor
+    targets: list[Target]
+    seed: int
+
+
+class DetectorTask:
+    """``evaluate`` judges a plain callable, picture -> boxes: the same interface as the exported file has."""
+
+    def __init__(self, model: Detector, data: BoxData, judge: Judge | None = None,
+                 *, device: str = "cpu") -> None:
+        self.model = model
+        self.data, self.judge, self.device = data, judge, device
+        self.samples_per_epoch = len(data)
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the training besides the schedule, as plain JSON."""
+        return {"kind": "detector", "detector": asdict(self.model.config), "augment": asdict(self.data.config),
+                "data": {"pictures": len(self.data), "long_side": self.data.long_side, "seed": self.data.seed,
+                         "left_out": self.data.boxes.left_out}}
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Rows of the data in the order of one epoch."""
+        if epoch not in self._orders:
+            self._orders = {epoch: self.data.order(epoch)}
+        return self._orders[epoch]
+
+    def batch(self, samples: Sequence[SampleKey]) -> BoxBatch:
+        """Samples named (epoch, position); the same keys give the same batch on any machine."""
+        drawn = [self.data.sample(key, int(self.order(key[0])[key[1]])) for key in samples]
+        pixels = torch.from_numpy(np.stack([s.pixels for s in drawn])).to(self.device)
+        targets = [{name: torch.from_numpy(value).to(self.device) for name, value in
+                    (("boxes", s.boxes), ("labels", s.labels), ("ignore", s.ignore))} for s in drawn]
+        epoch, position = samples[0]
+        return BoxBatch(pixels.permute(0, 3, 1, 2).float(), targets, epoch * 1_000_003 + position)
+
+    def loss(self, model: nn.Module, batch: BoxBatch) -> dict[str, Tensor]:
+        """torchvision's four losses; box regression counts double, for boxes that hold the whole person."""
+        devices = [batch.images.device] if batch.images.is_cuda else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(batch.seed)
+            _, losses = model(batch.images, batch.targets)
+        return {name: LOSS_WEIGHTS[name] * value for name, value in losses.items()}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Validation numbers in float32, ``ap`` among them; empty without a validation set."""
+        if self.judge is None:
+            return {}
+        assert isinstance(model, Detector)
+        return self.judge(numpy_detector(PictureDetector(model)))
+
+
+def box_judge(dataset: CocoDataset, images_dir: str | Path) -> Judge:
+    """A judge over every picture of a validation set: COCO's AP and AR of person boxes."""
+    def judge(detect: Detect) -> dict[str, float]:
+        found = {i.id: detect(read_image(Path(images_dir) / i.file_name).pixels) for i in dataset.images}
+        return {name: float(value) for name, value in asdict(evaluate_boxes(dataset, found)).items()}
+
+    return judge

@@ -1,0 +1,118 @@
+"""torch -> one self-describing ONNX file, checked against the torch model before it gets its final name."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from stagepose import files
+from stagepose.errors import ModelError
+from stagepose.geometry import Size
+from stagepose.modelinfo import ModelInfo, stamp
+from stagepose.training.inference import NumpyHeatmaps, PoseInference
+
+OPSET = 17
+HALF_FROM = 256  # initializers of at least this many numbers are worth a Cast
+MAX_PARITY_ERROR = 0.05  # of a heatmap's range: 16-bit weights move it by about .01, other weights by 1 and more
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and the largest difference to the torch model, as a share of the outputs' range."""
+
+    path: Path
+    megabytes: float
+    max_difference: float
+
+
+def export_pose(model: PoseInference, path: str | Path, info: ModelInfo, *, half: bool = True,
+                seed: int = 0) -> Exported:
+    """Write a pose network with its description; the digests in ``info`` are filled in.
+
+    ``half`` stores weights in 16 bits (they are computed with in 32). Raises :class:`ModelError` when ONNX Runtime's
+    heatmaps of drawn pictures differ from torch's by more than ``MAX_PARITY_ERROR`` of their range.
+    """
+    sample = drawn_crops(info.input_size, seed)
+    graph = torch_to_onnx(model, (torch.from_numpy(sample),), inputs=["crops"], outputs=["heatmaps"],
+                          dynamic={"crops": {0: "people"}, "heatmaps": {0: "people"}})
+    data = stamp(halve_weights(graph) if half else graph, info)
+    expected = NumpyHeatmaps(model)(sample)
+    difference = parity(data, {"crops": sample}, [expected])
+    if difference > MAX_PARITY_ERROR:
+        raise ModelError(f"{path}: the exported network differs from the trained one by {difference:.3g}, "
+                         f"more than {MAX_PARITY_ERROR}; nothing was written")
+    files.write_bytes(path, data)
+    return Exported(Path(path), len(data) / 1e6, difference)
+
+
+def drawn_crops(size: Size, seed: int = 0) -> NDArray[np.uint8]:
+    """(4, H, W, 3): soft coloured blobs on which a network answers differently from place to place."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (4, 9, 7, 3), dtype=np.uint8)
+    return np.stack([cv2.resize(c, size, interpolation=cv2.INTER_CUBIC) for c in coarse])
+
+
+def torch_to_onnx(model: nn.Module, example: tuple[Any, ...], *, inputs: list[str], outputs: list[str],
+                  dynamic: Mapping[str, Mapping[int, str]], opset: int = OPSET) -> bytes:
+    """The TorchScript exporter: batch norm folded, no external data, no second framework needed."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own deprecation and of every traced shape
+        torch.onnx.export(model.eval(), example, buffer,  # type: ignore[arg-type]
+                          input_names=inputs, output_names=outputs,
+                          dynamic_axes={k: dict(v) for k, v in dynamic.items()}, opset_version=opset, dynamo=False)
+    return buffer.getvalue()
+
+
+def halve_weights(data: bytes) -> bytes:
+    """Store large float32 initializers as float16 behind a Cast, which ONNX Runtime folds away when it loads."""
+    model = onnx.load_model_from_string(data)
+    graph = model.graph
+    kept, casts = [], []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < HALF_FROM:
+            kept.append(tensor)
+            continue
+        limit = float(np.finfo(np.float16).max)
+        half = np.clip(values, -limit, limit).astype(np.float16)
+        kept.append(numpy_helper.from_array(half, tensor.name + ".fp16"))
+        casts.append(helper.make_node("Cast", [tensor.name + ".fp16"], [tensor.name], to=TensorProto.FLOAT))
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])
+    return bytes(model.SerializeToString())
+
+
+def parity(data: bytes, feed: Mapping[str, NDArray[Any]], expected: list[NDArray[Any]]) -> float:
+    """Largest difference between ONNX Runtime's outputs and ``expected``, infinite for other shapes.
+
+    Each map (the last two axes) is measured by its own range: a softmax over thousands of pixels is tiny everywhere.
+    """
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    found = session.run(None, dict(feed))
+    if any(f.shape != e.shape for f, e in zip(found, expected, strict=True)):
+        return float("inf")
+    worst = 0.0
+    for f, e in zip(found, expected, strict=True):
+        span = e.max((-2, -1)) - e.min((-2, -1))
+        difference = np.abs(f.astype(np.float64) - e).max((-2, -1))
+        worst = max(worst, float((difference / np.maximum(span, 1e-12)).max(initial=0)))
+    return worst
+
+

@@ -1,0 +1,89 @@
+"""Optimizer, learning-rate schedule and the moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from stagepose.errors import ConfigError
+
+
+def adamw(model: nn.Module, *, lr: float, weight_decay: float, trunk_lr: float = 1.0) -> torch.optim.AdamW:
+    """AdamW; no decay on biases and norms; parameters of a ``trunk`` learn at ``lr * trunk_lr``.
+
+    Every group carries ``base_lr``, which :func:`set_lr` scales.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = lr * (trunk_lr if ".trunk." in f".{name}" else 1.0)
+            groups.setdefault((rate, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    if not groups:
+        raise ConfigError("every parameter of the network is frozen; nothing to train")
+    return torch.optim.AdamW(
+        [{"params": p, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()],
+    )
+
+
+def lr_factor(samples: int, total: int, warmup: int, floor: float = 0.01) -> float:
+    """Linear warm-up, then a cosine down to ``floor``; a function of samples seen, so a resume continues it."""
+    if samples < warmup:
+        return (samples + 1) / (warmup + 1)
+    progress = min(1.0, (samples - warmup) / max(1, total - warmup))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Scale every group's ``base_lr``."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+class Buffers:
+    """A copy of a model's buffers: a batch that makes NaN has spoilt the batch-norm statistics on its way."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.own = list(model.buffers())
+        self.kept = [b.clone() for b in self.own]
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Remember the present values."""
+        for kept, own in zip(self.kept, self.own, strict=True):
+            kept.copy_(own)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Go back to the remembered values."""
+        for kept, own in zip(self.kept, self.own, strict=True):
+            own.copy_(kept)
+
+
+class Ema:
+    """A moving average of weights and batch-norm statistics, in a copy of the model that is what gets judged.
+
+    The decay warms up as (1 + step) / (10 + step), so that the random start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ConfigError(f"ema_decay is {decay}, expected at least 0 and below 1")
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """One step of the average; integer buffers are copied."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averaged: list[Tensor] = []
+        current: list[Tensor] = []
+        for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                averaged.append(mine)
+                current.append(theirs)
+            else:
+                mine.copy_(theirs)
+        torch._foreach_lerp_(averaged, current, 1 - decay)

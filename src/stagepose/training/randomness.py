@@ -1,0 +1,40 @@
+"""Every sample's randomness comes from (seed, epoch, index), so that workers, ranks and resumes cannot change it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.errors import ConfigError
+
+SampleKey = tuple[int, int]  # (epoch, position within the epoch's order)
+
+
+def generator(seed: int, epoch: int, index: int = 0) -> np.random.Generator:
+    """A counter-based generator of its own for one sample; streams of different keys do not overlap."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, epoch]))
+
+
+def uniforms(seed: int, samples: Sequence[SampleKey], count: int) -> NDArray[np.float64]:
+    """(B, count) numbers in [0, 1), a row per sample."""
+    return np.stack([generator(seed, epoch, index).random(count) for epoch, index in samples])
+
+
+def weighted_order(seed: int, epoch: int, counts: Sequence[int], weights: Sequence[float]) -> NDArray[np.int64]:
+    """Row numbers of one epoch over several sets laid end to end, shuffled.
+
+    A set of weight 2.5 shows each of its rows twice, and half of them (a new half every epoch) a third time.
+    """
+    if not any(round(count * weight) for count, weight in zip(counts, weights, strict=True)):
+        raise ConfigError(f"an epoch over sets of {list(counts)} samples with weights {list(weights)} is empty; "
+                          "give larger weights")
+    rng = generator(seed, epoch, 2**62)  # far from any sample's own key
+    parts, start = [], 0
+    for count, weight in zip(counts, weights, strict=True):
+        whole, part = int(weight), weight - int(weight)
+        rows = np.arange(start, start + count)
+        parts += [rows] * whole + [rng.choice(rows, round(count * part), replace=False)]
+        start += count
+    return np.asarray(rng.permutation(np.concatenate(parts)), dtype=np.int64)

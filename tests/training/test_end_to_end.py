@@ -1,0 +1,209 @@
+"""The whole upper floor on drawn people: pack, overfit, judge, export, predict; and the command line that does it."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_coco
+
+from stagepose.cli import main
+from stagepose.coco import read_dataset
+from stagepose.errors import DatasetError, ModelError
+from stagepose.evaluation import evaluate_keypoints, predict_dataset
+from stagepose.heatmaps import UdpDark
+from stagepose.modelinfo import ModelInfo
+from stagepose.predictor import load
+from stagepose.skeleton import COCO_17
+from stagepose.training import export as export_room
+from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
+from stagepose.training.crops import CropSpec, open_or_pack, open_store
+from stagepose.training.export import export_pose
+from stagepose.training.inference import PoseInference
+from stagepose.training.loop import TrainConfig, train
+from stagepose.training.networks.zoo import build
+from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.validation import PoseValidation
+
+CODEC = UdpDark(input_size=(96, 128))
+GENTLE = AugmentConfig(rotation=10, scale=0.1, half_body_chance=0, colour=0.1, grey_chance=0, occlusion_chance=0,
+                       blur_chance=0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small network that has learnt four drawn pictures by heart."""
+    folder = tmp_path_factory.mktemp("overfit")
+    path = tiny_coco(folder, images=4, people=2)
+    store = open_or_pack(path, folder / "images", folder / "crops", spec=CropSpec(input_size=CODEC.input_size),
+                         skeleton=COCO_17)
+    validation = PoseValidation(dataset=read_dataset(path), images_dir=folder / "images", codec=CODEC)
+    task = PoseTask(build("slim-u", 17), PoseConfig(network="slim-u", codec=CODEC, augment=GENTLE), [store], [1.0],
+                    validation=validation)
+    config = TrainConfig(batch=8, samples=8 * 120, warmup=40, lr=3e-3, ema_decay=0.9, bf16=False, save_every=1000)
+    model = train(task, config, folder / "run")
+    return folder, path, model, validation
+
+
+def test_four_pictures_are_learnt_and_judged_through_the_users_predictor(trained):
+    _, _, model, validation = trained
+    assert validation(model)["ap"] > 0.8
+
+
+def test_the_exported_file_finds_the_same_people(trained):
+    folder, path, model, validation = trained
+    info = ModelInfo(kind="pose", name="tiny", input_size=CODEC.input_size, skeleton=COCO_17, codec=CODEC)
+    made = export_pose(model, folder / "tiny.onnx", info)
+    assert made.max_difference < 0.05
+    dataset = read_dataset(path)
+    results = predict_dataset(load(folder / "tiny.onnx", None), dataset, folder / "images", boxes="ground-truth")
+    assert evaluate_keypoints(dataset, results).ap == pytest.approx(validation(model)["ap"], abs=0.02)
+
+
+class Bgr(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, crops):
+        return self.model(crops.flip(-1))
+
+
+@pytest.mark.parametrize("untrained", [False, True])
+@pytest.mark.parametrize("wrong", ["weights", "colours"])
+def test_a_file_that_differs_is_not_written(trained, monkeypatch, tmp_path, wrong, untrained):
+    """Also for networks fresh from their start, whose heatmaps are all but flat."""
+    model = PoseInference(build("slim-u", 17), CODEC, "kl").eval() if untrained else trained[2]
+    other = PoseInference(build("slim-u", 17), CODEC, "kl").eval() if wrong == "weights" else Bgr(model)
+    info = ModelInfo(kind="pose", name="tiny", input_size=CODEC.input_size, skeleton=COCO_17, codec=CODEC)
+    graph = export_room.torch_to_onnx
+    monkeypatch.setattr(export_room, "torch_to_onnx", lambda _, *a, **k: graph(other, *a, **k))
+    with pytest.raises(ModelError, match="differs from the trained one"):
+        export_pose(model, tmp_path / "wrong.onnx", info)
+    assert not (tmp_path / "wrong.onnx").exists()
+
+
+def test_the_store_is_packed_once_and_counts_what_it_leaves_out(tmp_path):
+    path = tiny_coco(tmp_path, images=3)
+    good = (tmp_path / "images" / "000000000002.png").read_bytes()
+    (tmp_path / "images" / "000000000002.png").write_bytes(b"not a picture")
+    spec = CropSpec(input_size=(96, 128))
+    with pytest.raises(DatasetError, match="--drop-bad"):
+        open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=spec, skeleton=COCO_17)
+    assert not (tmp_path / "crops").exists()
+    store = open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=spec, skeleton=COCO_17, drop_bad=True)
+    assert len(store) == 4 and store.left_out["image unreadable"] == 2
+    assert store.crops.shape[1:] == (192, 144, 3) and not list((tmp_path / "crops").rglob("*.tmp"))
+    again = open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=spec, skeleton=COCO_17)
+    assert np.array_equal(again.keypoints, store.keypoints)
+    home = next((tmp_path / "crops").iterdir())
+    (tmp_path / "images" / "000000000002.png").write_bytes(good)
+    assert len(open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=spec, skeleton=COCO_17)) == 6
+    (home / "people.npz").write_bytes(b"")
+    with pytest.raises(DatasetError, match="not a crop store"):
+        open_store(home)
+
+
+def test_crops_hold_the_people(tmp_path):
+    """Joints drawn in the picture are found at the store's keypoints: packing moves pixels and points together."""
+    path = tiny_coco(tmp_path, images=2)
+    store = open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=CropSpec(input_size=(192, 256)),
+                         skeleton=COCO_17)
+    visible = store.keypoints[..., 2] == 2
+    colours = [store.crops[i, round(float(y)), round(float(x))] for i, k in zip(*np.nonzero(visible), strict=True)
+               for x, y in [store.keypoints[i, k, :2]]]
+    assert np.mean([c.max() > 60 for c in colours]) > 0.95
+
+
+def test_the_command_line_trains_resumes_exports(tmp_path, capsys):
+    path = tiny_coco(tmp_path, images=2)
+    run = tmp_path / "run"
+    command = ["train", "pose-slim", "--data", f"{path}:2.5", "--out", str(run), "--batch", "2", "--steps", "3",
+               "--input-size", "64", "96", "--threads", "1"]
+    assert main(command) == 0
+    assert main(command) == 0  # finished: nothing left to do
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if "heatmaps" in r] == [1, 2, 3]
+    assert main(["export", str(run), "--out", str(tmp_path / "m.onnx"), "--training-data", "drawn"]) == 0
+    assert load(tmp_path / "m.onnx", None).info.training_data == ("drawn",)
+    assert main([*command[:-2], "--lr", "1"]) == 1
+    assert "lr" in capsys.readouterr().err
+
+
+def test_the_command_line_trains_a_detector(tmp_path, capsys):
+    path = tiny_coco(tmp_path, images=3)
+    run = tmp_path / "run"
+    val = tiny_coco(tmp_path / "val", images=1, seed=1)
+    (tmp_path / "val/images/000000000001.png").rename(tmp_path / "val/images/another.png")
+    val.write_text(val.read_text().replace("000000000001.png", "another.png"))
+    assert main(["train", "person-small", "--data", str(path), "--val", str(val), "--out", str(run), "--batch", "1",
+                 "--steps", "2", "--threads", "1"]) == 0
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert records[-1]["step"] == 2 and any("ap50" in r for r in records)
+    assert main(["export", str(run), "--out", str(tmp_path / "boxes.onnx")]) == 0
+    assert "boxes agree" in capsys.readouterr().out
+    pose = tmp_path / "pose.onnx"
+    info = ModelInfo(kind="pose", name="untrained", input_size=CODEC.input_size, skeleton=COCO_17, codec=CODEC)
+    export_pose(PoseInference(build("slim-u", 17), CODEC, "kl").eval(), pose, info)
+    people = load(pose, tmp_path / "boxes.onnx", threshold=0.0)(tmp_path / "images" / "000000000001.png")[0]
+    assert all(np.isfinite(p.keypoints).all() for p in people)
+
+
+OPTIONS = {
+    "train": {"--data", "--out", "--val", "--crops", "--init", "--skeleton", "--input-size", "--frozen", "--samples",
+              "--minutes", "--steps", "--batch", "--lr", "--evaluate-every", "--seed", "--device", "--threads",
+              "--drop-bad"},
+    "export": {"--out", "--name", "--licence", "--training-data", "--metrics", "--step", "--half", "--no-half",
+               "--pictures"},
+}
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_options_are_pinned(verb, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([verb, "--help"]) == 0
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help"} >= OPTIONS[verb]
+
+
+def test_hidden_joints_are_learnt_too(tmp_path):
+    """v = 1 (occluded) is a label like v = 2: both get a target, v = 0 none."""
+    path = tiny_coco(tmp_path, images=1, people=1)
+    store = open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=CropSpec(input_size=(96, 128)),
+                         skeleton=COCO_17)
+    store.keypoints[0, :, :2] = (72, 96)
+    store.keypoints[0, :, 2] = np.arange(17) % 3
+    visible_only = replace(store, keypoints=store.keypoints.copy())
+    visible_only.keypoints[0, :, 2] = np.where(np.arange(17) % 3 == 2, 2, 0)
+    network, config = build("slim-u", 17), PoseConfig(network="slim-u", codec=CODEC, augment=NO_AUGMENTATION)
+    for one in (store, visible_only):
+        task = PoseTask(network, config, [one], [1.0])
+        batch = task.batch([(0, 0)])
+        network.zero_grad()
+        task.loss(task.model, batch)["heatmaps"].backward()
+        labels = batch.keypoints[0, :, 2] > 0
+        weights = network.stages[0].heads[0].out.weight.grad.abs().sum((1, 2, 3)).numpy()
+        assert list(weights > 0) == list(labels)  # a joint's own map learns where it is labelled, and only there
+    assert (store.keypoints[0, :, 2] > 0).sum() > (visible_only.keypoints[0, :, 2] > 0).sum()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["train", "pose-huge", "--data", "{set}", "--out", "{out}"], "pose-small"),
+    (["train", "pose-slim", "--data", "{set}:0", "--out", "{out}"], "weight '0'"),
+    (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--input-size", "100", "128"], "divisible by 32"),
+    (["train", "pose-slim", "--data", "missing.json", "--out", "{out}"], "missing.json"),
+    (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--samples", "5", "--minutes", "1"], "either"),
+    (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--val", "{set}"], "are in"),
+    (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--device", "gpu"], "'gpu'"),
+    (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--threads", "0"], "threads is 0"),
+    (["train", "pose-slim", "--data", "{set}:nan", "--out", "{out}"], "'nan'"),
+    (["train", "person-small", "--data", "{set}", "--out", "{out}", "--frozen", "2"], "--frozen means nothing"),
+    (["export", "{out}", "--out", "{out}.onnx"], "config.json"),
+])
+def test_mistakes_end_in_one_line(tmp_path, capsys, arguments, message):
+    path = tiny_coco(tmp_path, images=1)
+    words = [w.format(set=path, out=tmp_path / "run") for w in arguments]
+    assert main(words) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.splitlines()[-1].startswith("error: ") and message in error.splitlines()[-1]

@@ -1,0 +1,233 @@
+"""The loop: what it learns, what it survives (design faults F1, F7, F8, F13), and that a resume is exact."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stagepose.errors import ConfigError, TrainingError
+from stagepose.training.checkpoint import newest_checkpoint
+from stagepose.training.loop import TrainConfig, train
+from stagepose.training.optim import Ema, adamw, lr_factor
+from stagepose.training.randomness import uniforms
+
+
+class LineTask:
+    """Learn y = 2 x - 1 from samples that depend on (seed, epoch, index) alone; ``poison`` makes some losses NaN."""
+
+    samples_per_epoch = 50
+
+    def __init__(self, poison=(), poisoned_input=()):
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1), nn.Linear(1, 1))
+        self.poison, self.poisoned_input, self.calls = set(poison), set(poisoned_input), 0
+        self.seen = []
+
+    def order(self, epoch):
+        return np.arange(self.samples_per_epoch)
+
+    def batch(self, samples):
+        self.seen += samples
+        return torch.as_tensor(uniforms(0, samples, 1), dtype=torch.float32)
+
+    def loss(self, model, batch):
+        self.calls += 1
+        inputs = batch * float("inf") if self.calls in self.poisoned_input else batch
+        error = (model(inputs) - (2 * batch - 1)).square().mean()
+        return {"line": error * float("nan") if self.calls in self.poison else error}
+
+    def evaluate(self, model):
+        x = torch.linspace(0, 1, 11)[:, None]
+        return {"ap": -float((model.eval()(x) - (2 * x - 1)).square().mean())}
+
+    def describe(self):
+        return {"kind": "line"}
+
+
+CONFIG = TrainConfig(batch=10, samples=800, warmup=20, lr=0.02, bf16=False, log_every=5, save_every=7)
+
+
+def weights(folder):
+    return newest_checkpoint(folder).parts["ema"]
+
+
+def test_it_learns_and_leaves_a_log(tmp_path):
+    task = LineTask()
+    train(task, CONFIG, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    records = [r for r in lines if "line" in r]
+    assert records[-1]["line"] < 0.1 * records[0]["line"]
+    assert [r["step"] for r in records] == list(range(5, 81, 5))
+    assert lines[-1]["step"] == 80 and "ap" in lines[-1]
+    assert len(set(task.seen)) == len(task.seen) == 800 and task.seen[50] == (1, 0)
+    assert newest_checkpoint(tmp_path / "run").step == 80
+
+
+def test_a_resume_is_bit_equal(tmp_path):
+    train(LineTask(), CONFIG, tmp_path / "whole")
+
+    class Stopped(LineTask):
+        def loss(self, model, batch):
+            if self.calls == 33:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().loss(model, batch)
+
+    with pytest.raises(SystemExit) as stop:
+        train(Stopped(), CONFIG, tmp_path / "parts")
+    assert stop.value.code == 143 and newest_checkpoint(tmp_path / "parts").step == 34
+    train(LineTask(), CONFIG, tmp_path / "parts")
+    for part in ("model", "ema", "optimizer"):
+        a, b = (newest_checkpoint(tmp_path / r).parts[part] for r in ("whole", "parts"))
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_second_ctrl_c_exits_at_once(tmp_path):
+    class Impatient(LineTask):
+        def loss(self, model, batch):
+            if self.calls == 20:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().loss(model, batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Impatient(), CONFIG, tmp_path / "run")
+    assert newest_checkpoint(tmp_path / "run").step == 14
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class PictureTask(LineTask):
+    """A convolutional network, whose weights and moments are channels-last."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 3))
+
+    def batch(self, samples):
+        return torch.as_tensor(uniforms(0, samples, 3 * 64), dtype=torch.float32).reshape(-1, 3, 8, 8)
+
+    def loss(self, model, batch):
+        self.calls += 1
+        if self.calls == 5 and hasattr(self, "stop"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"sum": (model(batch).mean((1, 2, 3)) - batch.mean((1, 2, 3))).square().mean()}
+
+    def evaluate(self, model):
+        return {}
+
+
+def test_a_resume_of_a_picture_network_is_bit_equal(tmp_path):
+    config = TrainConfig(batch=10, samples=100, warmup=20, lr=0.02, save_every=3)
+    train(PictureTask(), config, tmp_path / "whole")
+    stopped = PictureTask()
+    stopped.stop = True
+    with pytest.raises(SystemExit):
+        train(stopped, config, tmp_path / "parts")
+    train(PictureTask(), config, tmp_path / "parts")
+    for part in ("model", "ema", "optimizer"):
+        a, b = (newest_checkpoint(tmp_path / r).parts[part] for r in ("whole", "parts"))
+        assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_failing_validation_loses_no_step(tmp_path):
+    class Unjudgeable(LineTask):
+        def evaluate(self, model):
+            raise ValueError("no pictures")
+
+    with pytest.raises(ValueError, match="no pictures"):
+        train(Unjudgeable(), CONFIG, tmp_path / "run")
+    assert newest_checkpoint(tmp_path / "run").step == 80
+    task = LineTask()
+    train(task, CONFIG, tmp_path / "run")
+    assert task.calls == 0 and json.loads((tmp_path / "run/best.json").read_text())["step"] == 80
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+from test_loop import CONFIG, LineTask
+from stagepose.training.loop import train
+class Slow(LineTask):
+    def batch(self, samples):
+        time.sleep(0.01)
+        return super().batch(samples)
+train(Slow(), CONFIG, sys.argv[1])
+"""
+
+
+def test_kill_9_loses_nothing_but_minutes(tmp_path):
+    """F1: killed three times at random moments, the weights are those of an uninterrupted run."""
+    rng = np.random.default_rng(0)
+    here = str(Path(__file__).parent)
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "killed"), here])
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if any((tmp_path / "killed/steps").glob("?????????")):
+                break
+            time.sleep(0.01)
+        time.sleep(float(rng.uniform(0, 0.3)))
+        process.kill()
+        process.wait()
+    train(LineTask(), CONFIG, tmp_path / "killed")
+    train(LineTask(), CONFIG, tmp_path / "whole")
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_bad_step_is_skipped_and_many_stop_the_run(tmp_path):
+    train(LineTask(poison=[5, 6], poisoned_input=[20]), CONFIG, tmp_path / "run")
+    assert all(torch.isfinite(t).all() for t in weights(tmp_path / "run").values() if t.is_floating_point())
+    skipped = [r for r in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines()) if "skipped" in r]
+    assert [r["step"] for r in skipped] == [5, 6, 20]
+    with pytest.raises(TrainingError, match="10 steps in a row"):
+        train(LineTask(poisoned_input=range(30, 80)), CONFIG, tmp_path / "bad")
+    assert all(torch.isfinite(t).all() for t in weights(tmp_path / "bad").values() if t.is_floating_point())
+
+
+def test_minutes_become_samples_once(tmp_path):
+    config = TrainConfig(batch=10, minutes=0.0005, warmup=20, lr=0.02, bf16=False)
+    train(LineTask(), config, tmp_path / "run")
+    budget = json.loads((tmp_path / "run/budget.json").read_text())
+    assert budget["samples"] > 0
+    train(LineTask(), config, tmp_path / "run")  # finished: nothing more to do, the same budget
+    assert json.loads((tmp_path / "run/budget.json").read_text()) == budget
+
+
+def test_schedule_and_average():
+    assert lr_factor(0, 1000, 100) < 0.02 and lr_factor(100, 1000, 100) == 1
+    assert lr_factor(1000, 1000, 100) == pytest.approx(0.01)
+    assert lr_factor(550, 1000, 100) == pytest.approx(0.505)
+    model = nn.BatchNorm1d(2)
+    ema = Ema(model, 0.9)
+    with torch.no_grad():
+        model.weight += 1
+        model.num_batches_tracked += 3
+    ema.update(model, 10**6)
+    assert torch.allclose(ema.model.weight, torch.full((2,), 1.1)) and ema.model.num_batches_tracked == 3
+
+
+def test_frozen_and_trunk_parameters():
+    model = nn.ModuleDict({"trunk": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    rates = {g["base_lr"] for g in adamw(model, lr=1.0, weight_decay=0.1, trunk_lr=0.5).param_groups}
+    assert rates == {0.5, 1.0}
+    model.requires_grad_(False)
+    with pytest.raises(ConfigError, match="frozen"):
+        adamw(model, lr=1.0, weight_decay=0.1)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"samples": 0}, "either samples or minutes"), ({"minutes": 1.0}, "either samples or minutes"),
+    ({"batch": 0}, "batch is 0"), ({"lr": -1.0}, "lr is -1"), ({"lr": float("nan")}, "lr is nan"),
+    ({"seed": -1}, "seed is -1"),
+])
+def test_impossible_schedules_are_named(change, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**{"samples": 10, **change})
