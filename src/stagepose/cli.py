@@ -1,0 +1,111 @@
+"""``stagepose VERB ...``: the first word (or two) chooses a function, which is imported only then.
+
+Verbs live in :mod:`stagepose.commands` and in the rooms they belong to; adding one is a line in :data:`COMMANDS`.
+Exit codes: 0 all well, 1 an error of the input or the files, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from stagepose import __version__
+from stagepose.commands.console import note, say
+from stagepose.errors import MissingExtraError, StagePoseError
+
+OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """A verb: where its function is (``module:function``), one line of help, and the extra it needs, if any."""
+
+    target: str
+    help: str
+    extra: str | None = None
+
+    def load(self) -> Callable[..., int | None]:
+        """The function; :class:`MissingExtraError` when a package of its extra is missing."""
+        module, name = self.target.split(":")
+        try:
+            function: Callable[..., int | None] = getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            if self.extra is None or (error.name or "stagepose").startswith("stagepose"):
+                raise
+            remedy = f"pip install 'stagepose[{self.extra}]'"
+            raise MissingExtraError(f"{error.name} is not installed; run: {remedy}") from error
+        return function
+
+
+COMMANDS: dict[str, Command] = {
+    "predict": Command("stagepose.commands.predict:predict", "find the people in photos and their keypoints"),
+    "check": Command("stagepose.commands.data:check", "look for mistakes in a COCO annotation file"),
+    "stats": Command("stagepose.commands.data:stats", "count images, people and keypoints of annotation files"),
+    "split": Command("stagepose.commands.data:split", "make train-val and mini-val of annotation files"),
+    "eval": Command("stagepose.commands.evaluate:evaluate", "judge a model, or ready results, on a COCO file", "eval"),
+    "train": Command("stagepose.commands.train:train", "train a network on labelled pictures", "train"),
+    "export": Command("stagepose.commands.train:export", "write a trained run as one .onnx file", "train"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show is escaped, never an error
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
+    except StagePoseError as error:
+        note(f"error: {error}")
+        return ERROR
+    except KeyboardInterrupt:
+        note("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # "stagepose ... | head": nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR
+    except SystemExit as exit_:  # tyro, after --help or wrong usage
+        return exit_.code if isinstance(exit_.code, int) else OK if exit_.code is None else USAGE
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        say(overview())
+        return OK
+    if words[0] in ("-V", "--version"):
+        say(f"stagepose {__version__}")
+        return OK
+    for count in (2, 1):
+        verb = " ".join(words[:count])
+        if verb in COMMANDS and count <= len(words):
+            return _run(verb, words[count:])
+    near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+    note(f"error: no command {words[0]!r}; {f'did you mean {near[0]!r}?' if near else 'see stagepose --help'}")
+    return USAGE
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    import tyro  # a twentieth of a second that --version need not wait for
+
+    return tyro.cli(COMMANDS[verb].load(), prog=f"stagepose {verb}", args=arguments) or OK
+
+
+def overview() -> str:
+    """What ``stagepose --help`` prints."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {verb:{width}}{command.help}" for verb, command in COMMANDS.items()]
+    return "\n".join([
+        "usage: stagepose COMMAND ...", "", "Every person in a picture and the keypoints of each.", "", *lines, "",
+        "'stagepose COMMAND --help' tells its options; --version the version.",
+    ])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

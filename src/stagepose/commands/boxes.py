@@ -1,0 +1,107 @@
+"""``--boxes FILE``: people's boxes from a file, and which photo each belongs to."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.coco import CocoDataset, read_box_results, read_dataset
+from stagepose.coco.jsonfile import load_json
+from stagepose.commands.console import counted, note
+from stagepose.errors import DatasetError
+from stagepose.images import printable
+from stagepose.structures import Detections
+
+LARGEST_ID = 2**53  # what every reader of JSON holds exactly
+
+
+@dataclass(frozen=True)
+class BoxFile:
+    """Boxes by image id, and the ids of the paths and file names that the file tells."""
+
+    path: Path
+    boxes: Mapping[int, Detections]
+    id_of_name: Mapping[str, int]
+
+    @classmethod
+    def read(cls, path: Path) -> BoxFile:
+        """COCO results (a list) or annotations (an object), whose crowds are left out."""
+        raw = load_json(path, what="COCO box results or annotations")
+        if isinstance(raw, dict):
+            dataset = read_dataset(path)
+            names = {image.file_name: image.id for image in dataset.images}
+            return cls(path, _boxes_by_image(dataset), _with_last_parts(names))
+        boxes = read_box_results(path)
+        names = {row["file_name"]: row["image_id"] for row in raw if isinstance(row.get("file_name"), str)}
+        return cls(path, boxes, _with_last_parts(names))
+
+    def image_id(self, name: str) -> int | None:
+        """Of a photo: by its path, else its file name, as the file tells them; else the number at its name's end."""
+        for key in (name, PurePath(name).name):
+            if key in self.id_of_name:
+                return self.id_of_name[key]
+        return number_in(name)
+
+    def of(self, name: str) -> Detections:
+        """A photo's boxes, none where the file has none for its id; :class:`DatasetError` when it has no id."""
+        image_id = self.image_id(name)
+        if image_id is None:
+            raise DatasetError(f"{printable(name)}: {printable(str(self.path))} has no entry with this file_name, and "
+                               "the name ends in no number to be its image_id")
+        return self.boxes.get(image_id, _certain(np.zeros((0, 4))))
+
+    def require_any(self, names: Sequence[str]) -> None:
+        """:class:`DatasetError` when not one of these photos has boxes: then the ids are other ids."""
+        ids = [self.image_id(name) for name in names]
+        if ids and not any(image_id in self.boxes for image_id in ids):
+            raise DatasetError(f"{printable(str(self.path))}: has boxes for none of the photos: its image ids begin "
+                               f"{sorted(self.boxes)[:3]}, the photos' ids {ids[:3]}. Give its entries a file_name")
+
+
+def _boxes_by_image(dataset: CocoDataset) -> dict[int, Detections]:
+    people = {image_id: rows[~dataset.crowd[rows]] for image_id, rows in dataset.rows_by_image.items()}
+    return {image_id: _certain(dataset.boxes_xyxy[rows]) for image_id, rows in people.items()}
+
+
+def _with_last_parts(id_of_name: Mapping[str, int]) -> dict[str, int]:
+    """Also under the names without folders, where only one has that name."""
+    last = Counter(PurePath(name).name for name in id_of_name)
+    single = {PurePath(name).name: number for name, number in id_of_name.items() if last[PurePath(name).name] == 1}
+    return {**single, **id_of_name}
+
+
+def number_in(name: str) -> int | None:
+    """The number at the end of a file's name: 139 of ``000000000139.jpg``; never 0, which COCO tools stumble over."""
+    digits = re.search(r"[0-9]+$", PurePath(name).stem)
+    number = int(digits[0]) if digits and len(digits[0]) < 20 else 0
+    return number if 0 < number < LARGEST_ID else None
+
+
+def image_ids(names: Sequence[str], boxes: BoxFile | None = None) -> list[int]:
+    """The photos' numbers in the results: that of a box file or of its name, where no other photo has the same one.
+
+    The others are numbered on from the largest id that is known, and a note says so.
+    """
+    found = [boxes.image_id(name) if boxes else number_in(name) for name in names]
+    known = {image_id for image_id in found if image_id is not None}
+    if boxes:
+        known |= {*boxes.boxes, *boxes.id_of_name.values()}
+    times = Counter(found)
+    certain = [image_id if times[image_id] == 1 else None for image_id in found]
+    first, strangers = max(known, default=0) + 1, certain.count(None)
+    if strangers and known:
+        note(f"{counted(strangers, 'photo', 'photos')} without an image id of their own: numbered from {first} on")
+    fresh = itertools.count(first)
+    return [next(fresh) if image_id is None else image_id for image_id in certain]
+
+
+def _certain(boxes_N4: NDArray[Any]) -> Detections:
+    return Detections(boxes=boxes_N4, scores=np.ones(len(boxes_N4)))

@@ -1,0 +1,126 @@
+"""``stagepose check``, ``stats`` and ``split``: annotation files, without any model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stagepose import coco
+from stagepose.commands.arguments import JsonFile, JsonFiles, OptionalCount, OptionalFile, OptionalFolder, OptionalShare
+from stagepose.commands.console import note, say, table, wrong_usage
+from stagepose.errors import DatasetError
+from stagepose.images import printable
+
+
+def check(
+    file: JsonFile,
+    *,
+    images: OptionalFolder = None,
+    write_clean: OptionalFile = None,
+    against: OptionalFile = None,
+    estimate_areas: bool = False,
+) -> int:
+    """Look for mistakes in a COCO annotation file.
+
+    Prints every kind of mistake with its count and first examples. The exit code is 1 when there are errors, which
+    training and evaluation would refuse; warnings alone, and errors that --write-clean has removed, leave it 0.
+
+    Args:
+        file: COCO annotation file.
+        images: Folder of the pictures, which are looked at too; by default images/ beside the file, if it is there.
+        write_clean: Write a copy without the mistakes: rows are dropped or mended, and counted.
+        against: The other half of a split: a picture that is in both is a mistake.
+        estimate_areas: With --write-clean, fill in missing areas from the boxes, and mark them as estimated.
+    """
+    folder = _pictures_of(file, images)
+    problems = coco.check_dataset(file, images_dir=folder, other=against)
+    for kind in coco.summarise(problems):
+        say(f"{kind.severity}: {kind.count} x {kind.kind}: {kind.remedy}")
+        for example in kind.examples:
+            say(f"    {printable(str(example))}")
+    wrong = sum(problem.severity == "error" for problem in problems)
+    note(f"{printable(str(file))}: {wrong} errors, {len(problems) - wrong} warnings")
+    if write_clean is None:
+        return 1 if wrong else 0
+    _keep_inputs(write_clean, [file, *([against] if against else [])])
+    changes = coco.write_clean(file, write_clean, images_dir=folder, other=against, estimate_areas=estimate_areas)
+    for line in changes.lines():
+        say(line)
+    note(f"clean copy written to {printable(str(write_clean))}")
+    return 0
+
+
+def stats(files: JsonFiles) -> None:
+    """Count images, people and keypoints of COCO annotation files.
+
+    A person counts when it has at least one labelled keypoint and is no crowd.
+
+    Args:
+        files: COCO annotation files.
+    """
+    if not files:
+        wrong_usage("name at least one annotation file")
+    counted = {printable(str(file)): coco.statistics(coco.read_dataset(file)) for file in files}
+    table(coco.STATISTICS_HEADER, coco.statistics_rows(counted))
+
+
+def split(
+    files: JsonFiles,
+    *,
+    out: Path,
+    minival: OptionalFile = None,
+    count: OptionalCount = None,
+    fraction: OptionalShare = None,
+    seed: int = 0,
+    all_images: bool = False,
+) -> None:
+    """Make train-val.json and mini-val.json of annotation files, without a common picture.
+
+    As the source report does with COCO 2014: all files together without the pictures of mini-val. Mini-val is given
+    as a file, or drawn: one of --minival, --count and --fraction says which.
+
+    Args:
+        files: COCO annotation files to merge.
+        out: Folder for the two files.
+        minival: Annotation file whose pictures are mini-val.
+        count: Draw this many pictures.
+        fraction: Draw this share of the pictures.
+        seed: Another seed draws other pictures.
+        all_images: Let mini-val have pictures without labelled people too, which show what is found wrongly.
+    """
+    if not files or (minival is None) + (count is None) + (fraction is None) != 2:
+        wrong_usage("name at least one annotation file, and one of --minival, --count and --fraction")
+    targets = {"train-val": out / "train-val.json", "mini-val": out / "mini-val.json"}
+    for target in targets.values():
+        _keep_inputs(target, [*files, *([minival] if minival else [])])
+    halves = coco.split(
+        [coco.read_dataset(file) for file in files],
+        minival=coco.read_dataset(minival) if minival else None,
+        count=count, fraction=fraction, seed=seed, keypoints_only=not all_images,
+    )  # fmt: skip
+    about: dict[str, Any] = halves[0]["info"]["split"]
+    for target, half in zip(targets.values(), halves, strict=True):
+        coco.write_json_compact(target, half)
+    rows = {name: coco.Statistics(**counts) for name, counts in about["counts"].items()}
+    table(coco.STATISTICS_HEADER, coco.statistics_rows(rows))
+    for line in about["notes"]:
+        note(printable(line))
+    note(f"written: {', '.join(printable(str(target)) for target in targets.values())}")
+
+
+def _pictures_of(file: Path, given: Path | None) -> Path | None:
+    """The folder of a file's pictures; None, and said so, where there is none to look into."""
+    folder = coco.images_folder(file, given)
+    if folder.is_dir():
+        return folder
+    if given is not None:
+        raise DatasetError(f"{printable(str(given))}: no such folder; --images names the one that holds the pictures")
+    note(f"pictures not looked at: there is no folder {printable(str(folder))}; --images names it")
+    return None
+
+
+def _keep_inputs(target: Path, inputs: list[Path]) -> None:
+    """Refuse to write over what is read."""
+    for file in inputs:
+        if target.exists() and file.exists() and target.samefile(file):
+            raise DatasetError(f"{printable(str(target))}: is one of the files read; write to another place")

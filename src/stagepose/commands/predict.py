@@ -1,0 +1,273 @@
+"""``stagepose predict``: photos in; overlays, ``people.json`` and ``images.json`` out."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.coco import keypoint_result, write_results
+from stagepose.commands.arguments import OptionalCount, OptionalFile, Photos
+from stagepose.commands.boxes import BoxFile, image_ids
+from stagepose.commands.console import counted, counter, note, say, wrong_usage
+from stagepose.draw import draw_people
+from stagepose.errors import DatasetError, ImageError, StagePoseError
+from stagepose.files import write_json
+from stagepose.images import MAX_PIXELS, Picture, find_images, printable, read_image, write_image
+from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, DEFAULT_THRESHOLD, Predictor, load
+from stagepose.structures import Person
+
+STDIN = "-"
+CONFIDENT = 0.3  # joints scored from here on are drawn, and counted in the printed lines
+OVERLAY_SUFFIXES = ".pose.jpg", ".pose.png"
+LONGEST_STEM = 180  # bytes of an overlay's name; file systems take 255 in all
+
+
+@dataclass(frozen=True)
+class Source:
+    """One photo to look at: its file (None: standard input), what it is called, and its number in the results."""
+
+    path: Path | None
+    name: str
+    image_id: int
+
+    def read(self, max_pixels: int) -> Picture:
+        if self.path is None:
+            return read_image(sys.stdin.buffer.read(), max_pixels=max_pixels, name="<stdin>")
+        return read_image(self.path, max_pixels=max_pixels)
+
+
+@dataclass
+class Outcome:
+    """What a run has found so far; ``complete`` once it has been through all photos."""
+
+    people: list[dict[str, Any]] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
+    complete: bool = False
+
+    def fail(self, name: str, error: StagePoseError) -> None:
+        """Report a photo that cannot be used, and go on."""
+        self.failed.append({"file_name": name, "error": str(error)})
+        note(f"skipped: {error}")
+
+    def write(self, out: Path) -> None:
+        write_results(out / "people.json", self.people)
+        write_json(out / "images.json", {"complete": self.complete, "images": self.images, "failed": self.failed})
+
+
+def predict(
+    photos: Photos,
+    *,
+    out: Path = Path("stagepose-out"),
+    pose: str = DEFAULT_POSE,
+    detector: str = DEFAULT_DETECTOR,
+    boxes: OptionalFile = None,
+    threshold: float = DEFAULT_THRESHOLD,
+    max_people: int = 100,
+    flip: bool = False,
+    batch: int = 8,
+    json_only: bool = False,
+    strict: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    threads: OptionalCount = None,
+    provider: str = "cpu",
+) -> int:
+    """Find the people in photos and their keypoints.
+
+    Prints a line for every person, and writes into the folder OUT:
+
+    NAME.pose.jpg (or .png): every photo with its people drawn in.
+
+    people.json: a COCO keypoint result list; entries also have file_name and box (x1, y1, x2, y2).
+
+    images.json: id, file name and size of every photo, and what could not be read. An id is the number at the end of
+    the file's name where no other photo has the same; the others are numbered on from there.
+
+    Photos that cannot be read are reported, counted and left out. The exit code is 1 when none could be used, or with
+    --strict when any could not. A run that is stopped leaves what it has found, marked "complete": false.
+
+    Args:
+        photos: Files, folders (with all below), glob patterns; "-" is a photo on standard input.
+        out: Folder for the results.
+        pose: Pose model: a shipped name or an .onnx file.
+        detector: Person detector: a shipped name or an .onnx file.
+        boxes: COCO results (or annotations) with the people's boxes, instead of a detector. A photo's boxes are those
+            whose file_name is its own, else those whose image_id is the number at the end of its name.
+        threshold: Least score of a box that is looked at.
+        max_people: Most people in one photo, best boxes first.
+        flip: Also look at every person mirrored: more precise, twice the time.
+        batch: People in one run of the network.
+        json_only: Write no overlays.
+        strict: A photo that cannot be read makes the exit code 1; the others are done all the same.
+        max_pixels: Refuse photos with more pixels than this.
+        threads: CPU threads; all cores by default.
+        provider: ONNX Runtime's execution provider, such as cuda.
+    """
+    if not photos:
+        wrong_usage("name at least one photo, folder or glob pattern, or - for standard input")
+    _make_folder(out)
+    predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
+                     max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels)
+    given = BoxFile.read(boxes) if boxes else None
+    outcome = Outcome()
+    paths = _expand(photos, out, outcome)
+    sources = _sources(paths, given)
+    if given:
+        given.require_any([source.name for source in sources])
+    overlays = None if json_only else Overlays(out, [path for path in paths if path])
+    try:
+        _all(sources, predictor, given, overlays, outcome)
+    finally:
+        if not outcome.complete:  # Ctrl-C, a full disk, a broken model: hours of work must not be lost
+            _rescue(out, outcome, len(sources))
+    return _finish(out, outcome, strict)
+
+
+def _all(sources: Sequence[Source], predictor: Predictor, given: BoxFile | None, overlays: Overlays | None,
+         outcome: Outcome) -> None:
+    with counter("predict") as step:
+        for done, source in enumerate(sources, 1):
+            try:
+                _one(source, predictor, given, overlays, outcome)
+            except (ImageError, DatasetError) as error:
+                outcome.fail(source.name, error)
+            step(done, len(sources))
+    outcome.complete = True
+
+
+def _one(source: Source, predictor: Predictor, given: BoxFile | None, overlays: Overlays | None,
+         outcome: Outcome) -> None:
+    """One photo from its file to the results."""
+    config = predictor.config
+    picture = source.read(config.max_pixels)
+    for notice in picture.notices:
+        note(f"{picture.name}: {notice}")
+    boxes = given.of(source.name).best(config.max_people, config.threshold) if given else None
+    people = predictor.people(picture, boxes)
+    height, width = picture.pixels.shape[:2]
+    image: dict[str, Any] = {"id": source.image_id, "file_name": source.name, "width": width, "height": height,
+                             "people": len(people)}
+    if overlays:
+        image["overlay"] = overlays.write(source, draw_people(picture.pixels, people, threshold=CONFIDENT))
+    outcome.people += [
+        {**keypoint_result(source.image_id, person), "file_name": source.name, "box": _rounded(person.box)}
+        for person in people
+    ]
+    outcome.images.append(image)
+    _print_people(picture.name, people)
+
+
+def _print_people(name: str, people: Sequence[Person]) -> None:
+    for number, person in enumerate(people, 1):
+        box = " ".join(f"{edge:.0f}" for edge in person.box)
+        joints = f"{int((person.scores >= CONFIDENT).sum())} of {len(person.scores)} joints"
+        say(f"{name}: person {number}: score {person.score:.3f}, box {box}, {joints}")
+    if not people:
+        say(f"{name}: nobody found")
+
+
+def _rounded(box: Any) -> list[float]:
+    return [round(float(edge), 2) for edge in box]
+
+
+def _finish(out: Path, outcome: Outcome, strict: bool) -> int:
+    """Write the results, tell the counts, choose the exit code."""
+    outcome.write(out)
+    nobody = sum(image["people"] == 0 for image in outcome.images)
+    counts = f"{_photos(len(outcome.images))}, {counted(len(outcome.people), 'person', 'people')}"
+    counts += f", {_photos(nobody)} without people" if nobody else ""
+    note(f"{counts}; written to {printable(str(out))}")
+    if outcome.failed:
+        note(f"{_photos(len(outcome.failed))} could not be used, see above")
+    return 1 if outcome.failed and (strict or not outcome.images) else 0
+
+
+def _rescue(out: Path, outcome: Outcome, photos: int) -> None:
+    """Write what a run that is ending early has found; that this fails too must not hide why it ends."""
+    try:
+        outcome.write(out)
+    except StagePoseError as error:
+        note(f"stopped early, and what was found cannot be written: {error}")
+        return
+    note(f"stopped after {len(outcome.images):,} of {_photos(photos)}; what was found in them is written to "
+         f"{printable(str(out))}, marked \"complete\": false")
+
+
+def _photos(number: int) -> str:
+    return counted(number, "photo", "photos")
+
+
+def _make_folder(out: Path) -> None:
+    """Before any work: somewhere to put its results."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StagePoseError(f"{printable(str(out))}: cannot make this folder: {error.strerror}; choose another with "
+                             "--out") from error
+
+
+def _expand(photos: Sequence[str], out: Path, outcome: Outcome) -> list[Path | None]:
+    """The files that the arguments stand for, each once; None is standard input. What is missing is reported."""
+    found: dict[str, Path | None] = {}
+    ours: list[Path] = []
+    for photo in photos:
+        try:
+            paths = [] if photo == STDIN else find_images([photo])
+        except ImageError as error:
+            outcome.fail(photo, error)
+            continue
+        if photo == STDIN:
+            found[STDIN] = None
+        for path in paths:
+            if str(path) != photo and _is_overlay(path, out):
+                ours.append(path)
+            else:
+                found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - keeps links apart
+    if ours:
+        note(f"{counted(len(ours), 'overlay', 'overlays')} of an earlier run in {printable(str(out))} left out")
+    return list(found.values())
+
+
+def _is_overlay(path: Path, out: Path) -> bool:
+    """Whether an earlier run wrote it: a folder of photos may hold the results too."""
+    return path.name.endswith(OVERLAY_SUFFIXES) and path.parent.resolve() == out.resolve()
+
+
+def _sources(paths: Sequence[Path | None], given: BoxFile | None) -> list[Source]:
+    names = ["<stdin>" if path is None else str(path) for path in paths]
+    ids = image_ids(names, given)
+    return [Source(path, name, image_id) for path, name, image_id in zip(paths, names, ids, strict=True)]
+
+
+class Overlays:
+    """Names for the pictures written: none twice in a run, and never that of a photo read in it."""
+
+    def __init__(self, folder: Path, photos: Sequence[Path]) -> None:
+        self.folder = folder
+        self.photos = {os.path.realpath(photo) for photo in photos}
+        self.used: set[str] = set()
+
+    def write(self, source: Source, pixels: NDArray[np.uint8]) -> str:
+        """Write one; returns its name within the folder."""
+        name = self._free_name(source)
+        write_image(self.folder / name, pixels)
+        return name
+
+    def _free_name(self, source: Source) -> str:
+        path = source.path or Path("stdin")
+        stem = os.fsencode(path.stem)[:LONGEST_STEM].decode("utf-8", "ignore")
+        suffix = OVERLAY_SUFFIXES[path.suffix.lower() == ".png"]
+        for count in itertools.count(1):
+            name = stem + (f"-{count}" if count > 1 else "") + suffix
+            if name.casefold() not in self.used and os.path.realpath(self.folder / name) not in self.photos:
+                break
+        self.used.add(name.casefold())  # some file systems do not tell A from a
+        return name

@@ -1,0 +1,606 @@
+"""The command line: its surface, its exit codes, and what each verb leaves behind. Models are those of toy_models."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import tiny_coco, tiny_dict
+from toy_models import ONE, TWO, coco_bytes, detector_bytes, dots, pose_bytes
+
+import stagepose
+from stagepose import cli
+from stagepose.commands import console
+from stagepose.commands import evaluate as evaluate_verb
+from stagepose.commands.boxes import BoxFile, image_ids, number_in
+from stagepose.errors import ModelError, StagePoseError
+from stagepose.predictor import Predictor
+from stagepose.skeleton import COCO_17
+
+BOXES_XYWH = [[42, 52, 77, 107], [200, 72, 71, 127]]  # of TWO
+SHARED = {"--help", "--pose", "--detector", "--boxes", "--threshold", "--max-people", "--flip", "--no-flip", "--batch",
+          "--out", "--threads", "--provider"}  # fmt: skip
+SURFACE = {
+    "predict": SHARED | {"--json-only", "--no-json-only", "--strict", "--no-strict", "--max-pixels"},
+    "eval": SHARED | {"--images", "--results", "--skeleton", "--rescoring", "--oks-nms"},
+    "check": {"--help", "--images", "--write-clean", "--against", "--estimate-areas", "--no-estimate-areas"},
+    "stats": {"--help"},
+    "split": {"--help", "--out", "--minival", "--count", "--fraction", "--seed", "--all-images", "--no-all-images"},
+}
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with models and photos of known people."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("pose.onnx").write_bytes(pose_bytes())
+    Path("detector.onnx").write_bytes(detector_bytes())
+    Path("coco.onnx").write_bytes(coco_bytes())
+    Image.fromarray(dots(TWO)).save("two.png")
+    Image.fromarray(dots(ONE)).save("one.jpg", quality=95)
+    return tmp_path
+
+
+MODELS = ("--pose", "pose.onnx", "--detector", "detector.onnx", "--threads", "1", "--out", "out")
+
+
+def predict(*arguments: str) -> int:
+    return cli.main(["predict", *arguments, *MODELS])
+
+
+def read(path: str) -> Any:
+    return json.loads(Path(path).read_text())
+
+
+def options_of(help_text: str) -> set[str]:
+    """What a help lists at the left, whether boxes are drawn around it or not."""
+    entries = [line.strip("│ ").partition("  ")[0] for line in help_text.splitlines() if re.match(r"[│ ] ? ?-", line)]
+    return {option for entry in entries for option in re.findall(r"--[a-z][a-z-]*", entry)}
+
+
+def files_in(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+# --- the surface
+
+
+def test_verbs_are_pinned(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(SURFACE) <= set(cli.COMMANDS)
+    for words in ([], ["--help"], ["-h"], ["help"]):
+        assert cli.main(words) == 0
+        text = capsys.readouterr().out
+        assert all(re.search(rf"^  {verb} +\S", text, re.M) for verb in cli.COMMANDS)
+    assert all("\n" not in c.help and len(c.help) < 80 for c in cli.COMMANDS.values())
+
+
+@pytest.mark.parametrize("verb", sorted(SURFACE))
+def test_options_are_pinned(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([verb, "--help"]) == 0
+    assert options_of(capsys.readouterr().out) == SURFACE[verb]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"stagepose {stagepose.__version__}\n"
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["predcit"], "did you mean 'predict'?"), (["--frobnicate"], "see stagepose --help"),
+    (["predict"], "at least one photo"), (["stats"], "at least one annotation file"),
+    (["split", "a.json", "--out", "o"], "one of --minival, --count and --fraction"),
+    (["split", "a.json", "--out", "o", "--count", "1", "--fraction", "0.1"], "one of --minival"),
+    (["predict", "two.png", "--batch", "many"], "batch"), (["predict", "two.png", "--nonsense"], "nonsense"),
+])  # fmt: skip
+def test_wrong_usage_is_exit_code_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert message in err and "Traceback" not in err and out == ""
+
+
+def test_errors_are_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["predict", "two.png", "--pose", "none.onnx"], ["predict", "two.png", "--pose", "two.png"],
+                  ["predict", "two.png", *MODELS, "--threshold", "7"], ["stats", "none.json"],
+                  ["predict", "two.png", *MODELS, "--provider", "abacus"]):  # fmt: skip
+        assert cli.main(words) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("error: ") and err.count("\n") == 1 and words[-1] in err
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_dispatch", interrupt)
+    assert cli.main(["predict"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_missing_extra_is_its_pip_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                         capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "needs_much.py").write_text("import a_package_that_nobody_has\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(cli.COMMANDS, "gan train", cli.Command("needs_much:train", "dream", "train"))
+    assert cli.main(["gan", "train", "--help"]) == 1
+    assert "run: pip install 'stagepose[train]'" in capsys.readouterr().err
+
+
+def test_two_words_may_be_a_verb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                 capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "dreams.py").write_text("def train(*, steps: int = 1) -> None:\n    print('dreamt', steps)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(cli.COMMANDS, "gan train", cli.Command("dreams:train", "dream"))
+    assert cli.main(["gan", "train", "--steps", "3"]) == 0
+    assert capsys.readouterr().out == "dreamt 3\n"
+    assert cli.main(["gan"]) == 2
+
+
+def run_python(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    source = str(Path(stagepose.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": source, "PYTHONWARNINGS": "error"}
+    return subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True,
+                          timeout=120, **options)
+
+
+def test_predict_imports_neither_torch_nor_evaluation() -> None:
+    done = run_python(
+        "import sys; from stagepose import cli\n"
+        "assert not {'numpy', 'cv2', 'onnxruntime', 'tyro'} & set(sys.modules), 'for --help'\n"
+        "code = cli.main(sys.argv[1:])\n"
+        "assert not {'torch', 'faster_coco_eval', 'scipy', 'matplotlib', 'onnx'} & set(sys.modules)\n"
+        "sys.exit(code)", "predict", "two.png", *MODELS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nobody_reading_on_is_no_traceback() -> None:
+    done = run_python("import sys, os; from stagepose import cli\n"
+                      "read, write = os.pipe(); os.close(read); os.dup2(write, 1)\n"
+                      "sys.exit(cli.main(['--help']))")
+    assert done.stderr == "" and done.returncode == 1
+
+
+# --- predict
+
+
+def test_predict_leaves_people_images_and_overlays(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("two.png", "one.jpg") == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(
+        r"two\.png: person 1: score 0\.\d{3}, box 42 52 119 159, 3 of 3 joints\n"
+        r"two\.png: person 2: score 0\.\d{3}, box 200 72 271 199, 3 of 3 joints\n"
+        r"one\.jpg: person 1: score 0\.\d{3}, box \d+ \d+ \d+ \d+, 3 of 3 joints\n", out)
+    assert err == "2 photos, 3 people; written to out\n"
+    assert files_in("out") == ["images.json", "one.pose.jpg", "people.json", "two.pose.png"]
+    people, images = read("out/people.json"), read("out/images.json")
+    assert [p["image_id"] for p in people] == [1, 1, 2] and {p["category_id"] for p in people} == {1}
+    assert [p["file_name"] for p in people] == ["two.png", "two.png", "one.jpg"] and "bbox" not in people[0]
+    np.testing.assert_allclose(np.reshape(people[0]["keypoints"], (3, 3))[:, :2], TWO[0], atol=2)
+    assert people[0]["box"] == [42, 52, 119, 159]
+    assert images["complete"] is True and images["failed"] == [] and images["images"][0] == {
+        "id": 1, "file_name": "two.png", "width": 320, "height": 240, "people": 2, "overlay": "two.pose.png"}
+    overlay = np.asarray(Image.open("out/two.pose.png"))
+    assert overlay.shape == (240, 320, 3) and (overlay != dots(TWO)).any()
+
+
+def test_bad_photos_are_named_counted_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.jpg").write_bytes(Path("one.jpg").read_bytes()[:1500])
+    Path("line\nbreak.png").write_text("no picture")
+    assert predict("bad.jpg", "two.png", "none.png", "line\nbreak.png") == 0
+    err = capsys.readouterr().err
+    skipped = [line for line in err.splitlines() if line.startswith("skipped: ")]
+    assert len(skipped) == 3 and err.count("\n") == 5 and "3 photos could not be used" in err
+    assert any("bad.jpg" in line for line in skipped) and any("line\\nbreak.png" in line for line in skipped)
+    assert {f["file_name"] for f in read("out/images.json")["failed"]} == {"bad.jpg", "none.png", "line\nbreak.png"}
+    assert len(read("out/people.json")) == 2
+    assert predict("bad.jpg", "two.png", "--strict") == 1
+    assert len(read("out/people.json")) == 2  # the others are done all the same
+    assert predict("bad.jpg") == 1 and read("out/people.json") == []
+
+
+def test_folders_and_globs_and_names_that_clash(capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("a", "b/deep"):
+        Path(folder).mkdir(parents=True)
+        Image.fromarray(dots(ONE)).save(f"{folder}/same.png")
+    Image.fromarray(dots(TWO)).save("a/Same.PNG")
+    Image.fromarray(dots(TWO)).save("a/same.jpeg")
+    Image.fromarray(dots(TWO)).save("a/same.jpg")
+    assert predict("a", "b", "a/s*.png", "t*.png") == 0
+    images = read("out/images.json")["images"]
+    assert [i["file_name"] for i in images] == [
+        "a/Same.PNG", "a/same.jpeg", "a/same.jpg", "a/same.png", "b/deep/same.png", "two.png"]
+    overlays = [i["overlay"] for i in images]
+    assert len({o.lower() for o in overlays}) == 6 and all(Path("out", o).is_file() for o in overlays)
+    assert [i["people"] for i in images] == [2, 2, 2, 1, 1, 2]
+
+
+def test_no_photo_is_ever_written_over() -> None:
+    Image.fromarray(dots(ONE)).save("two.pose.png")
+    before = Path("two.pose.png").read_bytes()
+    assert cli.main(["predict", "two.png", "two.pose.png", *MODELS, "--out", "."]) == 0
+    assert Path("two.pose.png").read_bytes() == before
+    assert [i["overlay"] for i in read("images.json")["images"]] == ["two-2.pose.png", "two.pose.pose.png"]
+
+
+def test_overlays_of_an_earlier_run_are_no_photos(capsys: pytest.CaptureFixture[str]) -> None:
+    for out in (".", "results"):
+        for _ in range(2):
+            assert cli.main(["predict", ".", *MODELS, "--out", out]) == 0
+            assert [i["file_name"] for i in read(f"{out}/images.json")["images"]][:2] == ["one.jpg", "two.png"]
+        assert "2 overlays of an earlier run" in capsys.readouterr().err
+        for overlay in Path(out).glob("*.pose.*"):
+            overlay.unlink()
+    assert cli.main(["predict", "two.png", *MODELS, "--out", "."]) == 0
+    assert cli.main(["predict", "two.pose.png", *MODELS, "--out", "."]) == 0  # named outright
+    assert [i["file_name"] for i in read("images.json")["images"]] == ["two.pose.png"]
+
+
+def test_names_of_any_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["ein Foto ü.png", "写真.png", "new\nline.png", "y" * 250 + ".png", "é" * 120 + ".png", "-dash.png"]
+    for name in names:
+        Image.fromarray(dots(ONE)).save(f"./{name}")
+    assert predict(*[f"./{name}" for name in names]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == len(names) and "new\\nline.png: person 1" in out
+    images = read("out/images.json")["images"]
+    assert [Path(i["file_name"]).name for i in images] == names
+    assert all(Path("out", i["overlay"]).is_file() for i in images)
+
+
+def test_a_name_that_is_no_text_and_a_terminal_that_is_ascii() -> None:
+    raw = b"caf\xe9.png"
+    with open(raw, "wb") as file:  # noqa: PTH123 - pathlib takes no bytes
+        file.write(Path("two.png").read_bytes())
+    code = "import sys; from stagepose import cli; sys.exit(cli.main(sys.argv[1:]))"
+    done = run_python(code, "predict", ".", *MODELS, cwd=os.getcwd())  # noqa: PTH109
+    assert done.returncode == 0, done.stderr
+    os.environ["PYTHONIOENCODING"] = "ascii"
+    try:
+        done = run_python(code, "predict", ".", *MODELS)
+    finally:
+        del os.environ["PYTHONIOENCODING"]
+    assert done.returncode == 0 and "caf" in done.stdout, done.stderr
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path("two.png").read_bytes())))
+    assert predict("-", "one.jpg") == 0
+    assert "<stdin>: person 2" in capsys.readouterr().out
+    assert files_in("out") == ["images.json", "one.pose.jpg", "people.json", "stdin.pose.jpg"]
+
+
+def test_json_only() -> None:
+    assert predict("two.png", "--json-only") == 0
+    assert files_in("out") == ["images.json", "people.json"]
+    assert "overlay" not in read("out/images.json")["images"][0]
+
+
+def test_nobody_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(dots([])).save("empty.png")
+    assert predict("empty.png") == 0
+    out, err = capsys.readouterr()
+    assert out == "empty.png: nobody found\n" and "1 photo without people" in err
+    assert read("out/people.json") == [] and read("out/images.json")["images"][0]["people"] == 0
+
+
+def test_settings_reach_the_predictor(capsys: pytest.CaptureFixture[str]) -> None:
+    for options, people in ((["--threshold", "0.85"], 1), (["--max-people", "1"], 1), (["--flip", "--batch", "1"], 2)):
+        assert predict("two.png", *options) == 0
+        assert len(read("out/people.json")) == people
+    assert predict("two.png", "--max-pixels", "100") == 1
+    assert "raise max_pixels" in capsys.readouterr().err
+
+
+def stop_at(name: str, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends with ``error`` when it comes to the photo of this name."""
+    people = Predictor.people
+
+    def stopping(self: Predictor, picture: Any, boxes: Any = None) -> Any:
+        if Path(picture.name).name == name:
+            raise error
+        return people(self, picture, boxes)
+
+    monkeypatch.setattr(Predictor, "people", stopping)
+
+
+@pytest.mark.parametrize(("error", "code", "last"), [
+    (KeyboardInterrupt(), 130, "interrupted"), (ModelError("it broke"), 1, "error: it broke"),
+    (StagePoseError("disk full"), 1, "error: disk full"),
+])  # fmt: skip
+def test_a_run_that_is_stopped_leaves_what_it_found(error: BaseException, code: int, last: str,
+                                                    monkeypatch: pytest.MonkeyPatch,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(dots(ONE)).save("last.png")
+    stop_at("last.png", error, monkeypatch)
+    assert predict("two.png", "one.jpg", "none.png", "last.png") == code
+    images = read("out/images.json")
+    assert images["complete"] is False and len(images["images"]) == 2 and len(images["failed"]) == 1
+    assert len(read("out/people.json")) == 3
+    stopped, said = capsys.readouterr().err.splitlines()[-2:]
+    assert stopped == 'stopped after 2 of 3 photos; what was found in them is written to out, marked "complete": false'
+    assert said == last
+
+
+def test_a_stopped_run_that_cannot_write_says_why_it_stopped(monkeypatch: pytest.MonkeyPatch,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*_: object) -> None:
+        raise StagePoseError("out/people.json: disk full")
+
+    stop_at("one.jpg", KeyboardInterrupt(), monkeypatch)
+    monkeypatch.setattr("stagepose.commands.predict.write_results", full)
+    assert predict("two.png", "one.jpg") == 130
+    err = capsys.readouterr().err
+    assert "what was found cannot be written: out/people.json: disk full" in err and err.endswith("interrupted\n")
+
+
+def test_models_are_opened_before_any_photo(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predict", "none.jpg", "none.png", "--pose", "missing.onnx"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: model 'missing.onnx'") and err.count("\n") == 1
+
+
+def test_an_unusable_output_folder_is_said_first(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("in the way")
+    assert cli.main(["predict", "two.png", "--pose", "none.onnx", "--out", "file/out"]) == 1
+    assert capsys.readouterr().err.startswith("error: file/out: cannot make this folder")
+
+
+# --- image ids and --boxes
+
+
+def test_image_ids_are_the_names_numbers_where_they_differ() -> None:
+    assert [number_in(n) for n in ("a/000000000139.jpg", "COCO_val2014_000000000042.jpg", "img.jpg", "0.jpg", "7up.jpg",
+                                   "9" * 30 + ".jpg", "٣.jpg")] == [139, 42, None, None, None, None, None]
+    assert image_ids(["9.jpg", "x7.jpg"]) == [9, 7]
+    assert image_ids(["x.jpg", "y.jpg"]) == [1, 2]
+    assert image_ids([]) == []
+
+
+def test_a_photo_without_an_id_leaves_the_others_theirs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert image_ids(["9.jpg", "x.jpg", "7.jpg", "y.jpg"]) == [9, 10, 7, 11]
+    assert capsys.readouterr().err == "2 photos without an image id of their own: numbered from 10 on\n"
+    assert image_ids(["a/9.jpg", "b/9.jpg", "8.jpg"]) == [10, 11, 8]  # nobody knows which of them is 9
+    Image.fromarray(dots(ONE)).save("stranger.png")
+    file = boxes_file("boxes.json", [{"image_id": 31, "file_name": "two.png", "bbox": BOXES_XYWH[0]},
+                                     {"image_id": 40, "file_name": "elsewhere.png", "bbox": BOXES_XYWH[0]}])
+    assert image_ids(["stranger.png", "two.png"], BoxFile.read(Path(file))) == [41, 31]
+    capsys.readouterr()
+    assert predict("stranger.png", "two.png", "--boxes", file) == 0
+    assert [i["id"] for i in read("out/images.json")["images"]] == [31]
+    assert "1 photo without an image id" in capsys.readouterr().err
+
+
+def boxes_file(path: str, rows: list[dict[str, Any]]) -> str:
+    Path(path).write_text(json.dumps([{"category_id": 1, "score": 0.9, **row} for row in rows]))
+    return path
+
+
+def test_boxes_by_the_number_in_the_name() -> None:
+    os.rename("two.png", "img_07.png")  # noqa: PTH104
+    file = boxes_file("boxes.json", [{"image_id": 7, "bbox": BOXES_XYWH[1]},
+                                     {"image_id": 7, "bbox": BOXES_XYWH[0], "score": 0.1}])
+    assert predict("img_07.png", "--boxes", file, "--detector", "not-needed") == 0
+    [person] = read("out/people.json")
+    assert person["image_id"] == 7 and person["box"] == [200, 72, 271, 199]
+    np.testing.assert_allclose(np.reshape(person["keypoints"], (3, 3))[:, :2], TWO[1], atol=2)
+
+
+def test_boxes_by_file_name(capsys: pytest.CaptureFixture[str]) -> None:
+    file = boxes_file("boxes.json", [{"image_id": 31, "file_name": "elsewhere/two.png", "bbox": BOXES_XYWH[0]}])
+    assert predict("two.png", "--boxes", file) == 0
+    assert [p["image_id"] for p in read("out/people.json")] == [31]
+    assert predict("two.png", "one.jpg", "--boxes", file) == 0  # the one without an id is reported
+    assert "one.jpg: boxes.json has no entry with this file_name" in capsys.readouterr().err
+    Image.fromarray(dots(ONE)).save("8.png")
+    assert predict("two.png", "8.png", "--boxes", file) == 0  # has an id, but no boxes: nobody
+    assert "8.png: nobody found" in capsys.readouterr().out
+
+
+def test_boxes_of_annotations() -> None:
+    data = tiny_dict(images=1)
+    data["images"][0]["file_name"] = "two.png"
+    for annotation, box in zip(data["annotations"], BOXES_XYWH, strict=True):
+        annotation["bbox"] = box
+    data["images"][0] |= {"width": 320, "height": 240}
+    Path("truth.json").write_text(json.dumps(data))
+    assert predict("two.png", "--boxes", "truth.json") == 0
+    assert len(read("out/people.json")) == 2
+
+
+def test_boxes_of_other_photos_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    file = boxes_file("boxes.json", [{"image_id": 7, "bbox": BOXES_XYWH[0]}])
+    Image.fromarray(dots(ONE)).save("8.png")
+    assert predict("8.png", "--boxes", file) == 1
+    assert "has boxes for none of the photos: its image ids begin [7], the photos' ids [8]" in capsys.readouterr().err
+    Path("boxes.json").write_text("[1, 2]")
+    assert predict("8.png", "--boxes", file) == 1
+    assert predict("8.png", "--boxes", "none.json") == 1
+
+
+# --- check, stats, split, eval
+
+
+def test_check_of_a_good_file(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    assert cli.main(["check", "set/person_keypoints.json"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "" and err == "set/person_keypoints.json: 0 errors, 0 warnings\n"
+
+
+def test_check_of_a_bad_file_and_its_clean_copy(capsys: pytest.CaptureFixture[str]) -> None:
+    data = tiny_dict()
+    data["annotations"][0]["keypoints"] = data["annotations"][0]["keypoints"][:48]
+    data["annotations"][1]["bbox"] = [1, 2, -3, 4]
+    Path("bad.json").write_text(json.dumps(data))
+    assert cli.main(["check", "bad.json"]) == 1
+    out, err = capsys.readouterr()
+    assert "error: 1 x keypoints-count" in out and "48 numbers" in out
+    assert "pictures not looked at" in err and "bad.json: 2 errors, 0 warnings" in err
+    assert cli.main(["check", "bad.json", "--write-clean", "clean.json"]) == 0
+    assert "dropped" in capsys.readouterr().out
+    assert cli.main(["check", "clean.json"]) == 0
+    assert cli.main(["check", "bad.json", "--write-clean", "bad.json"]) == 1
+    assert "is one of the files read" in capsys.readouterr().err
+    assert len(read("bad.json")["annotations"]) == 8
+
+
+def test_check_looks_at_pictures_and_the_other_half(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    Path("set/images/000000000001.png").unlink()
+    assert cli.main(["check", "set/person_keypoints.json"]) == 1
+    assert "1 x image-missing" in capsys.readouterr().out
+    assert cli.main(["check", "set/person_keypoints.json", "--images", "nowhere"]) == 1
+    assert "error: nowhere: no such folder" in capsys.readouterr().err
+    Path("half.json").write_text(json.dumps(tiny_dict(images=1)))
+    assert cli.main(["check", "half.json", "--against", "set/person_keypoints.json"]) == 1
+    assert "1 x overlap" in capsys.readouterr().out
+
+
+def test_stats_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.json").write_text(json.dumps(tiny_dict(images=3)))
+    Path("b.json").write_text(json.dumps(tiny_dict(images=1, people=1)))
+    assert cli.main(["stats", "a.json", "b.json"]) == 0
+    heading, first, second = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["set", "images", "with", "keypoints", "people", "keypoints"]
+    assert first.split()[:4] == ["a.json", "3", "3", "6"] and second.split()[:4] == ["b.json", "1", "1", "1"]
+
+
+def test_split_makes_two_halves(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("all.json").write_text(json.dumps(tiny_dict(images=5)))
+    assert cli.main(["split", "all.json", "--count", "2", "--out", "halves"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["train-val", "3"], ["mini-val", "2"]]
+    train, mini = read("halves/train-val.json"), read("halves/mini-val.json")
+    assert not {i["id"] for i in train["images"]} & {i["id"] for i in mini["images"]}
+    assert cli.main(["split", "all.json", "--minival", "halves/mini-val.json", "--out", "again"]) == 0
+    assert read("again/train-val.json")["images"] == train["images"]
+    assert cli.main(["split", "halves/train-val.json", "--count", "1", "--out", "halves"]) == 1
+    assert read("halves/train-val.json") == train
+
+
+EVAL = ("eval", "set/person_keypoints.json", "--pose", "coco.onnx", "--detector", "detector.onnx", "--threads", "1")
+
+
+def test_eval_prints_ten_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    assert cli.main([*EVAL, "--out", "results.json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 11 and out.splitlines()[1].startswith("keypoints  AP .50:.95")
+    assert "8 results for 8 people in 4 images" in err
+    assert len(read("results.json")) == 8
+    assert cli.main(["eval", "set/person_keypoints.json", "--results", "results.json"]) == 0
+    assert capsys.readouterr().out == out
+
+
+def test_eval_with_a_detector_judges_its_boxes_too(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    assert cli.main([*EVAL, "--boxes", "detector", "--flip"]) == 0
+    out = capsys.readouterr().out
+    assert "person boxes  AP .50:.95" in out and "person boxes  recall .50" in out
+
+
+def test_eval_with_a_box_file(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    rows = [{"image_id": a["image_id"], "bbox": a["bbox"]} for a in tiny_dict()["annotations"][:3]]
+    assert cli.main([*EVAL, "--boxes", boxes_file("boxes.json", rows)]) == 0
+    assert "3 results for 8 people" in capsys.readouterr().err
+    assert cli.main([*EVAL, "--boxes", "grond-truth"]) == 1
+    assert "neither a file nor one of ('ground-truth', 'detector')" in capsys.readouterr().err
+
+
+def test_eval_reads_what_predict_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    assert cli.main(["predict", "set/images", *MODELS, "--pose", "coco.onnx"]) == 0
+    assert cli.main(["eval", "set/person_keypoints.json", "--results", "out/people.json"]) == 0
+    err = capsys.readouterr().err
+    assert "8 results for 8 people in 4 images" in err and "bbox" not in err
+
+
+def test_eval_of_another_skeleton_says_what_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    words = [w if w != "coco.onnx" else "pose.onnx" for w in EVAL]
+    assert cli.main(words) == 0
+    assert "'toy3' has 3 keypoints, the file 17: judged on the 1 that both have" in capsys.readouterr().err
+
+
+def test_eval_judges_by_the_models_own_sigmas(monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    used: list[tuple[float, ...]] = []
+    judge = evaluate_verb.evaluate_keypoints
+    monkeypatch.setattr(evaluate_verb, "evaluate_keypoints",
+                        lambda dataset, results: used.append(dataset.skeleton.sigmas) or judge(dataset, results))
+    mine = replace(COCO_17, name="mine", sigmas=(0.9,) * 17)
+    Path("mine.onnx").write_bytes(coco_bytes(skeleton=mine))
+    Path("mine.json").write_text(json.dumps(mine.to_json()))
+    assert cli.main([w if w != "coco.onnx" else "mine.onnx" for w in (*EVAL, "--out", "results.json")]) == 0
+    of_model, err = capsys.readouterr()
+    assert "judged by the sigmas of skeleton 'mine'" in err
+    ready = ["eval", "set/person_keypoints.json", "--results", "results.json"]
+    assert cli.main([*ready, "--skeleton", "mine.json"]) == 0
+    assert capsys.readouterr().out == of_model
+    assert cli.main(ready) == 0
+    assert capsys.readouterr().out != of_model
+    assert used == [mine.sigmas, mine.sigmas, COCO_17.sigmas]
+    assert cli.main([*EVAL, "--skeleton", "mine.json"]) == 2
+    assert "--skeleton goes with --results" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("idle", [["--out", "o.json"], ["--boxes", "detector"], ["--flip"], ["--pose", "coco.onnx"],
+                                  ["--images", "set"], ["--oks-nms", "none"], ["--max-people", "3"]])
+def test_eval_of_results_refuses_what_it_would_ignore(idle: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["eval", "set.json", "--results", "results.json", *idle]) == 2
+    err = capsys.readouterr().err
+    assert err == f"error: --results judges what is there already, without a model; leave out {idle[0]}\n"
+
+
+@pytest.mark.parametrize(("options", "people"), [
+    ([], 1), (["--rescoring", "mean-all"], 1), (["--rescoring", "megvii"], 2), (["--oks-nms", "none"], 2),
+    (["--rescoring", "megvii", "--oks-nms", "0.9"], 1), (["--oks-nms", "1"], 2),
+])  # fmt: skip
+def test_eval_drops_nobody_where_the_rule_does_not(options: list[str], people: int) -> None:
+    tiny_coco(Path("set"), images=1, people=1)
+    box = tiny_dict(1, 1)["annotations"][0]["bbox"]
+    nearly = [box[0] + 0.5, *box[1:]]
+    file = boxes_file("boxes.json", [{"image_id": 1, "bbox": box}, {"image_id": 1, "bbox": nearly, "score": 0.5}])
+    assert cli.main([*EVAL, "--boxes", file, "--out", "results.json", *options]) == 0
+    assert len(read("results.json")) == people
+
+
+# --- the console
+
+
+def test_tables_align(capsys: pytest.CaptureFixture[str]) -> None:
+    console.table(("what", "n"), [("a", "1"), ("longer", "1,000")])
+    assert capsys.readouterr().out == "what        n\na           1\nlonger  1,000\n"
+
+
+def test_the_counter_draws_only_on_terminals(monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    with console.counter("work") as step:
+        step(1, 2)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with console.counter("work") as step:
+        step(1, 2)
+        console.say("a line")
+    assert "a line\n" in capsys.readouterr().out
+
+
+def test_a_disk_that_is_full_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*_: object) -> None:
+        raise StagePoseError("out/images.json: disk full, 1.0 MB needed; free some space")
+
+    monkeypatch.setattr("stagepose.commands.predict.write_json", full)
+    assert predict("two.png") == 1
+    assert capsys.readouterr().err.count("\n") == 1
