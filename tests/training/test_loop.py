@@ -151,7 +151,9 @@ def test_a_failing_validation_loses_no_step(tmp_path):
 
 SCRIPT = """
 import sys, time
+import torch
 sys.path.insert(0, sys.argv[2])
+torch.set_num_threads(1)  # as here: another number of threads adds in another order
 from test_loop import CONFIG, LineTask
 from stagepose.training.loop import train
 class Slow(LineTask):
