@@ -31,7 +31,7 @@ Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of o
 
 DEFAULT_POSE = "pose-small"
 DEFAULT_DETECTOR = "person-small"
-DEFAULT_THRESHOLD = 0.6  # of a box's score; person-small's F1 on the public validation subset: .35 at .3, .52 here
+DEFAULT_THRESHOLD = 0.6  # of a box's score; below it most boxes of person-small are wrong: benchmarks/threshold.md
 RULES_WITHOUT_NMS = frozenset({"megvii"})  # the released MSPN, whose rule that is, drops nobody
 
 _Model = TypeVar("_Model", PoseModel, DetectorModel)

@@ -69,7 +69,7 @@ def torch_to_onnx(model: nn.Module, example: tuple[Any, ...], *, inputs: list[st
                   dynamic: Mapping[str, Mapping[int, str]], opset: int = OPSET) -> bytes:
     """The TorchScript exporter: batch norm folded, no external data, no second framework needed."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecation and of every traced shape
         torch.onnx.export(model.eval(), example, buffer,  # type: ignore[arg-type]
                           input_names=inputs, output_names=outputs,

@@ -5,9 +5,7 @@ H W picture size, n boxes.
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +24,7 @@ from stagepose.modelinfo import ModelInfo, stamp
 from stagepose.structures import Detections
 from stagepose.training.detector.inference import PictureDetector, numpy_detector
 from stagepose.training.detector.model import STRIDE_MULTIPLE, Detector
-from stagepose.training.export import halve_weights
+from stagepose.training.export import halve_weights, torch_to_onnx
 
 OPSET = 18  # the first whose Resize has antialias; RoiAlign's half_pixel (aligned=True) came with 16
 CONFIDENT = 0.1  # boxes of at least this score are compared; near the floor, a rounding decides who is kept
@@ -120,15 +118,9 @@ def describe(model: Detector) -> dict[str, Any]:
 
 def to_onnx(model: Detector, picture: Picture) -> bytes:
     """The TorchScript exporter's graph (dynamo=True fails on torchvision's detectors), resizing without antialias."""
-    module = PictureDetector(model, antialias=False).eval()
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter's own deprecation, and of every traced constant
-        torch.onnx.export(module, (torch.from_numpy(np.array(picture)),), buffer,  # type: ignore[arg-type]
-                          input_names=["picture"],
-                          output_names=["boxes", "scores"], opset_version=OPSET, dynamo=False,
-                          dynamic_axes={"picture": {0: "height", 1: "width"}, "boxes": {0: "n"}, "scores": {0: "n"}})
-    return buffer.getvalue()
+    return torch_to_onnx(PictureDetector(model, antialias=False), (torch.from_numpy(np.array(picture)),),
+                         inputs=["picture"], outputs=["boxes", "scores"], opset=OPSET,
+                         dynamic={"picture": {0: "height", 1: "width"}, "boxes": {0: "n"}, "scores": {0: "n"}})
 
 
 def antialiased(data: bytes) -> bytes:

@@ -74,7 +74,7 @@ class MBConv(nn.Module):
         out = x
         if self._expand_conv is not None and self._bn0 is not None:
             out = self.relu(self._bn0(self._expand_conv(out)))
-        if out.device.type == "cpu":  # PyTorch's bf16 depthwise backward is slow there: 125 against 61 images/s
+        if out.device.type == "cpu":  # PyTorch's bf16 depthwise backward is slow there
             with torch.autocast("cpu", enabled=False):
                 out = self.relu(self._bn1(self._depthwise_conv(out.float())))
         else:
