@@ -26,7 +26,7 @@ def train(
     out: Path,
     val: Path | None = None,
     crops: Path | None = None,
-    init: Path | None = None,
+    init: str | None = None,
     skeleton: str | None = None,
     input_size: tuple[int, int] | None = None,
     frozen: int | None = None,
@@ -52,7 +52,8 @@ def train(
         out: Run folder: checkpoints, log.jsonl, config.json.
         val: COCO annotation file to judge by, with images/ beside it.
         crops: Folder for packed crops or decoded pictures, shared between runs; OUT's parent / crops by default.
-        init: Weights to start from: a run folder or a .safetensors file.
+        init: Weights to start from: a run folder or a .safetensors file; for pose networks also a model file or the
+            name of one that ships, such as pose-small.
         skeleton: Keypoints to learn: a published skeleton's name or a file, coco17 by default; sets are mapped to it
             by name.
         input_size: Width and height of a pose network's input, instead of the preset's.

@@ -16,6 +16,7 @@ from stagepose.errors import ConfigError, DatasetError
 from stagepose.heatmaps import codec_from_json
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
+from stagepose.runtime import shipped
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint
 from stagepose.training.crops import CropSpec, open_or_pack, refuse_bad_pictures
@@ -30,7 +31,10 @@ from stagepose.training.networks.efficientnet_lite import load_imagenet
 from stagepose.training.networks.zoo import build, trunk_of
 from stagepose.training.pose import PoseTask
 from stagepose.training.presets import DetectorRecipe, PoseRecipe
+from stagepose.training.unfold import unfold_model_file
 from stagepose.training.validation import PoseValidation
+
+UNFOLDED_ON = 512  # training samples that a model file's batch norms are measured on
 
 Report = Callable[[str], None]  # a line for people
 
@@ -68,7 +72,7 @@ class Setting:
 
     folder: Path
     val: Path | None
-    init: Path | None
+    init: str | None  # a run folder, a .safetensors file; for pose networks also a model file or a shipped name
     seed: int
     device: str
     drop_bad: bool
@@ -118,7 +122,13 @@ def pose_task(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton,
         load_imagenet(trunk_of(network))
     task = PoseTask(network, recipe.pose, stores, [s.weight for s in sources], seed=setting.seed,
                     validation=validation, device=setting.device)
-    _warm_up(task.model, setting)
+    if setting.init is not None and (setting.init in shipped() or setting.init.endswith(".onnx")):
+        keys = [(0, i) for i in range(min(UNFOLDED_ON, task.samples_per_epoch))]
+        batches = (task.batch(keys[i : i + 32]).images for i in range(0, len(keys), 32))
+        task.model.load_state_dict(unfold_model_file(setting.init, task.model, batches))
+        setting.report(f"starts from the model file {setting.init}")
+    else:
+        _warm_up(task.model, setting)
     return task
 
 

@@ -1,0 +1,124 @@
+"""A pose model's file back into a network that can be trained: the start of fine-tuning what somebody ships.
+
+An exported file holds no batch norm: it was folded into the convolutions. Here every batch norm gets the mean and the
+variance that its convolution really has on real crops, and a scale and shift that undo them. In evaluation mode the
+network then computes what the file computes; in training mode it does so up to the batch's own statistics.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from stagepose.errors import ModelError
+from stagepose.runtime import PoseModel, resolve
+from stagepose.training.export import MAX_PARITY_ERROR, drawn_crops, parity
+from stagepose.training.inference import NumpyHeatmaps, PoseInference
+
+Float32 = NDArray[np.float32]
+
+
+def unfold_model_file(path: str | Path, like: PoseInference, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+    """State dict of ``like``'s architecture that computes what the model file ``path`` computes.
+
+    ``batches`` of float pictures (N, 3, H, W) in 0..255, from which the batch norms learn their statistics. What the
+    file does not hold, such as the coarser levels' heads, keeps ``like``'s values.
+    Raises :class:`ModelError` when the file's network is another one.
+    """
+    file = resolve(path)
+    data = file.read_bytes()
+    sample = drawn_crops(PoseModel(data, threads=1).info.input_size)  # refuses what is not a pose model of ours
+    model = copy.deepcopy(like).cpu().requires_grad_(True).eval()
+    order = _convolutions_in_order(model, torch.from_numpy(sample))
+    stored = _stored_convolutions(data)
+    if [tuple(c.weight.shape) for c, _ in order] != [w.shape for w, _ in stored]:
+        raise ModelError(f"{file}: {len(stored)} convolutions that are not those of this network ({len(order)}); "
+                         "start from a file of the same preset and number of keypoints")
+    with torch.no_grad():
+        for (conv, norm), (weight, bias) in zip(order, stored, strict=True):
+            conv.weight.copy_(torch.from_numpy(weight))
+            if norm is None:
+                assert conv.bias is not None
+                conv.bias.copy_(torch.from_numpy(bias))
+            else:
+                norm.running_mean.zero_()  # type: ignore[union-attr]
+                norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
+                norm.weight.fill_(1)
+                norm.bias.copy_(torch.from_numpy(bias))
+    difference = parity(data, {"crops": sample}, [NumpyHeatmaps(model)(sample)])
+    if difference > MAX_PARITY_ERROR:
+        raise ModelError(f"{file}: the network rebuilt from it differs from it by {difference:.3g} of a heatmap's "
+                         f"range, more than {MAX_PARITY_ERROR}; it was made by another architecture")
+    _learn_statistics(model, [norm for _, norm in order if norm is not None], batches)
+    return model.state_dict()
+
+
+def _convolutions_in_order(model: PoseInference,
+                           sample: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d | None]]:
+    """The convolutions that the output depends on, as they are executed, each with its batch norm."""
+    ran: list[tuple[nn.Conv2d, nn.BatchNorm2d | None]] = []
+
+    def note(module: nn.Module, _inputs: object, _output: object) -> None:
+        if isinstance(module, nn.Conv2d):
+            ran.append((module, None))
+        elif isinstance(module, nn.BatchNorm2d):
+            ran[-1] = (ran[-1][0], module)
+
+    hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
+    model(sample).sum().backward()
+    for hook in hooks:
+        hook.remove()
+    used = [pair for pair in ran if pair[0].weight.grad is not None]
+    model.zero_grad(set_to_none=True)
+    return used
+
+
+def _stored_convolutions(data: bytes) -> list[tuple[Float32, Float32]]:
+    """(weight, bias) of the file's convolutions in the order of its graph."""
+    graph = onnx.load_model_from_string(data).graph
+    tensors = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in tensors:
+            tensors[node.output[0]] = tensors[node.input[0]]
+    found = []
+    for node in graph.node:
+        if node.op_type == "Conv":
+            weight = tensors[node.input[1]].astype(np.float32)
+            bias = tensors[node.input[2]].astype(np.float32) if len(node.input) > 2 else np.zeros(len(weight))
+            found.append((weight, np.asarray(bias, dtype=np.float32)))
+    return found
+
+
+def _learn_statistics(model: PoseInference, norms: list[nn.BatchNorm2d], batches: Iterable[Tensor]) -> None:
+    """Give every batch norm its input's mean and variance over ``batches``, and a scale and shift that undo them."""
+    counts = dict.fromkeys(norms, 0)
+    sums = {norm: torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in norms}  # of x and of x * x
+
+    def measure(norm: nn.Module, inputs: tuple[Tensor, ...], _output: object) -> None:
+        assert isinstance(norm, nn.BatchNorm2d)
+        x = inputs[0].float()
+        counts[norm] += x.numel() // x.shape[1]
+        sums[norm] += torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
+
+    hooks = [norm.register_forward_hook(measure) for norm in norms]
+    with torch.no_grad():
+        for images in batches:
+            model.logits(images.cpu())
+    for hook in hooks:
+        hook.remove()
+    for norm in norms:
+        mean, square = sums[norm] / counts[norm]
+        variance = (square - mean.square()).clamp_min(0)
+        with torch.no_grad():
+            norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+            norm.running_var.copy_(variance)  # type: ignore[union-attr]
+            norm.weight.copy_((variance + norm.eps).sqrt())
+            norm.bias.add_(mean)

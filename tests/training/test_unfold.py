@@ -1,0 +1,80 @@
+"""A model file becomes a trainable network again: what fine-tuning a shipped model starts from."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_coco
+
+from stagepose.cli import main
+from stagepose.errors import ModelError
+from stagepose.heatmaps import UdpDark
+from stagepose.modelinfo import ModelInfo
+from stagepose.skeleton import COCO_17
+from stagepose.training.checkpoint import load_weights
+from stagepose.training.export import drawn_crops, export_pose
+from stagepose.training.inference import NumpyHeatmaps, PoseInference
+from stagepose.training.networks.zoo import build
+from stagepose.training.unfold import unfold_model_file
+
+CODEC = UdpDark(input_size=(96, 128))
+INFO = ModelInfo(kind="pose", name="tiny", input_size=CODEC.input_size, skeleton=COCO_17, codec=CODEC)
+
+
+def network(name="slim-u", keypoints=17, seed=0):
+    torch.manual_seed(seed)
+    model = PoseInference(build(name, keypoints), CODEC, "kl")
+    pictures = torch.from_numpy(drawn_crops(CODEC.input_size, seed + 1)).permute(0, 3, 1, 2).float()
+    for _ in range(30):  # batch norms that are not the identity
+        model.train().logits(pictures)
+    return model.eval()
+
+
+def pictures(seed):
+    return torch.from_numpy(drawn_crops(CODEC.input_size, seed)).permute(0, 3, 1, 2).float()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "tiny.onnx"
+    export_pose(network(), path, INFO, half=False)
+    return path
+
+
+def test_the_network_computes_what_the_file_computes(file):
+    like = network(seed=5)
+    before = {k: v.clone() for k, v in like.state_dict().items()}
+    weights = unfold_model_file(file, like, [pictures(1), pictures(2)])
+    assert all(torch.equal(v, before[k]) for k, v in like.state_dict().items())
+    like.load_state_dict(weights)
+    crops = drawn_crops(CODEC.input_size, 9)
+    assert np.allclose(NumpyHeatmaps(like)(crops), NumpyHeatmaps(network())(crops), atol=1e-4)
+
+
+def test_in_training_mode_too_on_the_pictures_it_was_measured_on(file):
+    """Batch norm that merely undid the fold would rescale everything as soon as it sees a batch."""
+    like = network(seed=5)
+    like.load_state_dict(unfold_model_file(file, like, [pictures(1)]))
+    evaluated = like.eval().logits(pictures(1))[-1][0]
+    trained = like.train().logits(pictures(1))[-1][0]
+    assert (trained - evaluated).abs().max() < 0.02 * (evaluated.max() - evaluated.min())
+
+
+def test_another_architecture_is_refused(file):
+    with pytest.raises(ModelError, match=r"tiny\.onnx: .* convolutions that are not those of this network"):
+        unfold_model_file(file, network("lite0-u"), [pictures(1)])
+    with pytest.raises(ModelError, match="number of keypoints"):
+        unfold_model_file(file, network(keypoints=14), [pictures(1)])
+
+
+def test_training_starts_from_a_model_file(file, tmp_path, capsys):
+    path = tiny_coco(tmp_path, images=2)
+    command = ["train", "pose-slim", "--data", str(path), "--out", str(tmp_path / "run"), "--batch", "2",
+               "--steps", "1", "--input-size", "96", "128", "--threads", "1", "--lr", "1e-9"]
+    assert main([*command, "--init", str(file)]) == 0
+    assert "starts from the model file" in capsys.readouterr().err
+    mine, theirs = load_weights(tmp_path / "run"), network().state_dict()
+    name = "network.stages.0.heads.0.out.weight"
+    assert torch.allclose(mine[name], theirs[name], atol=1e-5)
+    assert main(["train", "pose-slim", "--data", str(path), "--out", str(tmp_path / "other"), "--steps", "1",
+                 "--init", str(tmp_path / "none.onnx")]) == 1
+    assert "no such file" in capsys.readouterr().err
