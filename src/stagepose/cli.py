@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "eval": Command("stagepose.commands.evaluate:evaluate", "judge a model, or ready results, on a COCO file", "eval"),
     "train": Command("stagepose.commands.train:train", "train a network on labelled pictures", "train"),
     "export": Command("stagepose.commands.train:export", "write a trained run as one .onnx file", "train"),
+    "networks": Command("stagepose.commands.networks:networks", "list the pose networks and what they cost", "train"),
 }
 
 

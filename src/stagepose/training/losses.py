@@ -1,14 +1,16 @@
-"""Heatmap losses, siblings of the networks. B samples, K keypoints, h w heatmap size."""
+"""Heatmap losses, siblings of the networks. B samples, K keypoints, S stages, h w heatmap size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 HeatmapLoss = Literal["kl", "mse"]
+LevelTargets = Sequence[Tensor]  # finest first; each (B, K, h, w)
 
 
 def kl_loss(logits_BKhw: Tensor, targets_BKhw: Tensor) -> Tensor:
@@ -16,26 +18,112 @@ def kl_loss(logits_BKhw: Tensor, targets_BKhw: Tensor) -> Tensor:
 
     Leaves the all-zero start much sooner than squared error. Unlabelled joints have all-zero targets and cost nothing.
     """
-    log_p = torch.log_softmax(logits_BKhw.float().flatten(2), -1)
-    targets = targets_BKhw.flatten(2)
-    mass = targets.sum(-1, keepdim=True)
-    labelled = mass[..., 0] > 0
-    unit = targets / mass.clamp_min(1e-6)
-    return -(unit * log_p).sum() / labelled.sum().clamp_min(1)
+    losses_BK, drawn_BK = _kl_of_joints(logits_BKhw, targets_BKhw)
+    return losses_BK.sum() / drawn_BK.sum().clamp_min(1)
 
 
 def mse_loss(heatmaps_BKhw: Tensor, targets_BKhw: Tensor, labelled_BK: Tensor) -> Tensor:
     """Squared error on heatmaps of peak 1, mean over pixels of labelled joints."""
-    error = (heatmaps_BKhw.float() - targets_BKhw).square().mean((2, 3)) * labelled_BK
-    return error.sum() / labelled_BK.sum().clamp_min(1)
+    return (_mse_of_joints(heatmaps_BKhw, targets_BKhw) * labelled_BK).sum() / labelled_BK.sum().clamp_min(1)
 
 
-def deep_loss(outputs: Sequence[Sequence[Tensor]], targets: Sequence[Tensor], labelled_BK: Tensor, *,
-              kind: HeatmapLoss, level_weights: Sequence[float]) -> Tensor:
-    """The loss on every level of every stage: ``outputs[stage][level]`` against ``targets[level]``."""
-    total = torch.zeros((), device=targets[0].device)
-    for levels in outputs:
-        for heatmaps, target, weight in zip(levels, targets, level_weights, strict=True):
-            loss = kl_loss(heatmaps, target) if kind == "kl" else mse_loss(heatmaps, target, labelled_BK)
-            total = total + weight * loss
-    return total
+def deep_loss(outputs: Sequence[Sequence[Tensor]], targets: LevelTargets | Sequence[LevelTargets], labelled_BK: Tensor,
+              *, kind: HeatmapLoss, level_weights: Sequence[float], stage_weights: Sequence[float] | None = None,
+              sample_weights: Tensor | None = None, ohkm: int | Sequence[int] = 0, upsample: bool = False) -> Tensor:
+    """The loss on every level of every stage, weighted and added up; :func:`stage_losses` has the arguments."""
+    losses_S = stage_losses(outputs, targets, labelled_BK, kind=kind, level_weights=level_weights,
+                            sample_weights=sample_weights, ohkm=ohkm, upsample=upsample)
+    weights = [1.0] * len(losses_S) if stage_weights is None else stage_weights
+    if len(weights) != len(losses_S):
+        raise ValueError(f"{len(weights)} stage_weights for {len(losses_S)} stages; give one for each")
+    return sum((w * loss for w, loss in zip(weights, losses_S, strict=True)),
+               start=torch.zeros((), device=labelled_BK.device))
+
+
+def stage_losses(outputs: Sequence[Sequence[Tensor]], targets: LevelTargets | Sequence[LevelTargets],
+                 labelled_BK: Tensor, *, kind: HeatmapLoss, level_weights: Sequence[float],
+                 sample_weights: Tensor | None = None, ohkm: int | Sequence[int] = 0,
+                 upsample: bool = False) -> list[Tensor]:
+    """The loss of each stage over its levels: ``outputs[stage][level]`` against its targets, finest level first.
+
+    - ``targets``: one list of levels for all stages, or one for each stage (coarse to fine: wider peaks in earlier
+      stages). A stage with fewer levels, such as CPN's last, takes the finest.
+    - ``sample_weights`` (B,) or (B, S): what a sample counts, in all stages or in each; 0 leaves it out. The sum is
+      still divided by all labelled joints of the batch, so that a sample pulls as strongly whoever else is left out,
+      and a stage that counts nobody has a gradient of exactly zero.
+    - ``ohkm``: on the finest level only so many labelled joints of a sample count, those with the greatest loss, and
+      the mean is over them; 0 counts all. One number, or one for each stage: (0, 8) for CPN.
+    - ``upsample``: coarser heatmaps are brought to the finest's size (bilinear, corners on corners, which is how the
+      grids of the unbiased codec lie); their targets must have that size then. Otherwise each at its own resolution.
+    """
+    stages = len(outputs)
+    per_stage = cast(Sequence[LevelTargets], [targets] * stages if isinstance(targets[0], Tensor) else targets)
+    hardest = [ohkm] * stages if isinstance(ohkm, int) else list(ohkm)
+    if len(per_stage) != stages or len(hardest) != stages:
+        raise ValueError(f"{stages} stages, but targets for {len(per_stage)} and ohkm for {len(hardest)}")
+    weights_BS = _sample_weights(sample_weights, len(labelled_BK), stages)
+    losses = []
+    for stage, (levels, wanted) in enumerate(zip(outputs, per_stage, strict=True)):
+        if len(levels) > min(len(wanted), len(level_weights)):
+            raise ValueError(f"stage {stage} has {len(levels)} levels, but there are {len(wanted)} targets and "
+                             f"{len(level_weights)} level_weights")
+        total = torch.zeros((), device=labelled_BK.device)
+        for level, (heatmaps, target) in enumerate(zip(levels, wanted, strict=False)):
+            if upsample:
+                heatmaps = functional.interpolate(heatmaps.float(), size=levels[0].shape[-2:], mode="bilinear",
+                                                  align_corners=True)
+            if heatmaps.shape != target.shape:
+                raise ValueError(f"stage {stage}, level {level}: heatmaps {tuple(heatmaps.shape)} against a target "
+                                 f"{tuple(target.shape)}; see upsample")
+            total = total + level_weights[level] * _level_loss(
+                heatmaps, target, labelled_BK, kind=kind, hardest=hardest[stage] if level == 0 else 0,
+                weights_B=None if weights_BS is None else weights_BS[:, stage])
+        losses.append(total)
+    return losses
+
+
+def _level_loss(heatmaps: Tensor, target: Tensor, labelled_BK: Tensor, *, kind: HeatmapLoss, hardest: int,
+                weights_B: Tensor | None) -> Tensor:
+    """Mean over the joints that count; ``weights_B`` scales samples without changing what is divided by."""
+    if kind == "kl":  # a labelled joint outside the map has no target there
+        losses_BK, drawn_BK = _kl_of_joints(heatmaps, target)
+        counted_BK = labelled_BK * drawn_BK
+    else:
+        losses_BK, counted_BK = _mse_of_joints(heatmaps, target), labelled_BK
+    if hardest:
+        counted_BK = counted_BK * hardest_joints(losses_BK, counted_BK, hardest)
+    weighted_BK = losses_BK * counted_BK
+    if weights_B is not None:
+        weighted_BK = weighted_BK * weights_B[:, None]
+    return weighted_BK.sum() / counted_BK.sum().clamp_min(1)
+
+
+def hardest_joints(losses_BK: Tensor, labelled_BK: Tensor, count: int) -> Tensor:
+    """1 for each sample's ``count`` labelled joints of the greatest loss, 0 elsewhere: (B, K); all where fewer are.
+
+    Online hard keypoint mining (CPN, Chen et al. 2018), with min(count, K) joints: skeletons may have fewer than 8.
+    """
+    ranked = losses_BK.detach().masked_fill(labelled_BK <= 0, -torch.inf)
+    best = ranked.topk(min(count, ranked.shape[1]), dim=1).indices
+    return torch.zeros_like(ranked).scatter_(1, best, 1.0) * (labelled_BK > 0)
+
+
+def _kl_of_joints(logits_BKhw: Tensor, targets_BKhw: Tensor) -> tuple[Tensor, Tensor]:
+    """(cross-entropy of each joint, 1 where the target has a peak), both (B, K)."""
+    log_p = torch.log_softmax(logits_BKhw.float().flatten(2), -1)
+    targets = targets_BKhw.flatten(2)
+    mass = targets.sum(-1, keepdim=True)
+    unit = targets / mass.clamp_min(1e-6)
+    return -(unit * log_p).sum(-1), (mass[..., 0] > 0).float()
+
+
+def _mse_of_joints(heatmaps_BKhw: Tensor, targets_BKhw: Tensor) -> Tensor:
+    return (heatmaps_BKhw.float() - targets_BKhw).square().mean((2, 3))
+
+
+def _sample_weights(weights: Tensor | None, samples: int, stages: int) -> Tensor | None:
+    if weights is None:
+        return None
+    if weights.shape not in ((samples,), (samples, stages)):
+        raise ValueError(f"sample_weights {tuple(weights.shape)}, expected ({samples},) or ({samples}, {stages})")
+    return weights.float()[:, None].expand(samples, stages) if weights.ndim == 1 else weights.float()

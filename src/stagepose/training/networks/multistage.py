@@ -1,13 +1,16 @@
 """Stages in a row: each later stage looks at the finest feature of the one before.
 
-Source: the report, figure 5 and section 3.2.3.2; the 1x1 to 64 channels between stages as in its published
-successor MSPN (arXiv 1901.00148).
+Source: the report, figure 5 and section 3.2.3.2. The 1x1 to 64 channels between stages and the aggregation across
+stages follow the description in its published successor (arXiv 1901.00148); concatenated and residual heatmaps are
+ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from stagepose.training.networks.blocks import conv_bn_relu
@@ -16,31 +19,84 @@ from stagepose.training.networks.ustage import UStage
 Heatmaps = list[list[Tensor]]  # [stage][level], level 0 the finest (stride 4); each (N, K, h, w)
 
 
+def link(width: int, next_in_channels: int = 64) -> nn.Sequential:
+    """The door between two stages: 1x1, batch norm, ReLU on the finest up-path feature."""
+    return conv_bn_relu(width, next_in_channels, 1)
+
+
+class Bridge(nn.Module):
+    """Aggregation across stages: a stage's trunk maps and pyramid -> what the next trunk adds on each level.
+
+    Two 1x1 paths a level, from the way down and from the way up, so that a later stage need not find again what an
+    earlier one knew before its features were squeezed through the 64 channels of the link.
+    """
+
+    def __init__(self, trunk_channels: Sequence[int], width: int, next_trunk_channels: Sequence[int]) -> None:
+        super().__init__()
+        pairs = list(zip(trunk_channels, next_trunk_channels, strict=True))
+        self.down = nn.ModuleList(conv_bn_relu(mine, its, 1) for mine, its in pairs)
+        self.up = nn.ModuleList(conv_bn_relu(width, its, 1) for _, its in pairs)
+
+    def forward(self, maps: Sequence[Tensor], pyramid: Sequence[Tensor]) -> list[Tensor]:
+        return [down(c) + up(p) for down, up, c, p in zip(self.down, self.up, maps, pyramid, strict=True)]
+
+
 class MultiStage(nn.Module):
     """``forward(images (N, 3, H, W))`` -> heatmap logits ``[stage][level]``, the same in training and inference.
 
     ``links`` are the modules between stages, one fewer than ``stages``; the first stage gets ``stem(images)``.
+
+    - ``bridges``: one :class:`Bridge` for each link, or none: aggregation across stages.
+    - ``concat_heatmaps``: links get the finest feature with the finest heatmaps behind it (width + K channels).
+    - ``residual``: a later stage's heatmaps are added to those of the stage before, level by level. With
+      :func:`.init.zero_heads_` on it a new stage begins as the identity, so whom the earlier stages already find
+      stays found until the later one learns something better.
     """
 
-    def __init__(self, stem: nn.Module, stages: Sequence[UStage], links: Sequence[nn.Module] = ()) -> None:
+    def __init__(self, stem: nn.Module, stages: Sequence[UStage], links: Sequence[nn.Module] = (), *,
+                 bridges: Sequence[Bridge] = (), concat_heatmaps: bool = False, residual: bool = False) -> None:
         super().__init__()
         if len(links) != len(stages) - 1:
             raise ValueError(f"{len(stages)} stages need {len(stages) - 1} links, got {len(links)}")
+        if len(bridges) not in (0, len(links)):
+            raise ValueError(f"{len(stages)} stages need {len(links)} bridges or none, got {len(bridges)}")
         self.stem = stem
         self.stages = nn.ModuleList(stages)
         self.links = nn.ModuleList(links)
+        self.bridges = nn.ModuleList(bridges)
+        self.concat_heatmaps, self.residual = concat_heatmaps, residual
+        self.frozen: list[nn.Module] = []
+        self._held: list[nn.Parameter] = []  # those that learnt until freeze_stages stopped them
 
     def forward(self, images: Tensor) -> Heatmaps:
-        x = self.stem(images)
+        x, skips = self.stem(images), None
         outputs: Heatmaps = []
         for i, stage in enumerate(self.stages):
-            heatmaps, finest = stage(x)
+            heatmaps, pyramid, maps = stage(x, skips)
+            if self.residual and outputs:
+                heatmaps = [old + change for old, change in zip(outputs[-1], heatmaps, strict=True)]
             outputs.append(heatmaps)
             if i < len(self.links):
-                x = self.links[i](finest)
+                x = self.links[i](torch.cat([pyramid[0], heatmaps[0]], 1) if self.concat_heatmaps else pyramid[0])
+                skips = self.bridges[i](maps, pyramid) if len(self.bridges) else None
         return outputs
 
+    def freeze_stages(self, count: int) -> None:
+        """Keep the stem and the first ``count`` stages as they are, batch-norm statistics included; 0 frees all."""
+        if not 0 <= count < len(self.stages):
+            raise ValueError(f"{count} frozen stages of {len(self.stages)}: at least one must be left to learn")
+        for parameter in self._held:
+            parameter.requires_grad_(True)
+        doors = [*list(self.links)[: count - 1], *list(self.bridges)[: count - 1]] if count else []
+        self.frozen = [self.stem, *list(self.stages)[:count], *doors] if count else []
+        self._held = [p for part in self.frozen for p in part.parameters() if p.requires_grad]
+        for parameter in self._held:
+            parameter.requires_grad_(False)
+        self.train(self.training)
 
-def link(width: int, next_in_channels: int = 64) -> nn.Sequential:
-    """The door between two stages: 1x1, batch norm, ReLU on the finest up-path feature."""
-    return conv_bn_relu(width, next_in_channels, 1)
+    def train(self, mode: bool = True) -> Self:
+        """As every module's; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self

@@ -40,12 +40,13 @@ class ResNetTrunk(nn.Module):
 
     Source: the report, figures 5 and 8. ``blocks`` are the residual blocks per group ({3, 4, 6, 3} is
     ResNet-50, {4, 8, 16, 3} the report's spatial ResNet-101); ``widths`` the inner width of each group.
+    ``skips`` are maps of an earlier stage, added to each group's output on its way to the next group.
     """
 
     def __init__(
         self,
         *,
-        block: type[BasicBlock] | type[Bottleneck],
+        block: type[BasicBlock] | type[Bottleneck],  # or a bottleneck's relative, such as InceptionBottleneck
         blocks: Sequence[int],
         widths: Sequence[int] = (64, 128, 256, 512),
         in_channels: int = 64,
@@ -64,9 +65,9 @@ class ResNetTrunk(nn.Module):
             self.groups.append(group)
         self.out_channels = tuple(w * block.expansion for w in widths)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, skips: Sequence[Tensor] | None = None) -> list[Tensor]:
         maps = []
-        for group in self.groups:
-            x = group(x)
+        for level, group in enumerate(self.groups):
+            x = group(x) if skips is None else group(x) + skips[level]
             maps.append(x)
         return maps

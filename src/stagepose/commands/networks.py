@@ -1,0 +1,63 @@
+"""``stagepose networks``: every pose network by name, and what it costs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from stagepose.commands.console import counted, counter, note, table
+from stagepose.training.networks import cost, zoo
+from stagepose.training.networks.zoo import StageOptions
+
+SIZES = ((192, 256), (288, 384))  # (width, height) that the literature reports
+
+Names = Positional[Annotated[list[str], arg(metavar="[NETWORK ...]")]]
+
+
+def networks(
+    names: Names = [],  # noqa: B006 (read only; tyro wants a list)
+    *,
+    latency: bool = False,
+    threads: int | None = None,
+    keypoints: int = 17,
+    concat_heatmaps: bool = False,
+    residual: bool = False,
+    aggregate: bool = False,
+) -> None:
+    """List the pose networks with their parameters and their multiply-accumulates.
+
+    Args:
+        names: Only these; all by default, or all of several stages where an option says how to join them.
+        latency: Measure each on this CPU too: the median milliseconds for one person at 256x192. Takes minutes.
+        threads: CPU threads for that; all cores by default.
+        keypoints: Keypoints that the networks are built for.
+        concat_heatmaps: Let later stages see the heatmaps of the one before.
+        residual: Let later stages add to the heatmaps of the one before.
+        aggregate: Let later stages see all levels of the one before.
+    """
+    for name in names:
+        zoo.check_name(name)
+    used = cost.use_threads(threads)
+    options = StageOptions(concat_heatmaps=concat_heatmaps, residual=residual, aggregate=aggregate)
+    shown = names or list(zoo.NETWORKS if options == StageOptions() else zoo.ROWS)
+    headings = ["network", "stages", "M parameters", *(f"GMACs {h}x{w}" for w, h in SIZES)]
+    rows = []
+    with counter("networks") as count:
+        for i, name in enumerate(shown):
+            rows.append(_row(name, keypoints, options, latency=latency))
+            count(i + 1, len(shown))
+    table(headings + ["ms a person"] * latency, rows)
+    note(f"GMACs: 1e9 {cost.COUNTED}")
+    if latency:
+        note(f"ms: median, torch, float32, {counted(used, 'thread', 'threads')}, {SIZES[0][1]}x{SIZES[0][0]}")
+
+
+def _row(name: str, keypoints: int, options: StageOptions, *, latency: bool) -> list[str]:
+    make = partial(zoo.build, name, keypoints, options)
+    network = cost.on_meta(make)
+    counts = [cost.count(network, size) for size in SIZES]
+    return [name, str(len(counts[0].levels)), f"{cost.parameters(network) / 1e6:.2f}",
+            *(f"{count.macs / 1e9:.2f}" for count in counts),
+            *([f"{cost.latency(make(), SIZES[0]):.1f}"] if latency else [])]
