@@ -209,7 +209,7 @@ def test_samples_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     alone = task.batch([(0, 1)])
     torch.testing.assert_close(together.images[1:2], alone.images, rtol=0, atol=0)
     torch.testing.assert_close(together.targets[1], alone.targets[0])
-    assert sorted(task.order(0)) == sorted(task.order(1)) == list(range(task.samples_per_epoch))
+    assert sorted(task.data.order(0)) == sorted(task.data.order(1)) == list(range(task.samples_per_epoch))
     assert not torch.equal(task.batch([(1, 1)]).images, alone.images)
 
 

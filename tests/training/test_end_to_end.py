@@ -1,6 +1,7 @@
 """The whole upper floor on drawn people: pack, overfit, judge, export, predict; and the command line that does it."""
 
 import json
+import pickle
 import re
 from dataclasses import replace
 
@@ -106,6 +107,29 @@ def test_the_store_is_packed_once_and_counts_what_it_leaves_out(tmp_path):
         open_store(home)
 
 
+def test_crops_on_the_device_give_the_batches_of_the_file(tmp_path):
+    """And a reader that a worker process unpickles reads the same people."""
+    path = tiny_coco(tmp_path, images=3)
+    store = open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=CropSpec(input_size=CODEC.input_size),
+                         skeleton=COCO_17)
+    network, config = build("slim-u", 17), PoseConfig(network="slim-u", codec=CODEC)
+    tasks = [PoseTask(network, config, [store], [2.0], resident=resident) for resident in (False, True)]
+    keys = [(0, i) for i in range(8)]
+    a, b = (task.batch(keys) for task in tasks)
+    assert torch.equal(a.images, b.images) and np.array_equal(a.keypoints, b.keypoints)
+    copied = pickle.loads(pickle.dumps(tasks[0].reader)).read(keys)
+    assert torch.equal(tasks[0].prepare(copied).images, a.images)
+    assert len(pickle.dumps(store)) < 1000
+    assert tasks[0].names(keys)[0].startswith(f"{store.home.name}: annotation ")
+
+
+def test_validation_shows_a_strip_of_people(trained):
+    _, _, model, validation = trained
+    strip = validation.overlays(model)
+    assert strip.shape == (192, 8 * 192, 3) and strip.dtype == np.uint8
+    assert strip.reshape(192, 8, 192, 3).std((0, 2, 3)).min() > 5
+
+
 def test_crops_hold_the_people(tmp_path):
     """Joints drawn in the picture are found at the store's keypoints: packing moves pixels and points together."""
     path = tiny_coco(tmp_path, images=2)
@@ -154,9 +178,11 @@ def test_the_command_line_trains_a_detector(tmp_path, capsys):
 OPTIONS = {
     "train": {"--data", "--out", "--val", "--crops", "--init", "--skeleton", "--input-size", "--frozen", "--samples",
               "--minutes", "--steps", "--batch", "--lr", "--evaluate-every", "--seed", "--device", "--threads",
-              "--drop-bad"},
+              "--drop-bad", "--accumulate", "--workers", "--compile", "--accept-changes", "--no-accept-changes"},
     "export": {"--out", "--name", "--licence", "--training-data", "--metrics", "--step", "--half", "--no-half",
                "--pictures"},
+    "networks": {"--latency", "--no-latency", "--threads", "--keypoints", "--concat-heatmaps", "--residual",
+                 "--aggregate"},
 }
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +28,26 @@ class LineTask:
 
     def __init__(self, poison=(), poisoned_input=()):
         torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1), nn.Linear(1, 1))
+        self.model = self.network = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1), nn.Linear(1, 1))
+        self.reader = self
         self.poison, self.poisoned_input, self.calls = set(poison), set(poisoned_input), 0
         self.seen = []
 
     def order(self, epoch):
         return np.arange(self.samples_per_epoch)
 
-    def batch(self, samples):
+    def read(self, samples):
         self.seen += samples
         return torch.as_tensor(uniforms(0, samples, 1), dtype=torch.float32)
+
+    def prepare(self, read):
+        return read
+
+    def overlays(self, model):
+        return None
+
+    def names(self, samples):
+        return [f"sample {epoch}.{index}" for epoch, index in samples]
 
     def loss(self, model, batch):
         self.calls += 1
@@ -108,9 +119,9 @@ class PictureTask(LineTask):
 
     def __init__(self):
         super().__init__()
-        self.model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 3))
+        self.model = self.network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 3))
 
-    def batch(self, samples):
+    def read(self, samples):
         return torch.as_tensor(uniforms(0, samples, 3 * 64), dtype=torch.float32).reshape(-1, 3, 8, 8)
 
     def loss(self, model, batch):
@@ -157,9 +168,9 @@ torch.set_num_threads(1)  # as here: another number of threads adds in another o
 from test_loop import CONFIG, LineTask
 from stagepose.training.loop import train
 class Slow(LineTask):
-    def batch(self, samples):
+    def read(self, samples):
         time.sleep(0.01)
-        return super().batch(samples)
+        return super().read(samples)
 train(Slow(), CONFIG, sys.argv[1])
 """
 
@@ -212,7 +223,7 @@ def test_schedule_and_average():
     with torch.no_grad():
         model.weight += 1
         model.num_batches_tracked += 3
-    ema.update(model, 10**6)
+    ema.update(10**6)
     assert torch.allclose(ema.model.weight, torch.full((2,), 1.1)) and ema.model.num_batches_tracked == 3
 
 
@@ -233,3 +244,54 @@ def test_frozen_and_trunk_parameters():
 def test_impossible_schedules_are_named(change, message):
     with pytest.raises(ConfigError, match=message):
         TrainConfig(**{"samples": 10, **change})
+
+
+def test_tensorboard_gets_the_curves_and_a_strip_of_people(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    class Shown(LineTask):
+        def overlays(self, model):
+            return np.full((8, 16, 3), 200, dtype=np.uint8)
+
+    train(Shown(), CONFIG, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {"line", "lr", "samples_per_second", "waiting_for_data", "utilisation", "ap"} <= scalars
+    assert [e.step for e in events.Scalars("line")] == list(range(5, 81, 5))
+    assert events.Tags()["images"] == ["validation"]
+
+
+def test_a_part_after_the_other_learns_as_the_whole_batch_does(tmp_path):
+    class Plain(LineTask):  # without batch norm, which sees each part alone
+        def __init__(self):
+            super().__init__()
+            self.model = self.network = nn.Sequential(nn.Linear(1, 4), nn.Linear(4, 1))
+
+    torch.manual_seed(3)
+    train(Plain(), CONFIG, tmp_path / "whole")
+    torch.manual_seed(3)
+    train(Plain(), replace(CONFIG, accumulate=2), tmp_path / "parts")
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.allclose(a[k], b[k], atol=1e-4) for k in a)
+
+
+def test_changed_settings_are_refused_unless_told(tmp_path):
+    """F12; a setting that an older version did not know is not a change."""
+    train(LineTask(), CONFIG, tmp_path / "run")
+    path = tmp_path / "run/config.json"
+    old = json.loads(path.read_text())
+    del old["train"]["save_minutes"]
+    path.write_text(json.dumps(old))
+    train(LineTask(), CONFIG, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"train\.lr: 0\.02 -> 0\.03.*--accept-changes"):
+        train(LineTask(), replace(CONFIG, lr=0.03), tmp_path / "run")
+    train(LineTask(), replace(CONFIG, lr=0.03), tmp_path / "run", accept_changes=True)
+    assert json.loads(path.read_text())["train"]["lr"] == 0.03
+
+
+def test_bad_samples_are_named(tmp_path):
+    """F13."""
+    train(LineTask(poison=[5]), CONFIG, tmp_path / "run")
+    bad = [r for r in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines()) if "skipped" in r]
+    assert bad[0]["samples"] == [f"sample 0.{i}" for i in range(40, 50)]

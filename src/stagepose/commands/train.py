@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import Positional
 
@@ -13,7 +14,7 @@ from stagepose.errors import ConfigError
 from stagepose.geometry import Size
 from stagepose.images import find_images
 from stagepose.skeleton import resolve
-from stagepose.training import loop, runs
+from stagepose.training import distributed, loop, runs
 from stagepose.training.presets import DETECTOR_PRESETS, PoseRecipe, pose_preset
 
 MOST_PICTURES = 16  # to compare a detector's file on
@@ -39,11 +40,16 @@ def train(
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
+    accumulate: int | None = None,
+    workers: int | None = None,
+    compile: bool | None = None,
     drop_bad: bool = False,
+    accept_changes: bool = False,
 ) -> None:
     """Train a network by the name of its preset, or go on with the run that OUT holds.
 
-    Stop it at any time with Ctrl-C or SIGTERM: it saves, and the same command goes on from there, exactly.
+    Stop it at any time with Ctrl-C or SIGTERM: it saves, and the same command goes on from there, exactly. On several
+    GPUs: torchrun --nproc-per-node N -m stagepose.cli train ...
 
     Args:
         preset: pose-small, pose-slim, 1xres50, 2xres50, person-small.
@@ -67,29 +73,39 @@ def train(
         seed: Of the sample order and of every augmentation.
         device: cpu, cuda, or auto.
         threads: CPU threads; all cores by default.
+        accumulate: Show a step's pictures in so many parts, where a GPU's memory does not hold them at once.
+        workers: Processes that read data ahead; by default none on a CPU, or where all data is in the GPU's memory.
+        compile: Let torch.compile take the network, which costs minutes at the start; by default on a GPU.
         drop_bad: Leave out pictures that are missing, unreadable or of another size, instead of refusing the set.
+        accept_changes: Go on with a run although settings differ from those it began with.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("stagepose").setLevel(logging.INFO)
-    setting = runs.Setting(folder=crops or out.parent / "crops", val=val, init=init, seed=seed,
-                           device=runs.prepare_device(device, threads), drop_bad=drop_bad, report=note)
-    sources = [runs.Source.parse(text) for text in data]
-    changes = {"samples": samples, "minutes": minutes, "steps": steps, "batch": batch, "lr": lr,
-               "evaluate_every": evaluate_every, "seed": seed}
-    if preset in DETECTOR_PRESETS:
-        given = {"--skeleton": skeleton, "--input-size": input_size, "--frozen": frozen}
-        useless = [name for name, value in given.items() if value is not None]
-        if useless:
-            raise ConfigError(f"{', '.join(useless)} means nothing for the detector {preset}; leave it out")
-        recipe = DETECTOR_PRESETS[preset]()
-        config = runs.schedule(recipe.train, **changes)  # type: ignore[arg-type]
-        loop.train(runs.detector_task(recipe, sources, setting), config, out, device=setting.device)
-    else:
-        pose = _changed(pose_preset(preset), input_size, frozen)
-        config = runs.schedule(pose.train, **changes)  # type: ignore[arg-type]
-        task = runs.pose_task(pose, sources, resolve(skeleton or "coco17"), setting)
-        loop.train(task, config, out, device=setting.device)
-    note(f"trained; write the model file with: stagepose export {out} --out MODEL.onnx")
+    logging.getLogger("stagepose").setLevel(logging.INFO if distributed.rank_of_environment() == 0 else logging.ERROR)
+    chosen = runs.prepare_device(device, threads)
+    with distributed.started(chosen):
+        setting = runs.Setting(folder=crops or out.parent / "crops", val=val, init=init, seed=seed, device=chosen,
+                               drop_bad=drop_bad, report=note if distributed.first() else lambda _: None)
+        changes: dict[str, Any] = {"samples": samples, "minutes": minutes, "steps": steps, "batch": batch, "lr": lr,
+                   "accumulate": accumulate, "evaluate_every": evaluate_every, "seed": seed}
+        sources = [runs.Source.parse(text) for text in data]
+        if preset in DETECTOR_PRESETS:
+            _refuse_useless(preset, {"--skeleton": skeleton, "--input-size": input_size, "--frozen": frozen})
+            boxes = DETECTOR_PRESETS[preset]()
+            base = boxes.train
+            task: loop.Task = runs.detector_task(boxes, sources, setting)
+        else:
+            pose = _changed(pose_preset(preset), input_size, frozen)
+            base = pose.train
+            task = runs.pose_task(pose, sources, resolve(skeleton or "coco17"), setting)
+        machine = runs.machine_for(chosen, workers, compile, resident=runs.is_resident(task))
+        loop.train(task, runs.schedule(base, **changes), out, machine, accept_changes=accept_changes)
+        setting.report(f"trained; write the model file with: stagepose export {out} --out MODEL.onnx")
+
+
+def _refuse_useless(preset: str, given: dict[str, object]) -> None:
+    useless = [name for name, value in given.items() if value is not None]
+    if useless:
+        raise ConfigError(f"{', '.join(useless)} means nothing for the detector {preset}; leave it out")
 
 
 def _changed(recipe: PoseRecipe, input_size: Size | None, frozen: int | None) -> PoseRecipe:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError
+from stagepose.training import distributed
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,14 @@ class Checkpoint:
 class Run:
     """A run folder held by this process: a lock keeps a second training out."""
 
-    def __init__(self, folder: str | Path, config: Mapping[str, Any]) -> None:
-        """Create or reopen; a changed ``config`` is refused with the names of the differing fields."""
+    writes = True
+
+    def __init__(self, folder: str | Path, config: Mapping[str, Any], accept_changes: bool = False) -> None:
+        """Create or reopen; a changed ``config`` is refused with the names of the differing fields.
+
+        With ``accept_changes`` it is taken over, and the log says so. Settings that the folder does not know, because
+        an older version wrote it, are new, not changed.
+        """
         self.folder = Path(folder)
         try:
             (self.folder / "steps").mkdir(parents=True, exist_ok=True)
@@ -54,7 +61,7 @@ class Run:
             raise CheckpointError(f"{folder}: cannot write the run folder: {error.strerror}") from error
         try:
             self._hold()
-            self._check_config(config)
+            self._check_config(config, accept_changes)
         except BaseException:
             self.close()
             raise
@@ -74,27 +81,31 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_config(self, config: Mapping[str, Any]) -> None:
+    def _check_config(self, config: Mapping[str, Any], accept_changes: bool) -> None:
         path = self.folder / "config.json"
         plain = json.loads(json.dumps(config))
-        if not path.is_file():
+        old = read_json(path) if path.is_file() else None
+        changes = differences(old, plain) if old is not None else []
+        if changes and not accept_changes:
+            raise ConfigError(f"{self.folder}: the settings differ from those this run began with "
+                              f"({'; '.join(changes)}); use the old settings, a new folder, or go on all the same with "
+                              "--accept-changes")
+        if changes:
+            self.append_log({"accepted changes": changes})
+        if old != plain:
             files.write_json(path, plain)
-            return
-        old = read_json(path)
-        changed = [k for k in sorted({*old, *plain}) if old.get(k) != plain.get(k)]
-        if changed:
-            detail = "; ".join(f"{k}: {old.get(k)!r} -> {plain.get(k)!r}" for k in changed)
-            raise ConfigError(f"{self.folder}: the settings differ from those this run began with ({detail}); "
-                              "use the old settings or a new folder")
 
     def append_log(self, record: Mapping[str, Any]) -> None:
         """One JSON line in one write. A resume repeats the lines of the steps since its checkpoint."""
         plain = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-        handle = os.open(self.folder / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(handle, (json.dumps(plain, allow_nan=False) + "\n").encode())
-        finally:
-            os.close(handle)
+            handle = os.open(self.folder / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                os.write(handle, (json.dumps(plain, allow_nan=False) + "\n").encode())
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise self._lost(error) from error
 
     def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
         """Write step folder ``step`` whole or not at all, then thin out older ones."""
@@ -105,12 +116,16 @@ class Run:
         payload["state.json"] = json.dumps(dict(state)).encode()
         temporary = final.with_name(final.name + ".tmp")
         try:
+            _refuse_full_disk(self.folder, sum(map(len, payload.values())))
             temporary.mkdir(exist_ok=True)
             for name, data in payload.items():
                 files.write_bytes(temporary / name, data)
             digests = {name: hashlib.sha256(data).hexdigest() for name, data in payload.items()}
             files.write_json(temporary / "MANIFEST.json", {"format": 1, "step": step, "sha256": digests})
             temporary.rename(final)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise self._lost(error) from error
         except BaseException:  # a full disk, a signal: nothing partial stays, older checkpoints are whole
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -143,9 +158,67 @@ class Run:
         """
         return newest_checkpoint(self.folder)
 
+    def _lost(self, error: OSError) -> CheckpointError:
+        return CheckpointError(f"{self.folder}: cannot write to the run folder any more: {error.strerror}; older "
+                               "checkpoints are untouched where the folder still is")
+
     def close(self) -> None:
         """Give the lock back."""
         self._lock.close()
+
+
+class Bystander(Run):
+    """The run folder for every rank but the first: never touched."""
+
+    writes = False
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def append_log(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
+        pass
+
+    def judged(self, step: int, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def open_run(folder: str | Path, config: Mapping[str, Any], accept_changes: bool = False) -> Run:
+    """The run folder, held by the first rank; the others end where it cannot be."""
+    held: list[Run] = []
+
+    def hold() -> None:
+        held.append(Run(folder, config, accept_changes))
+
+    distributed.from_first(hold)
+    return held[0] if held else Bystander(folder)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``field.sub: old -> new`` for every value that changed or is gone; fields only in ``new`` are none."""
+    found = []
+    for key, value in old.items():
+        name = f"{prefix}{key}"
+        if key not in new:
+            found.append(f"{name}: {value!r} -> nothing")
+        elif isinstance(value, dict) and isinstance(new[key], dict):
+            found += differences(value, new[key], name + ".")
+        elif value != new[key]:
+            found.append(f"{name}: {value!r} -> {new[key]!r}")
+    return sorted(found)
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    """Say so before a checkpoint is begun that cannot fit."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise CheckpointError(f"{folder}: disk full, {needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free; free some "
+                              "space and start the same command again. Older checkpoints are untouched")
 
 
 def newest_checkpoint(folder: str | Path) -> Checkpoint | None:

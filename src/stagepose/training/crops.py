@@ -13,7 +13,7 @@ import os
 import shutil
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,8 +55,12 @@ class CropSpec:
 
 @dataclass(frozen=True, eq=False)
 class CropStore:
-    """All people of one set. ``keypoints`` (N, K, 3) are x, y in canvas pixels and visibility."""
+    """All people of one set. ``keypoints`` (N, K, 3) are x, y in canvas pixels and visibility.
 
+    Pickled by its path: worker processes open the files again instead of copying pixels.
+    """
+
+    home: Path
     crops: NDArray[np.uint8]
     keypoints: NDArray[np.float32]
     annotation_ids: NDArray[np.int64]
@@ -67,6 +71,19 @@ class CropStore:
 
     def __len__(self) -> int:
         return len(self.crops)
+
+    def __reduce__(self) -> tuple[Callable[[Path], CropStore], tuple[Path]]:
+        return open_store, (self.home,)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Canvases (B, H, W, 3) of some people, in any order."""
+        return np.stack([self.crops[row] for row in rows]) if len(rows) else np.array(self.crops[:0])
+
+    def chunks(self, size: int = 1024) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+        """All canvases in order, ``size`` at a time."""
+        for start in range(0, len(self), size):
+            rows = slice(start, min(start + size, len(self)))
+            yield rows, np.array(self.crops[rows])
 
 
 def open_or_pack(path: str | Path, images_dir: str | Path, folder: str | Path, *, spec: CropSpec, skeleton: Skeleton,
@@ -115,7 +132,7 @@ def open_store(home: str | Path) -> CropStore:
     if info.get("format") != FORMAT or len(crops) != len(people["keypoints"]):
         raise DatasetError(f"{home}: crop store of format {info.get('format')}, expected {FORMAT}; pack again")
     spec = CropSpec(input_size=tuple(info["spec"]["input_size"]), context=info["spec"]["context"])
-    return CropStore(crops, people["keypoints"], people["annotation_ids"], spec,
+    return CropStore(home, crops, people["keypoints"], people["annotation_ids"], spec,
                      Skeleton.from_json(info["skeleton"]), info["left_out"], str(info["fingerprint"]))
 
 

@@ -10,8 +10,8 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,13 +22,19 @@ from torch import Tensor, nn
 
 from stagepose import files
 from stagepose.errors import ConfigError, TrainingError
-from stagepose.training import checkpoint
+from stagepose.training import checkpoint, distributed
+from stagepose.training.checkpoint import Run
+from stagepose.training.feed import Feed, Reader
+from stagepose.training.journal import Journal, numbers
+from stagepose.training.machine import Machine, Stopwatch, autocast, later, plain_errors, stop_signals, tuned
 from stagepose.training.optim import Buffers, Ema, adamw, lr_factor, set_lr
 from stagepose.training.randomness import SampleKey
 
 log = logging.getLogger(__name__)
 
 TRIAL_STEPS = 6  # timed to turn minutes into samples; the first pays for warming up
+NAMED = 64  # samples of a bad step that its log line names
+
 
 class Task(Protocol):
     """What is trained: data in, losses out, and a validation through the predictor that users get."""
@@ -36,19 +42,28 @@ class Task(Protocol):
     @property
     def model(self) -> nn.Module: ...
     @property
+    def network(self) -> nn.Module:
+        """The part of ``model`` that torch.compile may take: shapes in, shapes out, nothing of data."""
+    @property
+    def reader(self) -> Reader:
+        """Where samples named (epoch, position) are read; worker processes hold a copy."""
+    @property
     def samples_per_epoch(self) -> int: ...
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """Rows of the data in the order of one epoch."""
-
-    def batch(self, samples: Sequence[SampleKey]) -> Any:
-        """Samples named (epoch, position); the same keys give the same batch on any machine."""
+    def prepare(self, read: Any) -> Any:
+        """What the reader read, augmented on the device; the same keys give the same batch on any machine."""
 
     def loss(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Named losses; their sum is what is learnt."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Validation numbers, ``ap`` chooses the best step; empty without a validation set."""
+        """Validation numbers, ``ap`` chooses the best step; empty without a validation set. All ranks take part."""
+
+    def overlays(self, model: nn.Module) -> NDArray[np.uint8] | None:
+        """A strip (H, W, 3) of what the model finds on a few validation people."""
+
+    def names(self, samples: Sequence[SampleKey]) -> list[str]:
+        """What the data set calls these samples, for messages."""
 
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON; a resume compares it."""
@@ -56,9 +71,13 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The schedule. ``samples`` counts pictures shown; exactly one of ``samples`` and ``minutes`` is set."""
+    """The schedule. ``samples`` counts pictures shown; exactly one of ``samples`` and ``minutes`` is set.
+
+    A step shows ``batch`` pictures, on all ranks together, in ``accumulate`` parts one after the other.
+    """
 
     batch: int = 32
+    accumulate: int = 1
     samples: int = 0
     minutes: float = 0.0
     warmup: int = 2_000
@@ -69,6 +88,7 @@ class TrainConfig:
     clip: float = 5.0
     log_every: int = 20  # steps
     save_every: int = 300  # steps
+    save_minutes: float = 3.0  # or so much time since the last save, whichever comes first: what a fault may cost
     evaluate_every: int = 0  # steps; 0 only at the end
     bf16: bool = True
     max_bad_steps: int = 10  # NaN or infinite losses in a row before the run stops
@@ -77,79 +97,143 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.samples > 0) == (self.minutes > 0):
             raise ConfigError(f"give either samples or minutes, got samples {self.samples}, minutes {self.minutes}")
-        for name in ("batch", "log_every", "save_every", "lr", "clip", "max_bad_steps"):
+        for name in ("batch", "accumulate", "log_every", "save_every", "save_minutes", "lr", "clip", "max_bad_steps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected a finite number above 0")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}, expected 0 or more")
 
 
-def train(task: Task, config: TrainConfig, out: str | Path, *, device: str = "cpu") -> nn.Module:
+def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | None = None, *,
+          accept_changes: bool = False) -> nn.Module:
     """Train to the end of the schedule, resuming what ``out`` holds; -> the averaged model.
 
-    SIGTERM and Ctrl-C save and raise :class:`SystemExit` with 143 or 130.
+    SIGTERM and Ctrl-C save and raise :class:`SystemExit` with 143 or 130. Under ``torchrun`` all ranks call this.
     """
-    model = task.model.to(device).to(memory_format=torch.channels_last)
-    ema = Ema(model, config.ema_decay)
-    optimizer = adamw(model, lr=config.lr, weight_decay=config.weight_decay, trunk_lr=config.trunk_lr)
-    with checkpoint.Run(out, {"train": asdict(config), **task.describe()}) as run, _stop_signals() as stop:
+    machine = machine or Machine()
+    distributed.refuse_uneven(config.batch, config.accumulate)
+    with checkpoint.open_run(out, {"train": asdict(config), **task.describe()}, accept_changes) as run, \
+            stop_signals() as stop, plain_errors(config.batch, config.accumulate, machine.workers):
+        model = tuned(task.model, machine)
+        ema = Ema(model, config.ema_decay)
+        optimizer = adamw(model, lr=config.lr, weight_decay=config.weight_decay, trunk_lr=config.trunk_lr)
         step, bad = _resume(run, model, ema, optimizer)
-        total = _budget(run, task, config, model, device)
-        clock, buffers = _Clock(step), Buffers(model)
+        if machine.compile:
+            task.network.compile()
+        losses_of = distributed.wrap(_Losses(task, config, machine))
+        total = _budget(run, task, config, losses_of)
+        feed = Feed(task.reader, _keys(task, config, step, total), machine)
+        journal = Journal(run, step=step, batch=config.batch, total=total, machine=machine)
+        buffers, saved, parts = Buffers(model), Stopwatch(), _next_step(feed, task, config)
         while step * config.batch < total:
-            model.train()
-            batch = task.batch(_keys(task, step * config.batch, config.batch))
             set_lr(optimizer, lr_factor(step * config.batch, total, config.warmup))
-            buffers.keep()
-            with _autocast(device, config.bf16):
-                losses = task.loss(model, batch)
-            loss = torch.stack(list(losses.values())).sum()
             optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
+            buffers.keep()
+            losses = _backward(losses_of, parts)
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            verdict = later(distributed.largest(torch.stack([~_finite(norm, losses), norm.new_tensor(bool(stop))])))
+            parts = _next_step(feed, task, config)  # read and augmented while the device computes
+            wrong, stopping = verdict()
             step += 1
-            if torch.isfinite(norm) and torch.isfinite(loss):
-                optimizer.step()
-                ema.update(model, step)
-                bad = 0
-            else:
+            if wrong:
                 buffers.restore()
-                bad = _bad_step(run, config, step, bad)
-            last = step * config.batch >= total
-            judge = bool(config.evaluate_every) and step % config.evaluate_every == 0
+                bad = _bad_step(run, task, config, step, bad)
+            else:
+                optimizer.step()
+                ema.update(step)
+                bad = 0
+            last, judge = step * config.batch >= total, _every(config.evaluate_every, step)
             if step % config.log_every == 0 or last:
-                run.append_log(clock.record(step, config.batch, total, losses, optimizer, norm))
-            if step % config.save_every == 0 or last or judge or stop:
+                journal.step(step, numbers(losses), lr=optimizer.param_groups[0]["lr"], norm=float(norm),
+                             waited=feed.waited)
+            if step % config.save_every == 0 or last or judge or stopping or saved.minutes() > config.save_minutes:
                 _save(run, step, model, ema, optimizer, bad)
-            if stop:
-                raise SystemExit(stop[0])
-            if judge:
-                _judge(run, task, ema, step)
-        if not run.is_judged(step):
-            _judge(run, task, ema, step)
+                saved = Stopwatch()
+            if stopping:
+                raise SystemExit(_exit_code(stop))
+            if judge and not last:
+                _judge(run, task, ema, step, journal)
+        if not distributed.from_first(lambda: run.is_judged(step)):
+            _judge(run, task, ema, step, journal)
+        journal.close()
     return ema.model
 
 
-def _save(run: checkpoint.Run, step: int, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer,
-          bad: int) -> None:
-    parts = {"model": model.state_dict(), "ema": ema.model.state_dict(),
-             "optimizer": checkpoint.optimizer_tensors(optimizer)}
-    run.save(step, parts, {"bad": bad})
+class _Losses(nn.Module):
+    """A task's loss as a module, so that averaging gradients over ranks begins while they are still computed."""
+
+    def __init__(self, task: Task, config: TrainConfig, machine: Machine) -> None:
+        super().__init__()
+        self.model, self._task, self._device, self._bf16 = task.model, task, machine.device, config.bf16
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        with autocast(self._device, self._bf16):
+            return self._task.loss(self.model, batch)
 
 
-def _judge(run: checkpoint.Run, task: Task, ema: Ema, step: int) -> None:
+def _backward(losses_of: nn.Module, parts: Sequence[Any]) -> dict[str, Tensor]:
+    """Gradients of the mean over the parts of a step -> the mean losses."""
+    means: dict[str, Tensor] = {}
+    for number, part in enumerate(parts, 1):
+        with distributed.averaged(losses_of, number == len(parts)):  # once a step, not once a part
+            losses = losses_of(part)
+            torch.autograd.backward(torch.stack(list(losses.values())).sum() / len(parts))
+        for name, value in losses.items():
+            means[name] = means.get(name, 0) + value.detach() / len(parts)
+    return means
+
+
+def _every(steps: int, step: int) -> bool:
+    return bool(steps) and step % steps == 0
+
+
+def _finite(norm: Tensor, losses: dict[str, Tensor]) -> Tensor:
+    return torch.isfinite(norm + torch.stack(list(losses.values())).sum().to(norm.device))
+
+
+def _keys(task: Task, config: TrainConfig, step: int, total: int) -> Iterator[list[SampleKey]]:
+    """(epoch, position) of every part of this rank's share of every step from ``step`` on."""
+    for first in range(step * config.batch, total, config.batch):
+        mine = distributed.share(_global_keys(task, first, config.batch))
+        size = len(mine) // config.accumulate
+        yield from (list(mine[i : i + size]) for i in range(0, len(mine), size))
+
+
+def _global_keys(task: Task, first: int, count: int) -> list[SampleKey]:
+    """(epoch, position) of ``count`` samples from the ``first`` ever shown."""
+    return [divmod(i, task.samples_per_epoch) for i in range(first, first + count)]
+
+
+def _next_step(feed: Feed, task: Task, config: TrainConfig) -> list[Any]:
+    """The parts of the next step on the device; none after the last."""
+    return [task.prepare(read) for read in islice(feed, config.accumulate)]
+
+
+def _save(run: Run, step: int, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer, bad: int) -> None:
+    if run.writes:
+        parts = {"model": model.state_dict(), "ema": ema.model.state_dict(),
+                 "optimizer": checkpoint.optimizer_tensors(optimizer)}
+        run.save(step, parts, {"bad": bad})
+
+
+def _judge(run: Run, task: Task, ema: Ema, step: int, journal: Journal) -> None:
     """Validate the average of a step that is saved already."""
+    distributed.copy_first(ema.model.buffers())  # each rank averaged its own batch-norm statistics
     metrics = task.evaluate(ema.model)
-    if metrics:
-        run.append_log({"step": step, **metrics})
+    if metrics and run.writes:
+        journal.record({"step": step, **metrics})
         run.judged(step, metrics)
+        strip = task.overlays(ema.model)
+        if strip is not None:
+            journal.picture(step, "validation", strip)
+    journal.restart_clock()
 
 
-def _resume(run: checkpoint.Run, model: nn.Module, ema: Ema,
-            optimizer: torch.optim.Optimizer) -> tuple[int, int]:
-    """Fill everything from the newest whole step -> (step, bad steps in a row)."""
-    found = run.newest()
+def _resume(run: Run, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
+    """Fill everything from the newest whole step that the first rank finds -> (step, bad steps in a row)."""
+    found = distributed.from_first(run.newest)
     if found is None:
+        distributed.copy_first([*model.state_dict().values(), *ema.model.state_dict().values()])
         return 0, 0
     checkpoint.fill(model, found.parts["model"], str(run.folder))
     checkpoint.fill(ema.model, found.parts["ema"], str(run.folder))
@@ -158,94 +242,45 @@ def _resume(run: checkpoint.Run, model: nn.Module, ema: Ema,
     return found.step, int(found.state["bad"])
 
 
-def _keys(task: Task, first: int, count: int) -> list[SampleKey]:
-    """(epoch, position) of ``count`` samples from the ``first`` ever shown."""
-    return [divmod(i, task.samples_per_epoch) for i in range(first, first + count)]
-
-
-def _budget(run: checkpoint.Run, task: Task, config: TrainConfig, model: nn.Module, device: str) -> int:
+def _budget(run: Run, task: Task, config: TrainConfig, losses_of: nn.Module) -> int:
     """Samples to show. Minutes are turned into samples once, after warm-up steps, and saved: a resume is exact."""
-    path = run.folder / "budget.json"
     if config.samples:
         return config.samples
-    if path.is_file():
-        return int(checkpoint.read_json(path)["samples"])
-    keep = {k: v.clone() for k, v in model.state_dict().items()}  # the trial steps move batch-norm statistics
+    path = run.folder / "budget.json"
+    known = distributed.from_first(lambda: int(checkpoint.read_json(path)["samples"]) if path.is_file() else 0)
+    if known:
+        return known
+    keep = {k: v.clone() for k, v in task.model.state_dict().items()}  # the trial moves batch-norm statistics
     times: list[float] = []
-    for trial in range(TRIAL_STEPS):
+    task.model.train()
+    for keys in _keys(task, config, 0, TRIAL_STEPS * config.batch):
         start = time.perf_counter()
-        batch = task.batch(_keys(task, trial * config.batch, config.batch))
-        with _autocast(device, config.bf16):
-            loss = torch.stack(list(task.loss(model.train(), batch).values())).sum()
-        torch.autograd.backward(loss)
-        loss.item()  # waits for the device
+        losses = _backward(losses_of, [task.prepare(task.reader.read(keys))])
+        torch.stack(list(losses.values())).sum().item()  # waits for the device
         times.append(time.perf_counter() - start)
-    model.zero_grad(set_to_none=True)
-    model.load_state_dict(keep)
-    samples = int(config.minutes * 60 / float(np.median(times[1:])) * config.batch)
-    files.write_json(path, {"samples": samples, "seconds_per_step": float(np.median(times[1:]))})
+    task.model.zero_grad(set_to_none=True)
+    task.model.load_state_dict(keep)
+    seconds = distributed.from_first(lambda: float(np.median(times[config.accumulate :])) * config.accumulate)
+    samples = int(config.minutes * 60 / seconds * config.batch)
+    if run.writes:
+        files.write_json(path, {"samples": samples, "seconds_per_step": seconds})
     return samples
 
 
-def _bad_step(run: checkpoint.Run, config: TrainConfig, step: int, bad: int) -> int:
-    """Count a step whose loss or gradient is not finite; the weights stay as they were."""
+def _bad_step(run: Run, task: Task, config: TrainConfig, step: int, bad: int) -> int:
+    """Count a step whose loss or gradient is not finite, and name its samples; the weights stay as they were."""
     bad += 1
-    run.append_log({"step": step, "skipped": "loss or gradient is not finite", "in a row": bad})
+    shown = task.names(_global_keys(task, (step - 1) * config.batch, min(config.batch, NAMED)))
+    run.append_log({"step": step, "skipped": "loss or gradient is not finite", "in a row": bad, "samples": shown})
     if bad >= config.max_bad_steps:
         raise TrainingError(f"{run.folder}: {bad} steps in a row without a finite loss, the last at step {step}; "
-                            "lower lr, or look at the samples of these steps")
+                            "lower lr, or look at the samples of these steps, which log.jsonl names")
     return bad
 
 
-def _autocast(device: str, bf16: bool) -> torch.autocast:
-    kind = torch.device(device).type
-    return torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16 and bf16_supported(kind))
-
-
-def bf16_supported(kind: str) -> bool:
-    """Whether ``cpu`` or ``cuda`` computes with bfloat16 itself; where it must be imitated, float32 is faster."""
-    if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.backends.mkldnn.is_available() and  # type: ignore[no-untyped-call]
-                torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that gets the exit code when SIGTERM or Ctrl-C arrives; a second Ctrl-C exits at once."""
-    stop: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        if stop and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.append(128 + number)
-
-    old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-class _Clock:
-    """Samples a second since the last record."""
-
-    def __init__(self, step: int) -> None:
-        self.step, self.time = step, time.perf_counter()
-
-    def record(self, step: int, batch: int, total: int, losses: dict[str, Tensor], optimizer: torch.optim.Optimizer,
-               norm: Tensor) -> dict[str, Any]:
-        now = time.perf_counter()
-        rate = (step - self.step) * batch / max(now - self.time, 1e-9)
-        self.step, self.time = step, now
-        record = {"step": step, "samples": step * batch, "of": total, "samples_per_second": round(rate, 1),
-                  "minutes_left": round((total - step * batch) / max(rate, 1e-9) / 60, 1),
-                  "lr": max(g["lr"] for g in optimizer.param_groups), "gradient_norm": round(float(norm), 3),
-                  **{name: round(float(value.detach()), 5) for name, value in losses.items()}}
-        log.info("step %d, %d of %d samples, %.1f a second, %s, %.0f min left", step, step * batch, total, rate,
-                 ", ".join(f"{name} {record[name]:.4g}" for name in losses), record["minutes_left"])
-        return record
+def _exit_code(stop: Sequence[int]) -> int:
+    """Of the signal that arrived here, or of SIGTERM where another rank was told to stop."""
+    return stop[0] if stop else 128 + signal.SIGTERM
 
 
 def shortened(config: TrainConfig, steps: int) -> TrainConfig:

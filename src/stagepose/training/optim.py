@@ -6,7 +6,7 @@ import copy
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stagepose.errors import ConfigError
 
@@ -25,7 +25,7 @@ def adamw(model: nn.Module, *, lr: float, weight_decay: float, trunk_lr: float =
         raise ConfigError("every parameter of the network is frozen; nothing to train")
     return torch.optim.AdamW(
         [{"params": p, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()],
-    )
+        fused=True)
 
 
 def lr_factor(samples: int, total: int, warmup: int, floor: float = 0.01) -> float:
@@ -52,14 +52,14 @@ class Buffers:
     @torch.no_grad()
     def keep(self) -> None:
         """Remember the present values."""
-        for kept, own in zip(self.kept, self.own, strict=True):
-            kept.copy_(own)
+        if self.own:
+            torch._foreach_copy_(self.kept, self.own)
 
     @torch.no_grad()
     def restore(self) -> None:
         """Go back to the remembered values."""
-        for kept, own in zip(self.kept, self.own, strict=True):
-            own.copy_(kept)
+        if self.own:
+            torch._foreach_copy_(self.own, self.kept)
 
 
 class Ema:
@@ -73,17 +73,15 @@ class Ema:
             raise ConfigError(f"ema_decay is {decay}, expected at least 0 and below 1")
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        self._averaged = [mine for mine, _ in pairs if mine.is_floating_point()]
+        self._current = [theirs for mine, theirs in pairs if mine.is_floating_point()]
+        self._counters = [(mine, theirs) for mine, theirs in pairs if not mine.is_floating_point()]
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """One step of the average; integer buffers are copied."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averaged: list[Tensor] = []
-        current: list[Tensor] = []
-        for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if mine.is_floating_point():
-                averaged.append(mine)
-                current.append(theirs)
-            else:
-                mine.copy_(theirs)
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        torch._foreach_lerp_(self._averaged, self._current, 1 - decay)
+        for mine, theirs in self._counters:
+            mine.copy_(theirs)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,12 +18,23 @@ from stagepose.skeleton import Skeleton
 from stagepose.training import targets
 from stagepose.training.augment import UNIFORMS, AugmentConfig, augment, occluded
 from stagepose.training.crops import CropStore
+from stagepose.training.feed import HostBatch
 from stagepose.training.inference import PoseInference
 from stagepose.training.losses import HeatmapLoss, deep_loss
 from stagepose.training.networks.zoo import trunk_of
 from stagepose.training.randomness import SampleKey, uniforms, weighted_order
 
-Validation = Callable[[nn.Module], dict[str, float]]  # the averaged model -> numbers; "ap" chooses the best
+RESIDENT_SHARE = 0.45  # of a GPU's free memory: COCO's 149,813 people at 192x256 take 50 GB
+
+
+class PoseJudge(Protocol):
+    """How a pose network is judged while it learns."""
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        """The averaged model -> numbers; ``ap`` chooses the best."""
+
+    def overlays(self, model: nn.Module) -> NDArray[np.uint8] | None:
+        """A strip of people with what the model finds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,22 @@ class PoseConfig:
         return self.codec.input_size
 
 
+@dataclass(frozen=True, kw_only=True)
+class PoseRead(HostBatch):
+    """What one batch needs of the stores: canvases (or just their ``rows``, where all canvases are on the device).
+
+    ``crops`` (B, H, W, 3) and ``occluders`` (M, H, W, 3) uint8; ``keypoints`` (B, K, 3) in canvas pixels; ``draws``
+    (B, UNIFORMS) random numbers.
+    """
+
+    rows: Tensor
+    occluder_rows: Tensor
+    crops: Tensor | None
+    occluders: Tensor | None
+    keypoints: NDArray[np.float64]
+    draws: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class PoseBatch:
     """``images`` (B, 3, h, w) float 0..255; ``keypoints`` (B, K, 3) in input pixels."""
@@ -53,64 +80,108 @@ class PoseBatch:
     keypoints: NDArray[np.float64]
 
 
+class PoseData:
+    """All stores laid end to end, read by (epoch, position). Worker processes hold one that opens the files again."""
+
+    def __init__(self, stores: Sequence[CropStore], weights: Sequence[float], augment: AugmentConfig, *,
+                 seed: int = 0, pixels: bool = True) -> None:
+        canvases = {store.spec.canvas for store in stores}
+        if len(canvases) != 1:
+            raise ConfigError(f"the crop stores have different canvases {sorted(canvases)}; pack them alike")
+        self.stores, self.weights, self.augment, self.seed = list(stores), list(weights), augment, seed
+        self.pixels = pixels  # False: the task has them on its device already
+        self.starts = np.cumsum([0, *(len(s) for s in stores)])
+        self._keypoints = np.concatenate([store.keypoints for store in stores]).astype(np.float64)
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Rows of all sets in the order of one epoch."""
+        return weighted_order(self.seed, epoch, [len(s) for s in self.stores], self.weights)
+
+    def rows(self, samples: Sequence[SampleKey]) -> NDArray[np.int64]:
+        """The people that samples (epoch, position) show."""
+        epochs = {epoch for epoch, _ in samples}
+        self._orders = {e: self._orders[e] if e in self._orders else self.order(e) for e in epochs}
+        return np.array([self._orders[epoch][position] for epoch, position in samples], dtype=np.int64)
+
+    def read(self, samples: Sequence[SampleKey]) -> PoseRead:
+        """A sample is the same in any batch, in any process, on any machine."""
+        rows, draws = self.rows(samples), uniforms(self.seed, samples, UNIFORMS)
+        _, choices = occluded(draws, self.augment)
+        others = (choices * len(self)).astype(np.int64)  # whose pixels cover a part of whom
+        return PoseRead(
+            rows=torch.from_numpy(rows), occluder_rows=torch.from_numpy(others),
+            crops=torch.from_numpy(self.crops(rows)) if self.pixels else None,
+            occluders=torch.from_numpy(self.crops(others)) if self.pixels and len(others) else None,
+            keypoints=self._keypoints[rows], draws=draws)
+
+    def crops(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Canvases (B, H, W, 3) by their number among all sets."""
+        width, height = self.stores[0].spec.canvas
+        out = np.empty((len(rows), height, width, 3), dtype=np.uint8)
+        sets = np.searchsorted(self.starts, rows, side="right") - 1
+        for number in np.unique(sets):
+            chosen = np.flatnonzero(sets == number)
+            out[chosen] = self.stores[number].read(rows[chosen] - self.starts[number])
+        return out
+
+    def names(self, samples: Sequence[SampleKey]) -> list[str]:
+        """Store and annotation id of samples."""
+        rows = self.rows(samples)
+        sets = np.searchsorted(self.starts, rows, side="right") - 1
+        return [f"{self.stores[s].home.name}: annotation {self.stores[s].annotation_ids[row - self.starts[s]]}"
+                for s, row in zip(sets, rows, strict=True)]
+
+
 class PoseTask:
-    """See :class:`stagepose.training.loop.Task`."""
+    """See :class:`stagepose.training.loop.Task`. ``resident`` keeps all canvases in the device's memory."""
 
     def __init__(self, network: nn.Module, config: PoseConfig, stores: Sequence[CropStore], weights: Sequence[float],
-                 *, seed: int = 0, validation: Validation | None = None, device: str = "cpu") -> None:
+                 *, seed: int = 0, validation: PoseJudge | None = None, device: str = "cpu",
+                 resident: bool = False) -> None:
         names = {store.skeleton.names for store in stores}
         if len(names) != 1:
             raise ConfigError(f"the training sets have {len(names)} different skeletons; map them to one first")
         self.skeleton: Skeleton = stores[0].skeleton
-        self.model = PoseInference(network, config.codec, config.loss)
-        self.config, self.stores, self.weights, self.seed = config, list(stores), list(weights), seed
-        self.validation, self.device = validation, device
+        self.network, self.model = network, PoseInference(network, config.codec, config.loss)
+        self.config, self.validation, self.device = config, validation, device
+        self.reader = PoseData(stores, weights, config.augment, seed=seed, pixels=not resident)
+        self.samples_per_epoch = len(self.reader.order(0))
         self.codecs = targets.level_codecs(config.codec, len(config.level_weights), config.level_sigmas)
-        self.samples_per_epoch = len(self.order(0))
-        self._keypoints = np.concatenate([store.keypoints for store in stores])
-        self._starts = np.cumsum([0, *(len(s) for s in stores)])
-        self._orders: dict[int, NDArray[np.int64]] = {}
+        self._scale = config.size[1] / stores[0].spec.input_size[1]
+        self._resident = load_resident(stores, device) if resident else None
         if config.frozen:
             trunk_of(network).freeze(config.frozen)
 
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
         pose = asdict(self.config) | {"codec": self.config.codec.to_json()}
-        return {"kind": "pose", "pose": pose, "skeleton": self.skeleton.to_json(), "sampling": self.weights,
-                "data": [{"people": len(s), "fingerprint": s.fingerprint} for s in self.stores]}
+        return {"kind": "pose", "pose": pose, "skeleton": self.skeleton.to_json(), "sampling": self.reader.weights,
+                "data": [{"people": len(s), "fingerprint": s.fingerprint} for s in self.reader.stores]}
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """Rows of all sets, laid end to end, in the order of one epoch."""
-        return weighted_order(self.seed, epoch, [len(s) for s in self.stores], self.weights)
+    def names(self, samples: Sequence[SampleKey]) -> list[str]:
+        """Store and annotation id of samples."""
+        return self.reader.names(samples)
 
-    def _rows(self, samples: Sequence[SampleKey]) -> list[int]:
-        epochs = {epoch for epoch, _ in samples}
-        self._orders = {e: self._orders[e] if e in self._orders else self.order(e) for e in epochs}
-        return [int(self._orders[epoch][position]) for epoch, position in samples]
-
-    def batch(self, samples: Sequence[SampleKey]) -> PoseBatch:
-        """Samples named (epoch, position); a sample is the same in any batch, on any machine."""
-        rows = self._rows(samples)
-        crops, keypoints = self._crops(rows), self._keypoints[rows]
-        scale = self.config.size[1] / self.stores[0].spec.input_size[1]
-        draws = uniforms(self.seed, samples, UNIFORMS)
+    def prepare(self, read: PoseRead) -> PoseBatch:
+        """Augment on the device: one resampling per sample, straight from its canvas."""
+        crops, occluders = read.crops, read.occluders
+        if self._resident is not None:
+            crops = self._resident[read.rows.to(self.device)]
+            occluders = self._resident[read.occluder_rows.to(self.device)] if len(read.occluder_rows) else None
+        assert crops is not None
         images, moved = augment(
-            torch.from_numpy(crops).to(self.device), keypoints.astype(np.float64), draws, base_scale=scale,
+            crops.to(self.device, non_blocking=True), read.keypoints, read.draws, base_scale=self._scale,
             size=self.config.size, skeleton=self.skeleton, config=self.config.augment,
-            occluders_MHW3=self._occluders(draws))
+            occluders_MHW3=None if occluders is None else occluders.to(self.device, non_blocking=True))
         return PoseBatch(images, moved)
 
-    def _occluders(self, draws: NDArray[np.float64]) -> Tensor | None:
-        """Canvases of other people, chosen by the samples' own numbers."""
-        rows, choices = occluded(draws, self.config.augment)
-        if not len(rows):
-            return None
-        return torch.from_numpy(self._crops([int(u * self._starts[-1]) for u in choices])).to(self.device)
-
-    def _crops(self, rows: Sequence[int]) -> NDArray[np.uint8]:
-        """Canvases (B, H, W, 3) by their number among all sets."""
-        sets = np.searchsorted(self._starts, rows, side="right") - 1
-        return np.stack([self.stores[s].crops[row - self._starts[s]] for s, row in zip(sets, rows, strict=True)])
+    def batch(self, samples: Sequence[SampleKey]) -> PoseBatch:
+        """Samples read and augmented here and now."""
+        return self.prepare(self.reader.read(samples))
 
     def loss(self, model: nn.Module, batch: PoseBatch) -> dict[str, Tensor]:
         """The heatmap loss over all levels of all stages; v = 1 (hidden) and v = 2 joints count alike."""
@@ -125,3 +196,27 @@ class PoseTask:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """AP and its like; empty without a validation set."""
         return self.validation(model) if self.validation is not None else {}
+
+    def overlays(self, model: nn.Module) -> NDArray[np.uint8] | None:
+        """A few validation people with what the model finds; None without a validation set."""
+        return self.validation.overlays(model) if self.validation is not None else None
+
+
+def fits_on_device(stores: Sequence[CropStore], device: str) -> bool:
+    """Whether all canvases fit into a GPU's memory and leave most of it to the network."""
+    if torch.device(device).type != "cuda":
+        return False
+    needed = sum(len(s) * s.spec.canvas[0] * s.spec.canvas[1] * 3 for s in stores)
+    return needed < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def load_resident(stores: Sequence[CropStore], device: str) -> Tensor:
+    """All canvases (N, H, W, 3) uint8 in the device's memory."""
+    width, height = stores[0].spec.canvas
+    pixels = torch.empty((sum(map(len, stores)), height, width, 3), dtype=torch.uint8, device=device)
+    start = 0
+    for store in stores:
+        for rows, crops in store.chunks():
+            pixels[start + rows.start : start + rows.stop] = torch.from_numpy(crops).to(device)
+        start += len(store)
+    return pixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,9 @@ from stagepose.errors import ConfigError, DatasetError
 from stagepose.heatmaps import codec_from_json
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
-from stagepose.runtime import shipped
+from stagepose.runtime import available_cores, shipped
 from stagepose.skeleton import Skeleton
-from stagepose.training import checkpoint
+from stagepose.training import checkpoint, distributed
 from stagepose.training.crops import CropSpec, open_or_pack, refuse_bad_pictures
 from stagepose.training.detector.data import BoxData, open_or_decode, read_boxes
 from stagepose.training.detector.export import export_detector
@@ -27,13 +28,15 @@ from stagepose.training.detector.task import DetectorTask, box_judge
 from stagepose.training.export import export_pose
 from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig, shortened
+from stagepose.training.machine import Machine
 from stagepose.training.networks.efficientnet_lite import load_imagenet
 from stagepose.training.networks.zoo import build, trunk_of
-from stagepose.training.pose import PoseTask
+from stagepose.training.pose import PoseTask, fits_on_device
 from stagepose.training.presets import DetectorRecipe, PoseRecipe
 from stagepose.training.unfold import unfold_model_file
 from stagepose.training.validation import PoseValidation
 
+MOST_WORKERS = 8  # processes that read data for one GPU
 UNFOLDED_ON = 512  # training samples that a model file's batch norms are measured on
 
 Report = Callable[[str], None]  # a line for people
@@ -80,17 +83,31 @@ class Setting:
 
 
 def prepare_device(name: str, threads: int | None) -> str:
-    """``auto`` -> ``cuda`` where there is one, else ``cpu``; ``threads`` CPU threads, None for all cores."""
+    """``auto`` -> this rank's GPU where there is one, else ``cpu``; ``threads`` CPU threads, None for all cores."""
     if threads is not None:
         if threads < 1:
             raise ConfigError(f"threads is {threads}, expected at least 1")
         torch.set_num_threads(threads)
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.split(":")[0] not in ("cpu", "cuda") or (name.startswith("cuda") and not torch.cuda.is_available()):
         raise ConfigError(f"device {name!r} is not here; use auto or cpu"
                           + (", or cuda" if torch.cuda.is_available() else ""))
-    return name
+    return f"cuda:{distributed.local_rank()}" if name == "cuda" else name
+
+
+def machine_for(device: str, workers: int | None, compiled: bool | None, *, resident: bool) -> Machine:
+    """What None leaves open: a GPU gets torch.compile, and readers of its own unless it holds all data itself."""
+    cuda = torch.device(device).type == "cuda"
+    if workers is None:
+        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        workers = min(MOST_WORKERS, max(1, available_cores() // ranks_here - 1)) if cuda and not resident else 0
+    return Machine(device=device, workers=workers, compile=cuda if compiled is None else compiled)
+
+
+def is_resident(task: object) -> bool:
+    """Whether a task holds all its pixels on the device, so that nobody needs to read any."""
+    return isinstance(task, PoseTask) and not task.reader.pixels
 
 
 def schedule(base: TrainConfig, *, samples: int | None, minutes: float | None, steps: int | None,
@@ -117,11 +134,12 @@ def pose_task(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton,
         stores.append(open_or_pack(source.path, source.images, setting.folder, spec=spec, skeleton=skeleton,
                                    drop_bad=setting.drop_bad, progress=_packing(source.path, setting.report)))
         setting.report(f"{source.path}: {len(stores[-1])} people; left out: {stores[-1].left_out}")
+    torch.manual_seed(setting.seed)  # a run killed before its first checkpoint begins again with the same weights
     network = build(recipe.pose.network, len(skeleton))
     if recipe.pose.imagenet and setting.init is None:
         load_imagenet(trunk_of(network))
     task = PoseTask(network, recipe.pose, stores, [s.weight for s in sources], seed=setting.seed,
-                    validation=validation, device=setting.device)
+                    validation=validation, device=setting.device, resident=fits_on_device(stores, setting.device))
     if setting.init is not None and (setting.init in shipped() or setting.init.endswith(".onnx")):
         keys = [(0, i) for i in range(min(UNFOLDED_ON, task.samples_per_epoch))]
         batches = (task.batch(keys[i : i + 32]).images for i in range(0, len(keys), 32))
@@ -154,6 +172,7 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
     cache = open_or_decode(boxes.images, setting.folder, max_side=round(augment.long_side * augment.zoom[1]))
     data = BoxData(boxes, cache, augment=augment, long_side=augment.long_side, seed=setting.seed)
     setting.report(f"{path}: {len(data)} pictures; left out: {boxes.left_out}")
+    torch.manual_seed(setting.seed)
     model = Detector(config)
     _warm_up(model, setting)
     return DetectorTask(model, data, judge, device=setting.device)

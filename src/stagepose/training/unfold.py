@@ -86,7 +86,7 @@ def _stored_convolutions(data: bytes) -> list[tuple[Float32, Float32]]:
     graph = onnx.load_model_from_string(data).graph
     tensors = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in tensors:
+        if node.op_type in ("Cast", "Identity") and node.input[0] in tensors:
             tensors[node.output[0]] = tensors[node.input[0]]
     found = []
     for node in graph.node:

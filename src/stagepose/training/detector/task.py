@@ -16,18 +16,51 @@ from stagepose.coco import CocoDataset
 from stagepose.evaluation.boxes import evaluate_boxes
 from stagepose.images import read_image
 from stagepose.runtime import Detector as Detect
-from stagepose.training.detector.data import BoxData
+from stagepose.training import distributed
+from stagepose.training.detector.data import BoxData, BoxSample
 from stagepose.training.detector.inference import PictureDetector, numpy_detector
 from stagepose.training.detector.model import Detector, Target
+from stagepose.training.feed import HostBatch
 from stagepose.training.randomness import SampleKey
 
 Judge = Callable[[Detect], dict[str, float]]
 LOSS_WEIGHTS = {"loss_objectness": 1.0, "loss_rpn_box_reg": 2.0, "loss_classifier": 1.0, "loss_box_reg": 2.0}
 
 
+@dataclass(frozen=True, kw_only=True)
+class BoxRead(HostBatch):
+    """``pixels`` (B, H, W, 3) uint8, and each picture's boxes; ``seed`` decides which regions the losses sample."""
+
+    pixels: Tensor
+    samples: list[BoxSample]
+    seed: int
+
+
+class BoxReader:
+    """Where samples are read and augmented; worker processes hold a copy."""
+
+    def __init__(self, data: BoxData) -> None:
+        self.data = data
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def row(self, key: SampleKey) -> int:
+        """The picture that a sample (epoch, position) shows."""
+        epoch, position = key
+        if epoch not in self._orders:
+            self._orders = {**{e: o for e, o in self._orders.items() if e == epoch - 1}, epoch: self.data.order(epoch)}
+        return int(self._orders[epoch][position])
+
+    def read(self, samples: Sequence[SampleKey]) -> BoxRead:
+        """The same keys give the same batch on any machine."""
+        drawn = [self.data.sample(key, self.row(key)) for key in samples]
+        epoch, position = samples[0]
+        return BoxRead(pixels=torch.from_numpy(np.stack([s.pixels for s in drawn])), samples=drawn,
+                       seed=epoch * 1_000_003 + position)
+
+
 @dataclass(frozen=True, eq=False)
 class BoxBatch:
-    """``images`` (B, 3, H, W) float RGB 0..255 channels-last; ``seed`` decides which regions the losses sample."""
+    """``images`` (B, 3, H, W) float RGB 0..255 channels-last."""
 
     images: Tensor
     targets: list[Target]
@@ -39,10 +72,10 @@ class DetectorTask:
 
     def __init__(self, model: Detector, data: BoxData, judge: Judge | None = None,
                  *, device: str = "cpu") -> None:
-        self.model = model
+        self.model, self.network = model, model.trunk
         self.data, self.judge, self.device = data, judge, device
+        self.reader = BoxReader(data)
         self.samples_per_epoch = len(data)
-        self._orders: dict[int, NDArray[np.int64]] = {}
 
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
@@ -50,20 +83,20 @@ class DetectorTask:
                 "data": {"pictures": len(self.data), "long_side": self.data.long_side, "seed": self.data.seed,
                          "left_out": self.data.boxes.left_out}}
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """Rows of the data in the order of one epoch."""
-        if epoch not in self._orders:
-            self._orders = {epoch: self.data.order(epoch)}
-        return self._orders[epoch]
+    def names(self, samples: Sequence[SampleKey]) -> list[str]:
+        """The samples' files."""
+        return [self.data.boxes.images[self.reader.row(key)].file.name for key in samples]
+
+    def prepare(self, read: BoxRead) -> BoxBatch:
+        """Pixels and targets on the device."""
+        pixels = read.pixels.to(self.device, non_blocking=True)
+        targets = [{name: torch.from_numpy(value).to(self.device) for name, value in
+                    (("boxes", s.boxes), ("labels", s.labels), ("ignore", s.ignore))} for s in read.samples]
+        return BoxBatch(pixels.permute(0, 3, 1, 2).float(), targets, read.seed)
 
     def batch(self, samples: Sequence[SampleKey]) -> BoxBatch:
-        """Samples named (epoch, position); the same keys give the same batch on any machine."""
-        drawn = [self.data.sample(key, int(self.order(key[0])[key[1]])) for key in samples]
-        pixels = torch.from_numpy(np.stack([s.pixels for s in drawn])).to(self.device)
-        targets = [{name: torch.from_numpy(value).to(self.device) for name, value in
-                    (("boxes", s.boxes), ("labels", s.labels), ("ignore", s.ignore))} for s in drawn]
-        epoch, position = samples[0]
-        return BoxBatch(pixels.permute(0, 3, 1, 2).float(), targets, epoch * 1_000_003 + position)
+        """Samples read and prepared here and now."""
+        return self.prepare(self.reader.read(samples))
 
     def loss(self, model: nn.Module, batch: BoxBatch) -> dict[str, Tensor]:
         """torchvision's four losses; box regression counts double, for boxes that hold the whole person."""
@@ -80,11 +113,19 @@ class DetectorTask:
         assert isinstance(model, Detector)
         return self.judge(numpy_detector(PictureDetector(model)))
 
+    def overlays(self, model: nn.Module) -> NDArray[np.uint8] | None:
+        """None: boxes are judged by numbers."""
+        return None
+
 
 def box_judge(dataset: CocoDataset, images_dir: str | Path) -> Judge:
     """A judge over every picture of a validation set: COCO's AP and AR of person boxes."""
     def judge(detect: Detect) -> dict[str, float]:
-        found = {i.id: detect(read_image(Path(images_dir) / i.file_name).pixels) for i in dataset.images}
+        mine = {i.id: detect(read_image(Path(images_dir) / i.file_name).pixels)
+                for i in distributed.share(dataset.images)}
+        found = {image: boxes for part in distributed.gather(mine) for image, boxes in part.items()}
+        if not distributed.first():
+            return {}
         return {name: float(value) for name, value in asdict(evaluate_boxes(dataset, found)).items()}
 
     return judge

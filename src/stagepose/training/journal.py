@@ -1,0 +1,118 @@
+"""What a run says while it trains: JSON lines always, TensorBoard where it is installed, one line for people."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stagepose.training.checkpoint import Run
+from stagepose.training.machine import Machine, cpu_seconds
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """The log of a run that shows ``total`` samples; closes with the run. Other ranks than the first keep none."""
+
+    def __init__(self, run: Run, *, step: int, batch: int, total: int, machine: Machine) -> None:
+        self.run, self.batch, self.total, self.machine = run, batch, total, machine
+        self._step, self._time, self._waited, self._cpu = step, time.perf_counter(), 0.0, cpu_seconds()
+        self._board = _tensorboard(run, step) if run.writes else None
+        self._bar = _Bar(total) if run.writes and sys.stderr.isatty() else None
+
+    def step(self, step: int, losses: Mapping[str, float], *, lr: float, norm: float, waited: float) -> None:
+        """The training's state every few steps; ``waited`` seconds in all that no data was ready."""
+        now, cpu = time.perf_counter(), cpu_seconds()
+        passed = max(now - self._time, 1e-9)
+        rate = (step - self._step) * self.batch / passed
+        left = (self.total - step * self.batch) / max(rate, 1e-9) / 60
+        self.record({
+            "step": step, "samples": step * self.batch, "of": self.total, "samples_per_second": round(rate, 1),
+            "minutes_left": round(left, 1), "lr": lr, "gradient_norm": round(norm, 3),
+            "waiting_for_data": round((waited - self._waited) / passed, 4),
+            **_utilisation(self.machine, (cpu - self._cpu) / passed),
+            **{name: round(value, 5) for name, value in losses.items()}})
+        self._step, self._time, self._waited, self._cpu = step, now, waited, cpu
+        said = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        if self._bar is not None:
+            self._bar.show(step * self.batch, f"{rate:.0f} a second, {said}")
+        elif self.run.writes:
+            log.info("step %d, %d of %d samples, %.1f a second, %s, %.0f min left", step, step * self.batch, self.total,
+                     rate, said, left)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """One JSON line; its numbers become TensorBoard's curves."""
+        self.run.append_log(record)
+        if self._board is not None:
+            for name, value in record.items():
+                if name != "step" and isinstance(value, (int, float)) and math.isfinite(value):
+                    self._board.add_scalar(name, value, record["step"])
+
+    def picture(self, step: int, name: str, pixels_HW3: NDArray[np.uint8]) -> None:
+        """A picture for TensorBoard."""
+        if self._board is not None:
+            self._board.add_image(name, pixels_HW3, step, dataformats="HWC")
+
+    def restart_clock(self) -> None:
+        """A validation is over: its time is not the training's."""
+        self._time, self._cpu = time.perf_counter(), cpu_seconds()
+
+    def close(self) -> None:
+        """Write out what TensorBoard still holds, and leave the terminal's line as it is."""
+        if self._board is not None:
+            self._board.close()
+        if self._bar is not None:
+            self._bar.close()
+
+
+class _Bar:
+    """One line on a terminal: how far, how fast, how long still."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
+                                  TimeRemainingColumn(), console=Console(stderr=True))
+        self._task = self._progress.add_task("", total=total)
+        self._progress.start()
+
+    def show(self, done: int, text: str) -> None:
+        self._progress.update(self._task, completed=done, description=text)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def _utilisation(machine: Machine, processors: float) -> dict[str, float]:
+    """How busy the device is, in [0, 1]: of a GPU as its driver says, of a CPU the share of torch's threads."""
+    if not machine.cuda:
+        return {"utilisation": round(min(1.0, processors / torch.get_num_threads()), 3)}
+    used = {"memory_gb": round(torch.cuda.max_memory_allocated(machine.device) / 1e9, 2)}
+    if importlib.util.find_spec("pynvml") is not None:
+        used["utilisation"] = torch.cuda.utilization(machine.device) / 100
+    return used
+
+
+def _tensorboard(run: Run, step: int) -> Any:
+    """A writer below the run folder that hides what a resume will say again; None where it is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1)
+
+
+def numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """Plain numbers of named losses; waits for the device."""
+    return {name: float(value.detach()) for name, value in losses.items()}

@@ -1,0 +1,132 @@
+"""What a training runs on, and its faults in plain words. Nothing here changes which samples are shown."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stagepose.errors import ConfigError, TrainingError
+from stagepose.training import distributed
+
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|not enough memory", re.I)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """``workers`` processes read data ahead; ``compile`` lets torch.compile take the network (minutes, once)."""
+
+    device: str = "cpu"
+    workers: int = 0
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ConfigError(f"workers is {self.workers}, expected 0 or more processes")
+
+    @property
+    def cuda(self) -> bool:
+        """Whether the device is a GPU."""
+        return torch.device(self.device).type == "cuda"
+
+
+def tuned(model: nn.Module, machine: Machine) -> nn.Module:
+    """The model on its device, in the memory layout that convolutions are fastest in."""
+    if machine.cuda:
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    return model.to(machine.device).to(memory_format=torch.channels_last)
+
+
+def autocast(device: str, bf16: bool) -> torch.autocast:
+    """bfloat16 where ``bf16`` asks for it and the device computes with it."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16 and bf16_supported(kind))
+
+
+def bf16_supported(kind: str) -> bool:
+    """Whether ``cpu`` or ``cuda`` computes with bfloat16 itself; where it must be imitated, float32 is faster."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.backends.mkldnn.is_available() and  # type: ignore[no-untyped-call]
+                torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def later(values: Tensor) -> Callable[[], list[float]]:
+    """Fetch a few numbers from the device without standing still; the result waits for them when it is called."""
+    if not values.is_cuda:
+        return values.tolist
+    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record()
+
+    def wait() -> list[float]:
+        done.synchronize()
+        return copy.tolist()
+
+    return wait
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """A list that gets the exit code when SIGTERM or Ctrl-C arrives; a second Ctrl-C exits at once."""
+    stop: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.append(128 + number)
+
+    old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def plain_errors(batch: int, accumulate: int, workers: int) -> Iterator[None]:
+    """Turn what a device or a data worker dies of into a :class:`TrainingError` that says what to try."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        text = str(error)
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or OUT_OF_MEMORY.search(text):
+            at_once = batch // accumulate // distributed.world()
+            raise TrainingError(
+                f"out of memory with {at_once} pictures at once; try --batch {max(1, batch // 2)}, or keep the batch "
+                f"and show it in smaller parts with --accumulate {2 * accumulate}") from error
+        if "DataLoader worker" in text:
+            for child in multiprocessing.active_children():  # they ignore SIGTERM; an exit would wait for them forever
+                child.kill()
+            raise TrainingError(
+                f"a data worker died ({text.splitlines()[0].rstrip('. ')}). Most often the machine ran out of memory: "
+                f"use fewer --workers (now {workers}; 0 reads in this process). The same command goes on from the "
+                "last checkpoint") from error
+        raise
+
+
+def cpu_seconds() -> float:
+    """Processor seconds that this process has used, all threads together."""
+    times = os.times()
+    return times.user + times.system
+
+
+class Stopwatch:
+    """Runs from when it is made."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def minutes(self) -> float:
+        """Since then."""
+        return (time.monotonic() - self._start) / 60

@@ -1,0 +1,74 @@
+"""A training that tests start in processes of its own, alone or under torchrun: ``ranks.py OUT [option=value ...]``."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stagepose.training import distributed
+from stagepose.training.loop import TrainConfig, train
+from stagepose.training.machine import Machine
+from stagepose.training.randomness import uniforms
+
+
+class Line:
+    """Learn y = 2 x - 1; every rank writes down the samples it shows, beside its run folder."""
+
+    samples_per_epoch = 50
+
+    def __init__(self, options):
+        torch.manual_seed(distributed.rank())  # ranks that begin alike only because the first one's weights are taken
+        self.model = self.network = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+        self.reader, self.options = Reader(options), options
+
+    def prepare(self, read):
+        keys, x = read
+        with Path(self.options["seen"]).open("a") as file:
+            file.write(json.dumps({"rank": distributed.rank(), "world": distributed.world(), "keys": keys}) + "\n")
+        return x
+
+    def loss(self, model, x):
+        time.sleep(float(self.options.get("pause", 0)))
+        return {"line": (model(x) - (2 * x - 1)).square().mean()}
+
+    def evaluate(self, model):
+        return {}
+
+    def overlays(self, model):
+        return None
+
+    def names(self, samples):
+        return [str(key) for key in samples]
+
+    def describe(self):
+        return {"kind": "line"}
+
+
+class Reader:
+    def __init__(self, options):
+        self.pids = options.get("pids")
+
+    def read(self, samples):
+        if self.pids and torch.utils.data.get_worker_info() is not None:
+            Path(self.pids).mkdir(exist_ok=True)
+            (Path(self.pids) / str(os.getpid())).touch()
+        return list(samples), torch.as_tensor(uniforms(0, samples, 1), dtype=torch.float32)
+
+
+def main(out, options):
+    torch.set_num_threads(1)
+    config = TrainConfig(batch=8, samples=int(options.get("samples", 320)), warmup=8, lr=0.02, bf16=False, log_every=5,
+                         save_every=5, accumulate=int(options.get("accumulate", 1)))
+    with distributed.started("cpu"):
+        mine = f"{out}-of-rank-{distributed.rank()}" if options.get("apart") and distributed.rank() else out
+        if options.get("ready"):
+            Path(f"{options['ready']}-{distributed.rank()}").write_text(str(os.getpid()))
+        train(Line(options), config, mine, Machine(workers=int(options.get("workers", 0))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], dict(word.split("=", 1) for word in sys.argv[2:]))

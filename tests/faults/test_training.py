@@ -1,0 +1,155 @@
+"""Trainings that are killed, stopped, shared out or starved (design faults F7, F9, F10, F11, F14, F15).
+
+Everything here happens to real processes; ``ranks.py`` beside this is what they run.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from stagepose.errors import ConfigError, TrainingError
+from stagepose.training import distributed
+from stagepose.training.checkpoint import newest_checkpoint
+from stagepose.training.machine import plain_errors
+
+SCRIPT = str(Path(__file__).with_name("ranks.py"))
+LONGEST = 120  # seconds until a test says that something hangs
+
+
+def start(out, ranks=1, **options):
+    words = [SCRIPT, str(out), *(f"{k}={v}" for k, v in {"seen": f"{out}.seen", **options}.items())]
+    launcher = [sys.executable]
+    if ranks > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return subprocess.Popen([*launcher, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def finish(process):
+    try:
+        text, _ = process.communicate(timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail("the training hangs")
+    return process.returncode, text
+
+
+def run(out, ranks=1, **options):
+    code, text = finish(start(out, ranks, **options))
+    assert code == 0, text
+
+
+def until(condition, process):
+    deadline = time.monotonic() + LONGEST
+    while not condition() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert condition(), process.communicate(timeout=LONGEST)[0]
+
+
+def parts(out):
+    return newest_checkpoint(out).parts
+
+
+def same(a, b):
+    return all(a[part].keys() == b[part].keys() and all(torch.equal(a[part][k], b[part][k]) for k in a[part])
+               for part in ("model", "ema", "optimizer"))
+
+
+def shown(out):
+    """What every rank showed, in the order of the steps: {rank: [keys of each step]}."""
+    lines = [json.loads(line) for line in Path(f"{out}.seen").read_text().splitlines()]
+    return {rank: [line["keys"] for line in lines if line["rank"] == rank] for rank in {line["rank"] for line in lines}}
+
+
+def test_two_ranks_show_the_samples_of_one_and_learn_the_same(tmp_path):
+    """F11; the share of each step is disjoint, together it is the step of a single process."""
+    run(tmp_path / "one")
+    run(tmp_path / "two", ranks=2)
+    one, two = shown(tmp_path / "one"), shown(tmp_path / "two")
+    assert [a + b for a, b in zip(two[0], two[1], strict=True)] == one[0] and len(one[0]) == 40
+    weights = {name: parts(tmp_path / name)["ema"] for name in ("one", "two")}
+    with torch.no_grad():
+        for name, value in weights["one"].items():  # batch norm sees half a batch: alike, not equal
+            assert torch.allclose(value.float(), weights["two"][name].float(), atol=0.6), name
+
+
+def test_accumulation_shows_the_same_samples_in_parts(tmp_path):
+    run(tmp_path / "parts", accumulate=2)
+    keys = [tuple(key) for part in shown(tmp_path / "parts")[0] for key in part]
+    assert keys == [divmod(i, 50) for i in range(320)]
+    with pytest.raises(ConfigError, match="use 6"):
+        distributed.refuse_uneven(5, 3)
+
+
+def test_a_killed_rank_ends_the_job_and_the_relaunch_goes_on(tmp_path):
+    """F9."""
+    out = tmp_path / "run"
+    process = start(out, ranks=2, pause=0.02, ready=tmp_path / "pid")
+    until(lambda: len(list(out.glob("steps/?????????"))) >= 2, process)
+    os.kill(int(Path(f"{tmp_path}/pid-1").read_text()), signal.SIGKILL)
+    code, _ = finish(process)
+    assert code != 0
+    begun = newest_checkpoint(out).step
+    Path(f"{out}.seen").unlink()
+    run(out, ranks=2)
+    assert newest_checkpoint(out).step == 40
+    again = shown(out)
+    assert len(again[0]) == len(again[1]) == 40 - begun  # both went on from the same step
+    run(tmp_path / "whole", ranks=2)
+    assert same(parts(tmp_path / "whole"), parts(out))
+
+
+def test_ranks_that_see_other_folders_follow_the_first(tmp_path):
+    """F10: a rank without the newest checkpoint, or any, gets the first one's."""
+    out = tmp_path / "run"
+    process = start(out, ranks=2, pause=0.02)
+    until(lambda: len(list(out.glob("steps/?????????"))) >= 2, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    finish(process)
+    run(out, ranks=2, apart=1)
+    assert newest_checkpoint(out).step == 40 and not Path(f"{out}-of-rank-1").exists()
+    run(tmp_path / "whole", ranks=2)
+    assert same(parts(tmp_path / "whole"), parts(out))
+
+
+def test_sigterm_to_the_group_with_two_workers_saves(tmp_path):
+    """F7: the workers outlive the signal, or the emergency save would be lost."""
+    out = tmp_path / "run"
+    process = start(out, workers=2, pause=0.02)
+    until(lambda: len(list(out.glob("steps/?????????"))) >= 1, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    code, text = finish(process)
+    assert code == 143, text
+    assert newest_checkpoint(out).step < 40
+    run(out, workers=1)  # F11: another number of workers
+    run(tmp_path / "whole")
+    assert same(parts(tmp_path / "whole"), parts(out))
+
+
+def test_a_killed_worker_is_named(tmp_path):
+    """F14."""
+    process = start(tmp_path / "run", workers=2, pause=0.02, pids=tmp_path / "pids", samples=4000)
+    until(lambda: (tmp_path / "pids").is_dir() and len(list((tmp_path / "pids").iterdir())) == 2, process)
+    os.kill(int(next((tmp_path / "pids").iterdir()).name), signal.SIGKILL)
+    code, text = finish(process)
+    assert code == 1 and "a data worker died" in text and "fewer --workers (now 2" in text
+
+
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+])
+def test_out_of_memory_says_which_batch_to_try(error):
+    """F15."""
+    advice = r"32 pictures at once; try --batch 32, .* --accumulate 4"
+    with pytest.raises(TrainingError, match=advice), plain_errors(64, 2, 0):
+        raise error
+    with pytest.raises(RuntimeError, match="something else"), plain_errors(64, 2, 0):
+        raise RuntimeError("something else")
