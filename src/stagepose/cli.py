@@ -47,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "stats": Command("stagepose.commands.data:stats", "count images, people and keypoints of annotation files"),
     "split": Command("stagepose.commands.data:split", "make train-val and mini-val of annotation files"),
     "eval": Command("stagepose.commands.evaluate:evaluate", "judge a model, or ready results, on a COCO file", "eval"),
+    "pack": Command("stagepose.commands.pack:pack", "cut the people of labelled pictures out, once for all", "train"),
     "train": Command("stagepose.commands.train:train", "train a network on labelled pictures", "train"),
     "export": Command("stagepose.commands.train:export", "write a trained run as one .onnx file", "train"),
     "networks": Command("stagepose.commands.networks:networks", "list the pose networks and what they cost", "train"),

@@ -1,7 +1,6 @@
 """The whole upper floor on drawn people: pack, overfit, judge, export, predict; and the command line that does it."""
 
 import json
-import pickle
 import re
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from tiny import tiny_coco
 
 from stagepose.cli import main
 from stagepose.coco import read_dataset
-from stagepose.errors import DatasetError, ModelError
+from stagepose.errors import ModelError
 from stagepose.evaluation import evaluate_keypoints, predict_dataset
 from stagepose.heatmaps import UdpDark
 from stagepose.modelinfo import ModelInfo
@@ -20,7 +19,7 @@ from stagepose.predictor import load
 from stagepose.skeleton import COCO_17
 from stagepose.training import export as export_room
 from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
-from stagepose.training.crops import CropSpec, open_or_pack, open_store
+from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.export import export_pose
 from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig, train
@@ -86,61 +85,6 @@ def test_a_file_that_differs_is_not_written(trained, monkeypatch, tmp_path, wron
     assert not (tmp_path / "wrong.onnx").exists()
 
 
-def test_the_store_is_packed_once_and_counts_what_it_leaves_out(tmp_path):
-    path = tiny_coco(tmp_path, images=3)
-    good = (tmp_path / "images" / "000000000002.png").read_bytes()
-    (tmp_path / "images" / "000000000002.png").write_bytes(b"not a picture")
-    spec = CropSpec(input_size=(96, 128))
-    with pytest.raises(DatasetError, match="--drop-bad"):
-        open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=spec, skeleton=COCO_17)
-    assert not (tmp_path / "crops").exists()
-    store = open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=spec, skeleton=COCO_17, drop_bad=True)
-    assert len(store) == 4 and store.left_out["image unreadable"] == 2
-    assert store.crops.shape[1:] == (192, 144, 3) and not list((tmp_path / "crops").rglob("*.tmp"))
-    again = open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=spec, skeleton=COCO_17)
-    assert np.array_equal(again.keypoints, store.keypoints)
-    home = next((tmp_path / "crops").iterdir())
-    (tmp_path / "images" / "000000000002.png").write_bytes(good)
-    assert len(open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=spec, skeleton=COCO_17)) == 6
-    (home / "people.npz").write_bytes(b"")
-    with pytest.raises(DatasetError, match="not a crop store"):
-        open_store(home)
-
-
-def test_crops_on_the_device_give_the_batches_of_the_file(tmp_path):
-    """And a reader that a worker process unpickles reads the same people."""
-    path = tiny_coco(tmp_path, images=3)
-    store = open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=CropSpec(input_size=CODEC.input_size),
-                         skeleton=COCO_17)
-    network, config = build("slim-u", 17), PoseConfig(network="slim-u", codec=CODEC)
-    tasks = [PoseTask(network, config, [store], [2.0], resident=resident) for resident in (False, True)]
-    keys = [(0, i) for i in range(8)]
-    a, b = (task.batch(keys) for task in tasks)
-    assert torch.equal(a.images, b.images) and np.array_equal(a.keypoints, b.keypoints)
-    copied = pickle.loads(pickle.dumps(tasks[0].reader)).read(keys)
-    assert torch.equal(tasks[0].prepare(copied).images, a.images)
-    assert len(pickle.dumps(store)) < 1000
-    assert tasks[0].names(keys)[0].startswith(f"{store.home.name}: annotation ")
-
-
-def test_validation_shows_a_strip_of_people(trained):
-    _, _, model, validation = trained
-    strip = validation.overlays(model)
-    assert strip.shape == (192, 8 * 192, 3) and strip.dtype == np.uint8
-    assert strip.reshape(192, 8, 192, 3).std((0, 2, 3)).min() > 5
-
-
-def test_crops_hold_the_people(tmp_path):
-    """Joints drawn in the picture are found at the store's keypoints: packing moves pixels and points together."""
-    path = tiny_coco(tmp_path, images=2)
-    store = open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=CropSpec(input_size=(192, 256)),
-                         skeleton=COCO_17)
-    visible = store.keypoints[..., 2] == 2
-    colours = [store.crops[i, round(float(y)), round(float(x))] for i, k in zip(*np.nonzero(visible), strict=True)
-               for x, y in [store.keypoints[i, k, :2]]]
-    assert np.mean([c.max() > 60 for c in colours]) > 0.95
-
-
 def test_the_command_line_trains_resumes_exports(tmp_path, capsys):
     path = tiny_coco(tmp_path, images=2)
     run = tmp_path / "run"
@@ -176,6 +120,8 @@ def test_the_command_line_trains_a_detector(tmp_path, capsys):
 
 
 OPTIONS = {
+    "pack": {"--out", "--images", "--input-size", "--context", "--form", "--quality", "--shard-mb", "--skeleton",
+             "--drop-bad", "--jobs"},
     "train": {"--data", "--out", "--val", "--crops", "--init", "--skeleton", "--input-size", "--frozen", "--samples",
               "--minutes", "--steps", "--batch", "--lr", "--evaluate-every", "--seed", "--device", "--threads",
               "--drop-bad", "--accumulate", "--workers", "--compile", "--accept-changes", "--no-accept-changes"},

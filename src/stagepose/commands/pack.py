@@ -1,0 +1,90 @@
+"""``stagepose pack``: people cut out of labelled pictures once, so that every training starts at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from stagepose import coco
+from stagepose.commands.arguments import JsonFiles, OptionalCount, OptionalFolder
+from stagepose.commands.console import counted, counter, note, say, wrong_usage
+from stagepose.errors import DatasetError
+from stagepose.images import printable
+from stagepose.skeleton import resolve
+from stagepose.training.crops import CropSpec, CropStore, PackConfig, pack_file
+
+LINES = 10  # of progress for a file, where no terminal shows a bar
+
+
+def pack(
+    files: JsonFiles,
+    *,
+    out: Path,
+    images: OptionalFolder = None,
+    input_size: tuple[int, int] = (192, 256),
+    context: float = 1.5,
+    form: Literal["raw", "jpeg"] = "raw",
+    quality: int = 90,
+    shard_mb: int = 512,
+    skeleton: str = "coco17",
+    drop_bad: bool = False,
+    jobs: OptionalCount = None,
+) -> None:
+    """Cut the people out of labelled pictures, for 'stagepose train ... --crops OUT'.
+
+    Makes a folder for each file. Stop it at any time: the same command goes on where it was. What is packed already,
+    and whose labels and pictures have not changed, is not packed again.
+
+    Args:
+        files: COCO annotation files.
+        out: Folder for the packed people, which train takes as --crops.
+        images: Folder of the pictures; by default images/ beside each file.
+        input_size: Width and height of the network's input.
+        context: How many times the network's input is kept, so that training can turn people and zoom out.
+        form: raw is read fastest and takes 332 KB a person at 192x256; jpeg takes about 25 KB.
+        quality: Of JPEGs, 1 to 100.
+        shard_mb: About so many MB in one file; a packing that goes on keeps what it began with.
+        skeleton: Keypoints to learn, as for train: a published skeleton's name or a file.
+        drop_bad: Leave out pictures that are missing, unreadable or of another size, instead of refusing the set.
+        jobs: Threads that decode pictures; one a core by default.
+    """
+    if not files:
+        wrong_usage("name at least one annotation file")
+    spec = CropSpec(input_size=input_size, context=context)
+    config = PackConfig(form=form, quality=quality, shard_mb=shard_mb, jobs=jobs)
+    joints = resolve(skeleton)
+    for file in files:
+        folder = coco.images_folder(file, images)
+        if file.is_file() and not folder.is_dir():
+            raise DatasetError(f"{printable(str(folder))}: no such folder; --images names the one that holds the "
+                               f"pictures of {printable(str(file))}")
+        with _progress(file) as progress:
+            store = pack_file(file, folder, out, spec=spec, skeleton=joints, config=config, drop_bad=drop_bad,
+                              progress=progress)
+        _tell(file, store)
+
+
+def _tell(file: Path, store: CropStore) -> None:
+    say(f"{printable(str(store.home))}: {counted(len(store), 'person', 'people')} of {printable(str(file))}, "
+        f"{store.megabytes:,.1f} MB")
+    for reason, count in store.left_out.items():
+        if count:
+            say(f"    left out: {count:,} x {reason}")
+
+
+@contextmanager
+def _progress(file: Path) -> Iterator[Callable[[int, int], None]]:
+    """A bar where a terminal shows it, else a line for every tenth of the pictures."""
+    name, told = printable(str(file)), 0
+
+    def line(done: int, total: int) -> None:
+        nonlocal told
+        if done * LINES // total > told:
+            told = done * LINES // total
+            note(f"{name}: people cut out of {done:,} of {total:,} pictures")
+
+    with counter(name) as bar:
+        yield bar if sys.stderr.isatty() else line

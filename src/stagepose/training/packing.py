@@ -1,0 +1,327 @@
+"""From annotations and pictures to a crop store: shard by shard, so that a killed packing goes on where it was.
+
+While it is packed a store lies in ``NAME.partial`` beside its final place, held by a lock; a finished shard has a small
+JSON beside it that says what is in it, and is never written again. P people of the store, K keypoints.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from stagepose import files
+from stagepose.coco import CocoDataset, picture_problems, read_dataset, summarise
+from stagepose.errors import DatasetError, StagePoseError
+from stagepose.skeleton import Skeleton
+from stagepose.training.cutting import MISFIT, UNREADABLE, Fault, Work, in_order
+from stagepose.training.shards import SUFFIXES, PackConfig, Shard, ShardWriter, shard_name
+from stagepose.training.store import (
+    FORMAT,
+    STORE,
+    CropSpec,
+    CropStore,
+    open_store,
+    write_description,
+    write_labels,
+)
+
+log = logging.getLogger(__name__)
+
+PARTIAL, LOCK, PLAN = ".partial", "lock", "plan.json"
+AHEAD = 4  # pictures a thread may be ahead of the writer: their crops wait in memory
+MOST_SHARDS = 256  # each is an open file while a store is read; systems allow 1,024
+REPORT_EVERY = 50  # pictures
+CROWD, UNLABELLED = "crowd", "no labelled keypoint"
+
+Progress = Callable[[int, int], None]
+
+
+def open_or_pack(path: str | Path, images_dir: str | Path, folder: str | Path, *, spec: CropSpec, skeleton: Skeleton,
+                 drop_bad: bool = False, progress: Progress | None = None) -> CropStore:
+    """The store of annotation file ``path`` below ``folder``, packed first where it is missing or out of date.
+
+    One of JPEGs that 'stagepose pack' has left there will do; what is packed here is raw.
+    """
+    path, folder = Path(path), Path(folder)
+    name = _store_name(path, _fingerprint(path, Path(images_dir), spec, skeleton))
+    packed = [PackConfig(), *(PackConfig(form="jpeg", quality=quality) for quality in range(100, 0, -1))]
+    for config in packed:
+        if (folder / (name + config.suffix) / STORE).is_file():
+            return open_store(folder / (name + config.suffix))
+    return pack_file(path, images_dir, folder, spec=spec, skeleton=skeleton, drop_bad=drop_bad, progress=progress)
+
+
+def pack_file(path: str | Path, images_dir: str | Path, folder: str | Path, *, spec: CropSpec, skeleton: Skeleton,
+              config: PackConfig | None = None, drop_bad: bool = False, progress: Progress | None = None) -> CropStore:
+    """The store of ``path`` in just the form that ``config`` asks for, packed where it is missing or out of date.
+
+    Pictures that are missing, unreadable or of another size than their labels say are refused with their count
+    (:class:`DatasetError`), or left out and counted with ``drop_bad``.
+    """
+    path, images_dir, config = Path(path), Path(images_dir), config or PackConfig()
+    fingerprint = _fingerprint(path, images_dir, spec, skeleton)
+    home = Path(folder) / (_store_name(path, fingerprint) + config.suffix)
+    if not (home / STORE).is_file():
+        dataset = read_dataset(path, skeleton=skeleton)
+        if not drop_bad:
+            refuse_bad_pictures(dataset, images_dir)
+        pack(dataset, images_dir, home, spec=spec, fingerprint=fingerprint + config.suffix, config=config,
+             drop_bad=drop_bad, progress=progress)
+    return open_store(home)
+
+
+def refuse_bad_pictures(dataset: CocoDataset, images_dir: Path) -> None:
+    """:class:`DatasetError` with the kinds and counts of what is wrong with a set's pictures."""
+    problems = [p for p in picture_problems(dataset, images_dir) if p.severity == "error"]
+    if problems:
+        kinds = "; ".join(f"{k.count} x {k.kind}, such as {k.examples[0]}" for k in summarise(problems))
+        raise DatasetError(f"{dataset.path}: its pictures do not fit its labels: {kinds}. Mend them ('stagepose check "
+                           "FILE --images DIR' lists all), or leave them out with --drop-bad")
+
+
+def pack(dataset: CocoDataset, images_dir: str | Path, home: str | Path, *, spec: CropSpec, fingerprint: str = "",
+         config: PackConfig | None = None, drop_bad: bool = False, progress: Progress | None = None) -> None:
+    """Cut every labelled person out of its picture into the store ``home``, on all cores.
+
+    Raises :class:`DatasetError` when a picture cannot be read or does not fit its labels (with ``drop_bad`` its people
+    are left out and counted), or when nobody is left. Killed at any moment, the same call goes on with what is done.
+    """
+    home = Path(home)
+    if not dataset.with_keypoints().any():
+        raise DatasetError(f"{dataset.path}: no person with a labelled keypoint; nothing to train on")
+    if home.exists() and not (home / STORE).is_file():
+        raise DatasetError(f"{home}: is there, but is no crop store: it has no {STORE}; delete it and pack again")
+    work = Work(dataset, Path(images_dir), spec, config or PackConfig())
+    working = home.with_name(home.name + PARTIAL)
+    lock = _held(working, home)
+    if lock is None:  # another process has made the store meanwhile
+        return
+    with lock:
+        try:
+            if not (working / STORE).is_file():  # it is where a packing was killed just before the folder got its name
+                _pack_here(working, work, fingerprint, drop_bad, progress)
+            _tidy(working)
+            working.rename(home)
+        except BaseException as error:
+            if not any(working.glob("crops-*.json")):
+                shutil.rmtree(working, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise _cannot_write(home, error, _megabytes_left(working, work)) from error
+            raise
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What a finished shard holds; ``sizes`` of its people where they differ."""
+
+    shard: Shard
+    sizes: list[int]
+    faults: list[Fault]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> _Record:
+        return cls(Shard(**data["shard"]), data["sizes"], [Fault(**fault) for fault in data["faults"]])
+
+
+def _pack_here(working: Path, work: Work, fingerprint: str, drop_bad: bool, progress: Progress | None) -> None:
+    plan = _plan(working, work, fingerprint)
+    records = [_done(working, number, work) for number in range(len(plan))]
+    for unfinished in working.glob("crops-*.tmp"):
+        unfinished.unlink()
+    _refuse_full_disk(working, work)
+    pictures = [len(np.unique(work.image_ids[people.start : people.stop])) for people in plan]
+    seen = sum(count for count, record in zip(pictures, records, strict=True) if record)
+    total = sum(pictures)
+
+    def step() -> None:
+        nonlocal seen
+        seen += 1
+        if progress and (seen % REPORT_EVERY == 0 or seen == total):
+            progress(seen, total)
+
+    with ThreadPoolExecutor(work.config.threads) as pool:
+        done = [record or _pack_shard(working, number, plan[number], work, pool, step)
+                for number, record in enumerate(records)]
+    _refuse_faults(work, done, drop_bad, working)
+    _seal(working, work, done, fingerprint)
+
+
+def _pack_shard(working: Path, number: int, people: range, work: Work, pool: ThreadPoolExecutor,
+                step: Callable[[], None]) -> _Record:
+    """One shard written, then its record beside it, by which a resume knows that it is whole."""
+    writer = ShardWriter(working / shard_name(number, work.config.form))
+    faults: list[Fault] = []
+    try:
+        for picture in in_order(pool, work.cut, work.by_picture(people), AHEAD * work.config.threads):
+            for data in picture.crops:
+                writer.append(data)
+            if picture.fault:
+                faults.append(picture.fault)
+            step()
+        shard = writer.finish()
+    except BaseException:
+        writer.discard()
+        raise
+    record = _Record(shard, writer.sizes if work.config.form == "jpeg" else [], faults)
+    files.write_json(working / f"crops-{number:05d}.json", asdict(record))
+    return record
+
+
+# --- the folder
+
+
+def _held(working: Path, home: Path) -> IO[str] | None:
+    """The working folder's lock, held; None where another process has made the store."""
+    while not (home / STORE).is_file():
+        try:
+            working.mkdir(parents=True, exist_ok=True)
+            lock = (working / LOCK).open("a")
+            _wait(lock, home)
+        except FileNotFoundError:  # the folder got its final name between these lines
+            continue
+        except OSError as error:
+            raise _cannot_write(home, error, 0) from error
+        if _is_open_as(lock, working / LOCK):  # and not renamed or removed by the one that was waited for
+            if not (home / STORE).is_file():
+                return lock
+            shutil.rmtree(working)
+        lock.close()
+    return None
+
+
+def _wait(lock: IO[str], home: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning("%s: another process packs this store; waiting for it", home)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _is_open_as(lock: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _plan(working: Path, work: Work, fingerprint: str) -> list[range]:
+    """Who goes into which shard. A packing that goes on keeps the size of shards that it began with."""
+    path = working / PLAN
+    content = {"fingerprint": fingerprint, "form": work.config.form, "canvas": list(work.spec.canvas),
+               "people": len(work.rows)}
+    size = max(1, int(work.config.shard_mb / work.megabytes(1)), -(-len(work.rows) // MOST_SHARDS))
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        begun = {}
+    if not isinstance(begun, dict) or begun != {**content, "people_a_shard": begun.get("people_a_shard")}:
+        for leftover in working.glob("crops-*"):  # without their plan they mean nothing
+            leftover.unlink()
+        begun = {**content, "people_a_shard": size}
+        files.write_json(path, begun)
+    size = int(begun["people_a_shard"])
+    return [range(start, min(start + size, len(work.rows))) for start in range(0, len(work.rows), size)]
+
+
+def _done(working: Path, number: int, work: Work) -> _Record | None:
+    """The record of a shard that needs no packing any more."""
+    try:
+        record = _Record.from_json(json.loads((working / f"crops-{number:05d}.json").read_text(encoding="utf-8")))
+        whole = (working / shard_name(number, work.config.form)).stat().st_size == record.shard.bytes
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if whole else None
+
+
+def _refuse_faults(work: Work, records: Sequence[_Record], drop_bad: bool, working: Path) -> None:
+    faults = [fault for record in records for fault in record.faults]
+    if sum(len(fault.places) for fault in faults) == len(work.rows):
+        shutil.rmtree(working, ignore_errors=True)
+        raise DatasetError(f"{work.dataset.path}: none of its images can be used, such as {faults[0].error}; check the "
+                           "images folder")
+    if faults and not drop_bad:
+        errors = {fault.error for fault in faults}
+        raise DatasetError(f"{work.dataset.path}: {len(errors)} pictures cannot be used, such as {faults[0].error}; "
+                           "mend them, or leave them out with --drop-bad, which finishes what is packed so far in "
+                           f"{working}")
+
+
+def _seal(working: Path, work: Work, records: Sequence[_Record], fingerprint: str) -> None:
+    """The labels of those who were cut out, then ``store.json``."""
+    faults = [fault for record in records for fault in record.faults]
+    kept = np.setdiff1d(np.arange(len(work.rows)), [place for fault in faults for place in fault.places])
+    sizes = np.full(len(kept), work.spec.row_bytes)
+    if work.config.form == "jpeg":
+        sizes = np.concatenate([np.array(record.sizes, dtype=np.int64) for record in records])
+    dataset = work.dataset
+    left_out = {CROWD: int(dataset.crowd.sum()),
+                UNLABELLED: int((~dataset.crowd & (dataset.num_keypoints == 0)).sum()),
+                **{reason: sum(len(fault.places) for fault in faults if fault.reason == reason)
+                   for reason in (UNREADABLE, MISFIT)}}
+    for record in records:
+        if not record.shard.people:  # an empty file cannot be mapped
+            (working / record.shard.name).unlink()
+    write_labels(working, dataset, work.rows[kept], work.affines[kept], sizes)
+    write_description(working, spec=work.spec, skeleton=dataset.skeleton, fingerprint=fingerprint,
+                      form=work.config.form, left_out=left_out,
+                      shards=[record.shard for record in records if record.shard.people])
+
+
+def _tidy(working: Path) -> None:
+    """What only packing needed goes."""
+    for leftover in [working / PLAN, *working.glob("crops-*.json"), *working.glob("*.tmp"), *working.glob(".*.tmp")]:
+        leftover.unlink(missing_ok=True)
+
+
+def _store_name(path: Path, fingerprint: str) -> str:
+    return f"{path.parent.name}-{path.stem}-{fingerprint[:12]}"
+
+
+def _fingerprint(path: Path, images_dir: Path, spec: CropSpec, skeleton: Skeleton) -> str:
+    """Changes when the labels, the pictures' names, sizes or times, or the way of cutting change."""
+    try:
+        digest = hashlib.sha256(path.read_bytes())
+        pictures = sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in os.scandir(images_dir))
+    except OSError as error:
+        raise DatasetError(f"{error.filename}: cannot read: {error.strerror}") from error
+    digest.update(json.dumps([FORMAT, asdict(spec), skeleton.to_json(), pictures]).encode())
+    return digest.hexdigest()
+
+
+# --- disks
+
+
+def _megabytes_left(working: Path, work: Work) -> float:
+    """What is still to be written, estimated for JPEGs."""
+    finished = [record.with_suffix(SUFFIXES[work.config.form]) for record in working.glob("crops-*.json")]
+    return max(0.0, work.megabytes(len(work.rows)) - sum(f.stat().st_size for f in finished if f.is_file()) / 1e6)
+
+
+def _refuse_full_disk(working: Path, work: Work) -> None:
+    """Raw pixels have a size that is known before the first is written; JPEGs have not."""
+    needed, free = _megabytes_left(working, work), shutil.disk_usage(working).free / 1e6
+    if work.config.form == "raw" and needed > free:
+        raise _disk_full(working, needed, f"{free:,.0f} MB are free; ")
+
+
+def _disk_full(folder: Path, needed: float, free: str = "") -> StagePoseError:
+    return StagePoseError(f"{folder}: disk full, {needed:,.1f} MB needed; {free}make room, or choose another folder or "
+                          "'stagepose pack --form jpeg', which takes a thirteenth; finished parts are kept")
+
+
+def _cannot_write(home: Path, error: OSError, needed: float) -> StagePoseError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _disk_full(home, needed)
+    return StagePoseError(f"{home}: cannot write: {error.strerror}; choose a folder you may write to")
