@@ -84,7 +84,7 @@ def test_killed_just_before_the_last_rename(tmp_path: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("stagepose.training.packing._tidy", killed)
+        patch.setattr(Path, "rename", killed)  # all that only packing needs is gone already
         open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=SPEC, skeleton=COCO_17)
     [working] = (tmp_path / "crops").iterdir()
     assert (working / "store.json").is_file() and working.suffix == ".partial"
@@ -139,8 +139,11 @@ def test_a_disk_that_fills_up_leaves_finished_parts_and_nothing_half(tmp_path: P
     assert "disk full, 4.0 MB needed" in error and error.splitlines()[-1].startswith("error: ")
     [working] = (tmp_path / "crops").iterdir()
     assert {f.name for f in working.iterdir()} == {"crops-00000.raw", "crops-00000.json", "plan.json", "lock"}
+    command[command.index("--shard-mb") + 1] = "3"
     assert main(command) == 0
-    assert [len(open_store(home)) for home in (tmp_path / "crops").iterdir()] == [60]
+    assert "people cut out of 30 of 30 pictures" in capsys.readouterr().err  # those of the kept part are counted
+    [home] = (tmp_path / "crops").iterdir()
+    assert [shard.people for shard in open_store(home).shards] == [12] * 5  # as it began
 
 
 def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,7 @@ def pack(dataset: CocoDataset, images_dir: str | Path, home: str | Path, *, spec
             _tidy(working)
             working.rename(home)
         except BaseException as error:
-            if not any(working.glob("crops-*.json")):
+            if not (working / STORE).is_file() and not any(working.glob("crops-*.json")):  # nothing worth keeping
                 shutil.rmtree(working, ignore_errors=True)
             if isinstance(error, OSError):
                 raise _cannot_write(home, error, _megabytes_left(working, work)) from error

@@ -29,6 +29,7 @@ SUFFIXES: dict[Form, str] = {"raw": ".raw", "jpeg": ".jpg.bin"}
 DECODERS = 4  # threads at most that unfold the JPEGs of one batch
 ROWS_A_DECODER = 8  # at least; below, starting a thread costs more than it saves
 RELEASE_AFTER = 256 * 2**20  # bytes read, after which the pages are handed back; see ShardReader
+MAPPED_AROUND = 2 * 65536  # bytes that the system maps besides those of a row, at most (its fault-around)
 REMEDY = "copy it again from where it was packed, or delete the folder and pack again"
 # OpenCV before 4.11 has no flag that decodes straight to RGB
 _TO_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
@@ -152,6 +153,7 @@ class ShardReader:
     def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         """Fill ``out`` (B, H, W, 3) with the people of ``rows``."""
         shard_of = np.searchsorted(self._starts, rows, side="right") - 1
+        self._announce(rows, shard_of)
         jobs = list(enumerate(zip(rows.tolist(), shard_of.tolist(), strict=True)))
 
         def fill(job: tuple[int, tuple[int, int]]) -> None:
@@ -161,15 +163,21 @@ class ShardReader:
 
         threads = min(_decoders(), len(rows) // ROWS_A_DECODER)
         if self.form == "jpeg" and threads > 1:
-            for shard in set(shard_of.tolist()):
-                self._bytes(shard)  # mapped before threads could map it twice
             _in_threads(fill, jobs, threads)
         else:
             for job in jobs:
                 fill(job)
-        self._touched += int((self._high[rows] - self._low[rows]).sum())
+        self._touched += int((self._high[rows] - self._low[rows] + MAPPED_AROUND).sum())
         if self._touched > RELEASE_AFTER:
             self.release()
+
+    def _announce(self, rows: NDArray[np.int64], shard_of: NDArray[np.intp]) -> None:
+        """Map the shards, before threads could do it twice, and let the disk fetch all rows at once, not in turn."""
+        for row, shard in zip(rows.tolist(), shard_of.tolist(), strict=True):
+            self._bytes(shard)
+            if hasattr(mmap, "MADV_WILLNEED"):
+                low = int(self._low[row]) // mmap.PAGESIZE * mmap.PAGESIZE
+                self._maps[shard][0].madvise(mmap.MADV_WILLNEED, low, int(self._high[row]) - low)
 
     def release(self) -> None:
         """Hand mapped pages back to the system; what is read again later comes from its cache or the disk."""
