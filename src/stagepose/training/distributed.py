@@ -6,6 +6,7 @@ found; gradients are averaged; a step that one of them must skip, or after which
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -62,7 +63,9 @@ def started(device: str) -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield
+        dist.barrier()  # nobody leaves while another still talks
     finally:
+        gc.collect()  # a wrapped module is a cycle that holds the group's threads: left to the exit, they abort it
         dist.destroy_process_group()
 
 
