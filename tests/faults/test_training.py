@@ -53,6 +53,20 @@ def until(condition, process):
     assert condition(), process.communicate(timeout=LONGEST)[0]
 
 
+def begin(out, steps, **options):
+    """A training that has saved ``steps`` steps and is not done yet."""
+    process = start(out, pause=0.02, **options)
+    until(lambda: len(list(out.glob("steps/?????????"))) >= steps, process)
+    return process
+
+
+def as_if_nothing_had_happened(out, ranks=1):
+    """Whether a training that was interrupted ended as one that was not."""
+    whole = out.with_name("whole")
+    run(whole, ranks)
+    return newest_checkpoint(out).step == 40 and same(parts(whole), parts(out))
+
+
 def parts(out):
     return newest_checkpoint(out).parts
 
@@ -91,46 +105,39 @@ def test_accumulation_shows_the_same_samples_in_parts(tmp_path):
 def test_a_killed_rank_ends_the_job_and_the_relaunch_goes_on(tmp_path):
     """F9."""
     out = tmp_path / "run"
-    process = start(out, ranks=2, pause=0.02, ready=tmp_path / "pid")
-    until(lambda: len(list(out.glob("steps/?????????"))) >= 2, process)
+    process = begin(out, 2, ranks=2, ready=tmp_path / "pid")
     os.kill(int(Path(f"{tmp_path}/pid-1").read_text()), signal.SIGKILL)
     code, _ = finish(process)
     assert code != 0
     begun = newest_checkpoint(out).step
     Path(f"{out}.seen").unlink()
     run(out, ranks=2)
-    assert newest_checkpoint(out).step == 40
     again = shown(out)
     assert len(again[0]) == len(again[1]) == 40 - begun  # both went on from the same step
-    run(tmp_path / "whole", ranks=2)
-    assert same(parts(tmp_path / "whole"), parts(out))
+    assert as_if_nothing_had_happened(out, ranks=2)
 
 
 def test_ranks_that_see_other_folders_follow_the_first(tmp_path):
     """F10: a rank without the newest checkpoint, or any, gets the first one's."""
     out = tmp_path / "run"
-    process = start(out, ranks=2, pause=0.02)
-    until(lambda: len(list(out.glob("steps/?????????"))) >= 2, process)
+    process = begin(out, 2, ranks=2)
     os.killpg(process.pid, signal.SIGTERM)
     finish(process)
     run(out, ranks=2, apart=1)
-    assert newest_checkpoint(out).step == 40 and not Path(f"{out}-of-rank-1").exists()
-    run(tmp_path / "whole", ranks=2)
-    assert same(parts(tmp_path / "whole"), parts(out))
+    assert not Path(f"{out}-of-rank-1").exists()
+    assert as_if_nothing_had_happened(out, ranks=2)
 
 
 def test_sigterm_to_the_group_with_two_workers_saves(tmp_path):
     """F7: the workers outlive the signal, or the emergency save would be lost."""
     out = tmp_path / "run"
-    process = start(out, workers=2, pause=0.02)
-    until(lambda: len(list(out.glob("steps/?????????"))) >= 1, process)
+    process = begin(out, 1, workers=2)
     os.killpg(process.pid, signal.SIGTERM)
     code, text = finish(process)
     assert code == 143, text
     assert newest_checkpoint(out).step < 40
     run(out, workers=1)  # F11: another number of workers
-    run(tmp_path / "whole")
-    assert same(parts(tmp_path / "whole"), parts(out))
+    assert as_if_nothing_had_happened(out)
 
 
 def test_a_killed_worker_is_named(tmp_path):

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from stagepose.errors import ConfigError, TrainingError
+from stagepose.training import loop
 from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.optim import Ema, adamw, lr_factor
@@ -295,3 +296,25 @@ def test_bad_samples_are_named(tmp_path):
     train(LineTask(poison=[5]), CONFIG, tmp_path / "run")
     bad = [r for r in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines()) if "skipped" in r]
     assert bad[0]["samples"] == [f"sample 0.{i}" for i in range(40, 50)]
+
+
+def test_frozen_parts_keep_their_statistics(tmp_path):
+    """A trunk's frozen blocks are in evaluation mode from the first step on, though nobody called train() before."""
+    class Frozen(nn.Sequential):
+        def train(self, mode=True):
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    task = LineTask()
+    task.model = task.network = Frozen(*task.model)
+    train(task, CONFIG, tmp_path / "run")
+    assert task.model[1].num_batches_tracked == 0 and float(task.model[1].running_mean) == 0
+
+
+def test_the_last_curves_are_written_when_a_run_is_stopped(tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(loop.Journal, "close", lambda journal: closed.append(journal))
+    with pytest.raises(TrainingError):
+        train(LineTask(poisoned_input=range(30, 80)), CONFIG, tmp_path / "bad")
+    assert len(closed) == 1

@@ -18,6 +18,7 @@ from stagepose.heatmaps import UdpDark
 from stagepose.training.export import drawn_crops, parity, torch_to_onnx
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.losses import deep_loss
+from stagepose.training.machine import use_threads
 from stagepose.training.networks import cost, zoo
 from stagepose.training.networks.blocks import BasicBlock, Bottleneck, HalfBottleneck, InceptionBottleneck
 from stagepose.training.networks.cpn import CPN
@@ -312,7 +313,7 @@ def test_mistakes_are_named():
     with pytest.raises(ConfigError, match="at least one"):
         build("lite0-u", 0)
     with pytest.raises(ConfigError, match="1 or more"):
-        cost.use_threads(0)
+        use_threads(0)
     with pytest.raises(ValueError, match="four groups"):
         ResNetTrunk(block=BasicBlock, blocks=(1, 2))
     with pytest.raises(ValueError, match="divisible by 4"):

@@ -8,6 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from stagepose.commands.console import counted, counter, note, table
+from stagepose.training.machine import use_threads
 from stagepose.training.networks import cost, zoo
 from stagepose.training.networks.zoo import StageOptions
 
@@ -39,7 +40,7 @@ def networks(
     """
     for name in names:
         zoo.check_name(name)
-    used = cost.use_threads(threads)
+    used = use_threads(threads)
     options = StageOptions(concat_heatmaps=concat_heatmaps, residual=residual, aggregate=aggregate)
     shown = names or list(zoo.NETWORKS if options == StageOptions() else zoo.ROWS)
     headings = ["network", "stages", "M parameters", *(f"GMACs {h}x{w}" for w, h in SIZES)]

@@ -80,25 +80,25 @@ def train(
         accept_changes: Go on with a run although settings differ from those it began with.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("stagepose").setLevel(logging.INFO if distributed.rank_of_environment() == 0 else logging.ERROR)
     chosen = runs.prepare_device(device, threads)
     with distributed.started(chosen):
+        logging.getLogger("stagepose").setLevel(logging.INFO if distributed.first() else logging.ERROR)
         setting = runs.Setting(folder=crops or out.parent / "crops", val=val, init=init, seed=seed, device=chosen,
                                drop_bad=drop_bad, report=note if distributed.first() else lambda _: None)
         changes: dict[str, Any] = {"samples": samples, "minutes": minutes, "steps": steps, "batch": batch, "lr": lr,
-                   "accumulate": accumulate, "evaluate_every": evaluate_every, "seed": seed}
+                                   "accumulate": accumulate, "evaluate_every": evaluate_every, "seed": seed}
         sources = [runs.Source.parse(text) for text in data]
         if preset in DETECTOR_PRESETS:
             _refuse_useless(preset, {"--skeleton": skeleton, "--input-size": input_size, "--frozen": frozen})
             boxes = DETECTOR_PRESETS[preset]()
-            base = boxes.train
+            config = runs.schedule(boxes.train, **changes)
             task: loop.Task = runs.detector_task(boxes, sources, setting)
         else:
             pose = _changed(pose_preset(preset), input_size, frozen)
-            base = pose.train
+            config = runs.schedule(pose.train, **changes)
             task = runs.pose_task(pose, sources, resolve(skeleton or "coco17"), setting)
         machine = runs.machine_for(chosen, workers, compile, resident=runs.is_resident(task))
-        loop.train(task, runs.schedule(base, **changes), out, machine, accept_changes=accept_changes)
+        loop.train(task, config, out, machine, accept_changes=accept_changes)
         setting.report(f"trained; write the model file with: stagepose export {out} --out MODEL.onnx")
 
 

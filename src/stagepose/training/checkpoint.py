@@ -123,11 +123,10 @@ class Run:
             digests = {name: hashlib.sha256(data).hexdigest() for name, data in payload.items()}
             files.write_json(temporary / "MANIFEST.json", {"format": 1, "step": step, "sha256": digests})
             temporary.rename(final)
-        except OSError as error:
+        except BaseException as error:  # a full disk, a signal: nothing partial stays, older checkpoints are whole
             shutil.rmtree(temporary, ignore_errors=True)
-            raise self._lost(error) from error
-        except BaseException:  # a full disk, a signal: nothing partial stays, older checkpoints are whole
-            shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise self._lost(error) from error
             raise
         self._thin_out()
 

@@ -40,11 +40,6 @@ def first() -> bool:
     return rank() == 0
 
 
-def rank_of_environment() -> int:
-    """The number that ``torchrun`` gave this process, before it has joined the others."""
-    return int(os.environ.get("RANK", "0"))
-
-
 def local_rank() -> int:
     """This process's number on its own machine, which is its GPU's."""
     return int(os.environ.get("LOCAL_RANK", "0"))

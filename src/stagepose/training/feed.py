@@ -6,7 +6,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, Self
 
 import cv2
@@ -33,15 +33,18 @@ class HostBatch:
 
     def pin_memory(self) -> Self:
         """As PyTorch's loader calls it: tensors in memory that a GPU copies from on its own."""
-        return self._each(lambda t: t.pin_memory())
+        return self._with(lambda t: t.pin_memory())
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on ``device``."""
-        return self._each(lambda t: t.to(device, non_blocking=True))
+        return self._with(lambda t: t.to(device, non_blocking=True))
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
-        changed = {f.name: change(v) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        return replace(self, **changed) if is_dataclass(self) else self
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensor fields by name."""
+        return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, **{name: change(tensor) for name, tensor in self.tensors().items()})
 
 
 class Feed:
@@ -51,10 +54,13 @@ class Feed:
         self.waited = 0.0
         self._device = torch.device(machine.device)
         self._copies = _stream(self._device) if machine.cuda else None
-        self._loader = iter(DataLoader(
+        loader = DataLoader(
             _Keyed(reader), batch_size=None, sampler=_Keys(keys), collate_fn=_as_it_is, num_workers=machine.workers,
             prefetch_factor=AHEAD if machine.workers else None, pin_memory=machine.cuda,
-            worker_init_fn=_begin_worker, generator=torch.Generator()))
+            worker_init_fn=_begin_worker, generator=torch.Generator())
+        with warnings.catch_warnings():  # Python 3.12 warns of threads at a fork; the workers touch none of them
+            warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+            self._loader = iter(loader)
         self._next = self._fetch()
 
     def __iter__(self) -> Iterator[Any]:
@@ -64,21 +70,19 @@ class Feed:
         if self._next is None:
             raise StopIteration
         batch = self._next
-        if self._copies is not None:
+        if self._copies is not None and isinstance(batch, HostBatch):
             current = torch.cuda.current_stream(self._device)
             current.wait_stream(self._copies)
-            for tensor in _tensors(batch):
+            for tensor in batch.tensors().values():
                 tensor.record_stream(current)
         self._next = self._fetch()
         return batch
 
     def _fetch(self) -> Any:
         start = time.perf_counter()
-        with warnings.catch_warnings():  # Python 3.12 warns of threads at a fork; the workers touch none of them
-            warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-            batch = next(self._loader, None)
+        batch = next(self._loader, None)
         self.waited += time.perf_counter() - start
-        if batch is None or self._copies is None or not isinstance(batch, HostBatch):
+        if self._copies is None or not isinstance(batch, HostBatch):
             return batch
         with torch.cuda.stream(self._copies):
             return batch.to(self._device)
@@ -113,7 +117,3 @@ def _begin_worker(_number: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
-
-
-def _tensors(batch: Any) -> list[Tensor]:
-    return [v for f in fields(batch) if isinstance(v := getattr(batch, f.name), Tensor)] if is_dataclass(batch) else []

@@ -10,6 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -123,39 +124,39 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
         losses_of = distributed.wrap(_Losses(task, config, machine))
         total = _budget(run, task, config, losses_of)
         feed = Feed(task.reader, _keys(task, config, step, total), machine)
-        journal = Journal(run, step=step, batch=config.batch, total=total, machine=machine)
         buffers, saved, parts = Buffers(model), Stopwatch(), _next_step(feed, task, config)
-        while step * config.batch < total:
-            set_lr(optimizer, lr_factor(step * config.batch, total, config.warmup))
-            optimizer.zero_grad(set_to_none=True)
-            buffers.keep()
-            losses = _backward(losses_of, parts)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            verdict = later(distributed.largest(torch.stack([~_finite(norm, losses), norm.new_tensor(bool(stop))])))
-            parts = _next_step(feed, task, config)  # read and augmented while the device computes
-            wrong, stopping = verdict()
-            step += 1
-            if wrong:
-                buffers.restore()
-                bad = _bad_step(run, task, config, step, bad)
-            else:
-                optimizer.step()
-                ema.update(step)
-                bad = 0
-            last, judge = step * config.batch >= total, _every(config.evaluate_every, step)
-            if step % config.log_every == 0 or last:
-                journal.step(step, numbers(losses), lr=optimizer.param_groups[0]["lr"], norm=float(norm),
-                             waited=feed.waited)
-            if step % config.save_every == 0 or last or judge or stopping or saved.minutes() > config.save_minutes:
-                _save(run, step, model, ema, optimizer, bad)
-                saved = Stopwatch()
-            if stopping:
-                raise SystemExit(_exit_code(stop))
-            if judge and not last:
+        with closing(Journal(run, step=step, batch=config.batch, total=total, machine=machine)) as journal:
+            while step * config.batch < total:
+                model.train()
+                set_lr(optimizer, lr_factor(step * config.batch, total, config.warmup))
+                optimizer.zero_grad(set_to_none=True)
+                buffers.keep()
+                losses = _backward(losses_of, parts)
+                norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+                verdict = later(distributed.largest(torch.stack([~_finite(norm, losses), norm.new_tensor(bool(stop))])))
+                parts = _next_step(feed, task, config)  # read and augmented while the device computes
+                wrong, stopping = verdict()
+                step += 1
+                if wrong:
+                    buffers.restore()
+                    bad = _bad_step(run, task, config, step, bad)
+                else:
+                    optimizer.step()
+                    ema.update(step)
+                    bad = 0
+                last, judge = step * config.batch >= total, _every(config.evaluate_every, step)
+                if step % config.log_every == 0 or last:
+                    journal.step(step, numbers(losses), lr=max(g["lr"] for g in optimizer.param_groups),
+                                 norm=float(norm), waited=feed.waited)
+                if step % config.save_every == 0 or last or judge or stopping or saved.minutes() > config.save_minutes:
+                    _save(run, step, model, ema, optimizer, bad)
+                    saved = Stopwatch()
+                if stopping:
+                    raise SystemExit(_exit_code(stop))
+                if judge:
+                    _judge(run, task, ema, step, journal)
+            if not distributed.from_first(lambda: run.is_judged(step)):
                 _judge(run, task, ema, step, journal)
-        if not distributed.from_first(lambda: run.is_judged(step)):
-            _judge(run, task, ema, step, journal)
-        journal.close()
     return ema.model
 
 
@@ -210,10 +211,9 @@ def _next_step(feed: Feed, task: Task, config: TrainConfig) -> list[Any]:
 
 
 def _save(run: Run, step: int, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer, bad: int) -> None:
-    if run.writes:
-        parts = {"model": model.state_dict(), "ema": ema.model.state_dict(),
-                 "optimizer": checkpoint.optimizer_tensors(optimizer)}
-        run.save(step, parts, {"bad": bad})
+    parts = {"model": model.state_dict(), "ema": ema.model.state_dict(),
+             "optimizer": checkpoint.optimizer_tensors(optimizer)}
+    run.save(step, parts, {"bad": bad})
 
 
 def _judge(run: Run, task: Task, ema: Ema, step: int, journal: Journal) -> None:

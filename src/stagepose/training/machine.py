@@ -38,6 +38,15 @@ class Machine:
         return torch.device(self.device).type == "cuda"
 
 
+def use_threads(count: int | None) -> int:
+    """Let torch use so many CPU threads, all cores for None -> how many it uses."""
+    if count is not None and count < 1:
+        raise ConfigError(f"threads is {count}; use 1 or more, or leave it out for all cores")
+    if count is not None:
+        torch.set_num_threads(count)
+    return torch.get_num_threads()
+
+
 def tuned(model: nn.Module, machine: Machine) -> nn.Module:
     """The model on its device, in the memory layout that convolutions are fastest in."""
     if machine.cuda:

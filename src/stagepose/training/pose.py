@@ -22,7 +22,7 @@ from stagepose.training.feed import HostBatch
 from stagepose.training.inference import PoseInference
 from stagepose.training.losses import HeatmapLoss, deep_loss
 from stagepose.training.networks.zoo import trunk_of
-from stagepose.training.randomness import SampleKey, uniforms, weighted_order
+from stagepose.training.randomness import Orders, SampleKey, uniforms, weighted_order
 
 RESIDENT_SHARE = 0.45  # of a GPU's free memory: COCO's 149,813 people at 192x256 take 50 GB
 
@@ -92,7 +92,7 @@ class PoseData:
         self.pixels = pixels  # False: the task has them on its device already
         self.starts = np.cumsum([0, *(len(s) for s in stores)])
         self._keypoints = np.concatenate([store.keypoints for store in stores]).astype(np.float64)
-        self._orders: dict[int, NDArray[np.int64]] = {}
+        self._orders = Orders(self.order)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -101,15 +101,9 @@ class PoseData:
         """Rows of all sets in the order of one epoch."""
         return weighted_order(self.seed, epoch, [len(s) for s in self.stores], self.weights)
 
-    def rows(self, samples: Sequence[SampleKey]) -> NDArray[np.int64]:
-        """The people that samples (epoch, position) show."""
-        epochs = {epoch for epoch, _ in samples}
-        self._orders = {e: self._orders[e] if e in self._orders else self.order(e) for e in epochs}
-        return np.array([self._orders[epoch][position] for epoch, position in samples], dtype=np.int64)
-
     def read(self, samples: Sequence[SampleKey]) -> PoseRead:
         """A sample is the same in any batch, in any process, on any machine."""
-        rows, draws = self.rows(samples), uniforms(self.seed, samples, UNIFORMS)
+        rows, draws = self._orders.rows(samples), uniforms(self.seed, samples, UNIFORMS)
         _, choices = occluded(draws, self.augment)
         others = (choices * len(self)).astype(np.int64)  # whose pixels cover a part of whom
         return PoseRead(
@@ -122,18 +116,22 @@ class PoseData:
         """Canvases (B, H, W, 3) by their number among all sets."""
         width, height = self.stores[0].spec.canvas
         out = np.empty((len(rows), height, width, 3), dtype=np.uint8)
-        sets = np.searchsorted(self.starts, rows, side="right") - 1
+        sets, places = self._located(rows)
         for number in np.unique(sets):
             chosen = np.flatnonzero(sets == number)
-            out[chosen] = self.stores[number].read(rows[chosen] - self.starts[number])
+            out[chosen] = self.stores[number].read(places[chosen])
         return out
 
     def names(self, samples: Sequence[SampleKey]) -> list[str]:
         """Store and annotation id of samples."""
-        rows = self.rows(samples)
+        sets, places = self._located(self._orders.rows(samples))
+        stores = [self.stores[number] for number in sets]
+        return [f"{s.home.name}: annotation {s.annotation_ids[place]}" for s, place in zip(stores, places, strict=True)]
+
+    def _located(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """(set, row within it) of rows of all sets."""
         sets = np.searchsorted(self.starts, rows, side="right") - 1
-        return [f"{self.stores[s].home.name}: annotation {self.stores[s].annotation_ids[row - self.starts[s]]}"
-                for s, row in zip(sets, rows, strict=True)]
+        return sets, rows - self.starts[sets]
 
 
 class PoseTask:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,19 @@ def generator(seed: int, epoch: int, index: int = 0) -> np.random.Generator:
 def uniforms(seed: int, samples: Sequence[SampleKey], count: int) -> NDArray[np.float64]:
     """(B, count) numbers in [0, 1), a row per sample."""
     return np.stack([generator(seed, epoch, index).random(count) for epoch, index in samples])
+
+
+class Orders:
+    """Which rows samples (epoch, position) show; the orders of the epochs in use are kept."""
+
+    def __init__(self, order: Callable[[int], NDArray[np.int64]]) -> None:
+        self._order, self._kept = order, dict[int, NDArray[np.int64]]()
+
+    def rows(self, samples: Sequence[SampleKey]) -> NDArray[np.int64]:
+        """(B,) row numbers."""
+        epochs = {epoch for epoch, _ in samples}
+        self._kept = {e: self._kept[e] if e in self._kept else self._order(e) for e in epochs}
+        return np.array([self._kept[epoch][position] for epoch, position in samples], dtype=np.int64)
 
 
 def weighted_order(seed: int, epoch: int, counts: Sequence[int], weights: Sequence[float]) -> NDArray[np.int64]:

@@ -28,7 +28,7 @@ from stagepose.training.detector.task import DetectorTask, box_judge
 from stagepose.training.export import export_pose
 from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig, shortened
-from stagepose.training.machine import Machine
+from stagepose.training.machine import Machine, use_threads
 from stagepose.training.networks.efficientnet_lite import load_imagenet
 from stagepose.training.networks.zoo import build, trunk_of
 from stagepose.training.pose import PoseTask, fits_on_device
@@ -84,10 +84,7 @@ class Setting:
 
 def prepare_device(name: str, threads: int | None) -> str:
     """``auto`` -> this rank's GPU where there is one, else ``cpu``; ``threads`` CPU threads, None for all cores."""
-    if threads is not None:
-        if threads < 1:
-            raise ConfigError(f"threads is {threads}, expected at least 1")
-        torch.set_num_threads(threads)
+    use_threads(threads)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.split(":")[0] not in ("cpu", "cuda") or (name.startswith("cuda") and not torch.cuda.is_available()):

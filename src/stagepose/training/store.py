@@ -5,8 +5,8 @@ N people, K keypoints, B rows of a batch, H W canvas size in pixels.
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -162,14 +162,11 @@ def write_labels(home: Path, dataset: CocoDataset, rows: NDArray[np.int64], affi
     estimated = AREA_OF_BOX * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)  # where the file has no area
     areas = np.where(np.isnan(dataset.areas[rows]), estimated, dataset.areas[rows])
     names = [dataset.image_by_id[i].file_name for i in np.unique(dataset.image_ids[rows]).tolist()]
-    temporary = home / (PEOPLE + ".tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, keypoints=keypoints.astype(np.float32), areas=areas.astype(np.float32),
-                 annotation_ids=dataset.ids[rows], image_ids=dataset.image_ids[rows], affines=affines, sizes=sizes,
-                 names=np.frombuffer(json.dumps(names).encode(), dtype=np.uint8))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(home / PEOPLE)
+    columns = io.BytesIO()
+    np.savez(columns, keypoints=keypoints.astype(np.float32), areas=areas.astype(np.float32),
+             annotation_ids=dataset.ids[rows], image_ids=dataset.image_ids[rows], affines=affines, sizes=sizes,
+             names=np.frombuffer(json.dumps(names).encode(), dtype=np.uint8))
+    files.write_bytes(home / PEOPLE, columns.getvalue())
 
 
 def write_description(home: Path, *, spec: CropSpec, skeleton: Skeleton, fingerprint: str, form: Form,

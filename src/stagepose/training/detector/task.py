@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stagepose.coco import CocoDataset
-from stagepose.evaluation.boxes import evaluate_boxes
-from stagepose.images import read_image
+from stagepose.evaluation import detect_dataset, evaluate_boxes
 from stagepose.runtime import Detector as Detect
 from stagepose.training import distributed
 from stagepose.training.detector.data import BoxData, BoxSample
 from stagepose.training.detector.inference import PictureDetector, numpy_detector
 from stagepose.training.detector.model import Detector, Target
 from stagepose.training.feed import HostBatch
-from stagepose.training.randomness import SampleKey
+from stagepose.training.randomness import Orders, SampleKey
 
 Judge = Callable[[Detect], dict[str, float]]
 LOSS_WEIGHTS = {"loss_objectness": 1.0, "loss_rpn_box_reg": 2.0, "loss_classifier": 1.0, "loss_box_reg": 2.0}
@@ -41,18 +40,12 @@ class BoxReader:
 
     def __init__(self, data: BoxData) -> None:
         self.data = data
-        self._orders: dict[int, NDArray[np.int64]] = {}
-
-    def row(self, key: SampleKey) -> int:
-        """The picture that a sample (epoch, position) shows."""
-        epoch, position = key
-        if epoch not in self._orders:
-            self._orders = {**{e: o for e, o in self._orders.items() if e == epoch - 1}, epoch: self.data.order(epoch)}
-        return int(self._orders[epoch][position])
+        self.orders = Orders(data.order)
 
     def read(self, samples: Sequence[SampleKey]) -> BoxRead:
         """The same keys give the same batch on any machine."""
-        drawn = [self.data.sample(key, self.row(key)) for key in samples]
+        rows = self.orders.rows(samples).tolist()
+        drawn = [self.data.sample(key, row) for key, row in zip(samples, rows, strict=True)]
         epoch, position = samples[0]
         return BoxRead(pixels=torch.from_numpy(np.stack([s.pixels for s in drawn])), samples=drawn,
                        seed=epoch * 1_000_003 + position)
@@ -85,7 +78,7 @@ class DetectorTask:
 
     def names(self, samples: Sequence[SampleKey]) -> list[str]:
         """The samples' files."""
-        return [self.data.boxes.images[self.reader.row(key)].file.name for key in samples]
+        return [self.data.boxes.images[row].file.name for row in self.reader.orders.rows(samples)]
 
     def prepare(self, read: BoxRead) -> BoxBatch:
         """Pixels and targets on the device."""
@@ -121,8 +114,7 @@ class DetectorTask:
 def box_judge(dataset: CocoDataset, images_dir: str | Path) -> Judge:
     """A judge over every picture of a validation set: COCO's AP and AR of person boxes."""
     def judge(detect: Detect) -> dict[str, float]:
-        mine = {i.id: detect(read_image(Path(images_dir) / i.file_name).pixels)
-                for i in distributed.share(dataset.images)}
+        mine = detect_dataset(detect, replace(dataset, images=tuple(distributed.share(dataset.images))), images_dir)
         found = {image: boxes for part in distributed.gather(mine) for image, boxes in part.items()}
         if not distributed.first():
             return {}

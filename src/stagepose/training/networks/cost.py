@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stagepose.errors import ConfigError
 from stagepose.geometry import Size
 
 COUNTED = "multiply-accumulates of convolutions, transposed convolutions and linear layers, for one person"
@@ -71,15 +70,6 @@ def _macs(module: nn.Module, given: Tensor, output: Tensor) -> int:
         return given.numel() * module.weight[0].numel()
     assert isinstance(module, nn.Linear)
     return output.numel() * module.in_features
-
-
-def use_threads(count: int | None) -> int:
-    """Let torch use so many CPU threads, all cores for None -> how many it uses."""
-    if count is not None and count < 1:
-        raise ConfigError(f"threads is {count}; use 1 or more, or leave it out for all cores")
-    if count is not None:
-        torch.set_num_threads(count)
-    return torch.get_num_threads()
 
 
 @torch.inference_mode()
