@@ -77,3 +77,12 @@ def test_files_that_are_no_skeletons(tmp_path):
             resolve(str(tmp_path / name))
     with pytest.raises(SkeletonError, match="coco17"):
         resolve("coco18")
+
+
+def test_a_union_has_every_keypoint_once():
+    both = resolve("coco17+lsp14")
+    assert both.names == (*COCO_17.names, "neck", "head_top")
+    assert both.sigmas[:17] == COCO_17.sigmas and both.flip_index[both.index("left_knee")] == both.index("right_knee")
+    assert (map_by_name(LSP_14, both) >= 0).sum() == 14
+    with pytest.raises(SkeletonError, match="coco17\\+lsp14"):
+        resolve("coco17+nobody")

@@ -49,6 +49,9 @@ COMMANDS: dict[str, Command] = {
     "eval": Command("stagepose.commands.evaluate:evaluate", "judge a model, or ready results, on a COCO file", "eval"),
     "pack": Command("stagepose.commands.pack:pack", "cut the people of labelled pictures out, once for all", "train"),
     "train": Command("stagepose.commands.train:train", "train a network on labelled pictures", "train"),
+    "train-stages": Command("stagepose.commands.train:train_stages",
+                            "train a network stage by stage on harder and harder poses", "train"),
+    "hard": Command("stagepose.commands.hard:hard", "show whom a stage-by-stage run finds hardest", "train"),
     "export": Command("stagepose.commands.train:export", "write a trained run as one .onnx file", "train"),
     "networks": Command("stagepose.commands.networks:networks", "list the pose networks and what they cost", "train"),
 }

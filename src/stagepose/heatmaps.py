@@ -107,13 +107,18 @@ class UdpDark(GaussianCodec):
         """(x, y) exact distance of two heatmap pixels, in crop pixels."""
         return (np.array(self.input_size) - 1.0) / (np.array(self.heatmap_size) - 1.0)
 
+    @property
+    def blur(self) -> int:
+        """Side of the Gaussian kernel that a heatmap is smoothed with before the Newton step; 11 for sigma 2 (DARK)."""
+        return _odd(self.sigma * 5.5)
+
     def centres(self, points_NK2: NDArray[np.floating]) -> Float:
         return np.asarray(points_NK2, dtype=np.float64) / self.pitch
 
     def decode(self, heatmaps_NKHW: NDArray[np.floating]) -> tuple[Float, Float]:
         heatmaps = np.asarray(heatmaps_NKHW, dtype=np.float32)
         peaks, scores = _argmax(heatmaps)
-        refined = peaks + _newton_steps(heatmaps, peaks, kernel=_odd(self.sigma * 5.5))
+        refined = peaks + _newton_steps(heatmaps, peaks, kernel=self.blur)
         return refined * self.pitch, np.clip(scores, 0.0, 1.0)
 
 
@@ -198,6 +203,11 @@ def _odd(value: float) -> int:
 def _opencv_sigma(kernel: int) -> float:
     """The sigma that OpenCV derives from a kernel size."""
     return 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
+
+
+def gaussian_kernel(size: int) -> Float:
+    """(size,) weights of sum 1: OpenCV's blur of so many pixels, along one axis."""
+    return np.asarray(cv2.getGaussianKernel(size, 0, cv2.CV_64F)[:, 0], dtype=np.float64)
 
 
 def _gaussians(centres: Float, labelled: NDArray[np.bool_], size: Size, sigma: float,

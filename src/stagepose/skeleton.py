@@ -9,7 +9,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -227,10 +227,29 @@ CROWDPOSE_14 = Skeleton(
 SKELETONS = {s.name: s for s in (COCO_17, LSP_14, MPII_16, CROWDPOSE_14)}
 
 
+def union(first: Skeleton, second: Skeleton) -> Skeleton:
+    """The keypoints of both, each name once: to learn from sets that label different ones."""
+    def both(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*a, *(item for item in b if item not in a))
+
+    new = [name for name in second.names if name not in first.names]
+    return Skeleton(
+        name=f"{first.name}+{second.name}", names=(*first.names, *new), flip_pairs=both(first.flip_pairs,
+        second.flip_pairs), limbs=both(first.limbs, second.limbs),
+        sigmas=(*first.sigmas, *(second.sigmas[second.index(name)] for name in new)),
+        upper=both(first.upper, second.upper), lower=both(first.lower, second.lower))
+
+
 def resolve(name_or_path: str) -> Skeleton:
-    """A published skeleton by name (``coco17``, ``lsp14``, ``mpii16``, ``crowdpose14``) or one from a file."""
+    """A published skeleton by name (``coco17``, ``lsp14``, ``mpii16``, ``crowdpose14``) or one from a file.
+
+    ``coco17+lsp14`` is the :func:`union` of two or more.
+    """
     if name_or_path in SKELETONS:
         return SKELETONS[name_or_path]
     if Path(name_or_path).suffix.lower() in {".json", ".toml"}:
         return Skeleton.read(name_or_path)
-    raise SkeletonError(f"no skeleton named {name_or_path!r}; use one of {sorted(SKELETONS)} or a .json / .toml file")
+    if "+" in name_or_path:
+        return reduce(union, map(resolve, name_or_path.split("+")))
+    raise SkeletonError(f"no skeleton named {name_or_path!r}; use one of {sorted(SKELETONS)}, several as coco17+lsp14, "
+                        "or a .json / .toml file")

@@ -35,6 +35,9 @@ class Line:
         time.sleep(float(self.options.get("pause", 0)))
         return {"line": (model(x) - (2 * x - 1)).square().mean()}
 
+    def idle(self):
+        return []
+
     def evaluate(self, model):
         return {}
 

@@ -47,6 +47,9 @@ class LineTask:
     def overlays(self, model):
         return None
 
+    def idle(self):
+        return []
+
     def names(self, samples):
         return [f"sample {epoch}.{index}" for epoch, index in samples]
 
@@ -230,7 +233,7 @@ def test_schedule_and_average():
 
 def test_frozen_and_trunk_parameters():
     model = nn.ModuleDict({"trunk": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
-    rates = {g["base_lr"] for g in adamw(model, lr=1.0, weight_decay=0.1, trunk_lr=0.5).param_groups}
+    rates = {g["base_lr"] for g in adamw(model, lr=1.0, weight_decay=0.1, slower=(("trunk.", 0.5),)).param_groups}
     assert rates == {0.5, 1.0}
     model.requires_grad_(False)
     with pytest.raises(ConfigError, match="frozen"):

@@ -9,11 +9,10 @@ import re
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from stagepose.cli import main
-from stagepose.errors import ConfigError, ModelError
+from stagepose.errors import ConfigError
 from stagepose.heatmaps import UdpDark
 from stagepose.training.export import drawn_crops, parity, torch_to_onnx
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
@@ -24,7 +23,7 @@ from stagepose.training.networks.blocks import BasicBlock, Bottleneck, HalfBottl
 from stagepose.training.networks.cpn import CPN
 from stagepose.training.networks.efficientnet_lite import EfficientNetLite, load_imagenet
 from stagepose.training.networks.hourglass import StackedHourglass
-from stagepose.training.networks.init import gaussian_, load_file
+from stagepose.training.networks.init import gaussian_
 from stagepose.training.networks.multistage import MultiStage, link
 from stagepose.training.networks.resnet import ResNetTrunk, SlimStem
 from stagepose.training.networks.simple import SimpleBaseline
@@ -256,24 +255,6 @@ def test_exported_networks_say_the_same(kind):
         model(torch.from_numpy(crops))  # statistics of its own for every batch norm
     data = torch_to_onnx(model, (torch.from_numpy(crops),), inputs=["crops"], outputs=["heatmaps"], dynamic={})
     assert parity(data, {"crops": crops}, [NumpyHeatmaps(model)(crops)]) < 1e-3
-
-
-def test_weights_from_a_file(tmp_path):
-    alone, row = narrow_row(3, stages=1), narrow_row(3, stages=2)
-    save_file(alone.state_dict(), tmp_path / "one.safetensors")
-    save_file({f"network.{k}": v for k, v in alone.state_dict().items()}, tmp_path / "run.safetensors")
-    assert load_file(narrow_row(3, stages=1), tmp_path / "run.safetensors") == []
-    fresh = load_file(row, tmp_path / "one.safetensors", partial=True)
-    assert all(n.startswith(("stages.1.", "links.")) for n in fresh) and len(fresh) > 9
-    with pytest.raises(ModelError, match=r"one\.safetensors: .* not in it"):
-        load_file(row, tmp_path / "one.safetensors")
-    (tmp_path / "bad.safetensors").write_bytes(b"no")
-    with pytest.raises(ModelError, match="not a readable"):
-        load_file(row, tmp_path / "bad.safetensors")
-    save_file({k: v * torch.nan if v.is_floating_point() else v for k, v in alone.state_dict().items()},
-              tmp_path / "nan.safetensors")
-    with pytest.raises(ModelError, match="not finite"):
-        load_file(alone, tmp_path / "nan.safetensors")
 
 
 def test_gaussians():

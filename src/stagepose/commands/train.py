@@ -1,50 +1,116 @@
-"""``stagepose train`` and ``stagepose export``: a preset and labelled pictures in, a model file out."""
+"""``stagepose train``, ``train-stages`` and ``export``: a preset and labelled pictures in, a model file out."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from stagepose.commands.console import note, say
 from stagepose.errors import ConfigError
-from stagepose.geometry import Size
 from stagepose.images import find_images
 from stagepose.skeleton import resolve
 from stagepose.training import distributed, loop, runs
+from stagepose.training.inference import Reading
+from stagepose.training.networks.zoo import StageOptions
 from stagepose.training.presets import DETECTOR_PRESETS, PoseRecipe, pose_preset
+from stagepose.training.stages import Pick, StagesConfig
 
 MOST_PICTURES = 16  # to compare a detector's file on
+Join = Literal["concat-heatmaps", "residual", "aggregate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every training is told."""
+
+    data: list[str]
+    """COCO annotation files, each FILE.json or FILE.json:WEIGHT (2.5: its people are shown 2.5 times an epoch).
+    Pictures lie in images/ beside the file, pictures without people in negatives/ (detectors)."""
+    out: Path
+    """Run folder: checkpoints, log.jsonl, config.json."""
+    val: Path | None = None
+    """COCO annotation file to judge by, with images/ beside it."""
+    crops: Path | None = None
+    """Folder for packed crops or decoded pictures, shared between runs; OUT's parent / crops by default."""
+    init: str | None = None
+    """Weights to start from: a run folder or a .safetensors file; for pose networks also a model file or the name of
+    one that ships, such as pose-small. Heads are matched by keypoint name."""
+    skeleton: str | None = None
+    """Keypoints to learn: a published skeleton's name or a file, coco17 by default; sets are mapped to it by name, and
+    what a set does not label costs nothing."""
+    input_size: tuple[int, int] | None = None
+    """Width and height of a pose network's input, instead of the preset's."""
+    frozen: int | None = None
+    """First blocks of the trunk that keep their weights, instead of the preset's."""
+    imagenet: bool | None = None
+    """Start an EfficientNet-Lite trunk from ImageNet weights or from a Gaussian, instead of as the preset does."""
+    join: list[Join] | None = None
+    """How stages in a row are joined, beyond the report's way: any of concat-heatmaps, residual, aggregate."""
+    samples: int | None = None
+    """Pictures to show, instead of the preset's."""
+    minutes: float | None = None
+    """Train about so long instead; turned into samples once, at the start."""
+    steps: int | None = None
+    """Only so many steps: a rehearsal."""
+    batch: int | None = None
+    """Pictures in one step."""
+    lr: float | None = None
+    """Peak learning rate."""
+    evaluate_every: int | None = None
+    """Steps between validations; 0 only at the end."""
+    seed: int = 0
+    """Of the sample order and of every augmentation."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    threads: int | None = None
+    """CPU threads; all cores by default."""
+    accumulate: int | None = None
+    """Show a step's pictures in so many parts, where a GPU's memory does not hold them at once."""
+    workers: int | None = None
+    """Processes that read data ahead; by default none on a CPU, or where all data is in the GPU's memory."""
+    compile: bool | None = None
+    """Let torch.compile take the network, which costs minutes at the start; by default on a GPU."""
+    drop_bad: bool = False
+    """Leave out pictures that are missing, unreadable or of another size, instead of refusing the set."""
+    accept_changes: bool = False
+    """Go on with a run although settings differ from those it began with."""
+
+    def schedule(self, base: loop.TrainConfig) -> loop.TrainConfig:
+        """The recipe's, changed."""
+        return runs.schedule(base, samples=self.samples, minutes=self.minutes, steps=self.steps, batch=self.batch,
+                             lr=self.lr, accumulate=self.accumulate, evaluate_every=self.evaluate_every, seed=self.seed)
+
+    def changed(self, recipe: PoseRecipe) -> PoseRecipe:
+        """The recipe with what the options change."""
+        pose = recipe.pose
+        if self.input_size is not None:
+            width, height = self.input_size
+            if min(width, height) < 32 or width % 32 or height % 32:
+                raise ConfigError(f"--input-size {width} {height}: both sides must be divisible by 32")
+            pose = replace(pose, codec=replace(pose.codec, input_size=self.input_size))
+        given: dict[str, Any] = {"frozen": self.frozen, "imagenet": self.imagenet}
+        if self.imagenet is False and self.frozen is None:
+            given["frozen"] = 0  # noise is not worth keeping
+        if self.join is not None:
+            given["join"] = StageOptions(**{name.replace("-", "_"): True for name in self.join})
+        pose = replace(pose, **{name: value for name, value in given.items() if value is not None})
+        return PoseRecipe(pose=pose, train=self.schedule(recipe.train))
+
+
+Shared = Annotated[Options, arg(name="")]
 
 
 def train(
     preset: Positional[str],
     *,
-    data: list[str],
-    out: Path,
-    val: Path | None = None,
-    crops: Path | None = None,
-    init: str | None = None,
-    skeleton: str | None = None,
-    input_size: tuple[int, int] | None = None,
-    frozen: int | None = None,
-    samples: int | None = None,
-    minutes: float | None = None,
-    steps: int | None = None,
-    batch: int | None = None,
-    lr: float | None = None,
-    evaluate_every: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    threads: int | None = None,
-    accumulate: int | None = None,
-    workers: int | None = None,
-    compile: bool | None = None,
-    drop_bad: bool = False,
-    accept_changes: bool = False,
+    options: Shared,
+    gates: list[float] | None = None,
 ) -> None:
     """Train a network by the name of its preset, or go on with the run that OUT holds.
 
@@ -52,72 +118,102 @@ def train(
     GPUs: torchrun --nproc-per-node N -m stagepose.cli train ...
 
     Args:
-        preset: pose-small, pose-slim, 1xres50, 2xres50, person-small.
-        data: COCO annotation files, each FILE.json or FILE.json:WEIGHT (2.5: its people are shown 2.5 times an epoch).
-            Pictures lie in images/ beside the file, pictures without people in negatives/ (detectors).
-        out: Run folder: checkpoints, log.jsonl, config.json.
-        val: COCO annotation file to judge by, with images/ beside it.
-        crops: Folder for packed crops or decoded pictures, shared between runs; OUT's parent / crops by default.
-        init: Weights to start from: a run folder or a .safetensors file; for pose networks also a model file or the
-            name of one that ships, such as pose-small.
-        skeleton: Keypoints to learn: a published skeleton's name or a file, coco17 by default; sets are mapped to it
-            by name.
-        input_size: Width and height of a pose network's input, instead of the preset's.
-        frozen: First blocks of the trunk that keep their weights, instead of the preset's.
-        samples: Pictures to show, instead of the preset's.
-        minutes: Train about so long instead; turned into samples once, at the start.
-        steps: Only so many steps: a rehearsal.
-        batch: Pictures in one step.
-        lr: Peak learning rate.
-        evaluate_every: Steps between validations; 0 only at the end.
-        seed: Of the sample order and of every augmentation.
-        device: cpu, cuda, or auto.
-        threads: CPU threads; all cores by default.
-        accumulate: Show a step's pictures in so many parts, where a GPU's memory does not hold them at once.
-        workers: Processes that read data ahead; by default none on a CPU, or where all data is in the GPU's memory.
-        compile: Let torch.compile take the network, which costs minutes at the start; by default on a GPU.
-        drop_bad: Leave out pictures that are missing, unreadable or of another size, instead of refusing the set.
-        accept_changes: Go on with a run although settings differ from those it began with.
+        preset: pose-small, pose-slim, person-small, or any network of 'stagepose networks'.
+        options: What every training is told.
+        gates: Of a network of several stages: a later stage learns from a sample only while the OKS after the stage
+            before is lower than this; one number for each later stage. All stages train together.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    chosen = runs.prepare_device(device, threads)
-    with distributed.started(chosen):
-        logging.getLogger("stagepose").setLevel(logging.INFO if distributed.first() else logging.ERROR)
-        setting = runs.Setting(folder=crops or out.parent / "crops", val=val, init=init, seed=seed, device=chosen,
-                               drop_bad=drop_bad, report=note if distributed.first() else lambda _: None)
-        changes: dict[str, Any] = {"samples": samples, "minutes": minutes, "steps": steps, "batch": batch, "lr": lr,
-                                   "accumulate": accumulate, "evaluate_every": evaluate_every, "seed": seed}
-        sources = [runs.Source.parse(text) for text in data]
+    with _started(options) as (setting, device):
+        sources = [runs.Source.parse(text) for text in options.data]
         if preset in DETECTOR_PRESETS:
-            _refuse_useless(preset, {"--skeleton": skeleton, "--input-size": input_size, "--frozen": frozen})
+            _refuse_useless(preset, {"--skeleton": options.skeleton, "--input-size": options.input_size,
+                                     "--frozen": options.frozen, "--imagenet": options.imagenet, "--join": options.join,
+                                     "--gates": gates})
             boxes = DETECTOR_PRESETS[preset]()
-            config = runs.schedule(boxes.train, **changes)
+            config = options.schedule(boxes.train)
             task: loop.Task = runs.detector_task(boxes, sources, setting)
         else:
-            pose = _changed(pose_preset(preset), input_size, frozen)
-            config = runs.schedule(pose.train, **changes)
-            task = runs.pose_task(pose, sources, resolve(skeleton or "coco17"), setting)
-        machine = runs.machine_for(chosen, workers, compile, resident=runs.is_resident(task))
-        loop.train(task, config, out, machine, accept_changes=accept_changes)
-        setting.report(f"trained; write the model file with: stagepose export {out} --out MODEL.onnx")
+            recipe = options.changed(pose_preset(preset))
+            if gates is not None:
+                recipe = replace(recipe, pose=replace(recipe.pose, gates=tuple(gates)))
+            config = recipe.train
+            sets = runs.pose_sets(recipe, sources, resolve(options.skeleton or "coco17"), setting)
+            task = runs.pose_task(recipe, sets, setting)
+        machine = runs.machine_for(device, options.workers, options.compile, resident=runs.is_resident(task))
+        loop.train(task, config, options.out, machine, accept_changes=options.accept_changes)
+        _trained(options, setting)
+
+
+def train_stages(
+    preset: Positional[str],
+    *,
+    options: Shared,
+    thresholds: tuple[float, ...] = (0.8, 0.6),
+    shares: tuple[float, ...] = (),
+    pick: Pick = "hard",
+    by_difficulty: bool = False,
+    easy_share: float = 0.0,
+    folds: int = 2,
+    earlier: Literal["frozen", "tuned"] = "frozen",
+    earlier_lr: float = 0.1,
+    later_samples: tuple[int, ...] = (),
+    recalibrate: int = 4096,
+) -> None:
+    """Train a network stage by stage, each later stage on the people whom the stages before it do not find.
+
+    The report's way: stage 1 on everybody, stage 2 on those whose OKS is below 0.8 after it, stage 3 on those below 0.6
+    after that. Stop it and start it again as any training; docs/stages.md says what OUT holds.
+
+    Args:
+        preset: A network of several stages, such as 3xres50 or 2xlite0-u.
+        options: What every training is told; samples are those shown to stage 1.
+        thresholds: OKS below which a person goes on, one for each later stage.
+        shares: Instead of thresholds: the hardest share of each set, such as 0.4 0.15.
+        pick: hard, or as a control random (as many people) or all.
+        by_difficulty: Everybody who goes on counts 1 - OKS.
+        easy_share: Share of a later stage's people who are easy ones.
+        folds: Networks that judge people they have not learnt from; 0 lets the network judge its own people.
+        earlier: Earlier stages stay frozen, or are tuned on.
+        earlier_lr: Share of the learning rate at which they are tuned.
+        later_samples: Pictures shown to each later stage, as many as to stage 1 by default.
+        recalibrate: People that a late stage's batch norms are measured on when it is done; 0 leaves them.
+    """
+    stages = StagesConfig(thresholds=thresholds, shares=shares, pick=pick, by_difficulty=by_difficulty,
+                          easy_share=easy_share, folds=folds, earlier=earlier, earlier_lr=earlier_lr,
+                          samples=later_samples, recalibrate=recalibrate)
+    with _started(options) as (setting, device):
+        if preset in DETECTOR_PRESETS:
+            raise ConfigError(f"{preset} is a detector; stage by stage trains pose networks of several stages")
+        recipe = options.changed(pose_preset(preset))
+        runs.check_stages(recipe, stages)
+        sources = [runs.Source.parse(text) for text in options.data]
+        sets = runs.pose_sets(recipe, sources, resolve(options.skeleton or "coco17"), setting)
+        machine = runs.machine_for(device, options.workers, options.compile, resident=sets.resident is not None)
+        runs.staged_training(recipe, stages, sets, setting, options.out, machine,
+                             accept_changes=options.accept_changes).run()
+        _trained(options, setting)
+
+
+@contextmanager
+def _started(options: Options) -> Iterator[tuple[runs.Setting, str]]:
+    """The device and the other processes ready; only the first says anything."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    device = runs.prepare_device(options.device, options.threads)
+    with distributed.started(device):
+        logging.getLogger("stagepose").setLevel(logging.INFO if distributed.first() else logging.ERROR)
+        yield runs.Setting(folder=options.crops or options.out.parent / "crops", val=options.val, init=options.init,
+                           seed=options.seed, device=device, drop_bad=options.drop_bad,
+                           report=note if distributed.first() else lambda _: None), device
+
+
+def _trained(options: Options, setting: runs.Setting) -> None:
+    setting.report(f"trained; write the model file with: stagepose export {options.out} --out MODEL.onnx")
 
 
 def _refuse_useless(preset: str, given: dict[str, object]) -> None:
     useless = [name for name, value in given.items() if value is not None]
     if useless:
         raise ConfigError(f"{', '.join(useless)} means nothing for the detector {preset}; leave it out")
-
-
-def _changed(recipe: PoseRecipe, input_size: Size | None, frozen: int | None) -> PoseRecipe:
-    """The recipe with another input size or another number of frozen blocks."""
-    pose = recipe.pose
-    if input_size is not None:
-        if min(input_size) < 32 or input_size[0] % 32 or input_size[1] % 32:
-            raise ConfigError(f"--input-size {input_size[0]} {input_size[1]}: both sides must be divisible by 32")
-        pose = replace(pose, codec=replace(pose.codec, input_size=input_size))
-    if frozen is not None:
-        pose = replace(pose, frozen=frozen)
-    return replace(recipe, pose=pose)
 
 
 def export(
@@ -131,11 +227,13 @@ def export(
     step: int | None = None,
     half: bool = True,
     pictures: Path | None = None,
+    reading: Reading = "last",
+    route_below: float = 0.8,
 ) -> None:
     """Write a trained run as one self-describing ONNX file and compare it with the trained network.
 
     Args:
-        run: Run folder of stagepose train.
+        run: Run folder of stagepose train or train-stages.
         out: The .onnx file.
         name: The model's name; the file's by default.
         licence: What the model's users may do, for its description.
@@ -144,8 +242,12 @@ def export(
         step: A certain step's weights; the best by validation, else the newest, by default.
         half: Store weights in 16 bits: half the size.
         pictures: Folder of pictures with people that a detector's file is compared on; drawn ones by default.
+        reading: Of a network of several stages: the last one's heatmaps, the mean of all, or a router, which shows the
+            later stages only people that the first finds hard (for runs of train-stages).
+        route_below: OKS, as predicted from the heatmaps of the first stage, below which a router goes on.
     """
     shown = find_images([pictures])[:MOST_PICTURES] if pictures else []
     made = runs.export_run(run, out, name=name or out.stem, licence=licence, training_data=tuple(training_data or ()),
-                           metrics=metrics, step=step, half=half, pictures=shown)
+                           metrics=metrics, step=step, half=half, pictures=shown, reading=reading,
+                           route_below=route_below)
     say(f"{out}: {made}")

@@ -29,6 +29,7 @@ from stagepose.training import distributed
 
 log = logging.getLogger(__name__)
 
+STAGES = "stages"  # folder of a stage-by-stage run: N/ the run of a stage, N.safetensors its weights when it is done
 KEEP = 2  # newest steps that stay; the best one stays besides
 Tensors = dict[str, Tensor]
 
@@ -112,7 +113,7 @@ class Run:
         final = self.folder / "steps" / f"{step:09d}"
         if final.exists():
             return
-        payload = {f"{name}.safetensors": save_tensors(_contiguous(tensors)) for name, tensors in parts.items()}
+        payload = {f"{name}.safetensors": packed(tensors) for name, tensors in parts.items()}
         payload["state.json"] = json.dumps(dict(state)).encode()
         temporary = final.with_name(final.name + ".tmp")
         try:
@@ -257,8 +258,8 @@ def load_step(folder: Path) -> Checkpoint:
 
 
 def load_weights(path: str | Path) -> Tensors:
-    """Weights to start from: a ``.safetensors`` file, or a run folder (its newest EMA)."""
-    path = Path(path)
+    """Weights to start from: a ``.safetensors`` file, or a run folder (its newest EMA, or its last finished stage)."""
+    path = last_stage(Path(path)) or Path(path)
     if path.is_dir():
         checkpoint = newest_checkpoint(path)
         if checkpoint is None:
@@ -270,6 +271,12 @@ def load_weights(path: str | Path) -> Tensors:
         return load_tensors(_read(path))
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: not a valid safetensors file: {error}") from error
+
+
+def last_stage(run: Path) -> Path | None:
+    """The weights of the last finished stage of a stage-by-stage run; None where ``run`` is no such run."""
+    numbered = {int(f.stem): f for f in (run / STAGES).glob("*.safetensors") if f.stem.isdecimal()}
+    return numbered[max(numbered)] if numbered else None
 
 
 def fill(model: nn.Module, weights: Tensors, source: str) -> None:
@@ -324,9 +331,9 @@ def _read(path: Path) -> bytes:
         raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
 
 
-def _contiguous(tensors: Mapping[str, Tensor]) -> Tensors:
-    """Plain CPU tensors that share no memory, as safetensors wants them."""
-    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+def packed(tensors: Mapping[str, Tensor]) -> bytes:
+    """A .safetensors file: plain CPU tensors that share no memory, as safetensors wants them."""
+    return save_tensors({name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()})
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:

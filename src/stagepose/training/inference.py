@@ -3,42 +3,76 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stagepose.errors import ConfigError
 from stagepose.heatmaps import Codec
 from stagepose.training.losses import HeatmapLoss
+from stagepose.training.networks.multistage import Given, MultiStage
 
 MEAN = 127.0  # of EfficientNet-Lite's published weights; as good a centre as any for networks without such weights
 SCALE = 128.0
+Reading = Literal["last", "mean", "router"]  # which stages' heatmaps come out
 
 
 class PoseInference(nn.Module):
     """Normalisation, network, and heatmaps whose ideal peak is 1.
 
-    ``forward``: uint8 RGB crops (N, H, W, 3) -> float32 (N, K, H/4, W/4) of the last stage's finest level.
+    ``forward``: uint8 RGB crops (N, H, W, 3) -> float32 (N, K, H/4, W/4) of the finest level of
+
+    - ``last``: the last stage (the report's way),
+    - ``mean``: all stages on average,
+    - ``router``: the first stage, or the last for people whose mean peak after the first is below ``route_below``:
+      only they are seen by the later stages at all.
+
     A network trained with "kl" gives logits: their softmax is scaled by 2 pi sigma^2, so a certain joint reaches 1.
     """
 
-    def __init__(self, network: nn.Module, codec: Codec, loss: HeatmapLoss) -> None:
+    def __init__(self, network: nn.Module, codec: Codec, loss: HeatmapLoss, *, reading: Reading = "last",
+                 route_below: float = 0.0) -> None:
         super().__init__()
-        self.network = network
+        if reading == "router" and not (isinstance(network, MultiStage) and len(network.stages) > 1):
+            raise ConfigError("a router needs a network of several stages in a row; use 'last'")
+        self.network, self.reading, self.route_below = network, reading, route_below
         self.softmax = loss == "kl"
         self.peak = 2 * math.pi * codec.spread[0] ** 2
 
     def logits(self, images: Tensor) -> list[list[Tensor]]:
         """Float pictures (N, 3, H, W) in 0..255 -> the network's ``[stage][level]`` maps."""
-        normal = (images - MEAN) / SCALE
-        return self.network(normal.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+        return self.network(_normal(images))  # type: ignore[no-any-return]
+
+    def heatmaps(self, maps: Tensor) -> Tensor:
+        """One level's maps as the network gives them -> float32 heatmaps (N, K, h, w) of peak 1."""
+        if not self.softmax:
+            return maps.float()
+        return torch.softmax(maps.float().flatten(2), -1).reshape(maps.shape) * self.peak
 
     def forward(self, crops: Tensor) -> Tensor:
-        maps = self.logits(crops.permute(0, 3, 1, 2).float())[-1][0].float()
-        if not self.softmax:
-            return maps
-        return torch.softmax(maps.flatten(2), -1).reshape(maps.shape) * self.peak
+        images = crops.permute(0, 3, 1, 2).float()
+        if self.reading == "router":
+            return self._routed(_normal(images))
+        stages = [stage[0] for stage in self.logits(images)]
+        if self.reading == "mean":
+            return torch.stack([self.heatmaps(maps) for maps in stages]).mean(0)
+        return self.heatmaps(stages[-1])
+
+    def _routed(self, images: Tensor) -> Tensor:
+        assert isinstance(self.network, MultiStage)
+        first, given = self.network.run(0, Given(self.network.stem(images)))
+        rows = torch.nonzero(self.heatmaps(first[0]).amax((2, 3)).mean(1) < self.route_below)[:, 0]
+        given = given.rows(rows)
+        for number in range(1, len(self.network.stages)):
+            last, given = self.network.run(number, given)
+        return self.heatmaps(first[0].index_put((rows,), last[0]))
+
+
+def _normal(images: Tensor) -> Tensor:
+    return ((images - MEAN) / SCALE).contiguous(memory_format=torch.channels_last)
 
 
 class NumpyHeatmaps:

@@ -57,6 +57,9 @@ class Task(Protocol):
     def loss(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Named losses; their sum is what is learnt."""
 
+    def idle(self) -> Sequence[nn.Module]:
+        """Parts of ``model`` that nothing in the step just computed has taught; asked once a step, on all ranks."""
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Validation numbers, ``ap`` chooses the best step; empty without a validation set. All ranks take part."""
 
@@ -83,7 +86,7 @@ class TrainConfig:
     minutes: float = 0.0
     warmup: int = 2_000
     lr: float = 2e-3
-    trunk_lr: float = 1.0
+    slower: tuple[tuple[str, float], ...] = ()  # (start of parameters' names, share of lr)
     weight_decay: float = 0.05
     ema_decay: float = 0.998
     clip: float = 5.0
@@ -117,7 +120,7 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
             stop_signals() as stop, plain_errors(config.batch, config.accumulate, machine.workers):
         model = tuned(task.model, machine)
         ema = Ema(model, config.ema_decay)
-        optimizer = adamw(model, lr=config.lr, weight_decay=config.weight_decay, trunk_lr=config.trunk_lr)
+        optimizer = adamw(model, lr=config.lr, weight_decay=config.weight_decay, slower=config.slower)
         step, bad = _resume(run, model, ema, optimizer)
         if machine.compile:
             task.network.compile()
@@ -136,11 +139,12 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
                 verdict = later(distributed.largest(torch.stack([~_finite(norm, losses), norm.new_tensor(bool(stop))])))
                 parts = _next_step(feed, task, config)  # read and augmented while the device computes
                 wrong, stopping = verdict()
-                step += 1
+                idle, step = task.idle(), step + 1
                 if wrong:
                     buffers.restore()
                     bad = _bad_step(run, task, config, step, bad)
                 else:
+                    buffers.leave_alone(idle)
                     optimizer.step()
                     ema.update(step)
                     bad = 0
@@ -258,6 +262,7 @@ def _budget(run: Run, task: Task, config: TrainConfig, losses_of: nn.Module) -> 
         losses = _backward(losses_of, [task.prepare(task.reader.read(keys))])
         torch.stack(list(losses.values())).sum().item()  # waits for the device
         times.append(time.perf_counter() - start)
+    task.idle()  # forgets what the trial taught
     task.model.zero_grad(set_to_none=True)
     task.model.load_state_dict(keep)
     seconds = distributed.from_first(lambda: float(np.median(times[config.accumulate :])) * config.accumulate)

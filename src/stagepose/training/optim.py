@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -11,15 +12,17 @@ from torch import nn
 from stagepose.errors import ConfigError
 
 
-def adamw(model: nn.Module, *, lr: float, weight_decay: float, trunk_lr: float = 1.0) -> torch.optim.AdamW:
-    """AdamW; no decay on biases and norms; parameters of a ``trunk`` learn at ``lr * trunk_lr``.
+def adamw(model: nn.Module, *, lr: float, weight_decay: float,
+          slower: Sequence[tuple[str, float]] = ()) -> torch.optim.AdamW:
+    """AdamW; no decay on biases and norms.
 
-    Every group carries ``base_lr``, which :func:`set_lr` scales.
+    ``slower``: pairs of the start of parameters' names and the share of ``lr`` that they learn at; the first that fits
+    decides. Every group carries ``base_lr``, which :func:`set_lr` scales.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = lr * (trunk_lr if ".trunk." in f".{name}" else 1.0)
+            rate = lr * next((share for start, share in slower if name.startswith(start)), 1.0)
             groups.setdefault((rate, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
     if not groups:
         raise ConfigError("every parameter of the network is frozen; nothing to train")
@@ -43,7 +46,7 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 class Buffers:
-    """A copy of a model's buffers: a batch that makes NaN has spoilt the batch-norm statistics on its way."""
+    """A copy of a model's buffers: what a batch did to batch-norm statistics on its way can be taken back."""
 
     def __init__(self, model: nn.Module) -> None:
         self.own = list(model.buffers())
@@ -57,9 +60,19 @@ class Buffers:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Go back to the remembered values."""
+        """Go back to the remembered values: the batch made NaN."""
         if self.own:
             torch._foreach_copy_(self.own, self.kept)
+
+    @torch.no_grad()
+    def leave_alone(self, parts: Iterable[nn.Module]) -> None:
+        """Let the step pass ``parts`` by: no gradient, so that no optimizer moves them, and the remembered buffers."""
+        kept = dict(zip(map(id, self.own), self.kept, strict=True))
+        for part in parts:
+            for buffer in part.buffers():
+                buffer.copy_(kept[id(buffer)])
+            for parameter in part.parameters():
+                parameter.grad = None
 
 
 class Ema:

@@ -1,4 +1,7 @@
-"""The pose task: crops in, heatmaps out, judged by the predictor that users get. B samples, K keypoints."""
+"""The pose task: crops in, heatmaps out, judged by the predictor that users get.
+
+B samples, K keypoints, S stages, P people asked for by row.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,15 @@ from stagepose.errors import ConfigError
 from stagepose.geometry import Size
 from stagepose.heatmaps import Codec
 from stagepose.skeleton import Skeleton
-from stagepose.training import targets
-from stagepose.training.augment import UNIFORMS, AugmentConfig, augment, occluded
+from stagepose.training import decoding, distributed, targets
+from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig, augment, sample_affines
 from stagepose.training.crops import CropStore
-from stagepose.training.feed import HostBatch
 from stagepose.training.inference import PoseInference
-from stagepose.training.losses import HeatmapLoss, deep_loss
-from stagepose.training.networks.zoo import trunk_of
-from stagepose.training.randomness import Orders, SampleKey, uniforms, weighted_order
-
-RESIDENT_SHARE = 0.45  # of a GPU's free memory: COCO's 149,813 people at 192x256 take 50 GB
+from stagepose.training.losses import HeatmapLoss, stage_losses
+from stagepose.training.networks.multistage import MultiStage
+from stagepose.training.networks.zoo import StageOptions, trunk_of
+from stagepose.training.people import Chosen, PoseData, PoseRead
+from stagepose.training.randomness import SampleKey
 
 
 class PoseJudge(Protocol):
@@ -39,7 +41,7 @@ class PoseJudge(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PoseConfig:
-    """Everything about a pose network but its weights and schedule."""
+    """Everything about a pose network but its weights and schedule. A tuple "one a stage" may be empty: all alike."""
 
     network: str
     codec: Codec
@@ -47,118 +49,84 @@ class PoseConfig:
     loss: HeatmapLoss = "kl"
     level_weights: tuple[float, ...] = (1.0, 0.25, 0.25, 0.25)
     level_sigmas: tuple[float, ...] = (2.0, 1.5, 1.0, 0.75)  # heatmap pixels; coarse levels need no wide targets
+    level_kernels: tuple[int, ...] = (11, 9, 7, 5)  # the same for the codec "megvii", in pixels
+    upsample: bool = False  # coarse levels are judged at the finest's size
     imagenet: bool = False  # start an EfficientNet-Lite trunk from ImageNet weights
     frozen: int = 0  # first blocks of such a trunk that keep them
+    init_std: float = 0.0  # of the Gaussian that convolutions start from; 0 takes Kaiming's fan-out
+    stages: int = 0  # of a network in a row; 0 for as many as its name says
+    join: StageOptions = field(default_factory=StageOptions)
+    stage_weights: tuple[float, ...] = ()  # of the losses, one a stage; a stage of weight 0 is not looked at
+    coarse: tuple[float, ...] = ()  # one a stage: so many times wider targets (coarse to fine: the first the widest)
+    ohkm: tuple[int, ...] = ()  # one a stage: so many hardest joints count on the finest level; 0 all
+    gates: tuple[float, ...] = ()  # one a later stage: it learns from samples whose OKS after the one before is lower
+
+    def __post_init__(self) -> None:
+        if len(self.level_weights) != len(self.level_sigmas) or len(self.level_weights) > len(self.level_kernels):
+            raise ConfigError(f"level_weights has {len(self.level_weights)} levels, level_sigmas "
+                              f"{len(self.level_sigmas)}, level_kernels {len(self.level_kernels)}; give one for each")
+        if self.init_std < 0:
+            raise ConfigError(f"init_std is {self.init_std}, expected 0 or more")
+        if not all(0 < width < 8 for width in self.coarse):
+            raise ConfigError(f"coarse is {self.coarse}, expected factors above 0 and below 8, such as (1.4, 1)")
 
     @property
     def size(self) -> Size:
         """(width, height) of the network's input."""
         return self.codec.input_size
 
-
-@dataclass(frozen=True, kw_only=True)
-class PoseRead(HostBatch):
-    """What one batch needs of the stores: canvases (or just their ``rows``, where all canvases are on the device).
-
-    ``crops`` (B, H, W, 3) and ``occluders`` (M, H, W, 3) uint8; ``keypoints`` (B, K, 3) in canvas pixels; ``draws``
-    (B, UNIFORMS) random numbers.
-    """
-
-    rows: Tensor
-    occluder_rows: Tensor
-    crops: Tensor | None
-    occluders: Tensor | None
-    keypoints: NDArray[np.float64]
-    draws: NDArray[np.float64]
+    def codecs(self, stages: int) -> list[list[Codec]]:
+        """What targets are drawn with: ``[stage][level]``."""
+        widths = self.level_kernels if self.codec.name == "megvii" else self.level_sigmas
+        return [targets.level_codecs(self.codec, len(self.level_weights), [width * factor for width in widths],
+                                     shrink=not self.upsample)
+                for factor in self.coarse or (1.0,) * stages]
 
 
 @dataclass(frozen=True)
 class PoseBatch:
-    """``images`` (B, 3, h, w) float 0..255; ``keypoints`` (B, K, 3) in input pixels."""
+    """``images`` (B, 3, h, w) float 0..255; ``keypoints`` (B, K, 3) in input pixels, ``areas`` (B,) in their square.
+
+    ``importance`` (B,) is what each sample counts, None where all count alike.
+    """
 
     images: Tensor
     keypoints: NDArray[np.float64]
-
-
-class PoseData:
-    """All stores laid end to end, read by (epoch, position). Worker processes hold one that opens the files again."""
-
-    def __init__(self, stores: Sequence[CropStore], weights: Sequence[float], augment: AugmentConfig, *,
-                 seed: int = 0, pixels: bool = True) -> None:
-        canvases = {store.spec.canvas for store in stores}
-        if len(canvases) != 1:
-            raise ConfigError(f"the crop stores have different canvases {sorted(canvases)}; pack them alike")
-        self.stores, self.weights, self.augment, self.seed = list(stores), list(weights), augment, seed
-        self.pixels = pixels  # False: the task has them on its device already
-        self.starts = np.cumsum([0, *(len(s) for s in stores)])
-        self._keypoints = np.concatenate([store.keypoints for store in stores]).astype(np.float64)
-        self._orders = Orders(self.order)
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """Rows of all sets in the order of one epoch."""
-        return weighted_order(self.seed, epoch, [len(s) for s in self.stores], self.weights)
-
-    def read(self, samples: Sequence[SampleKey]) -> PoseRead:
-        """A sample is the same in any batch, in any process, on any machine."""
-        rows, draws = self._orders.rows(samples), uniforms(self.seed, samples, UNIFORMS)
-        _, choices = occluded(draws, self.augment)
-        others = (choices * len(self)).astype(np.int64)  # whose pixels cover a part of whom
-        return PoseRead(
-            rows=torch.from_numpy(rows), occluder_rows=torch.from_numpy(others),
-            crops=torch.from_numpy(self.crops(rows)) if self.pixels else None,
-            occluders=torch.from_numpy(self.crops(others)) if self.pixels and len(others) else None,
-            keypoints=self._keypoints[rows], draws=draws)
-
-    def crops(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Canvases (B, H, W, 3) by their number among all sets."""
-        width, height = self.stores[0].spec.canvas
-        out = np.empty((len(rows), height, width, 3), dtype=np.uint8)
-        sets, places = self._located(rows)
-        for number in np.unique(sets):
-            chosen = np.flatnonzero(sets == number)
-            out[chosen] = self.stores[number].read(places[chosen])
-        return out
-
-    def names(self, samples: Sequence[SampleKey]) -> list[str]:
-        """Store and annotation id of samples."""
-        sets, places = self._located(self._orders.rows(samples))
-        stores = [self.stores[number] for number in sets]
-        return [f"{s.home.name}: annotation {s.annotation_ids[place]}" for s, place in zip(stores, places, strict=True)]
-
-    def _located(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-        """(set, row within it) of rows of all sets."""
-        sets = np.searchsorted(self.starts, rows, side="right") - 1
-        return sets, rows - self.starts[sets]
+    areas: NDArray[np.float64]
+    importance: NDArray[np.float32] | None = None
 
 
 class PoseTask:
-    """See :class:`stagepose.training.loop.Task`. ``resident`` keeps all canvases in the device's memory."""
+    """See :class:`stagepose.training.loop.Task`. ``resident`` are all canvases in the device's memory, where they fit.
+
+    ``chosen`` are the people to learn from, all of them without it.
+    """
 
     def __init__(self, network: nn.Module, config: PoseConfig, stores: Sequence[CropStore], weights: Sequence[float],
                  *, seed: int = 0, validation: PoseJudge | None = None, device: str = "cpu",
-                 resident: bool = False) -> None:
+                 resident: Tensor | None = None, chosen: Chosen | None = None) -> None:
         names = {store.skeleton.names for store in stores}
         if len(names) != 1:
             raise ConfigError(f"the training sets have {len(names)} different skeletons; map them to one first")
         self.skeleton: Skeleton = stores[0].skeleton
         self.network, self.model = network, PoseInference(network, config.codec, config.loss)
         self.config, self.validation, self.device = config, validation, device
-        self.reader = PoseData(stores, weights, config.augment, seed=seed, pixels=not resident)
+        self.reader = PoseData(stores, weights, config.augment, seed=seed, pixels=resident is None, chosen=chosen)
         self.samples_per_epoch = len(self.reader.order(0))
-        self.codecs = targets.level_codecs(config.codec, len(config.level_weights), config.level_sigmas)
         self._scale = config.size[1] / stores[0].spec.input_size[1]
-        self._resident = load_resident(stores, device) if resident else None
+        self._resident = resident
+        self._taught: Tensor | None = None  # (S,) which stages some sample of this step has taught
+        _check_gates(config, network)
         if config.frozen:
             trunk_of(network).freeze(config.frozen)
 
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
         pose = asdict(self.config) | {"codec": self.config.codec.to_json()}
-        return {"kind": "pose", "pose": pose, "skeleton": self.skeleton.to_json(), "sampling": self.reader.weights,
-                "data": [{"people": len(s), "fingerprint": s.fingerprint} for s in self.reader.stores]}
+        data = self.reader
+        picked = {"chosen": {"people": data.counts, "sha256": data.chosen.digest}} if data.chosen.some else {}
+        return {"kind": "pose", "pose": pose, "skeleton": self.skeleton.to_json(), "sampling": data.weights, **picked,
+                "data": [{"people": len(s), "fingerprint": s.fingerprint} for s in data.stores]}
 
     def names(self, samples: Sequence[SampleKey]) -> list[str]:
         """Store and annotation id of samples."""
@@ -175,21 +143,75 @@ class PoseTask:
             crops.to(self.device, non_blocking=True), read.keypoints, read.draws, base_scale=self._scale,
             size=self.config.size, skeleton=self.skeleton, config=self.config.augment,
             occluders_MHW3=None if occluders is None else occluders.to(self.device, non_blocking=True))
-        return PoseBatch(images, moved)
+        return PoseBatch(images, moved, read.areas * self._growth(crops, read), read.importance)
+
+    def _growth(self, crops: Tensor, read: PoseRead) -> NDArray[np.float64]:
+        """(B,) input pixels^2 per canvas pixel^2 of each sample."""
+        forward, _ = sample_affines(read.keypoints, read.draws[:, :10], base_scale=self._scale,
+                                    canvas=(crops.shape[2], crops.shape[1]), size=self.config.size,
+                                    skeleton=self.skeleton, config=self.config.augment)
+        growth: NDArray[np.float64] = np.abs(np.linalg.det(forward[:, :, :2]))
+        return growth
 
     def batch(self, samples: Sequence[SampleKey]) -> PoseBatch:
         """Samples read and augmented here and now."""
         return self.prepare(self.reader.read(samples))
 
+    def plain(self, rows: NDArray[np.int64]) -> Tensor:
+        """People as the predictor would cut them out, without augmentation: (P, 3, h, w) float 0..255."""
+        crops = torch.from_numpy(self.reader.crops(rows)).to(self.device) if self._resident is None else (
+            self._resident[torch.from_numpy(rows).to(self.device)])
+        images, _ = augment(crops, self.reader.keypoints[rows], np.zeros((len(rows), UNIFORMS)),
+                            base_scale=self._scale, size=self.config.size, skeleton=self.skeleton,
+                            config=NO_AUGMENTATION)
+        return images
+
+    def plain_points(self, points_PK2: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points of :meth:`plain`'s pictures -> points of the canvases."""
+        canvas = np.array(self.reader.stores[0].spec.canvas)
+        return (points_PK2 - (np.array(self.config.size) - 1) / 2) / self._scale + (canvas - 1) / 2
+
     def loss(self, model: nn.Module, batch: PoseBatch) -> dict[str, Tensor]:
-        """The heatmap loss over all levels of all stages; v = 1 (hidden) and v = 2 joints count alike."""
-        labelled = batch.keypoints[..., 2] > 0
-        levels = [targets.encode(c, batch.keypoints[..., :2], labelled, self.device) for c in self.codecs]
+        """The heatmap loss over all levels of each stage; v = 1 (hidden) and v = 2 joints count alike."""
         assert isinstance(model, PoseInference)
-        outputs = model.logits(batch.images)
+        config, outputs = self.config, model.logits(batch.images)
+        stages = len(outputs)
+        weights = config.stage_weights or (1.0,) * stages
+        labelled = batch.keypoints[..., 2] > 0
+        drawn: dict[Codec, Tensor] = {}
+        for codec in {codec for levels in config.codecs(stages) for codec in levels}:
+            drawn[codec] = targets.encode(codec, batch.keypoints[..., :2], labelled, self.device)
         mask = torch.as_tensor(labelled, dtype=torch.float32, device=self.device)
-        return {"heatmaps": deep_loss(outputs, levels, mask, kind=self.config.loss,
-                                      level_weights=self.config.level_weights)}
+        losses = stage_losses(
+            outputs, [[drawn[codec] for codec in levels] for levels in config.codecs(stages)], mask, kind=config.loss,
+            level_weights=config.level_weights, sample_weights=self._counting(model, outputs, batch),
+            ohkm=config.ohkm or 0, upsample=config.upsample)
+        named = [f"stage{number}" for number in range(1, stages + 1)] if stages > 1 else ["heatmaps"]
+        return {name: w * loss for name, w, loss in zip(named, weights, losses, strict=True) if w}
+
+    def _counting(self, model: PoseInference, outputs: list[list[Tensor]], batch: PoseBatch) -> Tensor | None:
+        """(B, S) what each sample counts in each stage, None where all count alike."""
+        if not self.config.gates and batch.importance is None:
+            return None
+        counts_BS = torch.ones(len(batch.images), len(outputs), device=self.device)
+        for number, limit in enumerate(self.config.gates, 1):
+            points, _ = decoding.decode(self.config.codec, model.heatmaps(outputs[number - 1][0].detach()))
+            found = decoding.oks(points, batch.keypoints, batch.areas, self.skeleton.sigmas)
+            counts_BS[:, number] = (found < limit).float()
+        if self.config.gates:
+            taught = counts_BS.amax(0)
+            self._taught = taught if self._taught is None else torch.maximum(self._taught, taught)
+        if batch.importance is not None:
+            counts_BS = counts_BS * torch.as_tensor(batch.importance, device=self.device)[:, None]
+        return counts_BS
+
+    def idle(self) -> list[nn.Module]:
+        """The stages that no sample of the step just computed has taught, on any rank: their gates were all shut."""
+        if self._taught is None:
+            return []
+        assert isinstance(self.network, MultiStage)
+        taught, self._taught = distributed.largest(self._taught).tolist(), None
+        return [part for number, any_ in enumerate(taught) if not any_ for part in self.network.parts(number)]
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """AP and its like; empty without a validation set."""
@@ -200,21 +222,15 @@ class PoseTask:
         return self.validation.overlays(model) if self.validation is not None else None
 
 
-def fits_on_device(stores: Sequence[CropStore], device: str) -> bool:
-    """Whether all canvases fit into a GPU's memory and leave most of it to the network."""
-    if torch.device(device).type != "cuda":
-        return False
-    needed = sum(len(s) * s.spec.canvas[0] * s.spec.canvas[1] * 3 for s in stores)
-    return needed < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
-
-
-def load_resident(stores: Sequence[CropStore], device: str) -> Tensor:
-    """All canvases (N, H, W, 3) uint8 in the device's memory."""
-    width, height = stores[0].spec.canvas
-    pixels = torch.empty((sum(map(len, stores)), height, width, 3), dtype=torch.uint8, device=device)
-    start = 0
-    for store in stores:
-        for rows, crops in store.chunks():
-            pixels[start + rows.start : start + rows.stop] = torch.from_numpy(crops).to(device)
-        start += len(store)
-    return pixels
+def _check_gates(config: PoseConfig, network: nn.Module) -> None:
+    """:class:`ConfigError` where gates, or what is said of each stage, do not fit the network."""
+    stages = len(network.stages) if isinstance(network, MultiStage) else 0
+    for name in ("stage_weights", "coarse", "ohkm"):
+        said = len(getattr(config, name))
+        if said and stages and said != stages:
+            raise ConfigError(f"{name} has {said} values, the network {stages} stages; give one for each")
+    if config.gates and len(config.gates) != max(stages - 1, 0):
+        raise ConfigError(f"gates has {len(config.gates)} values, but {config.network} has {max(stages - 1, 0)} later "
+                          "stages to gate; give one OKS threshold for each")
+    if config.gates and config.codec.name == "megvii":
+        raise ConfigError("gates need a codec that is decoded while a network trains: use 'udp-dark' or 'msra'")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from stagepose.errors import ConfigError
-from stagepose.heatmaps import UdpDark
+from stagepose.heatmaps import Megvii, UdpDark
 from stagepose.training.augment import AugmentConfig
 from stagepose.training.detector.data import BoxAugment
 from stagepose.training.detector.model import DetectorConfig
 from stagepose.training.loop import TrainConfig
+from stagepose.training.networks.zoo import NETWORKS
 from stagepose.training.pose import PoseConfig
+
+FOR_CPUS = ("u-300m", "u-3g", "slim-u", "lite")  # families of the zoo that two cores can train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,7 @@ def pose_small() -> PoseRecipe:
     """
     return PoseRecipe(
         pose=PoseConfig(network="lite0-u", codec=UdpDark(input_size=(192, 256)), imagenet=True, frozen=3),
-        train=TrainConfig(batch=32, samples=400_000, lr=2e-3, trunk_lr=0.5),
+        train=TrainConfig(batch=32, samples=400_000, lr=2e-3, slower=(("network.stages.0.trunk.", 0.5),)),
     )
 
 
@@ -50,22 +55,31 @@ def pose_slim() -> PoseRecipe:
     )
 
 
-def _res50(stages: int) -> PoseRecipe:
-    return PoseRecipe(
-        pose=PoseConfig(network=f"{stages}xres50", codec=UdpDark(input_size=(192, 256)),
-                        augment=AugmentConfig(rotation=45, scale=0.35)),
-        train=TrainConfig(batch=128, samples=12_000_000, warmup=80_000, lr=1e-3, ema_decay=0.9995),
-    )
+def of_network(name: str) -> PoseRecipe:
+    """A network of the zoo with a schedule for its size: the report's and their like for GPUs, small ones for CPUs."""
+    pose = PoseConfig(network=name, codec=UdpDark(input_size=(192, 256)),
+                      augment=AugmentConfig(rotation=45, scale=0.35))
+    train = TrainConfig(batch=128, samples=12_000_000, warmup=80_000, lr=1e-3, ema_decay=0.9995)
+    if any(family in name for family in FOR_CPUS):
+        pose, train = replace(pose, augment=AugmentConfig()), TrainConfig(batch=32, samples=1_000_000, lr=2e-3)
+    if "lite" in name:
+        pose = replace(pose, imagenet=True, frozen=3)
+        train = replace(train, samples=400_000, slower=(("network.stages.0.trunk.", 0.5),))
+    if "mspn" in name:
+        return PoseRecipe(pose=_successor(pose, stages=int(name[0])), train=train)
+    if name.startswith("cpn"):
+        pose = replace(pose, ohkm=(0, 8), upsample=True)
+    return PoseRecipe(pose=pose, train=train)
 
 
-def pose_1xres50() -> PoseRecipe:
-    """The report's single stage on ResNet-50; for GPUs."""
-    return _res50(1)
+def _successor(pose: PoseConfig, stages: int) -> PoseConfig:
+    """The losses of the report's published successor (arXiv 1901.00148 and its released settings).
 
-
-def pose_2xres50() -> PoseRecipe:
-    """Two stages on ResNet-50; for GPUs."""
-    return _res50(2)
+    Squared error on all levels at the finest's size, drawn by kernels 11, 9, 7, 5, in earlier stages 15, 11, 9, 7;
+    the eight hardest joints on the finest level; the other levels a quarter.
+    """
+    return replace(pose, codec=Megvii(input_size=pose.size), loss="mse", upsample=True, level_kernels=(11, 9, 7, 5),
+                   coarse=(*(1.3,) * (stages - 1), 1.0), ohkm=(8,) * stages)
 
 
 def person_small() -> DetectorRecipe:
@@ -73,23 +87,24 @@ def person_small() -> DetectorRecipe:
     return DetectorRecipe(
         detector=DetectorConfig(),
         augment=BoxAugment(zoom=(0.65, 1.5)),
-        train=TrainConfig(batch=8, samples=25_000, warmup=1_600, lr=7e-4, trunk_lr=0.3, ema_decay=0.998,
+        train=TrainConfig(batch=8, samples=25_000, warmup=1_600, lr=7e-4, slower=(("trunk.", 0.3),), ema_decay=0.998,
                           save_every=150, evaluate_every=625),
     )
 
 
 DETECTOR_PRESETS: dict[str, Callable[[], DetectorRecipe]] = {"person-small": person_small}
 
+OWN_PRESETS: dict[str, Callable[[], PoseRecipe]] = {"pose-small": pose_small, "pose-slim": pose_slim}
 POSE_PRESETS: dict[str, Callable[[], PoseRecipe]] = {
-    "pose-small": pose_small,
-    "pose-slim": pose_slim,
-    "1xres50": pose_1xres50,
-    "2xres50": pose_2xres50,
-}
+    **OWN_PRESETS, **{name: partial(of_network, name) for name in NETWORKS}}
 
 
 def pose_preset(name: str) -> PoseRecipe:
-    """A recipe by name; :class:`ConfigError` lists the names."""
+    """A recipe by name: one of ours, or any network of the zoo; :class:`ConfigError` tells what is near."""
     if name not in POSE_PRESETS:
-        raise ConfigError(f"no pose preset named {name!r}; the presets are {sorted(POSE_PRESETS)}")
+        near = difflib.get_close_matches(name.lower(), POSE_PRESETS, n=3, cutoff=0.4)
+        raise ConfigError(f"no preset named {name!r}; "
+                          + (f"did you mean {' or '.join(near)}? " if near else "")
+                          + f"There are {', '.join((*OWN_PRESETS, *DETECTOR_PRESETS))}, and every name that "
+                          "'stagepose networks' lists")
     return POSE_PRESETS[name]()

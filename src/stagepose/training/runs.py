@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -11,29 +12,31 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from stagepose.coco import CocoDataset, overlap_problems, read_dataset
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.heatmaps import codec_from_json
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
-from stagepose.runtime import available_cores, shipped
+from stagepose.runtime import available_cores
 from stagepose.skeleton import Skeleton
-from stagepose.training import checkpoint, distributed
-from stagepose.training.crops import CropSpec, open_or_pack, refuse_bad_pictures
+from stagepose.training import checkpoint, distributed, start
+from stagepose.training.crops import CropSpec, CropStore, open_or_pack, refuse_bad_pictures
 from stagepose.training.detector.data import BoxData, open_or_decode, read_boxes
 from stagepose.training.detector.export import export_detector
 from stagepose.training.detector.model import Detector, DetectorConfig
 from stagepose.training.detector.task import DetectorTask, box_judge
 from stagepose.training.export import export_pose
-from stagepose.training.inference import PoseInference
+from stagepose.training.inference import PoseInference, Reading
 from stagepose.training.loop import TrainConfig, shortened
 from stagepose.training.machine import Machine, use_threads
-from stagepose.training.networks.efficientnet_lite import load_imagenet
-from stagepose.training.networks.zoo import build, trunk_of
-from stagepose.training.pose import PoseTask, fits_on_device
+from stagepose.training.networks.zoo import StageOptions, build, row_length
+from stagepose.training.people import fits_on_device, load_resident
+from stagepose.training.pose import PoseTask
 from stagepose.training.presets import DetectorRecipe, PoseRecipe
-from stagepose.training.unfold import unfold_model_file
+from stagepose.training.stages import StagedTraining, StagesConfig
+from stagepose.training.table import Table, spread
 from stagepose.training.validation import PoseValidation
 
 MOST_WORKERS = 8  # processes that read data for one GPU
@@ -63,10 +66,19 @@ class Source:
         if not 0 < factor < math.inf:
             raise ConfigError(f"--data {text}: weight {weight!r} must be a finite number above 0")
         path = Path(name)
+        if not path.is_file():
+            raise DatasetError(f"--data {text}: no file {path}{_near(path)}")
         images = path.parent / "images"
         if not images.is_dir():
             raise DatasetError(f"{path}: no folder {images}; put the pictures there")
         return cls(path, images, factor)
+
+
+def _near(path: Path) -> str:
+    """What a folder has that is called nearly so."""
+    there = [p.name for p in path.parent.glob("*.json")] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, there, n=3, cutoff=0.4)
+    return f"; {path.parent} has {', '.join(near)}" if near else f"; nor is there any .json in {path.parent}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +132,19 @@ def schedule(base: TrainConfig, *, samples: int | None, minutes: float | None, s
     return shortened(config, steps) if steps else config
 
 
-def pose_task(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton, setting: Setting) -> PoseTask:
-    """Crops packed where they are missing, a fresh or warmed-up network, and its judge."""
+@dataclass(frozen=True)
+class PoseSets:
+    """The crops to learn from, how often each set's people are shown, and the judge."""
+
+    stores: list[CropStore]
+    weights: list[float]
+    skeleton: Skeleton
+    validation: PoseValidation | None
+    resident: Tensor | None
+
+
+def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton, setting: Setting) -> PoseSets:
+    """Crops, packed where they are missing; no picture of the judge's among them."""
     validation = _pose_validation(recipe, skeleton, setting)
     for source in sources if validation else ():
         _refuse_overlap(read_dataset(source.path, skeleton=skeleton), validation.dataset)  # type: ignore[union-attr]
@@ -131,20 +154,47 @@ def pose_task(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton,
         stores.append(open_or_pack(source.path, source.images, setting.folder, spec=spec, skeleton=skeleton,
                                    drop_bad=setting.drop_bad, progress=_packing(source.path, setting.report)))
         setting.report(f"{source.path}: {len(stores[-1])} people; left out: {stores[-1].left_out}")
+    fits = fits_on_device(stores, setting.device)
+    return PoseSets(stores, [s.weight for s in sources], skeleton, validation,
+                    load_resident(stores, setting.device) if fits else None)
+
+
+def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting) -> PoseTask:
+    """A fresh network, or one that begins as ``setting.init`` says, with its people and its judge."""
+    config, keypoints = recipe.pose, len(sets.skeleton)
     torch.manual_seed(setting.seed)  # a run killed before its first checkpoint begins again with the same weights
-    network = build(recipe.pose.network, len(skeleton))
-    if recipe.pose.imagenet and setting.init is None:
-        load_imagenet(trunk_of(network))
-    task = PoseTask(network, recipe.pose, stores, [s.weight for s in sources], seed=setting.seed,
-                    validation=validation, device=setting.device, resident=fits_on_device(stores, setting.device))
-    if setting.init is not None and (setting.init in shipped() or setting.init.endswith(".onnx")):
-        keys = [(0, i) for i in range(min(UNFOLDED_ON, task.samples_per_epoch))]
-        batches = (task.batch(keys[i : i + 32]).images for i in range(0, len(keys), 32))
-        task.model.load_state_dict(unfold_model_file(setting.init, task.model, batches))
-        setting.report(f"starts from the model file {setting.init}")
-    else:
-        _warm_up(task.model, setting)
+    network = start.fresh(config.network, keypoints, config.join, stages=config.stages,
+                          imagenet=config.imagenet and setting.init is None, std=config.init_std)
+    task = PoseTask(network, config, sets.stores, sets.weights, seed=setting.seed, validation=sets.validation,
+                    device=setting.device, resident=sets.resident)
+    if setting.init is not None:
+        def make(count: int) -> PoseInference:
+            return PoseInference(build(config.network, count, config.join, stages=config.stages), config.codec,
+                                 config.loss)
+
+        setting.report(start.begin(task.model, setting.init, skeleton=sets.skeleton, make=make,
+                                   batches=lambda: spread(task, UNFOLDED_ON)))
     return task
+
+
+def check_stages(recipe: PoseRecipe, stages: StagesConfig) -> None:
+    """:class:`ConfigError` where a network cannot be trained stage by stage so; asked before anything is packed."""
+    if not recipe.train.samples:
+        raise ConfigError("stage by stage is told in samples, not in minutes: how long a stage takes depends on how "
+                          "many people go on; give --samples")
+    stages.check(recipe.pose.stages or row_length(recipe.pose.network))
+
+
+def staged_training(recipe: PoseRecipe, stages: StagesConfig, sets: PoseSets, setting: Setting, out: Path,
+                    machine: Machine, *, accept_changes: bool) -> StagedTraining:
+    """The same for a training stage by stage; ``setting.init`` is what stage 1 begins with."""
+    first = None
+    if setting.init is not None:
+        alone = replace(recipe, pose=replace(recipe.pose, stages=1, stage_weights=(), coarse=(), ohkm=(), gates=()))
+        first = pose_task(alone, sets, setting).model.state_dict()
+    return StagedTraining(pose=recipe.pose, train=recipe.train, config=stages, stores=sets.stores,
+                          weights=sets.weights, out=out, machine=machine, validation=sets.validation, first=first,
+                          resident=sets.resident, accept_changes=accept_changes)
 
 
 def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Setting) -> DetectorTask:
@@ -171,7 +221,8 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
     setting.report(f"{path}: {len(data)} pictures; left out: {boxes.left_out}")
     torch.manual_seed(setting.seed)
     model = Detector(config)
-    _warm_up(model, setting)
+    if setting.init is not None:
+        setting.report(checkpoint.fill_matching(model, checkpoint.load_weights(setting.init), setting.init))
     return DetectorTask(model, data, judge, device=setting.device)
 
 
@@ -201,25 +252,24 @@ def _packing(path: Path, report: Report) -> Callable[[int, int], None]:
     return progress
 
 
-def _warm_up(model: torch.nn.Module, setting: Setting) -> None:
-    if setting.init is not None:
-        setting.report(checkpoint.fill_matching(model, checkpoint.load_weights(setting.init), str(setting.init)))
-
-
 def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: tuple[str, ...],
-               metrics: Path | None, step: int | None, half: bool, pictures: Sequence[Path] = ()) -> str:
+               metrics: Path | None, step: int | None, half: bool, pictures: Sequence[Path] = (),
+               reading: Reading = "last", route_below: float = 0.8) -> str:
     """Write the averaged weights of a run as one model file; see :func:`stagepose.training.export.export_pose`.
 
     ``step`` None takes the best by validation, else the newest; ``pictures`` are what a detector's file is compared
-    on. Returns what was compared, in words.
+    on. ``reading`` says which stages' heatmaps come out; a router goes on where the table after stage 1 predicts an
+    OKS below ``route_below``. Returns what was compared, in words.
     """
     config = checkpoint.read_json(run / "config.json")
     weights = _weights(run, step)
     described: dict[str, Any] = {"name": name, "licence": licence, "training_data": training_data,
                                  "metrics": checkpoint.read_json(metrics) if metrics else {}}
-    if config.get("kind") == "pose":
+    if config.get("kind") in ("pose", "stages"):
         skeleton, codec = Skeleton.from_json(config["skeleton"]), codec_from_json(config["pose"]["codec"])
-        model = PoseInference(build(config["pose"]["network"], len(skeleton)), codec, config["pose"]["loss"])
+        below = _route_score(run, route_below) if reading == "router" else 0.0
+        model = PoseInference(_network(config, len(skeleton), run), codec, config["pose"]["loss"], reading=reading,
+                              route_below=below)
         checkpoint.fill(model, weights, str(run))
         info = ModelInfo(kind="pose", input_size=codec.input_size, skeleton=skeleton, codec=codec, **described)
         made = export_pose(model.eval(), out, info, half=half)
@@ -236,6 +286,22 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
             f"detector's, within {gap.box:.2g} px and {gap.score:.2g} in score")
 
 
+def _network(config: dict[str, Any], keypoints: int, run: Path) -> nn.Module:
+    """The network that a run's weights belong to: of stages trained one by one, those that are finished."""
+    pose, last = config["pose"], checkpoint.last_stage(run)
+    stages = int(last.stem) if last is not None else pose.get("stages", 0)
+    return build(pose["network"], keypoints, StageOptions(**pose.get("join", {})), stages=stages)
+
+
+def _route_score(run: Path, below: float) -> float:
+    """The mean peak at which the people of a stage-by-stage run have an OKS of ``below`` after stage 1."""
+    table = run / checkpoint.STAGES / "1.npz"
+    if not table.is_file():
+        raise ConfigError(f"{run}: no table of who is found how well after stage 1, by which a router decides; only "
+                          "runs of 'stagepose train-stages' have one. Use reading last or mean")
+    return Table.read(table).score_at(below)
+
+
 def _detector_config(data: dict[str, Any]) -> DetectorConfig:
     plain: dict[str, Any] = {k: tuple(map(tuple, v)) if k == "anchor_sizes" else tuple(v) if isinstance(v, list) else v
                              for k, v in data.items()}
@@ -243,6 +309,9 @@ def _detector_config(data: dict[str, Any]) -> DetectorConfig:
 
 
 def _weights(run: Path, step: int | None) -> checkpoint.Tensors:
+    if step is not None and checkpoint.last_stage(run) is not None:
+        raise ConfigError(f"{run}: --step {step} means nothing for stages trained one by one; leave it out, or export "
+                          f"the run of one stage below {run / checkpoint.STAGES}")
     best = run / "best.json"
     if step is None and best.is_file():
         step = int(checkpoint.read_json(best)["step"])

@@ -13,16 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stagepose.heatmaps import Codec, GaussianCodec
+from stagepose.heatmaps import Codec, GaussianCodec, Megvii
 
 
-def level_codecs(codec: Codec, levels: int = 4, sigmas: Sequence[float] | None = None) -> list[Codec]:
-    """The codec at strides 4, 8, 16, ...; ``sigmas`` in pixels of each level's own heatmap."""
+def level_codecs(codec: Codec, levels: int = 4, widths: Sequence[float] | None = None, *,
+                 shrink: bool = True) -> list[Codec]:
+    """The codec at strides 4, 8, 16, ..., or all at its own without ``shrink``.
+
+    ``widths`` in pixels of each level's own heatmap: sigmas, or kernels of the codec ``megvii`` (made odd).
+    """
     out: list[Codec] = []
     for level in range(levels):
-        at_level = replace(codec, stride=codec.stride * 2**level)
-        if sigmas is not None and isinstance(at_level, GaussianCodec):
-            at_level = replace(at_level, sigma=sigmas[level])
+        at_level = replace(codec, stride=codec.stride * 2**level) if shrink else codec
+        if widths is not None and isinstance(at_level, GaussianCodec):
+            at_level = replace(at_level, sigma=widths[level])
+        elif widths is not None and isinstance(at_level, Megvii):
+            at_level = replace(at_level, kernel=int(widths[level]) // 2 * 2 + 1)
         out.append(at_level)
     return out
 

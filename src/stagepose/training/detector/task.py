@@ -99,6 +99,10 @@ class DetectorTask:
             _, losses = model(batch.images, batch.targets)
         return {name: LOSS_WEIGHTS[name] * value for name, value in losses.items()}
 
+    def idle(self) -> list[nn.Module]:
+        """Every part learns from every step."""
+        return []
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Validation numbers in float32, ``ap`` among them; empty without a validation set."""
         if self.judge is None:

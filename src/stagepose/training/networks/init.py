@@ -1,24 +1,11 @@
-"""How a network begins: Gaussian weights, a later stage that changes nothing, or tensors from a file.
-
-The report found the Gaussian better than ImageNet weights where data and time are plenty (its table 2), and an
-auxiliary keypoint set best of all: train on it, then :func:`load_file`. ImageNet weights come with EfficientNet-Lite
-trunks alone (:func:`.efficientnet_lite.load_imagenet`).
-"""
+"""Gaussian weights, and a later stage that changes nothing; :mod:`stagepose.training.start` has the other starts."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file as read_safetensors
 from torch import nn
-
-from stagepose.errors import ModelError
 
 HEAD_STD = 1e-3  # so that all heatmaps begin near zero, the softmax over them near uniform
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
-_PREFIX = "network."  # of a run's checkpoints, which hold the network inside PoseInference
 
 
 def gaussian_(module: nn.Module, std: float | None = None) -> None:
@@ -50,31 +37,6 @@ def zero_heads_(module: nn.Module) -> None:
         nn.init.zeros_(m.weight)
         if m.bias is not None:
             nn.init.zeros_(m.bias)
-
-
-def load_file(network: nn.Module, path: str | Path, *, partial: bool = False) -> list[str]:
-    """Fill ``network`` from a .safetensors file of its own or of a run -> names of the tensors that start fresh.
-
-    ``partial`` takes what agrees in name and shape: an earlier stage, a network for other keypoints. Otherwise every
-    tensor must be there. Raises :class:`ModelError`.
-    """
-    try:
-        found = read_safetensors(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a readable .safetensors file: {error}") from error
-    if any(name.startswith(_PREFIX) for name in found):
-        found = {name.removeprefix(_PREFIX): t for name, t in found.items() if name.startswith(_PREFIX)}
-    own = network.state_dict()
-    fits = {name: t for name, t in found.items() if name in own and t.shape == own[name].shape}
-    fresh = [name for name in own if name not in fits]
-    if not fits or (fresh and not partial):
-        raise ModelError(f"{path}: {len(fresh)} of the network's {len(own)} tensors are not in it with their shape, "
-                         f"{fresh[0]} the first; give weights of the same network, or take what fits with partial")
-    bad = [name for name, t in fits.items() if not bool(torch.isfinite(t).all())]
-    if bad:
-        raise ModelError(f"{path}: tensor {bad[0]} holds numbers that are not finite; give another file")
-    network.load_state_dict({**own, **fits})
-    return fresh
 
 
 def _last_layers(module: nn.Module) -> list[nn.Conv2d]:

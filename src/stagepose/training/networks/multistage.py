@@ -8,7 +8,7 @@ ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,18 @@ class Bridge(nn.Module):
         return [down(c) + up(p) for down, up, c, p in zip(self.down, self.up, maps, pyramid, strict=True)]
 
 
+class Given(NamedTuple):
+    """What a stage gets: its input, what its trunk adds on each level, and the heatmaps of the stage before."""
+
+    x: Tensor
+    skips: list[Tensor] | None = None
+    heatmaps: list[Tensor] | None = None
+
+    def rows(self, index: Tensor) -> Given:
+        """Of some samples only."""
+        return Given(self.x[index], *(None if maps is None else [m[index] for m in maps] for maps in self[1:]))
+
+
 class MultiStage(nn.Module):
     """``forward(images (N, 3, H, W))`` -> heatmap logits ``[stage][level]``, the same in training and inference.
 
@@ -69,17 +81,28 @@ class MultiStage(nn.Module):
         self._held: list[nn.Parameter] = []  # those that learnt until freeze_stages stopped them
 
     def forward(self, images: Tensor) -> Heatmaps:
-        x, skips = self.stem(images), None
-        outputs: Heatmaps = []
-        for i, stage in enumerate(self.stages):
-            heatmaps, pyramid, maps = stage(x, skips)
-            if self.residual and outputs:
-                heatmaps = [old + change for old, change in zip(outputs[-1], heatmaps, strict=True)]
+        given, outputs = Given(self.stem(images)), []
+        for number in range(len(self.stages)):
+            heatmaps, given = self.run(number, given)
             outputs.append(heatmaps)
-            if i < len(self.links):
-                x = self.links[i](torch.cat([pyramid[0], heatmaps[0]], 1) if self.concat_heatmaps else pyramid[0])
-                skips = self.bridges[i](maps, pyramid) if len(self.bridges) else None
         return outputs
+
+    def run(self, number: int, given: Given) -> tuple[list[Tensor], Given]:
+        """One stage -> its heatmaps, finest first, and what the next one gets (after the last: nothing new)."""
+        heatmaps, pyramid, maps = self.stages[number](given.x, given.skips)
+        if self.residual and given.heatmaps is not None:
+            heatmaps = [old + change for old, change in zip(given.heatmaps, heatmaps, strict=True)]
+        if number == len(self.links):
+            return heatmaps, Given(given.x, None, heatmaps)
+        x = self.links[number](torch.cat([pyramid[0], heatmaps[0]], 1) if self.concat_heatmaps else pyramid[0])
+        skips = self.bridges[number](maps, pyramid) if len(self.bridges) else None
+        return heatmaps, Given(x, skips, heatmaps)
+
+    def parts(self, number: int) -> list[nn.Module]:
+        """The modules that stage ``number`` (from 0) adds: itself and its doors, or the stem."""
+        if number == 0:
+            return [self.stem, self.stages[0]]
+        return [self.stages[number], self.links[number - 1], *list(self.bridges)[number - 1 : number]]
 
     def freeze_stages(self, count: int) -> None:
         """Keep the stem and the first ``count`` stages as they are, batch-norm statistics included; 0 frees all."""
@@ -87,8 +110,7 @@ class MultiStage(nn.Module):
             raise ValueError(f"{count} frozen stages of {len(self.stages)}: at least one must be left to learn")
         for parameter in self._held:
             parameter.requires_grad_(True)
-        doors = [*list(self.links)[: count - 1], *list(self.bridges)[: count - 1]] if count else []
-        self.frozen = [self.stem, *list(self.stages)[:count], *doors] if count else []
+        self.frozen = [part for number in range(count) for part in self.parts(number)]
         self._held = [p for part in self.frozen for p in part.parameters() if p.requires_grad]
         for parameter in self._held:
             parameter.requires_grad_(False)

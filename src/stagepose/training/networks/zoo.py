@@ -142,7 +142,7 @@ def simple(keypoints: int, *, blocks: Sequence[int]) -> SimpleBaseline:
 
 
 Fixed = Callable[[int], nn.Module]
-Row = Callable[[int, StageOptions], MultiStage]
+Row = Callable[..., MultiStage]  # (keypoints, options, *, stages), the last where not all are wanted
 
 SINGLE: dict[str, Fixed] = {  # one U-stage
     "u-300m": u_300m,
@@ -198,16 +198,20 @@ BASELINES: dict[str, Fixed] = {
 NETWORKS: tuple[str, ...] = (*SINGLE, *ROWS, *SUCCESSOR, *BASELINES)
 
 
-def build(name: str, keypoints: int, options: StageOptions = StageOptions()) -> nn.Module:
+def build(name: str, keypoints: int, options: StageOptions = StageOptions(), *, stages: int = 0) -> nn.Module:
     """A fresh network by name, from a Gaussian start; :class:`ConfigError` says what an unknown name is near to.
 
-    ``options`` are for :data:`ROWS`; :class:`ConfigError` where they would mean nothing.
+    ``options`` and ``stages`` (how many of a row, 0 for as many as its name says) are for :data:`ROWS`;
+    :class:`ConfigError` where they would mean nothing.
     """
     check_name(name)
     if keypoints < 1:
         raise ConfigError(f"keypoints is {keypoints}; a network finds at least one")
+    if stages < 0 or (stages and name not in ROWS):
+        raise ConfigError(f"stages is {stages} for network {name!r}; only a row can have another number of them, 1 or "
+                          f"more: {', '.join(ROWS)}")
     if name in ROWS:
-        return ROWS[name](keypoints, options)
+        return ROWS[name](keypoints, options, stages=stages) if stages else ROWS[name](keypoints, options)
     if options != StageOptions():
         raise ConfigError(f"network {name!r} has no stages to join, or joins them in its own way, so {options} means "
                           f"nothing; leave it out, or take one of {', '.join(ROWS)}")
@@ -220,6 +224,14 @@ def check_name(name: str) -> None:
         near = difflib.get_close_matches(name.lower(), NETWORKS, n=3, cutoff=0.4)
         raise ConfigError(f"no network named {name!r}; " + (f"did you mean {' or '.join(near)}? " if near else "")
                           + "'stagepose networks' lists them all")
+
+
+def row_length(name: str) -> int:
+    """How many stages the row ``name`` has; :class:`ConfigError` where the network is no row."""
+    check_name(name)
+    if name not in ROWS:
+        raise ConfigError(f"network {name!r} is not a row of stages; use one of {', '.join(ROWS)}")
+    return int(name.split("x", 1)[0])
 
 
 def trunk_of(network: nn.Module) -> EfficientNetLite:

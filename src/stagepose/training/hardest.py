@@ -1,0 +1,71 @@
+"""A contact sheet of the people whom a stage finds hardest, with their labels drawn in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.draw import draw_people
+from stagepose.errors import ConfigError
+from stagepose.geometry import Affine
+from stagepose.images import write_image
+from stagepose.structures import Person
+from stagepose.training.store import CropStore, open_store
+from stagepose.training.table import Table
+
+TILE, HEADER, GAP, ACROSS = 192, 22, 6, 8  # pixels of a tile's side, of the line above it, between tiles; tiles a row
+PAPER, INK = (245, 247, 250), (22, 26, 38)
+
+
+def rows(table: Table, count: int, skip: int = 0) -> NDArray[np.int64]:
+    """The ``count`` rows of lowest OKS after the first ``skip``; of equals the earlier."""
+    if count < 1 or skip < 0:
+        raise ConfigError(f"count is {count} and skip {skip}; expected at least 1 and 0")
+    chosen = np.argsort(table.oks, kind="stable")[skip : skip + count]
+    if not len(chosen):
+        raise ConfigError(f"skip is {skip}, but there are only {len(table.oks)} people")
+    return np.asarray(chosen, dtype=np.int64)
+
+
+def write_sheet(table: Table, chosen: NDArray[np.int64], path: Path) -> None:
+    """Tiles in reading order, each with its OKS, stage and annotation id above it."""
+    stores = [open_store(home) for home in table.stores]
+    starts = np.searchsorted(table.sets, np.arange(len(stores)))
+    tiles = []
+    for row in chosen.tolist():
+        number = int(table.sets[row])
+        text = f"OKS {table.oks[row]:.2f}  stage {table.stage}  #{table.annotation_ids[row]}"
+        tiles.append(_tile(stores[number], row - int(starts[number]), text))
+    write_image(path, _sheet(tiles))
+
+
+def _tile(store: CropStore, row: int, text: str) -> NDArray[np.uint8]:
+    """A person's whole canvas, scaled to fit, labels drawn in, under a line of text."""
+    canvas = store.read([row])[0]
+    height, width = canvas.shape[:2]
+    scale = TILE / max(height, width)
+    shift = (TILE - 1 - scale * (np.array([width, height]) - 1)) / 2
+    place = Affine(np.column_stack([np.eye(2) * scale, shift]))
+    points = place.points(store.keypoints[row, :, :2].astype(np.float64))
+    labelled = store.keypoints[row, :, 2] > 0
+    corners = np.concatenate([points[labelled].min(0), points[labelled].max(0)])
+    person = Person(box=corners, keypoints=points, scores=labelled.astype(np.float64), score=1.0,
+                    skeleton=store.skeleton)
+    picture = draw_people(place.warp(canvas, (TILE, TILE)), [person], boxes=False)
+    header = np.full((HEADER, TILE, 3), PAPER, dtype=np.uint8)
+    cv2.putText(header, text, (3, HEADER - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.36, INK, 1, cv2.LINE_AA)
+    return np.concatenate([header, picture])
+
+
+def _sheet(tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    across = min(ACROSS, len(tiles))
+    down = -(-len(tiles) // across)
+    height, width = HEADER + TILE + GAP, TILE + GAP
+    sheet = np.full((down * height + GAP, across * width + GAP, 3), PAPER, dtype=np.uint8)
+    for i, tile in enumerate(tiles):
+        y, x = GAP + i // across * height, GAP + i % across * width
+        sheet[y : y + tile.shape[0], x : x + TILE] = tile
+    return sheet

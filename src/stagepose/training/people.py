@@ -1,0 +1,158 @@
+"""The training people: all crop stores laid end to end, read by (epoch, position).
+
+N people of all stores, B samples of a batch, K keypoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stagepose.errors import ConfigError
+from stagepose.training.augment import UNIFORMS, AugmentConfig, occluded
+from stagepose.training.crops import CropStore
+from stagepose.training.feed import HostBatch
+from stagepose.training.randomness import Orders, SampleKey, uniforms, weighted_order
+
+RESIDENT_SHARE = 0.45  # of a GPU's free memory: COCO's 149,813 people at 192x256 take 50 GB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Who is shown, and how much each counts: what a stage learns from. ``kept`` (N,) bool, ``importance`` (N,)."""
+
+    kept: NDArray[np.bool_]
+    importance: NDArray[np.float32] | None = None
+
+    @classmethod
+    def everybody(cls, stores: Sequence[CropStore]) -> Chosen:
+        """All people of all stores, each counting the same."""
+        return cls(kept=np.ones(sum(map(len, stores)), dtype=bool))
+
+    @property
+    def some(self) -> bool:
+        """Whether anybody is left out or counts less than others."""
+        return self.importance is not None or not self.kept.all()
+
+    @property
+    def digest(self) -> str:
+        """A sha256 by which a resume knows that the same people are shown."""
+        weights = b"" if self.importance is None else self.importance.tobytes()
+        return hashlib.sha256(np.packbits(self.kept).tobytes() + weights).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseRead(HostBatch):
+    """What one batch needs of the stores: canvases (or just their ``rows``, where all canvases are on the device).
+
+    ``crops`` (B, H, W, 3) and ``occluders`` (M, H, W, 3) uint8; ``keypoints`` (B, K, 3) in canvas pixels, ``areas``
+    (B,) in their square; ``importance`` (B,) of each sample, or None; ``draws`` (B, UNIFORMS) random numbers.
+    """
+
+    rows: Tensor
+    occluder_rows: Tensor
+    crops: Tensor | None
+    occluders: Tensor | None
+    keypoints: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    importance: NDArray[np.float32] | None
+    draws: NDArray[np.float64]
+
+
+class PoseData:
+    """All stores laid end to end. Worker processes hold one that opens the files again.
+
+    A store of weight 2.5 shows each of its chosen people 2.5 times an epoch.
+    """
+
+    def __init__(self, stores: Sequence[CropStore], weights: Sequence[float], augment: AugmentConfig, *,
+                 seed: int = 0, pixels: bool = True, chosen: Chosen | None = None) -> None:
+        canvases = {store.spec.canvas for store in stores}
+        if len(canvases) != 1:
+            raise ConfigError(f"the crop stores have different canvases {sorted(canvases)}; pack them alike")
+        self.stores, self.weights, self.augment, self.seed = list(stores), list(weights), augment, seed
+        self.pixels = pixels  # False: the task has them on its device already
+        self.starts = np.cumsum([0, *(len(s) for s in stores)])
+        self.keypoints = np.concatenate([store.keypoints for store in stores]).astype(np.float64)  # (N, K, 3)
+        grown = np.concatenate([np.abs(np.linalg.det(store.affines[:, :, :2])) for store in stores])
+        self.areas = np.concatenate([store.areas for store in stores]).astype(np.float64) * grown  # (N,) canvas pixels
+        self.chosen = chosen or Chosen.everybody(stores)
+        self._shown = np.flatnonzero(self.chosen.kept)
+        self._orders = Orders(self.order)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def counts(self) -> list[int]:
+        """How many people of each store are shown."""
+        return np.diff(np.searchsorted(self._shown, self.starts)).tolist()  # type: ignore[no-any-return]
+
+    @property
+    def sets(self) -> NDArray[np.int64]:
+        """(N,) the number of each person's store."""
+        return np.repeat(np.arange(len(self.stores)), np.diff(self.starts))
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Rows in the order of one epoch."""
+        return self._shown[weighted_order(self.seed, epoch, self.counts, self.weights)]
+
+    def read(self, samples: Sequence[SampleKey]) -> PoseRead:
+        """A sample is the same in any batch, in any process, on any machine."""
+        rows, draws = self._orders.rows(samples), uniforms(self.seed, samples, UNIFORMS)
+        _, choices = occluded(draws, self.augment)
+        others = (choices * len(self)).astype(np.int64)  # whose pixels cover a part of whom
+        importance = self.chosen.importance
+        return PoseRead(
+            rows=torch.from_numpy(rows), occluder_rows=torch.from_numpy(others),
+            crops=torch.from_numpy(self.crops(rows)) if self.pixels else None,
+            occluders=torch.from_numpy(self.crops(others)) if self.pixels and len(others) else None,
+            keypoints=self.keypoints[rows], areas=self.areas[rows],
+            importance=None if importance is None else importance[rows], draws=draws)
+
+    def crops(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Canvases (B, H, W, 3) by their row."""
+        width, height = self.stores[0].spec.canvas
+        out = np.empty((len(rows), height, width, 3), dtype=np.uint8)
+        sets, places = self._located(rows)
+        for number in np.unique(sets):
+            chosen = np.flatnonzero(sets == number)
+            out[chosen] = self.stores[number].read(places[chosen])
+        return out
+
+    def names(self, samples: Sequence[SampleKey]) -> list[str]:
+        """Store and annotation id of samples."""
+        sets, places = self._located(self._orders.rows(samples))
+        stores = [self.stores[number] for number in sets]
+        return [f"{s.home.name}: annotation {s.annotation_ids[place]}" for s, place in zip(stores, places, strict=True)]
+
+    def _located(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """(store, row within it) of rows of all stores."""
+        sets = np.searchsorted(self.starts, rows, side="right") - 1
+        return sets, rows - self.starts[sets]
+
+
+def fits_on_device(stores: Sequence[CropStore], device: str) -> bool:
+    """Whether all canvases fit into a GPU's memory and leave most of it to the network."""
+    if torch.device(device).type != "cuda":
+        return False
+    needed = sum(len(s) * s.spec.canvas[0] * s.spec.canvas[1] * 3 for s in stores)
+    return needed < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def load_resident(stores: Sequence[CropStore], device: str) -> Tensor:
+    """All canvases (N, H, W, 3) uint8 in the device's memory."""
+    width, height = stores[0].spec.canvas
+    pixels = torch.empty((sum(map(len, stores)), height, width, 3), dtype=torch.uint8, device=device)
+    start = 0
+    for store in stores:
+        for rows, crops in store.chunks():
+            pixels[start + rows.start : start + rows.stop] = torch.from_numpy(crops).to(device)
+        start += len(store)
+    return pixels

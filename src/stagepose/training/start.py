@@ -1,0 +1,110 @@
+"""Where a pose network's weights begin: Gaussian, an ImageNet trunk, a run, a file; also of other keypoints.
+
+The report found the Gaussian better than ImageNet weights, and an auxiliary keypoint set best of all (its table 2):
+train on that, then start from its run, whose heads find their places by the keypoints' names. K keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stagepose.errors import CheckpointError
+from stagepose.runtime import PoseModel, resolve, shipped
+from stagepose.skeleton import Skeleton, map_by_name
+from stagepose.training import checkpoint
+from stagepose.training.inference import PoseInference
+from stagepose.training.networks.efficientnet_lite import load_imagenet
+from stagepose.training.networks.init import gaussian_
+from stagepose.training.networks.zoo import StageOptions, build, trunk_of
+from stagepose.training.unfold import unfold_model_file
+
+Batches = Callable[[], Iterable[Tensor]]  # float pictures (N, 3, H, W) in 0..255, to measure batch norms on
+Make = Callable[[int], PoseInference]  # the same architecture for so many keypoints
+
+
+def fresh(network: str, keypoints: int, join: StageOptions, *, stages: int = 0, imagenet: bool = False,
+          std: float = 0.0) -> nn.Module:
+    """A network from a Gaussian start, with an ImageNet trunk where that is asked for; std 0 is Kaiming's."""
+    net = build(network, keypoints, join, stages=stages)
+    if std:
+        gaussian_(net, std)
+    if imagenet:
+        load_imagenet(trunk_of(net))
+    return net
+
+
+def begin(model: PoseInference, init: str, *, skeleton: Skeleton, make: Make, batches: Batches) -> str:
+    """Fill ``model`` from ``init`` -> a line that says what was taken.
+
+    ``init`` is a run folder, a .safetensors file, a model file or a shipped name. Heads are mapped by keypoint name
+    where its skeleton is another; keypoints that it lacks start fresh. Raises :class:`CheckpointError` or
+    :class:`ModelError`.
+    """
+    file = init in shipped() or init.endswith(".onnx")
+    if file:
+        info = PoseModel(resolve(init).read_bytes(), threads=1).info
+        theirs = info.skeleton
+        weights = unfold_model_file(init, make(len(theirs)) if theirs else model, batches())
+    else:
+        weights, theirs = checkpoint.load_weights(init), skeleton_of(Path(init))
+    found = ""
+    if theirs is not None and theirs.names != skeleton.names:
+        weights, count = mapped_heads(weights, model.state_dict(), theirs, skeleton)
+        found = f"; {count} of {len(skeleton)} keypoints found by name among the {len(theirs)} of {theirs.name!r}"
+    taken = checkpoint.fill_matching(model, weights, init)
+    return (f"starts from the model file {init}" if file else taken) + found
+
+
+def skeleton_of(run: Path) -> Skeleton | None:
+    """The skeleton that a run folder trained, None where ``run`` is none."""
+    config = run / "config.json"
+    if not config.is_file():
+        return None
+    described = checkpoint.read_json(config).get("skeleton")
+    return Skeleton.from_json(described) if described else None
+
+
+def mapped_heads(weights: checkpoint.Tensors, own: checkpoint.Tensors, theirs: Skeleton,
+                 ours: Skeleton) -> tuple[checkpoint.Tensors, int]:
+    """Weights of a network for other keypoints, in the order of ours -> (weights, how many keypoints were found).
+
+    A tensor with one row a keypoint (the last layer of a head) gets its rows by name; keypoints that are not found
+    keep ``own``'s. One that reads heatmaps (concatenated ones, behind the features) is treated so by its columns.
+    """
+    source = torch.from_numpy(map_by_name(theirs, ours))
+    known = source >= 0
+    if not known.any():
+        raise CheckpointError(f"the weights are for {list(theirs.names)}, none of which {ours.name!r} has; rename the "
+                              "keypoints in a skeleton file, or start without them")
+    out = {}
+    for name, tensor in weights.items():
+        mine = own.get(name)
+        if (mine is not None and mine.shape != tensor.shape) or _is_head(name):
+            tensor = _by_name(tensor, mine, source, len(theirs), len(ours))
+        out[name] = tensor
+    return out, int(known.sum())
+
+
+def _is_head(name: str) -> bool:
+    """Whether a tensor is of the last layer of a head (docs/add_a_network.md: it is called ``out``)."""
+    return name.rpartition(".")[0].rpartition(".")[2] == "out"
+
+
+def _by_name(tensor: Tensor, mine: Tensor | None, source: Tensor, theirs: int, ours: int) -> Tensor:
+    known = source >= 0
+    if mine is None:
+        return tensor
+    made = mine.clone()
+    if tensor.shape[0] == theirs and mine.shape[0] == ours and tensor.shape[1:] == mine.shape[1:]:
+        made[known] = tensor[source[known]]
+        return made
+    if tensor.ndim == 4 and tensor.shape[1] - theirs == mine.shape[1] - ours and tensor.shape[0] == mine.shape[0]:
+        features = mine.shape[1] - ours
+        made[:, :features] = tensor[:, :features]
+        made[:, features:][:, known] = tensor[:, features:][:, source[known]]
+        return made
+    return tensor

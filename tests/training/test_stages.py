@@ -1,0 +1,369 @@
+"""Stage by stage: who goes on, what an open and a shut gate do, kills, ranks, and what comes out at the end."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_coco
+from torch import nn
+
+from stagepose.cli import main
+from stagepose.errors import ConfigError, DatasetError
+from stagepose.heatmaps import UdpDark
+from stagepose.predictor import load
+from stagepose.skeleton import COCO_17
+from stagepose.training.augment import NO_AUGMENTATION
+from stagepose.training.checkpoint import load_weights, newest_checkpoint
+from stagepose.training.crops import CropSpec, open_or_pack
+from stagepose.training.inference import PoseInference
+from stagepose.training.loop import TrainConfig, train
+from stagepose.training.networks.zoo import StageOptions, build
+from stagepose.training.people import Chosen, PoseData
+from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.stages import StagesConfig, chosen, earlier_slower, folds_by_image
+from stagepose.training.table import Table, examine, recalibrate
+
+CODEC = UdpDark(input_size=(64, 64))
+CONFIG = TrainConfig(batch=4, samples=24, warmup=4, lr=3e-3, bf16=False, save_every=3)
+LONGEST = 120  # seconds
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A drawn set of 12 people on 6 pictures, and its crops."""
+    folder = tmp_path_factory.mktemp("people")
+    path = tiny_coco(folder, images=6, people=2)
+    store = open_or_pack(path, folder / "images", folder / "crops", spec=CropSpec(input_size=CODEC.input_size),
+                         skeleton=COCO_17)
+    return path, store
+
+
+def a_table(oks, sets=None, stage=1):
+    count = len(oks)
+    whole = np.arange(count)
+    return Table(stage=stage, stores=("a", "b"), sets=np.zeros(count, int) if sets is None else np.array(sets),
+                 image_ids=whole, annotation_ids=whole, oks=np.array(oks, dtype=float),
+                 scores=np.array(oks, dtype=float) / 2, visible=whole, hidden=whole)
+
+
+OKS = [0.9, 0.79, 0.8, 0.1, 0.61, 0.59]
+
+
+@pytest.mark.parametrize(("stage", "options", "kept"), [
+    (2, {}, [1, 3, 4, 5]),  # below 0.8, and 0.8 itself is found
+    (3, {}, [3, 5]),
+    (2, {"shares": (0.5,)}, [3, 4, 5]),
+    (2, {"pick": "all"}, [0, 1, 2, 3, 4, 5]),
+    (2, {"easy_share": 0.2}, None),
+])
+def test_who_goes_on(stage, options, kept):
+    picked = chosen(a_table(OKS, stage=stage - 1), stage, StagesConfig(**options), seed=0)
+    if kept is None:  # one easy person beside four hard ones is a fifth
+        assert picked.kept.sum() == 5 and picked.kept[[1, 3, 4, 5]].all()
+    else:
+        assert np.flatnonzero(picked.kept).tolist() == kept
+    assert picked.importance is None
+
+
+def test_shares_and_random_controls_count_every_set_alone():
+    oks, sets = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], [0] * 4 + [1] * 6
+    hard = chosen(a_table(oks, sets), 2, StagesConfig(shares=(0.5,)), seed=0).kept
+    assert np.flatnonzero(hard).tolist() == [0, 1, 4, 5, 6]
+    drawn = [chosen(a_table(oks, sets), 2, StagesConfig(shares=(0.5,), pick="random"), seed=s).kept for s in range(9)]
+    assert all(d[:4].sum() == 2 and d[4:].sum() == 3 for d in drawn)
+    assert len({d.tobytes() for d in drawn}) > 3
+    again = chosen(a_table(oks, sets), 2, StagesConfig(shares=(0.5,), pick="random"), seed=3).kept
+    assert (again == drawn[3]).all()
+
+
+def test_people_count_by_their_difficulty():
+    picked = chosen(a_table(OKS), 2, StagesConfig(pick="all", by_difficulty=True), seed=0)
+    assert np.allclose(picked.importance, 1 - np.array(OKS))
+
+
+def test_nobody_left_is_said():
+    with pytest.raises(ConfigError, match=r"nobody of 2 people.*lowest OKS is 0\.90.*shares"):
+        chosen(a_table([0.9, 0.95]), 2, StagesConfig(), seed=0)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"thresholds": (1.5,)}, r"thresholds \(1\.5,\)"), ({"folds": 1}, "folds is 1"),
+    ({"easy_share": 1.0}, "easy_share"), ({"samples": (0,)}, "samples"), ({"recalibrate": -1}, "recalibrate"),
+])
+def test_settings_that_make_no_sense(options, message):
+    with pytest.raises(ConfigError, match=message):
+        StagesConfig(**options)
+
+
+def test_every_later_stage_needs_a_limit():
+    StagesConfig().check(3)
+    with pytest.raises(ConfigError, match="3 later ones, but there are limits for 2"):
+        StagesConfig().check(4)
+    with pytest.raises(ConfigError, match="network of 2 or more"):
+        StagesConfig().check(1)
+    with pytest.raises(ConfigError, match="one a later stage"):
+        StagesConfig(samples=(10,)).check(3)
+
+
+def test_only_the_chosen_are_shown(people):
+    _, store = people
+    kept = np.arange(12) % 3 == 0
+    data = PoseData([store, store], [2.0, 1.0], NO_AUGMENTATION, chosen=Chosen(kept=np.concatenate([kept, ~kept])))
+    shown, times = np.unique(data.order(5), return_counts=True)
+    assert shown.tolist() == [*np.flatnonzero(kept), *(12 + np.flatnonzero(~kept))]
+    assert times.tolist() == [2] * 4 + [1] * 8 and data.counts == [4, 8]
+
+
+def test_a_picture_lies_in_one_fold(people):
+    _, store = people
+    folds = folds_by_image([store, store], 3, seed=1)
+    pairs = {(i, f) for i, f in zip(store.image_ids.tolist(), folds[:12].tolist(), strict=True)}
+    assert len(pairs) == 6 and np.bincount(folds[:12]).tolist() == [4, 4, 4]
+    assert (folds_by_image([store], 3, seed=1) == folds[:12]).all()
+
+
+def gated(store, gates, network="2xu-300m"):
+    torch.manual_seed(3)
+    config = PoseConfig(network=network, codec=CODEC, gates=gates, augment=NO_AUGMENTATION)
+    return PoseTask(build(network, 17), config, [store], [1.0])
+
+
+def test_an_open_gate_is_plain_training(people, tmp_path):
+    _, store = people
+    train(gated(store, ()), CONFIG, tmp_path / "plain")
+    train(gated(store, (1.1,)), CONFIG, tmp_path / "open")
+    plain, opened = (newest_checkpoint(tmp_path / name).parts for name in ("plain", "open"))
+    assert all(torch.equal(plain[part][name], opened[part][name]) for part in plain for name in plain[part])
+
+
+def test_a_shut_gate_leaves_a_stage_as_it_is(people, tmp_path):
+    """Weights, batch norms, average and optimizer of the late stage are bit-equal; the first stage learns."""
+    _, store = people
+    task = gated(store, (0.0,))
+    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    train(task, CONFIG, tmp_path / "run")
+    parts = newest_checkpoint(tmp_path / "run").parts
+    late = [name for name in before if ".stages.1." in name or ".links." in name]
+    early = [name for name in before if ".stages.0." in name and name.endswith("weight")]
+    assert len(late) > 50
+    for part in ("model", "ema"):
+        assert all(torch.equal(parts[part][name], before[name]) for name in late)
+        assert not any(torch.equal(parts[part][name], before[name]) for name in early)
+    moments = sum(name.endswith("exp_avg") for name in parts["optimizer"])
+    assert moments == sum(1 for name, _ in task.model.named_parameters() if name not in late)
+
+
+def test_a_gate_counts_only_whom_the_stage_before_misses(people):
+    _, store = people
+    task = gated(store, (0.5,))
+    batch = task.batch([(0, i) for i in range(8)])
+    perfect = task.config.codec.encode(batch.keypoints[..., :2], batch.keypoints[..., 2] > 0)
+    perfect[::2] = np.roll(perfect[::2], 6, axis=-1)  # every second person is found elsewhere
+    logits = torch.from_numpy(perfect).clamp_min(1e-9).log()
+    counts = task._counting(task.model, [[logits], [logits]], batch)
+    assert counts[:, 0].tolist() == [1] * 8 and counts[:, 1].tolist() == [1, 0] * 4
+    assert task.idle() == []
+    task._counting(task.model, [[logits[1::2]], [logits[1::2]]], replace(
+        batch, images=batch.images[1::2], keypoints=batch.keypoints[1::2], areas=batch.areas[1::2]))
+    assert [type(part).__name__ for part in task.idle()] == ["UStage", "Sequential"]
+    assert task.idle() == []
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"gates": (0.8, 0.6)}, "2 values.*1 later"), ({"coarse": (1.0,)}, "coarse has 1 values, the network 2"),
+    ({"network": "u-300m", "gates": (0.8,)}, "0 later"),
+])
+def test_what_does_not_fit_the_stages(people, change, message):
+    config = replace(PoseConfig(network="2xu-300m", codec=CODEC), **change)
+    with pytest.raises(ConfigError, match=message):
+        PoseTask(build(config.network, 17), config, [people[1]], [1.0])
+
+
+def test_a_new_residual_stage_changes_nobody(people):
+    task = gated(people[1], ())
+    torch.manual_seed(0)
+    network = build("2xu-300m", 17, StageOptions(residual=True))
+    model = PoseInference(network, CODEC, "kl").eval()
+    with torch.no_grad():
+        first, second = model.logits(task.plain(np.arange(4)))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_batch_norms_are_measured_on_everybody(people):
+    _, store = people
+    task = gated(store, ())
+    model = task.model
+    assert isinstance(model.network, nn.Module)
+    norm = model.network.stages[1].heads[0].conv[1]
+    seen, before = [], model.network.stages[0].heads[0].conv[1].running_mean.clone()
+    hook = norm.register_forward_hook(lambda _m, given, _out: seen.append(given[0]))
+    recalibrate(model, model.network.parts(1), task, 12)
+    hook.remove()
+    assert torch.allclose(norm.running_mean, torch.cat(seen).mean((0, 2, 3)), atol=1e-5)
+    assert torch.equal(model.network.stages[0].heads[0].conv[1].running_mean, before)
+    assert norm.momentum == 0.1 and not norm.training
+
+
+def test_a_table_is_read_back(tmp_path):
+    table = a_table(OKS, [0, 0, 0, 1, 1, 1])
+    table.save(tmp_path / "1.npz")
+    again = Table.read(tmp_path / "1.npz")
+    assert again.stage == 1 and again.stores == ("a", "b") and (again.oks == table.oks).all()
+    assert again.score_at(0.7) == pytest.approx(0.35)
+    (tmp_path / "1.npz").write_bytes(b"no table")
+    with pytest.raises(DatasetError, match=r"1\.npz: not a table"):
+        Table.read(tmp_path / "1.npz")
+
+
+def test_tuned_earlier_stages_learn_slowly():
+    assert earlier_slower(2, StagesConfig()) == ()
+    slow = earlier_slower(3, StagesConfig(earlier="tuned", earlier_lr=0.2))
+    net = PoseInference(build("3xu-300m", 17), CODEC, "kl")
+    rates = {name: next(share for start, share in slow if name.startswith(start)) for name, _ in net.named_parameters()}
+    fast = {name for name, rate in rates.items() if rate == 1.0}
+    assert fast == {n for n in rates if n.startswith(("network.stages.2.", "network.links.1."))}
+    assert set(rates.values()) == {0.2, 1.0}
+
+
+def command(path, out, *more):
+    return ["train-stages", "2xu-300m", "--data", str(path), "--val", str(path.parent / "val/person_keypoints.json"),
+            "--out", str(out), "--input-size", "64", "64", "--batch", "4", "--samples", "32", "--threads", "1",
+            "--shares", "0.5", "--recalibrate", "12", *more]
+
+
+@pytest.fixture(scope="module")
+def finished(people, tmp_path_factory):
+    """A whole stage-by-stage run by the command line."""
+    path, _ = people
+    tiny_coco(path.parent / "val", images=2, people=1, seed=9)
+    for image in (path.parent / "val/images").iterdir():  # other names: the sets must not share pictures
+        image.rename(image.with_name("9" + image.name[1:]))
+    val = path.parent / "val/person_keypoints.json"
+    data = json.loads(val.read_text())
+    for image in data["images"]:
+        image["file_name"] = "9" + image["file_name"][1:]
+        image["id"] += 900
+    for annotation in data["annotations"]:
+        annotation["image_id"] += 900
+    val.write_text(json.dumps(data))
+    out = tmp_path_factory.mktemp("staged") / "run"
+    assert main(command(path, out)) == 0
+    return path, out
+
+
+def start(words, ranks=1):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    return subprocess.Popen([sys.executable, *launcher, "-m", "stagepose.cli", *words], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def test_each_stage_learns_from_its_own_people(finished):
+    _, out = finished
+    table, stages = Table.read(out / "stages/1.npz"), out / "stages"
+    hard = chosen(table, 2, StagesConfig(shares=(0.5,)), seed=0)
+    told = json.loads((stages / "2/config.json").read_text())
+    assert told["chosen"] == {"people": [6], "sha256": hard.digest} and told["pose"]["stages"] == 2
+    first, second = load_weights(stages / "1.safetensors"), load_weights(out)
+    assert all(torch.equal(second[name], tensor) for name, tensor in first.items())  # frozen, statistics included
+    assert json.loads((stages / "2.json").read_text())["people"] == 6
+
+
+def test_people_are_judged_by_who_has_not_seen_them(finished, people):
+    _, out = finished
+    _, store = people
+    table = Table.read(out / "stages/1.npz")
+    folds = folds_by_image([store], 2, seed=0)
+    task = gated(store, (), "2xu-300m")
+    alone = PoseTask(build("2xu-300m", 17, stages=1), replace(task.config, stages=1, gates=()), [store], [1.0])
+    for fold in (0, 1):
+        told = json.loads((out / f"stages/1-fold{fold}/config.json").read_text())
+        assert told["chosen"]["sha256"] == Chosen(kept=folds != fold).digest
+        alone.model.load_state_dict(load_weights(out / f"stages/1-fold{fold}.safetensors"))
+        rows = np.flatnonzero(folds == fold)
+        assert np.allclose(examine(alone, rows)[0], table.oks[rows], atol=1e-4)
+
+
+def test_a_killed_run_goes_on_exactly(finished, tmp_path):
+    path, whole = finished
+    out = tmp_path / "run"
+    for moment in ("stages/1/steps/*/MANIFEST.json", "stages/1.npz"):
+        process = start(command(path, out))
+        deadline = time.monotonic() + LONGEST
+        while not any(out.glob(moment)) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert not (out / "stages/2.safetensors").exists()
+    assert main(command(path, out)) == 0
+    ours, theirs = load_weights(out), load_weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert (Table.read(out / "stages/1.npz").oks == Table.read(whole / "stages/1.npz").oks).all()
+
+
+def test_two_ranks_judge_and_pick_as_one(finished, tmp_path):
+    path, whole = finished
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for gone in (*out.glob("stages/2*"), out / "stages/1.npz"):
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    process = start(command(path, out), ranks=2)
+    text, _ = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, text
+    assert np.allclose(Table.read(out / "stages/1.npz").oks, Table.read(whole / "stages/1.npz").oks, atol=1e-4)
+    one, two = (json.loads((run / "stages/2/config.json").read_text())["chosen"] for run in (whole, out))
+    assert one == two and (out / "stages/2.safetensors").is_file()
+
+
+def test_changed_settings_are_refused(finished, capsys):
+    path, out = finished
+    assert main(command(path, out, "--easy-share", "0.5")) == 1
+    assert "stages.easy_share: 0.0 -> 0.5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reading", ["last", "mean", "router"])
+def test_what_is_exported_finds_people(finished, tmp_path, capsys, reading):
+    path, out = finished
+    file = tmp_path / "model.onnx"
+    assert main(["export", str(out), "--out", str(file), "--reading", reading]) == 0
+    picture = next((path.parent / "images").iterdir())
+    people = load(file, None)(picture, boxes=np.array([[10.0, 10, 90, 150]]))[0]
+    assert len(people) == 1 and people[0].keypoints.shape == (17, 2)
+
+
+def test_a_router_needs_a_table(people, finished, tmp_path, capsys):
+    path, _ = people
+    assert main(["train", "2xu-300m", "--data", str(path), "--out", str(tmp_path / "run"), "--input-size", "64", "64",
+                 "--batch", "4", "--steps", "1", "--threads", "1", "--gates", "0.8"]) == 0
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "m.onnx"), "--reading", "router"]) == 1
+    assert "only runs of 'stagepose train-stages' have one" in capsys.readouterr().err
+
+
+def test_the_hardest_people_as_a_picture(finished, tmp_path, capsys):
+    _, out = finished
+    assert main(["hard", str(out), "--out", str(tmp_path / "hard.png"), "--count", "5"]) == 0
+    table = Table.read(out / "stages/1.npz")
+    worst = table.annotation_ids[np.argsort(table.oks, kind="stable")[0]]
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == str(worst)
+    assert cv2.imread(str(tmp_path / "hard.png")).shape == (226, 996, 3)
+    assert main(["hard", str(out), "--stage", "2"]) == 1
+    assert "tables after [1]" in capsys.readouterr().err
+    assert main(["hard", str(out), "--skip", "99", "--out", str(tmp_path / "none.png")]) == 1
+    assert "only 12 people" in capsys.readouterr().err
+
+
+def test_detectors_and_single_stages_are_refused(people, tmp_path, capsys):
+    path, _ = people
+    for preset, message in (("person-small", "is a detector"), ("u-300m", "is not a row of stages")):
+        assert main(["train-stages", preset, "--data", str(path), "--out", str(tmp_path / "run")]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

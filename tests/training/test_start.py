@@ -1,0 +1,110 @@
+"""Where weights come from: files, runs, networks for other keypoints, heads by name."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny import tiny_coco
+
+from stagepose.cli import main
+from stagepose.errors import CheckpointError, ConfigError
+from stagepose.heatmaps import UdpDark
+from stagepose.skeleton import COCO_17, LSP_14, Skeleton
+from stagepose.training import start
+from stagepose.training.checkpoint import newest_checkpoint
+from stagepose.training.inference import PoseInference
+from stagepose.training.networks.zoo import StageOptions, build
+
+CODEC = UdpDark(input_size=(64, 64))
+
+
+def model(keypoints, network="u-300m", **options):
+    return PoseInference(build(network, keypoints, StageOptions(**options)), CODEC, "kl")
+
+
+def test_heads_find_their_keypoints_by_name():
+    lsp, coco = model(14, "2xu-300m", concat_heatmaps=True), model(17, "2xu-300m", concat_heatmaps=True)
+    for parameter in lsp.parameters():
+        torch.nn.init.normal_(parameter)
+    own = coco.state_dict()
+    weights, found = start.mapped_heads(lsp.state_dict(), own, LSP_14, COCO_17)
+    assert found == 12
+    head, door = "network.stages.1.heads.0.out.weight", "network.links.0.0.weight"
+    theirs = lsp.state_dict()
+    for row, name in enumerate(COCO_17.names):
+        expected = theirs[head][LSP_14.names.index(name)] if name in LSP_14.names else own[head][row]
+        assert torch.equal(weights[head][row], expected), name
+    features = own[door].shape[1] - 17
+    assert torch.equal(weights[door][:, :features], theirs[door][:, :features])
+    knee, theirs_knee = COCO_17.index("left_knee"), LSP_14.index("left_knee")
+    assert torch.equal(weights[door][:, features + knee], theirs[door][:, features + theirs_knee])
+    assert all(weights[name].shape == own[name].shape for name in own)
+
+
+def test_another_order_of_the_same_keypoints_is_followed():
+    turned = Skeleton(name="turned", names=COCO_17.names[::-1])
+    theirs = model(17)
+    weights, found = start.mapped_heads(theirs.state_dict(), model(17).state_dict(), COCO_17, turned)
+    head = "network.stages.0.heads.0.out.weight"
+    assert found == 17 and torch.equal(weights[head], theirs.state_dict()[head].flip(0))
+
+
+def test_keypoints_without_any_name_in_common_are_refused():
+    with pytest.raises(CheckpointError, match="none of which 'hand' has"):
+        start.mapped_heads({}, {}, COCO_17, Skeleton(name="hand", names=("thumb",)))
+
+
+def test_a_file_of_one_stage_begins_a_longer_row(tmp_path):
+    alone = model(3)
+    save_file(alone.state_dict(), tmp_path / "one.safetensors")
+    row = model(3, "2xu-300m")
+    line = start.begin(row, str(tmp_path / "one.safetensors"), skeleton=Skeleton(name="three", names=("a", "b", "c")),
+                       make=model, batches=list)
+    assert re.search(r"start fresh, network\.(links\.0|stages\.1)", line)
+    taken = row.state_dict()
+    assert all(torch.equal(taken[name], tensor) for name, tensor in alone.state_dict().items())
+
+
+def test_files_that_are_no_weights(tmp_path):
+    (tmp_path / "bad.safetensors").write_bytes(b"no")
+    ruined = {k: v * torch.nan if v.is_floating_point() else v for k, v in model(3).state_dict().items()}
+    save_file(ruined, tmp_path / "nan.safetensors")
+    three = Skeleton(name="three", names=("a", "b", "c"))
+    for name, message in (("bad", "not a valid safetensors"), ("nan", "NaN or infinity"), ("none", "cannot read")):
+        with pytest.raises(CheckpointError, match=message):
+            start.begin(model(3), str(tmp_path / f"{name}.safetensors"), skeleton=three, make=model, batches=list)
+
+
+def test_a_gaussian_of_a_given_width():
+    torch.manual_seed(0)
+    net = start.fresh("u-300m", 3, StageOptions(), std=0.01)
+    assert float(net.stages[0].trunk.groups[3][0].conv2.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
+    with pytest.raises(ConfigError, match="only EfficientNet-Lite"):
+        start.fresh("u-300m", 3, StageOptions(), imagenet=True)
+
+
+def test_fine_tuning_towards_other_keypoints_by_the_command(tmp_path, capsys):
+    """A run of COCO's 17 begins a run of 3 of them and one more; a set without the fourth costs nothing there."""
+    path = tiny_coco(tmp_path, images=2, people=1)
+    (tmp_path / "four.toml").write_text('name = "four"\nnames = ["right_knee", "nose", "left_knee", "tail"]\n'
+                                        'flip_pairs = [["left_knee", "right_knee"]]\n')
+    common = ["--data", str(path), "--input-size", "64", "64", "--batch", "2", "--threads", "1", "--steps", "1"]
+    assert main(["train", "u-300m", *common, "--out", str(tmp_path / "coco")]) == 0
+    assert main(["train", "u-300m", *common, "--out", str(tmp_path / "four"), "--skeleton", str(tmp_path / "four.toml"),
+                 "--init", str(tmp_path / "coco"), "--lr", "1e-12"]) == 0
+    assert "3 of 4 keypoints found by name among the 17 of 'coco17'" in capsys.readouterr().err
+    head = "network.stages.0.heads.0.out.weight"
+    coco, four = (newest_checkpoint(tmp_path / name).parts["ema"][head] for name in ("coco", "four"))
+    assert np.allclose(four[1], coco[COCO_17.index("nose")], atol=1e-6)
+
+
+def test_names_that_are_nearly_right_are_told(tmp_path, capsys):
+    path = tiny_coco(tmp_path, images=1, people=1)
+    assert main(["train", "pose-smal", "--data", str(path), "--out", str(tmp_path / "run")]) == 1
+    assert "did you mean pose-small" in capsys.readouterr().err
+    wrong = str(path).replace("person_keypoints", "person_keypoint")
+    assert main(["train", "pose-small", "--data", wrong, "--out", str(tmp_path / "run")]) == 1
+    assert "has person_keypoints.json" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
