@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import platform
+import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from stagepose.evaluation.bootstrap import draws
 
 from stagepose.coco import CocoDataset, read_dataset
 from stagepose.coco.dataset import to_json
-from stagepose.evaluation import evaluate_keypoints, predict_dataset
-from stagepose.files import write_json
+from stagepose.evaluation import Judgement, evaluate_keypoints, judge_keypoints, predict_dataset
+from stagepose.files import write_json, write_text
 from stagepose.heatmaps import Codec
 from stagepose.modelinfo import ModelInfo
 from stagepose.predictor import Predictor
@@ -24,6 +31,7 @@ from stagepose.training.crops import CropSpec, CropStore, open_or_pack
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
 
 HELD_OUT = 1_000  # people
+OUTCOME = "## What it says"
 Sets = dict[str, tuple[CocoDataset, Path]]
 
 log = logging.getLogger("research")
@@ -90,3 +98,92 @@ def judge(model: PoseInference, codec: Codec, dataset: CocoDataset, images: Path
     results = predict_dataset(Predictor(info, NumpyHeatmaps(model), None), dataset, images, boxes="ground-truth")
     write_json(file, results)
     log.info("%s: AP %.4f", file.stem, evaluate_keypoints(dataset, results).ap)
+
+
+class Judged:
+    """Results of one arm, a judgement for each seed, on one set or a part of its people."""
+
+    def __init__(self, dataset: CocoDataset, files: list[Path]) -> None:
+        self.seeds = [judge_keypoints(dataset, json.loads(file.read_text())) for file in files]
+
+    def aps(self) -> list[float]:
+        return [judged.ap() for judged in self.seeds]
+
+    def oks(self) -> NDArray[np.float64]:
+        """(seeds, people) the best OKS that any result of a person's picture has with it; labelled people only."""
+        return np.stack([best_oks(judged) for judged in self.seeds])
+
+
+def best_oks(judged: Judgement) -> NDArray[np.float64]:
+    pairs, best = judged.pairs, np.zeros(len(judged.truth))
+    counts = np.diff(pairs.start)
+    places = np.arange(len(pairs.oks)) - np.repeat(pairs.start[:-1], counts) + np.repeat(pairs.first, counts)
+    np.maximum.at(best, places, pairs.oks)
+    return best[~judged.truth.ignored]
+
+
+def only(dataset: CocoDataset, kept: NDArray[np.bool_]) -> CocoDataset:
+    """The same set where nobody but ``kept`` counts: the others are there, but nobody has to find them."""
+    shown = dataset.keypoints * kept[:, None, None]
+    return replace(dataset, keypoints=shown, num_keypoints=(shown[..., 2] > 0).sum(1))
+
+
+def difference(a: Judged, b: Judged, resamples: int = 1_000) -> str:
+    """AP of b - a, the mean of the seeds, with the 95 % interval of a paired bootstrap over pictures."""
+    drawn = [np.mean([y.ap(w) - x.ap(w) for x, y in zip(a.seeds, b.seeds, strict=True)])
+             for w in draws(a.seeds[0].truth.image_count, resamples, 0)]
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return f"{np.mean(b.aps()) - np.mean(a.aps()):+.4f} ({low:+.4f} to {high:+.4f})"
+
+
+def oks_difference(a: Judged, b: Judged, resamples: int = 1_000) -> str:
+    """The same of the people's mean OKS, which needs no ranking and is much less noisy."""
+    change, images = (b.oks() - a.oks()).mean(0), a.seeds[0].truth.images[~a.seeds[0].truth.ignored]
+    count = a.seeds[0].truth.image_count
+    sums, people = np.bincount(images, change, count), np.bincount(images, minlength=count)
+    drawn = [(w * sums).sum() / (w * people).sum() for w in draws(count, resamples, 0)]
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return f"{change.mean():+.4f} ({low:+.4f} to {high:+.4f})"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean of the seeds and their range."""
+    return f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+
+
+def heading(title: str, script: str, told: Namespace) -> list[str]:
+    """Title, command, commit, date and machine."""
+    root = Path(__file__).resolve().parents[1]
+    commit = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], check=True,
+                            capture_output=True, text=True).stdout.strip()
+    names = " ".join(f"{path.parent.name}/{path.name}" for path in (told.train, told.val))
+    return [f"# {title}", "", f"`python benchmarks/{script} {names} --work DIR`, report of {date.today()} at commit "
+            f"{commit}, {os.cpu_count()} cores ({platform.processor() or platform.machine()}), torch "
+            f"{torch.__version__}, no GPU.", ""]
+
+
+def comparison(title: str, name: str, told: Namespace, arms: list[str], base: str, design: str) -> None:
+    """NAME.md: every arm's AP and mean OKS, and its difference to the arm ``base``; what is written below stays."""
+    _, held_file = parted(told.train, told.work)
+    sets = {"held": read_dataset(held_file), "val": read_dataset(told.val)}
+    judged = {where: {arm: Judged(dataset, [told.work / f"{where}-{seed}-{arm}.json" for seed in told.seeds])
+                      for arm in arms} for where, dataset in sets.items()}
+    lines = [*heading(title, f"{name}.py", told), design, "",
+             f"| start | AP, held-out | AP, validation | mean OKS, held-out | AP against {base}, held-out | the same, "
+             f"validation | mean OKS against {base}, held-out |", "|" + "---|" * 7]
+    for arm in arms:
+        held, val = judged["held"][arm], judged["val"][arm]
+        cells = [arm, spread(held.aps()), spread(val.aps()), spread(held.oks().mean(1).tolist())]
+        if arm != base:
+            first = judged["held"][base]
+            cells += [difference(first, held), difference(judged["val"][base], val), oks_difference(first, held)]
+        lines.append("| " + " | ".join([*cells, "", "", ""][:7]) + " |")
+    lines += ["", f"Mean of {len(told.seeds)} seeds (lowest to highest); differences with the 95 % interval of a "
+              "paired bootstrap over pictures.", ""]
+    write_report(Path(__file__).with_name(f"{name}.md"), lines)
+
+
+def write_report(path: Path, lines: list[str]) -> None:
+    """The numbers anew, and what a person wrote about them below, under OUTCOME, as it was."""
+    _, there, said = path.read_text().partition(OUTCOME) if path.is_file() else ("", "", "")
+    write_text(path, "\n".join(lines) + (f"\n{there}{said}" if there else ""))

@@ -120,14 +120,14 @@ class StagedTraining:
         with checkpoint.open_run(self.out, described, self.accept_changes):
             for stage in range(1, self.stages):
                 for fold in (None, *range(self.config.folds)):
-                    self._train(stage, fold, people)
-                table = self._examine(stage)
+                    self.train_stage(stage, fold, people)
+                table = self.table_after(stage)
                 people = chosen(table, stage + 1, self.config, self.train.seed)
                 log.info("stage %d: %d of %d people go on", stage + 1, people.kept.sum(), len(people.kept))
-            self._train(self.stages, None, people)
+            self.train_stage(self.stages, None, people)
         return self._weights_file(self.stages, None)
 
-    def _train(self, stage: int, fold: int | None, people: Chosen) -> None:
+    def train_stage(self, stage: int, fold: int | None, people: Chosen) -> None:
         """One stage of the network that ships, or of one that only judges ``fold``, which it does not see."""
         done = self._weights_file(stage, fold)
         if distributed.from_first(done.is_file):
@@ -152,7 +152,7 @@ class StagedTraining:
             files.write_bytes(done, checkpoint.packed(model.state_dict()))
         distributed.barrier()
 
-    def _examine(self, stage: int) -> Table:
+    def table_after(self, stage: int) -> Table:
         """The OKS of everybody after ``stage``, each person judged by a network that has not seen its picture."""
         path = self.out / checkpoint.STAGES / f"{stage}.npz"
         if distributed.from_first(path.is_file):
