@@ -1,0 +1,83 @@
+"""Recipes by name, and the losses that they ask for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_coco
+
+from stagepose.errors import ConfigError
+from stagepose.heatmaps import Megvii, UdpDark
+from stagepose.skeleton import COCO_17
+from stagepose.training.augment import NO_AUGMENTATION
+from stagepose.training.crops import CropSpec, open_or_pack
+from stagepose.training.networks.zoo import build
+from stagepose.training.people import Chosen
+from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.presets import POSE_PRESETS, pose_preset
+
+CODEC = UdpDark(input_size=(64, 64))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    path = tiny_coco(folder, images=2, people=2)
+    return open_or_pack(path, folder / "images", folder / "crops", spec=CropSpec(input_size=CODEC.input_size),
+                        skeleton=COCO_17)
+
+
+@pytest.mark.parametrize("name", POSE_PRESETS)
+def test_every_recipe_fits_its_network(name):
+    recipe = pose_preset(name)
+    with torch.device("meta"):
+        network = build(recipe.pose.network, 17, recipe.pose.join)
+    stages = len(getattr(network, "stages", ())) or 1
+    assert all(len(levels) == 4 for levels in recipe.pose.codecs(stages))
+    assert len(recipe.pose.ohkm) in (0, 2 if name.startswith("cpn") else stages)
+    assert recipe.train.samples > 0
+
+
+def test_the_successors_targets_are_its_kernels():
+    stages = pose_preset("3xmspn50").pose.codecs(3)
+    assert [[codec.kernel for codec in levels] for levels in stages] == [[15, 11, 9, 7]] * 2 + [[11, 9, 7, 5]]
+    assert all(codec.stride == 4 for levels in stages for codec in levels)  # all levels at the finest's size
+
+
+def losses(store, config, chosen=None):
+    torch.manual_seed(0)
+    task = PoseTask(build(config.network, 17), replace(config, augment=NO_AUGMENTATION), [store], [1.0], chosen=chosen)
+    return task.loss(task.model, task.batch([(0, 0), (0, 1)]))
+
+
+def test_coarse_to_fine_hard_joints_and_squared_error_in_one(store):
+    config = PoseConfig(network="2xu-300m", codec=Megvii(input_size=(64, 64)), loss="mse", upsample=True,
+                        coarse=(1.3, 1.0), ohkm=(8, 8))
+    found = losses(store, config)
+    assert set(found) == {"stage1", "stage2"} and all(torch.isfinite(v) and v > 0 for v in found.values())
+    sum(found.values()).backward()
+
+
+def test_stages_are_weighted_and_those_of_weight_0_are_not_looked_at(store):
+    config = PoseConfig(network="2xu-300m", codec=CODEC)
+    plain, weighted = losses(store, config), losses(store, replace(config, stage_weights=(0.0, 0.5)))
+    assert set(weighted) == {"stage2"} and torch.allclose(weighted["stage2"], 0.5 * plain["stage2"])
+
+
+def test_people_count_what_they_are_said_to(store):
+    config = PoseConfig(network="u-300m", codec=CODEC)
+    kept = np.ones(4, dtype=bool)
+    plain = losses(store, config)["heatmaps"]
+    double = losses(store, config, Chosen(kept=kept, importance=np.full(4, 2, np.float32)))["heatmaps"]
+    nobody = losses(store, config, Chosen(kept=kept, importance=np.zeros(4, np.float32)))["heatmaps"]
+    assert torch.allclose(double, 2 * plain) and float(nobody.detach()) == 0
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"level_weights": (1.0,)}, "level_weights has 1 levels, level_sigmas 4"), ({"init_std": -1.0}, "init_std is -1"),
+    ({"coarse": (0.0, 1.0)}, "coarse is"),
+])
+def test_settings_that_make_no_sense(change, message):
+    with pytest.raises(ConfigError, match=message):
+        PoseConfig(network="u-300m", codec=CODEC, **change)
