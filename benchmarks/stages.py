@@ -119,13 +119,13 @@ class Laboratory:
             "S": lambda: self.first,
             "E": lambda: self.staged("E", STAGES),
             "D": lambda: self.staged("D", replace(STAGES, pick="random")),
-            "A": lambda: self.plain("A", one, LATER, lr=1e-3),
-            "A2": lambda: self.plain("A2", one, SAME_COST, lr=1e-3),
             "C": lambda: self.staged("C", replace(STAGES, pick="all")),
+            "A": lambda: self.plain("A", one, LATER, lr=1e-3),
             "B": lambda: self.plain("B", two, LATER, lr=2e-3, slower=EASED),
             "F": lambda: self.plain("F", replace(two, gates=(self.gate(),)), LATER, lr=2e-3, slower=EASED),
             "G": lambda: self.staged("G", replace(STAGES, pick="all", by_difficulty=True)),
             "E25": lambda: self.staged("E25", replace(STAGES, easy_share=0.25)),
+            "A2": lambda: self.plain("A2", one, SAME_COST, lr=1e-3),
             "I": lambda: self.staged("I", replace(STAGES, folds=0)),
             "R": lambda: self.staged("R", STAGES, replace(POSE, join=replace(POSE.join, residual=True))),
         }
@@ -179,10 +179,10 @@ def work(folder: Path, train: Path, val: Path, seeds: list[int]) -> None:
     store, sets = laboratory_sets(folder, train, val, CODEC)
     hard_list(folder, store, *sets["held"])
     first_stage(folder / "first", store)
-    for seed in seeds:
-        lab = Laboratory(folder / f"seed{seed}", store, seed)
-        for arm, make in lab.arms().items():
-            done = make()
+    labs = {seed: Laboratory(folder / f"seed{seed}", store, seed) for seed in seeds}
+    for arm in labs[seeds[0]].arms():  # an arm of all seeds before the next: the report takes what is whole
+        for seed, lab in labs.items():
+            done = lab.arms()[arm]()
             for name, model in lab.models(arm, done).items():
                 for where, (dataset, images) in sets.items():
                     judge(model, CODEC, dataset, images, folder / f"{where}-{seed}-{name}.json")
