@@ -49,7 +49,7 @@ SEEDS = (1, 2, 3)
 HARD_SEEDS = (101, 102)  # u-300m networks that say who of the held-out people is hard; used for nothing else
 HARD_SHARE = 0.4  # of the people go on to stage 2; of the held-out ones are on the hard list
 FIRST, LATER = 60_000, 20_000  # samples shown to stage 1, and to whatever comes after it
-SAME_COST = 14_700  # samples of stage 1 alone that cost what LATER of a new stage behind it cost; see cost()
+SAME_COST = 14_700  # samples of stage 1 alone that cost what LATER of a new stage behind it cost
 CODEC = UdpDark(input_size=(64, 96))
 POSE = PoseConfig(network="2xlite0-u", codec=CODEC, imagenet=True, frozen=5)
 TRAIN = TrainConfig(batch=64, samples=FIRST, warmup=4_000, lr=2e-3, ema_decay=0.998, log_every=100, save_minutes=2)
@@ -74,9 +74,10 @@ blocks stay, stage 2 of 37 from a Gaussian), KL loss, AdamW. Learnt from about 6
 out by picture, {people[1]} of them on a hard list that two other networks of other seeds fixed beforehand, {people[2]}
 with genuine segment areas (the others' are estimated from their boxes); {people[3]} people of the public validation
 subset. One stage 1 of {first:,} samples for all arms, then {later:,} more for each arm and seed ({seeds} seeds); A2
-gets {cost:,}, which cost as much as {later:,} of a new stage behind a frozen one. "Hardest" is the lowest 40 % of OKS,
-judged out of fold, since so small a network leaves most people under the report's 0.8; F gates at the OKS that 40 % of
-the people are below. **E - D is the report's claim**: hard people against as many at random."""
+gets {cost:,}, which cost as much as {later:,} of a new stage behind a frozen one (what the two fold networks cost,
+{first:,} samples together, is not counted). "Hardest" is the lowest 40 % of OKS, judged out of fold, since so small a
+network leaves most people under the report's 0.8; F gates at the OKS that 40 % of the people are below.
+**E - D is the report's claim**: hard people against as many at random."""
 
 
 class Laboratory:

@@ -8,29 +8,31 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from tiny import tiny_coco
-from torch import nn
 
 from stagepose.cli import main
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.heatmaps import UdpDark
 from stagepose.predictor import load
 from stagepose.skeleton import COCO_17
+from stagepose.training import decoding
 from stagepose.training.augment import NO_AUGMENTATION
-from stagepose.training.checkpoint import load_weights, newest_checkpoint
+from stagepose.training.checkpoint import load_step, load_weights, newest_checkpoint
 from stagepose.training.crops import CropSpec, open_or_pack
-from stagepose.training.inference import PoseInference
+from stagepose.training.export import drawn_crops, parity, torch_to_onnx
+from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.networks.zoo import StageOptions, build
 from stagepose.training.people import Chosen, PoseData
 from stagepose.training.pose import PoseConfig, PoseTask
-from stagepose.training.stages import StagesConfig, chosen, earlier_slower, folds_by_image
-from stagepose.training.table import Table, examine, recalibrate
+from stagepose.training.stages import StagedTraining, StagesConfig, chosen, earlier_slower, folds_by_picture
+from stagepose.training.table import Table, examine, recalibrate, spread
 
 CODEC = UdpDark(input_size=(64, 64))
 CONFIG = TrainConfig(batch=4, samples=24, warmup=4, lr=3e-3, bf16=False, save_every=3)
@@ -50,8 +52,8 @@ def people(tmp_path_factory):
 def a_table(oks, sets=None, stage=1):
     count = len(oks)
     whole = np.arange(count)
-    return Table(stage=stage, stores=("a", "b"), sets=np.zeros(count, int) if sets is None else np.array(sets),
-                 image_ids=whole, annotation_ids=whole, oks=np.array(oks, dtype=float),
+    return Table(stage=stage, stores=("a", "b"), fingerprints=("1", "2"), image_ids=whole, annotation_ids=whole,
+                 sets=np.zeros(count, int) if sets is None else np.array(sets), oks=np.array(oks, dtype=float),
                  scores=np.array(oks, dtype=float) / 2, visible=whole, hidden=whole)
 
 
@@ -123,12 +125,12 @@ def test_only_the_chosen_are_shown(people):
     assert times.tolist() == [2] * 4 + [1] * 8 and data.counts == [4, 8]
 
 
-def test_a_picture_lies_in_one_fold(people):
+def test_a_picture_lies_in_one_fold_in_every_set(people):
     _, store = people
-    folds = folds_by_image([store, store], 3, seed=1)
+    folds = folds_by_picture([store, store], 3, seed=1)
     pairs = {(i, f) for i, f in zip(store.image_ids.tolist(), folds[:12].tolist(), strict=True)}
     assert len(pairs) == 6 and np.bincount(folds[:12]).tolist() == [4, 4, 4]
-    assert (folds_by_image([store], 3, seed=1) == folds[:12]).all()
+    assert (folds[12:] == folds[:12]).all() and (folds_by_picture([store], 3, seed=1) == folds[:12]).all()
 
 
 def gated(store, gates, network="2xu-300m"):
@@ -140,7 +142,7 @@ def gated(store, gates, network="2xu-300m"):
 def test_an_open_gate_is_plain_training(people, tmp_path):
     _, store = people
     train(gated(store, ()), CONFIG, tmp_path / "plain")
-    train(gated(store, (1.1,)), CONFIG, tmp_path / "open")
+    train(gated(store, (1.0,)), CONFIG, tmp_path / "open")
     plain, opened = (newest_checkpoint(tmp_path / name).parts for name in ("plain", "open"))
     assert all(torch.equal(plain[part][name], opened[part][name]) for part in plain for name in plain[part])
 
@@ -160,6 +162,50 @@ def test_a_shut_gate_leaves_a_stage_as_it_is(people, tmp_path):
         assert not any(torch.equal(parts[part][name], before[name]) for name in early)
     moments = sum(name.endswith("exp_avg") for name in parts["optimizer"])
     assert moments == sum(1 for name, _ in task.model.named_parameters() if name not in late)
+
+
+def test_a_gate_that_shuts_later_stops_the_average_too(people, tmp_path):
+    """Once it is shut nothing of the stage moves any more, not even the average towards the weights."""
+    _, store = people
+    task = gated(store, (1.0,))
+    kept, own = {}, task.idle
+
+    def idle():
+        parts = own()
+        if kept or task.calls < 3:
+            return parts
+        kept.update({name: t.clone() for name, t in task.model.state_dict().items()})
+        task.config = replace(task.config, gates=(0.0,))
+        return parts
+
+    task.calls, whole = 0, task.loss
+
+    def loss(model, batch):
+        task.calls += 1
+        return whole(model, batch)
+
+    task.idle, task.loss = idle, loss
+    train(task, replace(CONFIG, save_every=1, samples=20), tmp_path / "run")  # 5 steps, shut after the third
+    last = newest_checkpoint(tmp_path / "run").parts
+    before = load_step(tmp_path / "run/steps/000000004").parts
+    late = [name for name in last["ema"] if ".stages.1." in name or ".links." in name]
+    assert all(torch.equal(last["ema"][name], before["ema"][name]) for name in late)
+    assert any(not torch.equal(last["ema"][name], last["model"][name]) for name in late)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_stage_rests_only_where_no_part_of_a_step_teaches_it(people, tmp_path, monkeypatch, accumulate):
+    """One person alone opens the gate: a step counts for the stage in whichever of its parts that person is."""
+    _, store = people
+    task = gated(store, (0.5,))
+    lost = task.reader.areas[0]
+    monkeypatch.setattr(decoding, "oks", lambda _points, _truth, areas, _sigmas: torch.tensor(
+        [0.0 if abs(area - lost) < 1e-6 else 1.0 for area in areas]))
+    rested, own = [], task.idle
+    task.idle = lambda: rested.append(own()) or rested[-1]
+    train(task, replace(CONFIG, accumulate=accumulate), tmp_path / "run")
+    shown = np.concatenate([task.reader.order(0), task.reader.order(1)]).reshape(6, 4)
+    assert [not parts for parts in rested] == (shown == 0).any(1).tolist()
 
 
 def test_a_gate_counts_only_whom_the_stage_before_misses(people):
@@ -198,19 +244,21 @@ def test_a_new_residual_stage_changes_nobody(people):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_batch_norms_are_measured_on_everybody(people):
+def test_batch_norms_that_learnt_are_measured_on_the_people_asked_for(people):
     _, store = people
     task = gated(store, ())
-    model = task.model
-    assert isinstance(model.network, nn.Module)
+    task.network.freeze_stages(1)
+    model, rows = task.model, np.array([0, 3, 5])
     norm = model.network.stages[1].heads[0].conv[1]
     seen, before = [], model.network.stages[0].heads[0].conv[1].running_mean.clone()
     hook = norm.register_forward_hook(lambda _m, given, _out: seen.append(given[0]))
-    recalibrate(model, model.network.parts(1), task, 12)
+    recalibrate(model, task, rows)
     hook.remove()
+    assert sum(map(len, seen)) == 3
     assert torch.allclose(norm.running_mean, torch.cat(seen).mean((0, 2, 3)), atol=1e-5)
     assert torch.equal(model.network.stages[0].heads[0].conv[1].running_mean, before)
     assert norm.momentum == 0.1 and not norm.training
+    assert spread(np.arange(100, 112), 4).tolist() == [100, 103, 107, 111]
 
 
 def test_a_table_is_read_back(tmp_path):
@@ -222,6 +270,22 @@ def test_a_table_is_read_back(tmp_path):
     (tmp_path / "1.npz").write_bytes(b"no table")
     with pytest.raises(DatasetError, match=r"1\.npz: not a table"):
         Table.read(tmp_path / "1.npz")
+
+
+def test_peaks_that_say_nothing_make_no_router():
+    with pytest.raises(ConfigError, match="nothing to decide by"):
+        replace(a_table(OKS), scores=np.full(6, 0.3)).score_at(0.7)
+    with pytest.raises(ConfigError, match="nothing to decide by"):
+        replace(a_table(OKS), scores=1 - np.array(OKS)).score_at(0.7)
+
+
+def test_a_table_of_other_people_is_refused(people, tmp_path):
+    _, store = people
+    task = gated(store, ())
+    table = Table.of(task.reader, stage=1, oks=np.zeros(12), scores=np.zeros(12))
+    table.check([store], tmp_path)
+    with pytest.raises(DatasetError, match="of other people than"):
+        table.check([replace(store, fingerprint="another")], tmp_path)
 
 
 def test_tuned_earlier_stages_learn_slowly():
@@ -282,7 +346,7 @@ def test_people_are_judged_by_who_has_not_seen_them(finished, people):
     _, out = finished
     _, store = people
     table = Table.read(out / "stages/1.npz")
-    folds = folds_by_image([store], 2, seed=0)
+    folds = folds_by_picture([store], 2, seed=0)
     task = gated(store, (), "2xu-300m")
     alone = PoseTask(build("2xu-300m", 17, stages=1), replace(task.config, stages=1, gates=()), [store], [1.0])
     for fold in (0, 1):
@@ -293,21 +357,46 @@ def test_people_are_judged_by_who_has_not_seen_them(finished, people):
         assert np.allclose(examine(alone, rows)[0], table.oks[rows], atol=1e-4)
 
 
-def test_a_killed_run_goes_on_exactly(finished, tmp_path):
-    path, whole = finished
-    out = tmp_path / "run"
-    for moment in ("stages/1/steps/*/MANIFEST.json", "stages/1.npz"):
-        process = start(command(path, out))
+def staged(path, out, **changes):
+    """Three small stages with a checkpoint every other step; earlier stages learn on beside a frozen trunk's norms."""
+    folder = path.parent
+    store = open_or_pack(path, folder / "images", folder / "crops", spec=CropSpec(input_size=CODEC.input_size),
+                         skeleton=COCO_17)
+    pose = PoseConfig(network="3xu-300m", codec=CODEC, join=StageOptions(residual=True, aggregate=True))
+    config = StagesConfig(shares=(0.5, 0.25), recalibrate=12, earlier="tuned", easy_share=0.2)
+    return StagedTraining(pose=pose, train=replace(CONFIG, samples=16, save_every=2), config=replace(config, **changes),
+                          stores=[store], weights=[1.0], out=Path(out))
+
+
+def test_three_stages_go_on_exactly_after_kills_within_them(people, tmp_path):
+    path, _ = people
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    words = [str(Path(__file__)), str(path), str(out)]
+    for moment in ("stages/1-fold1/steps/000000002", "stages/2/steps/000000002", "stages/3/steps/000000002"):
+        process = subprocess.Popen([sys.executable, *words], start_new_session=True,
+                                   env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)})
         deadline = time.monotonic() + LONGEST
-        while not any(out.glob(moment)) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        while not (out / moment).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    assert not (out / "stages/2.safetensors").exists()
-    assert main(command(path, out)) == 0
+        process.wait()
+        assert (out / moment).parent.exists()
+    assert not (out / "stages/3.safetensors").exists()
+    for folder in (out, whole):
+        staged(path, folder).run()
     ours, theirs = load_weights(out), load_weights(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert (Table.read(out / "stages/1.npz").oks == Table.read(whole / "stages/1.npz").oks).all()
+    for stage in (1, 2):
+        a, b = (Table.read(run / f"stages/{stage}.npz").oks for run in (out, whole))
+        assert (a == b).all()
+    first, last = load_weights(out / "stages/1.safetensors"), ours
+    assert any(not torch.equal(last[name], tensor) for name, tensor in first.items())  # tuned on
+
+
+def test_what_is_trained_together_is_not_set_stage_by_stage(people, tmp_path):
+    run = staged(people[0], tmp_path / "run")
+    with pytest.raises(ConfigError, match="stage by stage sets its own"):
+        replace(run, pose=replace(run.pose, gates=(0.8, 0.6)))
 
 
 def test_two_ranks_judge_and_pick_as_one(finished, tmp_path):
@@ -330,14 +419,51 @@ def test_changed_settings_are_refused(finished, capsys):
     assert "stages.easy_share: 0.0 -> 0.5" in capsys.readouterr().err
 
 
+def test_an_unfinished_run_says_how_far_it_is(finished, tmp_path, capsys):
+    _, whole = finished
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "stages/2.safetensors").unlink()
+    assert main(["export", str(out), "--out", str(tmp_path / "m.onnx")]) == 0
+    assert "stage 1 of 2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("reading", ["last", "mean", "router"])
-def test_what_is_exported_finds_people(finished, tmp_path, capsys, reading):
-    path, out = finished
-    file = tmp_path / "model.onnx"
-    assert main(["export", str(out), "--out", str(file), "--reading", reading]) == 0
+def test_what_is_exported_finds_people(finished, tmp_path, reading):
+    path, whole = finished
+    run, file = tmp_path / "run", tmp_path / "model.onnx"
+    shutil.copytree(whole, run)
+    table = Table.read(run / "stages/1.npz")
+    replace(table, scores=table.oks).save(run / "stages/1.npz")  # after eight steps peaks say nothing yet
+    assert main(["export", str(run), "--out", str(file), "--reading", reading]) == 0
     picture = next((path.parent / "images").iterdir())
     people = load(file, None)(picture, boxes=np.array([[10.0, 10, 90, 150]]))[0]
     assert len(people) == 1 and people[0].keypoints.shape == (17, 2)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_router_shows_later_stages_only_whom_the_first_misses(people, share):
+    """Nobody, some or all go on; in the exported graph too."""
+    torch.manual_seed(1)
+    network = build("2xu-300m", 17)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data.mul_(1.2)
+    router = PoseInference(network, CODEC, "kl", reading="router").eval()
+    crops = drawn_crops(CODEC.input_size)
+    pictures = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        first, last = (router.heatmaps(stage[0]) for stage in router.logits(pictures))
+    heights = first.amax((2, 3)).clamp(0, 1).mean(1)
+    router.route_below = float(torch.quantile(heights, share)) + (1e-6 if share else -1e-6)
+    goes_on = (heights < router.route_below)[:, None, None, None]
+    assert 4 * share <= int(goes_on.sum()) <= 4 * share + 1
+    expected = torch.where(goes_on, last, first).numpy()
+    assert np.allclose(NumpyHeatmaps(router)(crops), expected, atol=1e-6)
+    data = torch_to_onnx(router, (torch.from_numpy(crops),), inputs=["crops"], outputs=["heatmaps"],
+                         dynamic={"crops": {0: "people"}, "heatmaps": {0: "people"}})
+    assert parity(data, {"crops": crops}, [expected]) < 1e-3
+    assert parity(data, {"crops": crops[:1]}, [expected[:1]]) < 1e-3
 
 
 def test_a_router_needs_a_table(people, finished, tmp_path, capsys):
@@ -367,3 +493,8 @@ def test_detectors_and_single_stages_are_refused(people, tmp_path, capsys):
         assert main(["train-stages", preset, "--data", str(path), "--out", str(tmp_path / "run")]) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+if __name__ == "__main__":  # the run that test_three_stages_go_on_exactly_after_kills_within_them kills
+    torch.set_num_threads(1)
+    staged(Path(sys.argv[1]), sys.argv[2]).run()

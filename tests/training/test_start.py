@@ -29,7 +29,7 @@ def test_heads_find_their_keypoints_by_name():
     for parameter in lsp.parameters():
         torch.nn.init.normal_(parameter)
     own = coco.state_dict()
-    weights, found = start.mapped_heads(lsp.state_dict(), own, LSP_14, COCO_17)
+    weights, found = start.mapped_heads(lsp.state_dict(), coco, LSP_14, COCO_17)
     assert found == 12
     head, door = "network.stages.1.heads.0.out.weight", "network.links.0.0.weight"
     theirs = lsp.state_dict()
@@ -43,17 +43,23 @@ def test_heads_find_their_keypoints_by_name():
     assert all(weights[name].shape == own[name].shape for name in own)
 
 
-def test_another_order_of_the_same_keypoints_is_followed():
+@pytest.mark.parametrize(("network", "options", "head", "reader"), [
+    ("2xu-300m", {"concat_heatmaps": True}, "network.stages.0.heads.0.out.weight", "network.links.0.0.weight"),
+    ("hourglass-2", {}, "network.stacks.0.out.weight", "network.remaps.0.heatmaps.weight")])
+def test_another_order_of_the_same_keypoints_is_followed(network, options, head, reader):
+    """What reads heatmaps has its columns turned too, though every shape is the same."""
     turned = Skeleton(name="turned", names=COCO_17.names[::-1])
-    theirs = model(17)
-    weights, found = start.mapped_heads(theirs.state_dict(), model(17).state_dict(), COCO_17, turned)
-    head = "network.stages.0.heads.0.out.weight"
-    assert found == 17 and torch.equal(weights[head], theirs.state_dict()[head].flip(0))
+    theirs, ours = model(17, network, **options), model(17, network, **options)
+    weights, found = start.mapped_heads(theirs.state_dict(), ours, COCO_17, turned)
+    before = theirs.state_dict()
+    assert found == 17 and torch.equal(weights[head], before[head].flip(0))
+    assert torch.equal(weights[reader][:, -17:], before[reader][:, -17:].flip(1))
+    assert torch.equal(weights[reader][:, :-17], before[reader][:, :-17])
 
 
 def test_keypoints_without_any_name_in_common_are_refused():
     with pytest.raises(CheckpointError, match="none of which 'hand' has"):
-        start.mapped_heads({}, {}, COCO_17, Skeleton(name="hand", names=("thumb",)))
+        start.mapped_heads({}, model(1), COCO_17, Skeleton(name="hand", names=("thumb",)))
 
 
 def test_a_file_of_one_stage_begins_a_longer_row(tmp_path):
@@ -81,6 +87,8 @@ def test_a_gaussian_of_a_given_width():
     torch.manual_seed(0)
     net = start.fresh("u-300m", 3, StageOptions(), std=0.01)
     assert float(net.stages[0].trunk.groups[3][0].conv2.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
+    row = start.fresh("2xu-300m", 3, StageOptions(residual=True), std=0.01)
+    assert all(not head.out.weight.any() for head in row.stages[1].heads)  # still the identity
     with pytest.raises(ConfigError, match="only EfficientNet-Lite"):
         start.fresh("u-300m", 3, StageOptions(), imagenet=True)
 

@@ -17,12 +17,15 @@ from stagepose.images import find_images
 from stagepose.skeleton import resolve
 from stagepose.training import distributed, loop, runs
 from stagepose.training.inference import Reading
+from stagepose.training.losses import HeatmapLoss
 from stagepose.training.networks.zoo import StageOptions
 from stagepose.training.presets import DETECTOR_PRESETS, PoseRecipe, pose_preset
 from stagepose.training.stages import Pick, StagesConfig
 
 MOST_PICTURES = 16  # to compare a detector's file on
 Join = Literal["concat-heatmaps", "residual", "aggregate"]
+OF_POSES = ("skeleton", "input_size", "frozen", "imagenet", "init_std", "join", "loss", "level_weights", "upsample",
+            "coarse", "ohkm")  # options that mean nothing for a detector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +53,20 @@ class Options:
     """First blocks of the trunk that keep their weights, instead of the preset's."""
     imagenet: bool | None = None
     """Start an EfficientNet-Lite trunk from ImageNet weights or from a Gaussian, instead of as the preset does."""
+    init_std: float | None = None
+    """Standard deviation of the Gaussian that convolutions start from; Kaiming's fan-out by default."""
     join: list[Join] | None = None
     """How stages in a row are joined, beyond the report's way: any of concat-heatmaps, residual, aggregate."""
+    loss: HeatmapLoss | None = None
+    """kl (softmax over each heatmap) or mse (squared error), instead of the preset's."""
+    level_weights: list[float] | None = None
+    """What the loss of each level counts, finest first."""
+    upsample: bool | None = None
+    """Judge coarse levels at the finest's size instead of at their own."""
+    coarse: list[float] | None = None
+    """Coarse to fine: so many times wider targets, one number for each stage, such as 1.5 1."""
+    ohkm: list[int] | None = None
+    """So many hardest joints count on the finest level, one number for each stage; 0 counts all."""
     samples: int | None = None
     """Pictures to show, instead of the preset's."""
     minutes: float | None = None
@@ -94,7 +109,10 @@ class Options:
             if min(width, height) < 32 or width % 32 or height % 32:
                 raise ConfigError(f"--input-size {width} {height}: both sides must be divisible by 32")
             pose = replace(pose, codec=replace(pose.codec, input_size=self.input_size))
-        given: dict[str, Any] = {"frozen": self.frozen, "imagenet": self.imagenet}
+        given: dict[str, Any] = {name: getattr(self, name) for name in
+                                 ("frozen", "imagenet", "init_std", "loss", "upsample")}
+        for name in ("level_weights", "coarse", "ohkm"):
+            given[name] = None if getattr(self, name) is None else tuple(getattr(self, name))
         if self.imagenet is False and self.frozen is None:
             given["frozen"] = 0  # noise is not worth keeping
         if self.join is not None:
@@ -126,9 +144,8 @@ def train(
     with _started(options) as (setting, device):
         sources = [runs.Source.parse(text) for text in options.data]
         if preset in DETECTOR_PRESETS:
-            _refuse_useless(preset, {"--skeleton": options.skeleton, "--input-size": options.input_size,
-                                     "--frozen": options.frozen, "--imagenet": options.imagenet, "--join": options.join,
-                                     "--gates": gates})
+            _refuse_useless(preset, {f"--{name.replace('_', '-')}": getattr(options, name) for name in OF_POSES}
+                            | {"--gates": gates})
             boxes = DETECTOR_PRESETS[preset]()
             config = options.schedule(boxes.train)
             task: loop.Task = runs.detector_task(boxes, sources, setting)
@@ -136,8 +153,9 @@ def train(
             recipe = options.changed(pose_preset(preset))
             if gates is not None:
                 recipe = replace(recipe, pose=replace(recipe.pose, gates=tuple(gates)))
-            config = recipe.train
-            sets = runs.pose_sets(recipe, sources, resolve(options.skeleton or "coco17"), setting)
+            config, skeleton = recipe.train, resolve(options.skeleton or "coco17")
+            runs.check(recipe, len(skeleton))
+            sets = runs.pose_sets(recipe, sources, skeleton, setting)
             task = runs.pose_task(recipe, sets, setting)
         machine = runs.machine_for(device, options.workers, options.compile, resident=runs.is_resident(task))
         loop.train(task, config, options.out, machine, accept_changes=options.accept_changes)
@@ -170,7 +188,7 @@ def train_stages(
         thresholds: OKS below which a person goes on, one for each later stage.
         shares: Instead of thresholds: the hardest share of each set, such as 0.4 0.15.
         pick: hard, or as a control random (as many people) or all.
-        by_difficulty: Everybody who goes on counts 1 - OKS.
+        by_difficulty: Whoever goes on counts 1 - OKS; with --pick all, everybody does.
         easy_share: Share of a later stage's people who are easy ones.
         folds: Networks that judge people they have not learnt from; 0 lets the network judge its own people.
         earlier: Earlier stages stay frozen, or are tuned on.

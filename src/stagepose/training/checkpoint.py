@@ -273,6 +273,12 @@ def load_weights(path: str | Path) -> Tensors:
         raise CheckpointError(f"{path}: not a valid safetensors file: {error}") from error
 
 
+def judged(run: Path) -> dict[str, float]:
+    """The newest validation of a run folder; empty where there is none, and on ranks that do not see the folder."""
+    path = run / "judged.json"
+    return {k: v for k, v in read_json(path).items() if k != "step"} if path.is_file() else {}
+
+
 def last_stage(run: Path) -> Path | None:
     """The weights of the last finished stage of a stage-by-stage run; None where ``run`` is no such run."""
     numbered = {int(f.stem): f for f in (run / STAGES).glob("*.safetensors") if f.stem.isdecimal()}

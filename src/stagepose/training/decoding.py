@@ -31,7 +31,8 @@ def decode(codec: Codec, heatmaps_BKhw: Tensor) -> tuple[Tensor, Tensor]:
     peaks, scores = _argmax(heatmaps)
     if isinstance(codec, UdpDark):
         pitch = torch.as_tensor(codec.pitch, dtype=torch.float32, device=heatmaps.device)
-        return (peaks + _newton_steps(heatmaps, peaks, codec.blur)) * pitch, scores.clamp(0, 1)
+        with torch.autocast(heatmaps.device.type, enabled=False):  # a Newton step on 8 bits of mantissa goes astray
+            return (peaks + _newton_steps(heatmaps, peaks, codec.blur)) * pitch, scores.clamp(0, 1)
     if isinstance(codec, Msra):
         return (peaks + 0.25 * _slopes(heatmaps, peaks).sign()) * codec.stride, scores.clamp(0, 1)
     raise ConfigError(f"codec {codec.name!r} is not decoded while a network trains; use 'udp-dark' or 'msra'")

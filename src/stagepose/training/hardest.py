@@ -33,6 +33,7 @@ def rows(table: Table, count: int, skip: int = 0) -> NDArray[np.int64]:
 def write_sheet(table: Table, chosen: NDArray[np.int64], path: Path) -> None:
     """Tiles in reading order, each with its OKS, stage and annotation id above it."""
     stores = [open_store(home) for home in table.stores]
+    table.check(stores, path)
     starts = np.searchsorted(table.sets, np.arange(len(stores)))
     tiles = []
     for row in chosen.tolist():

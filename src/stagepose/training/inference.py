@@ -64,7 +64,7 @@ class PoseInference(nn.Module):
     def _routed(self, images: Tensor) -> Tensor:
         assert isinstance(self.network, MultiStage)
         first, given = self.network.run(0, Given(self.network.stem(images)))
-        rows = torch.nonzero(self.heatmaps(first[0]).amax((2, 3)).mean(1) < self.route_below)[:, 0]
+        rows = torch.nonzero(self.heatmaps(first[0]).amax((2, 3)).clamp(0, 1).mean(1) < self.route_below)[:, 0]
         given = given.rows(rows)
         for number in range(1, len(self.network.stages)):
             last, given = self.network.run(number, given)

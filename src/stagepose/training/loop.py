@@ -146,7 +146,7 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
                 else:
                     buffers.leave_alone(idle)
                     optimizer.step()
-                    ema.update(step)
+                    ema.update(step, idle)
                     bad = 0
                 last, judge = step * config.batch >= total, _every(config.evaluate_every, step)
                 if step % config.log_every == 0 or last:

@@ -92,9 +92,13 @@ class Ema:
         self._counters = [(mine, theirs) for mine, theirs in pairs if not mine.is_floating_point()]
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """One step of the average; integer buffers are copied."""
+    def update(self, step: int, idle: Iterable[nn.Module] = ()) -> None:
+        """One step of the average, which passes ``idle`` parts by; integer buffers are copied."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._averaged, self._current, 1 - decay)
+        passed = {t.data_ptr() for part in idle for t in (*part.parameters(), *part.buffers())}
+        pairs = [(mine, theirs) for mine, theirs in zip(self._averaged, self._current, strict=True)
+                 if theirs.data_ptr() not in passed] if passed else zip(self._averaged, self._current, strict=True)
+        averaged, current = map(list, zip(*pairs, strict=True))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
         for mine, theirs in self._counters:
             mine.copy_(theirs)

@@ -56,7 +56,7 @@ class PoseConfig:
     init_std: float = 0.0  # of the Gaussian that convolutions start from; 0 takes Kaiming's fan-out
     stages: int = 0  # of a network in a row; 0 for as many as its name says
     join: StageOptions = field(default_factory=StageOptions)
-    stage_weights: tuple[float, ...] = ()  # of the losses, one a stage; a stage of weight 0 is not looked at
+    stage_weights: tuple[float, ...] = ()  # of the losses, one a stage
     coarse: tuple[float, ...] = ()  # one a stage: so many times wider targets (coarse to fine: the first the widest)
     ohkm: tuple[int, ...] = ()  # one a stage: so many hardest joints count on the finest level; 0 all
     gates: tuple[float, ...] = ()  # one a later stage: it learns from samples whose OKS after the one before is lower
@@ -67,6 +67,12 @@ class PoseConfig:
                               f"{len(self.level_sigmas)}, level_kernels {len(self.level_kernels)}; give one for each")
         if self.init_std < 0:
             raise ConfigError(f"init_std is {self.init_std}, expected 0 or more")
+        if min((*self.stage_weights, *self.ohkm, *self.level_weights), default=0) < 0 or (
+                self.stage_weights and not any(self.stage_weights)):
+            raise ConfigError(f"stage_weights {self.stage_weights}, level_weights {self.level_weights} and ohkm "
+                              f"{self.ohkm} must be 0 or more, and some stage must count")
+        if not all(0 <= gate <= 1 for gate in self.gates):
+            raise ConfigError(f"gates is {self.gates}, expected OKS thresholds between 0 and 1")
         if not all(0 < width < 8 for width in self.coarse):
             raise ConfigError(f"coarse is {self.coarse}, expected factors above 0 and below 8, such as (1.4, 1)")
 
@@ -85,9 +91,10 @@ class PoseConfig:
 
 @dataclass(frozen=True)
 class PoseBatch:
-    """``images`` (B, 3, h, w) float 0..255; ``keypoints`` (B, K, 3) in input pixels, ``areas`` (B,) in their square.
+    """``images`` (B, 3, h, w) float 0..255; ``keypoints`` (B, K, 3) in input pixels.
 
-    ``importance`` (B,) is what each sample counts, None where all count alike.
+    ``areas`` (B,) in input pixels^2, which only gates look at (without any they are the canvas's); ``importance`` (B,)
+    is what each sample counts, None where all count alike.
     """
 
     images: Tensor
@@ -116,7 +123,7 @@ class PoseTask:
         self._scale = config.size[1] / stores[0].spec.input_size[1]
         self._resident = resident
         self._taught: Tensor | None = None  # (S,) which stages some sample of this step has taught
-        _check_gates(config, network)
+        check_fits(config, network)
         if config.frozen:
             trunk_of(network).freeze(config.frozen)
 
@@ -143,7 +150,8 @@ class PoseTask:
             crops.to(self.device, non_blocking=True), read.keypoints, read.draws, base_scale=self._scale,
             size=self.config.size, skeleton=self.skeleton, config=self.config.augment,
             occluders_MHW3=None if occluders is None else occluders.to(self.device, non_blocking=True))
-        return PoseBatch(images, moved, read.areas * self._growth(crops, read), read.importance)
+        areas = read.areas * self._growth(crops, read) if self.config.gates else read.areas
+        return PoseBatch(images, moved, areas, read.importance)
 
     def _growth(self, crops: Tensor, read: PoseRead) -> NDArray[np.float64]:
         """(B,) input pixels^2 per canvas pixel^2 of each sample."""
@@ -187,7 +195,8 @@ class PoseTask:
             level_weights=config.level_weights, sample_weights=self._counting(model, outputs, batch),
             ohkm=config.ohkm or 0, upsample=config.upsample)
         named = [f"stage{number}" for number in range(1, stages + 1)] if stages > 1 else ["heatmaps"]
-        return {name: w * loss for name, w, loss in zip(named, weights, losses, strict=True) if w}
+        return {name: w * loss for name, w, loss in zip(named, weights, losses, strict=True)
+                if w or loss.requires_grad}  # a term of weight 0 keeps every parameter in the graph, as ranks need it
 
     def _counting(self, model: PoseInference, outputs: list[list[Tensor]], batch: PoseBatch) -> Tensor | None:
         """(B, S) what each sample counts in each stage, None where all count alike."""
@@ -222,7 +231,7 @@ class PoseTask:
         return self.validation.overlays(model) if self.validation is not None else None
 
 
-def _check_gates(config: PoseConfig, network: nn.Module) -> None:
+def check_fits(config: PoseConfig, network: nn.Module) -> None:
     """:class:`ConfigError` where gates, or what is said of each stage, do not fit the network."""
     stages = len(network.stages) if isinstance(network, MultiStage) else 0
     for name in ("stage_weights", "coarse", "ohkm"):

@@ -31,12 +31,13 @@ from stagepose.training.export import export_pose
 from stagepose.training.inference import PoseInference, Reading
 from stagepose.training.loop import TrainConfig, shortened
 from stagepose.training.machine import Machine, use_threads
+from stagepose.training.networks.cost import on_meta
 from stagepose.training.networks.zoo import StageOptions, build, row_length
 from stagepose.training.people import fits_on_device, load_resident
-from stagepose.training.pose import PoseTask
+from stagepose.training.pose import PoseTask, check_fits
 from stagepose.training.presets import DetectorRecipe, PoseRecipe
 from stagepose.training.stages import StagedTraining, StagesConfig
-from stagepose.training.table import Table, spread
+from stagepose.training.table import Table, plain_batches, spread
 from stagepose.training.validation import PoseValidation
 
 MOST_WORKERS = 8  # processes that read data for one GPU
@@ -168,13 +169,21 @@ def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting) -> PoseTask:
     task = PoseTask(network, config, sets.stores, sets.weights, seed=setting.seed, validation=sets.validation,
                     device=setting.device, resident=sets.resident)
     if setting.init is not None:
+        some = spread(np.arange(len(task.reader)), UNFOLDED_ON)
+
         def make(count: int) -> PoseInference:
             return PoseInference(build(config.network, count, config.join, stages=config.stages), config.codec,
                                  config.loss)
 
         setting.report(start.begin(task.model, setting.init, skeleton=sets.skeleton, make=make,
-                                   batches=lambda: spread(task, UNFOLDED_ON)))
+                                   batches=lambda: plain_batches(task, some)))
     return task
+
+
+def check(recipe: PoseRecipe, keypoints: int) -> None:
+    """:class:`ConfigError` where a recipe does not fit its network; asked before anything is packed."""
+    config = recipe.pose
+    check_fits(config, on_meta(lambda: build(config.network, keypoints, config.join, stages=config.stages)))
 
 
 def check_stages(recipe: PoseRecipe, stages: StagesConfig) -> None:
@@ -273,8 +282,9 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
         checkpoint.fill(model, weights, str(run))
         info = ModelInfo(kind="pose", input_size=codec.input_size, skeleton=skeleton, codec=codec, **described)
         made = export_pose(model.eval(), out, info, half=half)
-        return (f"{made.megabytes:.1f} MB; heatmaps differ from the trained network's by {made.max_difference:.2g} of "
-                "their range")
+        stages = f"stage {last.stem} of {config['row']}; " if (last := checkpoint.last_stage(run)) else ""
+        return (f"{made.megabytes:.1f} MB; {stages}heatmaps differ from the trained network's by "
+                f"{made.max_difference:.2g} of their range")
     detector = Detector(_detector_config(config["detector"]))
     checkpoint.fill(detector, weights, str(run))
     side = detector.config.long_side

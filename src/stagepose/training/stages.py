@@ -12,8 +12,8 @@ longer and begins with the weights of the stage before:
 
 Two things that the report does not say decide whether the table means anything. A network's OKS on people it has learnt
 from is flattered, and what is left below a threshold then is mostly label noise: so the OKS of a person comes from a
-network that has not seen its picture (``folds``). And batch norms that saw hard people only are wrong for everybody
-else: they are measured anew on all people before a stage counts as done.
+network that has not seen its picture (``folds``; weights that the first stage begins with may have). And batch norms
+that saw hard people only are wrong for everybody else: they are measured anew on all people before a stage is done.
 
 P training people of all sets, in the order of their stores.
 """
@@ -29,7 +29,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from stagepose import files
 from stagepose.errors import ConfigError
@@ -44,7 +44,7 @@ from stagepose.training.people import Chosen
 from stagepose.training.pose import PoseConfig, PoseJudge, PoseTask
 from stagepose.training.randomness import generator
 from stagepose.training.start import fresh
-from stagepose.training.table import Table, examine, recalibrate
+from stagepose.training.table import Table, examine, recalibrate, spread
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,11 @@ class StagesConfig:
             raise ConfigError(f"thresholds {self.thresholds} and shares {self.shares} must be above 0 and at most 1")
         if self.folds == 1 or self.folds < 0:
             raise ConfigError(f"folds is {self.folds}, expected 2 or more, or 0 to judge people by what learnt them")
-        if not 0 <= self.easy_share < 1:
-            raise ConfigError(f"easy_share is {self.easy_share}, expected at least 0 and below 1")
+        if not 0 <= self.easy_share < 1 or (self.easy_share and self.pick != "hard"):
+            raise ConfigError(f"easy_share is {self.easy_share} with pick {self.pick!r}; expected at least 0 and below "
+                              "1, and only beside hard people")
+        if not 0 < self.earlier_lr <= 1:
+            raise ConfigError(f"earlier_lr is {self.earlier_lr}, expected above 0 and at most 1")
         if self.recalibrate < 0 or not all(count > 0 for count in self.samples):
             raise ConfigError(f"recalibrate is {self.recalibrate} and samples {self.samples}; expected none below 0")
 
@@ -111,12 +114,14 @@ class StagedTraining:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", self.pose.stages or row_length(self.pose.network))
         self.config.check(self.stages)
+        if self.pose.gates or self.pose.stage_weights:
+            raise ConfigError("gates and stage_weights are for stages that train together; stage by stage sets its own")
 
     def run(self) -> Path:
         """Train every stage -> the finished weights of the last."""
         people = Chosen.everybody(self.stores)
-        described = self._task(1, None, people).describe() | {"kind": "stages", "stages": asdict(self.config),
-                                                              "train": asdict(self.train)}
+        described = self._task(1, None, people).describe() | {
+            "kind": "stages", "row": self.stages, "stages": asdict(self.config), "train": asdict(self.train)}
         with checkpoint.open_run(self.out, described, self.accept_changes):
             for stage in range(1, self.stages):
                 for fold in (None, *range(self.config.folds)):
@@ -132,9 +137,10 @@ class StagedTraining:
         done = self._weights_file(stage, fold)
         if distributed.from_first(done.is_file):
             return
-        share = 1.0
+        seen_P, share = np.ones(len(people.kept), dtype=bool), 1.0
         if fold is not None:
-            people = replace(people, kept=people.kept & (self._folds() != fold))
+            seen_P = folds_by_picture(self.stores, self.config.folds, self.train.seed) != fold
+            people = replace(people, kept=people.kept & seen_P)
             share = 1 - 1 / self.config.folds  # its people are shown as often as the whole network's
         samples = self.config.samples[stage - 2] if stage > 1 and self.config.samples else self.train.samples
         task = self._task(stage, fold, people)
@@ -144,31 +150,35 @@ class StagedTraining:
         model = loop.train(task, train, done.with_suffix(""), self.machine, accept_changes=self.accept_changes)
         assert isinstance(model, PoseInference)
         if late and self.config.recalibrate:
-            recalibrate(model, late_parts(model, stage, self.config), task, self.config.recalibrate)
-        metrics = task.evaluate(model)  # once more: the loop judged before the batch norms were measured
-        if distributed.first():
+            recalibrate(model, task, spread(np.flatnonzero(seen_P), self.config.recalibrate))
+            metrics = task.evaluate(model)  # once more: the loop judged before the batch norms were measured
+        else:
+            metrics = checkpoint.judged(done.with_suffix(""))
+
+        def write() -> None:
             if metrics:
-                files.write_json(done.with_suffix(".json"), {"people": int(people.kept.sum()), **metrics})
+                files.write_json(done.with_suffix(".json"), metrics | {"people": int(people.kept.sum())})
             files.write_bytes(done, checkpoint.packed(model.state_dict()))
-        distributed.barrier()
+
+        distributed.from_first(write)
 
     def table_after(self, stage: int) -> Table:
         """The OKS of everybody after ``stage``, each person judged by a network that has not seen its picture."""
         path = self.out / checkpoint.STAGES / f"{stage}.npz"
-        if distributed.from_first(path.is_file):
-            return Table.read(path)
+        known = distributed.from_first(lambda: Table.read(path) if path.is_file() else None)
+        if known is not None:
+            known.check(self.stores, path)
+            return known
         everybody = Chosen.everybody(self.stores)
         task = self._task(stage, None, everybody)
         found = np.zeros((2, len(everybody.kept)))  # OKS and mean joint score
-        fold_P = self._folds()
+        fold_P = folds_by_picture(self.stores, self.config.folds, self.train.seed)
         for fold in range(self.config.folds) if self.config.folds else [None]:
             rows = np.flatnonzero(fold_P == fold) if fold is not None else np.arange(len(everybody.kept))
-            checkpoint.fill(task.model, checkpoint.load_weights(self._weights_file(stage, fold)), str(self.out))
+            checkpoint.fill(task.model, self._finished(stage, fold) or {}, str(self.out))
             found[:, rows] = examine(task, rows)
         table = Table.of(task.reader, stage=stage, oks=found[0], scores=found[1])
-        if distributed.first():
-            table.save(path)
-        distributed.barrier()
+        distributed.from_first(lambda: table.save(path))
         return table
 
     def _task(self, stage: int, fold: int | None, people: Chosen) -> PoseTask:
@@ -183,9 +193,7 @@ class StagedTraining:
         task = PoseTask(network, pose, self.stores, self.weights, seed=self.train.seed, chosen=people,
                         validation=self.validation if fold is None else None, device=self.machine.device,
                         resident=self.resident)
-        before = self.first if stage == 1 else None
-        if stage > 1 and distributed.from_first(self._weights_file(stage - 1, fold).is_file):
-            before = checkpoint.load_weights(self._weights_file(stage - 1, fold))
+        before = self.first if stage == 1 else self._finished(stage - 1, fold)
         if before is not None:
             log.info(checkpoint.fill_matching(task.model, before, f"stage {stage}"))
         if frozen:
@@ -197,9 +205,10 @@ class StagedTraining:
         name = f"{stage}" if fold is None else f"{stage}-fold{fold}"
         return self.out / checkpoint.STAGES / f"{name}.safetensors"
 
-    def _folds(self) -> NDArray[np.int64]:
-        """(P,) the fold of each person; people of one picture are in one fold."""
-        return folds_by_image(self.stores, self.config.folds, self.train.seed)
+    def _finished(self, stage: int, fold: int | None) -> checkpoint.Tensors | None:
+        """The weights of a finished network, as the first rank finds them; None where it is not done."""
+        file = self._weights_file(stage, fold)
+        return distributed.from_first(lambda: checkpoint.load_weights(file) if file.is_file() else None)
 
 
 def chosen(table: Table, stage: int, config: StagesConfig, seed: int) -> Chosen:
@@ -244,14 +253,11 @@ def _easy(hard: NDArray[np.bool_], share: float, rng: np.random.Generator) -> ND
     return kept
 
 
-def folds_by_image(stores: Sequence[CropStore], folds: int, seed: int) -> NDArray[np.int64]:
-    """(P,) the fold of each person: every picture's people in one, the folds of a set equal up to one picture."""
-    parts = []
-    for number, store in enumerate(stores):
-        pictures, place = np.unique(store.image_ids, return_inverse=True)
-        order = generator(seed, number, FOLD_STREAM).permutation(len(pictures))
-        parts.append(order[place] % max(folds, 1))
-    return np.concatenate(parts)
+def folds_by_picture(stores: Sequence[CropStore], folds: int, seed: int) -> NDArray[np.int64]:
+    """(P,) the fold of each person: a picture's people in one, in whichever sets it is; equal up to one picture."""
+    names = [np.array(store.image_names)[np.unique(store.image_ids, return_inverse=True)[1]] for store in stores]
+    pictures, place_P = np.unique(np.concatenate(names), return_inverse=True)
+    return np.asarray(generator(seed, 0, FOLD_STREAM).permutation(len(pictures))[place_P] % max(folds, 1))
 
 
 def earlier_slower(stage: int, config: StagesConfig) -> tuple[tuple[str, float], ...]:
@@ -260,9 +266,3 @@ def earlier_slower(stage: int, config: StagesConfig) -> tuple[tuple[str, float],
         return ()
     added = (f"network.stages.{stage - 1}.", f"network.links.{stage - 2}.", f"network.bridges.{stage - 2}.")
     return (*((name, 1.0) for name in added), ("network.", config.earlier_lr))
-
-
-def late_parts(model: PoseInference, stage: int, config: StagesConfig) -> list[nn.Module]:
-    """What ``stage`` trained: its own modules, or the whole network where the earlier ones were tuned."""
-    assert isinstance(model.network, MultiStage)
-    return model.network.parts(stage - 1) if config.earlier == "frozen" else [model.network]

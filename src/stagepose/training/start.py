@@ -18,7 +18,9 @@ from stagepose.skeleton import Skeleton, map_by_name
 from stagepose.training import checkpoint
 from stagepose.training.inference import PoseInference
 from stagepose.training.networks.efficientnet_lite import load_imagenet
-from stagepose.training.networks.init import gaussian_
+from stagepose.training.networks.hourglass import StackedHourglass
+from stagepose.training.networks.init import gaussian_, zero_heads_
+from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import StageOptions, build, trunk_of
 from stagepose.training.unfold import unfold_model_file
 
@@ -32,6 +34,8 @@ def fresh(network: str, keypoints: int, join: StageOptions, *, stages: int = 0, 
     net = build(network, keypoints, join, stages=stages)
     if std:
         gaussian_(net, std)
+        for stage in net.stages[1:] if isinstance(net, MultiStage) and join.residual else ():
+            zero_heads_(stage)
     if imagenet:
         load_imagenet(trunk_of(net))
     return net
@@ -53,7 +57,7 @@ def begin(model: PoseInference, init: str, *, skeleton: Skeleton, make: Make, ba
         weights, theirs = checkpoint.load_weights(init), skeleton_of(Path(init))
     found = ""
     if theirs is not None and theirs.names != skeleton.names:
-        weights, count = mapped_heads(weights, model.state_dict(), theirs, skeleton)
+        weights, count = mapped_heads(weights, model, theirs, skeleton)
         found = f"; {count} of {len(skeleton)} keypoints found by name among the {len(theirs)} of {theirs.name!r}"
     taken = checkpoint.fill_matching(model, weights, init)
     return (f"starts from the model file {init}" if file else taken) + found
@@ -68,43 +72,37 @@ def skeleton_of(run: Path) -> Skeleton | None:
     return Skeleton.from_json(described) if described else None
 
 
-def mapped_heads(weights: checkpoint.Tensors, own: checkpoint.Tensors, theirs: Skeleton,
+def mapped_heads(weights: checkpoint.Tensors, model: PoseInference, theirs: Skeleton,
                  ours: Skeleton) -> tuple[checkpoint.Tensors, int]:
     """Weights of a network for other keypoints, in the order of ours -> (weights, how many keypoints were found).
 
-    A tensor with one row a keypoint (the last layer of a head) gets its rows by name; keypoints that are not found
-    keep ``own``'s. One that reads heatmaps (concatenated ones, behind the features) is treated so by its columns.
+    The last layer of a head has a row for each keypoint, what reads heatmaps has a column for each; they are taken by
+    name, and keypoints that are not found keep the values of ``model``, the same network for ours.
     """
     source = torch.from_numpy(map_by_name(theirs, ours))
     known = source >= 0
     if not known.any():
         raise CheckpointError(f"the weights are for {list(theirs.names)}, none of which {ours.name!r} has; rename the "
                               "keypoints in a skeleton file, or start without them")
-    out = {}
-    for name, tensor in weights.items():
-        mine = own.get(name)
-        if (mine is not None and mine.shape != tensor.shape) or _is_head(name):
-            tensor = _by_name(tensor, mine, source, len(theirs), len(ours))
-        out[name] = tensor
+    out, own, readers = dict(weights), model.state_dict(), _readers(model.network)
+    for name in weights.keys() & own.keys():
+        mine, given = own[name].clone(), weights[name]
+        is_head = name.rpartition(".")[0].rpartition(".")[2] == "out"  # docs/add_a_network.md: a head's last layer
+        if is_head and given.shape == (len(theirs), *mine.shape[1:]):
+            mine[known] = given[source[known]]
+            out[name] = mine
+        elif name in readers and given.shape[0] == mine.shape[0]:
+            features = torch.arange(mine.shape[1] - len(ours))
+            mine[:, torch.cat([features, len(features) + torch.where(known)[0]])] = given[
+                :, torch.cat([features, len(features) + source[known]])]
+            out[name] = mine
     return out, int(known.sum())
 
 
-def _is_head(name: str) -> bool:
-    """Whether a tensor is of the last layer of a head (docs/add_a_network.md: it is called ``out``)."""
-    return name.rpartition(".")[0].rpartition(".")[2] == "out"
-
-
-def _by_name(tensor: Tensor, mine: Tensor | None, source: Tensor, theirs: int, ours: int) -> Tensor:
-    known = source >= 0
-    if mine is None:
-        return tensor
-    made = mine.clone()
-    if tensor.shape[0] == theirs and mine.shape[0] == ours and tensor.shape[1:] == mine.shape[1:]:
-        made[known] = tensor[source[known]]
-        return made
-    if tensor.ndim == 4 and tensor.shape[1] - theirs == mine.shape[1] - ours and tensor.shape[0] == mine.shape[0]:
-        features = mine.shape[1] - ours
-        made[:, :features] = tensor[:, :features]
-        made[:, features:][:, known] = tensor[:, features:][:, source[known]]
-        return made
-    return tensor
+def _readers(network: nn.Module) -> set[str]:
+    """Names, within a :class:`PoseInference`, of convolutions whose last inputs are heatmaps."""
+    if isinstance(network, MultiStage) and network.concat_heatmaps:
+        return {f"network.links.{number}.0.weight" for number in range(len(network.links))}
+    if isinstance(network, StackedHourglass):
+        return {f"network.{name}" for name, _ in network.named_parameters() if name.endswith(".heatmaps.weight")}
+    return set()

@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,14 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stagepose import files
-from stagepose.errors import DatasetError
+from stagepose.errors import ConfigError, DatasetError
 from stagepose.oks import oks_of_person
 from stagepose.training import distributed
 from stagepose.training.inference import PoseInference
 from stagepose.training.people import PoseData
 from stagepose.training.pose import PoseTask
+from stagepose.training.store import CropStore
 
 BATCH = 64  # people looked at together
+TEXTS = ("stores", "fingerprints")  # columns that are no arrays of numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +37,7 @@ class Table:
 
     stage: int  # after which
     stores: tuple[str, ...]  # folders of the crops
+    fingerprints: tuple[str, ...]  # of their people
     sets: NDArray[np.int64]  # the number of each person's store
     image_ids: NDArray[np.int64]
     annotation_ids: NDArray[np.int64]
@@ -47,16 +51,18 @@ class Table:
            ) -> Table:
         """What ``oks`` and ``scores`` say of the people of ``data``."""
         seen = data.keypoints[..., 2]
-        return cls(stage=stage, stores=tuple(str(store.home.resolve()) for store in data.stores), sets=data.sets,
+        return cls(stage=stage, stores=tuple(str(store.home.resolve()) for store in data.stores),
+                   fingerprints=tuple(store.fingerprint for store in data.stores), sets=data.sets,
                    image_ids=np.concatenate([store.image_ids for store in data.stores]),
                    annotation_ids=np.concatenate([store.annotation_ids for store in data.stores]),
                    oks=oks, scores=scores, visible=(seen > 0).sum(1), hidden=(seen == 1).sum(1))
 
     def save(self, path: Path) -> None:
         """Whole or not at all."""
-        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("stage", "stores")}
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        columns |= {name: np.frombuffer(json.dumps(columns[name]).encode(), np.uint8) for name in TEXTS}
         buffer = io.BytesIO()
-        np.savez(buffer, stage=self.stage, stores=np.frombuffer(json.dumps(self.stores).encode(), np.uint8), **columns)
+        np.savez(buffer, **columns)
         files.write_bytes(path, buffer.getvalue())
 
     @classmethod
@@ -68,13 +74,23 @@ class Table:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DatasetError(f"{path}: not a table of people that a stage has judged ({error}); delete it and start "
                                "the same command again") from error
-        stores = tuple(json.loads(columns["stores"].tobytes()))
-        return cls(**{**columns, "stage": int(columns["stage"]), "stores": stores})
+        texts = {name: tuple(json.loads(columns[name].tobytes())) for name in TEXTS}
+        return cls(**{**columns, **texts, "stage": int(columns["stage"])})
+
+    def check(self, stores: Sequence[CropStore], path: Path) -> None:
+        """:class:`DatasetError` where it is not about the people of ``stores``."""
+        if self.fingerprints != tuple(store.fingerprint for store in stores):
+            raise DatasetError(f"{path}: a table of other people than {', '.join(s.home.name for s in stores)} holds;"
+                               " their labels or pictures have changed. Start a new run folder")
 
     def score_at(self, oks: float) -> float:
         """The mean peak at which a straight line through all people predicts ``oks``: a router's threshold."""
-        slope, start = np.polyfit(self.scores, self.oks, 1)
-        return float((oks - start) / slope) if slope > 0 else 0.0
+        spread_out = len(self.scores) > 1 and float(np.ptp(self.scores)) > 0
+        slope, start = np.polyfit(self.scores, self.oks, 1) if spread_out else (0.0, 0.0)
+        if slope <= 0:
+            raise ConfigError("the peaks' heights of the training people say nothing of their OKS, so a router has "
+                              "nothing to decide by; train stage 1 longer, or use reading last or mean")
+        return float((oks - start) / slope)
 
 
 @torch.inference_mode()
@@ -84,6 +100,7 @@ def examine(task: PoseTask, rows_P: NDArray[np.int64]) -> NDArray[np.float64]:
     Decoded by the codec that users get. The ranks share the work; all get the whole.
     """
     mine = distributed.share(rows_P.tolist())
+    task.model.to(task.device)
     model, codec, data = task.model.eval(), task.config.codec, task.reader
     found = [np.zeros((2, 0))]
     for start in range(0, len(mine), BATCH):
@@ -98,27 +115,32 @@ def examine(task: PoseTask, rows_P: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 @torch.no_grad()
-def recalibrate(model: PoseInference, parts: Iterable[nn.Module], task: PoseTask, people: int) -> None:
-    """Measure the batch norms of ``parts`` anew, on so many people spread evenly over all sets.
+def recalibrate(model: PoseInference, task: PoseTask, rows_P: NDArray[np.int64]) -> None:
+    """Measure the batch norms of ``model`` that ``task`` has trained anew, on the people of ``rows_P``.
 
     They learnt on the hard ones only, and their running statistics with them; everybody goes through them.
     """
-    norms = [m for part in parts for m in part.modules() if isinstance(m, nn.BatchNorm2d)]
+    own = {name: m for name, m in task.model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    norms = [cast(nn.BatchNorm2d, model.get_submodule(n)) for n, m in own.items() if m.weight.requires_grad]
     before = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches
         norm.train()
-    for images in spread(task, people):
+    for images in plain_batches(task, rows_P):
         model.logits(images)
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
         norm.eval()
 
 
-def spread(task: PoseTask, people: int) -> Iterable[Tensor]:
-    """Pictures (b, 3, h, w) of people evenly spread over all sets, without augmentation."""
-    rows = np.unique(np.linspace(0, len(task.reader) - 1, min(people, len(task.reader))).astype(np.int64))
-    for start in range(0, len(rows), BATCH):
-        yield task.plain(rows[start : start + BATCH])
+def spread(rows_P: NDArray[np.int64], people: int) -> NDArray[np.int64]:
+    """At most so many of the rows, evenly spread."""
+    return rows_P[np.unique(np.linspace(0, len(rows_P) - 1, min(people, len(rows_P))).astype(np.int64))]
+
+
+def plain_batches(task: PoseTask, rows_P: NDArray[np.int64]) -> Iterator[Tensor]:
+    """Pictures (b, 3, h, w) of people without augmentation."""
+    for start in range(0, len(rows_P), BATCH):
+        yield task.plain(rows_P[start : start + BATCH])
