@@ -67,15 +67,17 @@ def _similarity(
 ) -> Float:
     """OKS over any leading axes that broadcast: truth (..., K, 3), areas (...), boxes (..., 4), found (..., K, 2)."""
     labelled = truth[..., 2] > 0
-    unlabelled_person = np.asarray(~labelled.any(axis=-1, keepdims=True))
-    corners = np.asarray(boxes, dtype=np.float64)[..., None, :]
-    size = corners[..., 2:] - corners[..., :2]
-    outside = np.maximum(0, corners[..., :2] - size - found) + np.maximum(0, found - corners[..., 2:] - size)
-    delta = np.where(unlabelled_person[..., None], outside, found - truth[..., :2])
-    closeness = _closeness((delta**2).sum(axis=-1), np.asarray(areas, dtype=np.float64), sigmas_K)
-    counted = labelled | unlabelled_person
-    total: Float = np.where(counted, closeness, 0).sum(axis=-1) / counted.sum(axis=-1)
-    return total
+    dx, dy = found[..., 0] - truth[..., 0], found[..., 1] - truth[..., 1]
+    count = np.asarray(labelled.sum(axis=-1))
+    nobody = count == 0
+    if nobody.any():
+        corners = np.asarray(boxes, dtype=np.float64)[..., None, :]
+        size = corners[..., 2:] - corners[..., :2]
+        outside = np.maximum(0, corners[..., :2] - size - found) + np.maximum(0, found - corners[..., 2:] - size)
+        dx, dy = (np.where(nobody[..., None], outside[..., axis], d) for axis, d in enumerate((dx, dy)))
+        labelled, count = labelled | nobody[..., None], np.where(nobody, labelled.shape[-1], count)
+    closeness = _closeness(dx**2 + dy**2, np.asarray(areas, dtype=np.float64), sigmas_K)
+    return np.asarray(np.einsum("...k,...k->...", closeness, labelled.astype(np.float64)) / count)
 
 
 def _closeness(squared_K: Float, areas: Float, sigmas_K: NDArray[np.floating]) -> Float:

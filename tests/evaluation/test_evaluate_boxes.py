@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from evaluation.published import BOX_FIELDS, Json, as_dataset, coco_json, pycocotools, random_set, reference
 from stagepose.coco import CocoDataset, dataset_from_arrays
-from stagepose.errors import DatasetError
+from stagepose.errors import DatasetError, MissingExtraError
 from stagepose.evaluation import BoxMetrics, evaluate_boxes
 from stagepose.geometry import xywh_to_xyxy
 from stagepose.structures import Detections
@@ -125,6 +126,12 @@ def test_boxes_stand_in_for_missing_areas() -> None:
     metrics = evaluate_boxes(dataset, {1: Detections(boxes=dataset.boxes_xyxy[:1], scores=[0.5])})
     assert (metrics.ar_small, metrics.ar_medium, metrics.ar_large) == (1, -1, 0)
     assert metrics.notes()[-1] == "2 people have no area; their boxes' areas make them small or large"
+
+
+def test_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'stagepose\[eval\]'"):
+        evaluate_boxes(without_areas([]), {})
 
 
 def without_areas(boxes_xyxy: list[list[float]]) -> CocoDataset:

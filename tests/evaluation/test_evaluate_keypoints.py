@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ from evaluation.published import (
     reference,
 )
 from stagepose.coco import dataset_from_arrays
-from stagepose.errors import DatasetError, MissingExtraError
+from stagepose.errors import DatasetError
 from stagepose.evaluation import KeypointMetrics, evaluate_keypoints, gather_by_person
+from stagepose.evaluation.judge import judge
 from stagepose.oks import oks_nms, ranking, rescore
 from stagepose.skeleton import COCO_17, CROWDPOSE_14, Skeleton
 
@@ -139,6 +139,26 @@ def test_random_sets_equal_pycocotools(tmp_path: Path, seed: int, skeleton: Skel
     truth, results = random_set(seed, skeleton)
     got = numbers(evaluate_keypoints(as_dataset(truth, tmp_path, skeleton), results))
     np.testing.assert_allclose(got, pycocotools(truth, results, sigmas=skeleton.sigmas), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(100, 104))
+def test_larger_random_sets_equal_both_libraries(tmp_path: Path, seed: int) -> None:
+    truth, results = random_set(seed, images=60)
+    dataset = as_dataset(truth, tmp_path)
+    metrics = evaluate_keypoints(dataset, results)
+    assert metrics.beyond_limit and metrics.ignored
+    np.testing.assert_allclose(numbers(metrics), pycocotools(truth, results), rtol=0, atol=1e-12)
+    library = judge(dataset, dataset.areas, copy.deepcopy(results), "keypoints")
+    names = [f"{kind}_{what}" for kind in ("AP", "AR") for what in ("all", "50", "75", "medium", "large")]
+    np.testing.assert_allclose(numbers(metrics), [library[name] for name in names], rtol=0, atol=1e-12)
+
+
+def test_order_of_images_and_ids_in_the_file_changes_nothing(tmp_path: Path) -> None:
+    """Equal scores of two images are ranked by the images' ids."""
+    truth, results = random_set(3, images=20)
+    as_listed = numbers(evaluate_keypoints(as_dataset(truth, tmp_path), results))
+    truth["images"].reverse()
+    assert numbers(evaluate_keypoints(as_dataset(truth, tmp_path), results)) == as_listed
 
 
 def test_perfect_results_are_perfect(tmp_path: Path) -> None:
@@ -323,9 +343,3 @@ def test_parts_gathered_by_person_equal_the_whole(tmp_path: Path, ranks: int) ->
     assert len(gathered) == len(people)
     np.testing.assert_allclose(numbers(evaluate_keypoints(dataset, gathered)), whole, rtol=0, atol=1e-12)
     assert 0 < whole[0] < 1
-
-
-def test_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'stagepose\[eval\]'"):
-        evaluate_keypoints(as_dataset(coco_json([one_person()], images=1), tmp_path), [])

@@ -3,10 +3,55 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stagepose.coco.dataset import PERSON_CATEGORY, CocoDataset
 from stagepose.coco.problems import Problem, problem, show
+
+_NUMBERS = {int, float}  # and not bool
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """M keypoint results without any mistake."""
+
+    image_ids: NDArray[np.int64]  # (M,)
+    keypoints: NDArray[np.float64]  # (M, K, 3) x, y, score
+    scores: NDArray[np.float64]  # (M,) the people's
+
+
+def columns_of(results: Any, dataset: CocoDataset) -> Columns | None:
+    """Keypoint results as columns, None where anything is wrong with one; :func:`check_predictions` says what.
+
+    It judges all at once, twenty times as fast as one by one.
+    """
+    numbers = 3 * len(dataset.skeleton)
+    if not isinstance(results, list) or not _are(results, {dict}):
+        return None
+    images, categories, people, scores = ([result.get(key) for result in results]
+                                          for key in ("image_id", "category_id", "keypoints", "score"))
+    if not (_are(images, {int}) and _are(categories, {int}) and _are(people, {list}) and _are(scores, _NUMBERS)
+            and set(map(len, people)) <= {numbers} and _are(chain.from_iterable(people), _NUMBERS)
+            and set(images) <= dataset.image_by_id.keys()
+            and set(categories) <= {PERSON_CATEGORY, dataset.category_id}):
+        return None
+    try:
+        keypoints = np.fromiter(chain.from_iterable(people), np.float64, numbers * len(people))
+        columns = Columns(np.array(images, dtype=np.int64), keypoints.reshape(len(people), numbers // 3, 3),
+                          np.array(scores, dtype=np.float64))
+    except OverflowError:  # an integer beyond the largest double
+        return None
+    return columns if np.isfinite(columns.keypoints).all() and np.isfinite(columns.scores).all() else None
+
+
+def _are(values: Iterable[Any], types: set[type]) -> bool:
+    return set(map(type, values)) <= types
 
 
 def check_predictions(results: Any, dataset: CocoDataset) -> list[Problem]:
@@ -17,6 +62,8 @@ def check_predictions(results: Any, dataset: CocoDataset) -> list[Problem]:
     """
     if not isinstance(results, list):
         return [problem("results-type", "", f"the results are {show(results)}, expected a list", "results")]
+    if columns_of(results, dataset) is not None:
+        return [found for index, result in enumerate(results) for found in _check_bbox(result, index)]
     return [found for index, result in enumerate(results) for found in _check(result, index, dataset)]
 
 
@@ -37,10 +84,12 @@ def _check(result: Any, index: int, dataset: CocoDataset) -> list[Problem]:
             more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
             detail = f"{name} is {show(values[bad[0]])}, expected a finite number{more}"
             found.append(_wrong("result-keypoints", index, detail))
-    found += check_score(result, index)
-    if result.get("bbox"):
-        found.append(_wrong("result-has-bbox", index, f"has bbox {show(result['bbox'])}"))
-    return found
+    return found + check_score(result, index) + _check_bbox(result, index)
+
+
+def _check_bbox(result: dict[str, Any], index: int) -> list[Problem]:
+    box = result.get("bbox")
+    return [_wrong("result-has-bbox", index, f"has bbox {show(box)}")] if box else []
 
 
 def _check_ids(result: dict[str, Any], index: int, dataset: CocoDataset) -> list[Problem]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco.dataset import CocoDataset
-from stagepose.coco.predictions import check_predictions
-from stagepose.coco.problems import as_error, errors, shown_path
-from stagepose.errors import DatasetError
-from stagepose.evaluation.judge import PERSON, Row, judge, row
+from stagepose.evaluation.found import Found, read_found
+from stagepose.evaluation.judge import Row, row
+from stagepose.evaluation.matching import Pairs, Truth, match, pairs_of, truth_of
+from stagepose.evaluation.precision import RankedView, everybody, of_size, ranked
 from stagepose.oks import COCO_MAX_PEOPLE
+
+MEDIUM, LARGE = (32.0**2, 96.0**2), (96.0**2, 1e5**2)  # areas in pixels; COCO labels nobody smaller with keypoints
+AT_50, AT_75 = 0, 5  # of the thresholds
+NUMBERS = ("ap", "ap50", "ap75", "ap_medium", "ap_large", "ar", "ar50", "ar75", "ar_medium", "ar_large")
+LABELS = ("AP .50:.95", "AP .50", "AP .75", "AP medium", "AP large",
+          "AR .50:.95", "AR .50", "AR .75", "AR medium", "AR large")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +51,13 @@ class KeypointMetrics:
     areas_zero: int  # people of area 0, whom only a perfect result finds
     areas_estimated: int  # people whose area is an estimate, marked so in the file
 
+    def numbers(self) -> list[float]:
+        """COCO's ten, in its order."""
+        return [getattr(self, name) for name in NUMBERS]
+
     def rows(self) -> list[tuple[str, str]]:
         """(label, value) lines of a table."""
-        return [
-            row("AP .50:.95", self.ap), row("AP .50", self.ap50), row("AP .75", self.ap75),
-            row("AP medium", self.ap_medium), row("AP large", self.ap_large),
-            row("AR .50:.95", self.ar), row("AR .50", self.ar50), row("AR .75", self.ar75),
-            row("AR medium", self.ar_medium), row("AR large", self.ar_large),
-        ]  # fmt: skip
+        return [row(label, value) for label, value in zip(LABELS, self.numbers(), strict=True)]
 
     def notes(self) -> list[str]:
         """What was judged and what was left out, a sentence each."""
@@ -71,6 +76,46 @@ class KeypointMetrics:
         return notes
 
 
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Results of a set with everything that was found out about them, ready to be measured in many ways."""
+
+    dataset: CocoDataset
+    truth: Truth
+    found: Found
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """OKS of everybody within each image."""
+        return pairs_of(self.truth, self.found)
+
+    @cached_property
+    def sizes(self) -> tuple[RankedView, RankedView, RankedView]:
+        """Everybody, medium people, large ones: the views that COCO's ten numbers come from."""
+        views = [everybody(self.truth, self.found), *(of_size(self.truth, self.found, *r) for r in (MEDIUM, LARGE))]
+        whole, medium, large = (
+            ranked(self.truth, self.found, view, matched_TM)
+            for view, matched_TM in zip(views, match(self.truth, self.found, self.pairs, views), strict=True)
+        )
+        return whole, medium, large
+
+    def numbers(self, weights_I: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """COCO's ten, in the order of :data:`NUMBERS`; ``weights_I``: how often each image counts."""
+        (ap, ar), (ap_m, ar_m), (ap_l, ar_l) = (view.measure(weights_I) for view in self.sizes)
+        return np.array([value for whole, medium, large in ((ap, ap_m, ap_l), (ar, ar_m, ar_l)) for value in (
+            whole.mean(), whole[AT_50], whole[AT_75], medium.mean(), large.mean())])  # fmt: skip
+
+    def ap(self, weights_I: NDArray[np.int64] | None = None) -> float:
+        """The first of them."""
+        return float(self.sizes[0].measure(weights_I)[0].mean())
+
+
+def judge_keypoints(dataset: CocoDataset, results: list[dict[str, Any]]) -> Judgement:
+    """COCO keypoint results, checked and made ready; raises as :func:`evaluate_keypoints` does."""
+    found = read_found(dataset, results)
+    return Judgement(dataset, truth_of(dataset), found)
+
+
 def evaluate_keypoints(dataset: CocoDataset, results: list[dict[str, Any]]) -> KeypointMetrics:
     """Judge COCO keypoint results (``image_id``, ``category_id``, ``keypoints`` as x, y, score, ``score``).
 
@@ -78,47 +123,23 @@ def evaluate_keypoints(dataset: CocoDataset, results: list[dict[str, Any]]) -> K
     where nobody is, is wrong. Raises one :class:`DatasetError` with all problems of the results, since evaluators give
     perfect marks to NaN. No ``bbox`` of a result is looked at: COCO would sort results into medium and large by it.
     """
-    wrong = errors(check_predictions(results, dataset))
-    if wrong:
-        raise as_error("results", wrong)
-    got = judge(dataset, _known_areas(dataset), [_fresh(result) for result in results], "keypoints")
+    return metrics_of(judge_keypoints(dataset, results), with_bbox=sum(bool(r.get("bbox")) for r in results))
+
+
+def metrics_of(judged: Judgement, *, with_bbox: int = 0) -> KeypointMetrics:
+    """The ten numbers and the counts; ``with_bbox`` of the results had a box."""
+    dataset, found = judged.dataset, judged.found
     counted_N = dataset.with_keypoints()
-    per_image = Counter(result["image_id"] for result in results)
     return KeypointMetrics(
-        ap=got["AP_all"], ap50=got["AP_50"], ap75=got["AP_75"], ap_medium=got["AP_medium"], ap_large=got["AP_large"],
-        ar=got["AR_all"], ar50=got["AR_50"], ar75=got["AR_75"], ar_medium=got["AR_medium"], ar_large=got["AR_large"],
-        images=len(dataset.images), people=int(counted_N.sum()), ignored=int((~counted_N).sum()), results=len(results),
-        beyond_limit=sum(max(0, count - COCO_MAX_PEOPLE) for count in per_image.values()),
-        with_bbox=sum(bool(result.get("bbox")) for result in results),
-        areas_zero=int((dataset.areas[counted_N] == 0).sum()),
-        areas_estimated=_estimated_areas(dataset),
+        **dict(zip(NUMBERS, judged.numbers().tolist(), strict=True)),
+        images=len(dataset.images), people=int(counted_N.sum()), ignored=int((~counted_N).sum()), results=found.listed,
+        beyond_limit=found.listed - len(found), with_bbox=with_bbox,
+        areas_zero=int((dataset.areas[counted_N] == 0).sum()), areas_estimated=_estimated_areas(dataset),
     )  # fmt: skip
-
-
-def _known_areas(dataset: CocoDataset) -> NDArray[np.float64]:
-    """The people's areas, by which OKS is measured; :class:`DatasetError` where the file leaves some out."""
-    missing = np.flatnonzero(np.isnan(dataset.areas))
-    if len(missing):
-        raise DatasetError(
-            f"{shown_path(dataset.path)}: {len(missing)} of {len(dataset)} people have no 'area', such as annotation "
-            f"{dataset.ids[missing[0]]}; OKS is measured by the area of the person's segment. Add it to the file, or "
-            "let 'stagepose check --write-clean OUT --estimate-areas' take it from the boxes"
-        )
-    return dataset.areas
 
 
 def _estimated_areas(dataset: CocoDataset) -> int:
     return sum(annotation.get("area_source") == "estimated" for annotation in dataset.raw.get("annotations", []))
-
-
-def _fresh(result: Mapping[str, Any]) -> Row:
-    """A result that the library may write into, with nothing that it might read besides."""
-    return {
-        "image_id": result["image_id"],
-        "category_id": PERSON,
-        "keypoints": [float(value) for value in result["keypoints"]],
-        "score": float(result["score"]),
-    }
 
 
 def gather_by_person(parts: Iterable[Mapping[int, Row]]) -> list[Row]:

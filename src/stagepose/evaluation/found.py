@@ -1,0 +1,84 @@
+"""Keypoint results as columns, checked before anything is measured. M results, K keypoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.coco.dataset import PERSON_CATEGORY, CocoDataset
+from stagepose.coco.predictions import check_predictions, columns_of
+from stagepose.coco.problems import as_error, errors
+from stagepose.oks import COCO_MAX_PEOPLE
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Found:
+    """People that were found, those of one image side by side and best first, at most 20 an image.
+
+    Images are in the order of their ids, and of equal scores the one listed first comes first, which is how COCO ranks.
+    """
+
+    rows: NDArray[np.int64]  # (M,) of each in the list of results
+    images: NDArray[np.int64]  # (M,) place among the set's image ids in ascending order
+    points: NDArray[np.float64]  # (M, K, 2) xy
+    scores: NDArray[np.float64]  # (M,) the people's
+    listed: int  # results before all but the best 20 of an image were left out
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def areas(self) -> NDArray[np.float64]:
+        """(M,) of the keypoints' extent: what COCO takes for the size of a result that finds nobody."""
+        with np.errstate(over="ignore"):  # of points beyond all sense
+            by_joint_KM2 = self.points.swapaxes(0, 1)
+            return np.asarray((by_joint_KM2.max(axis=0) - by_joint_KM2.min(axis=0)).prod(axis=-1))
+
+    def moved(self, points_MK2: NDArray[np.float64]) -> Found:
+        """The same people elsewhere."""
+        return replace(self, points=points_MK2)
+
+    def rescored(self, scores_M: NDArray[np.float64]) -> Found:
+        """The same people in another order."""
+        order = np.lexsort((-scores_M, self.images))
+        return replace(self.only(order), scores=scores_M[order])
+
+    def only(self, which: NDArray[Any]) -> Found:
+        """Some of them: an index or a mask."""
+        return replace(self, rows=self.rows[which], images=self.images[which], points=self.points[which],
+                       scores=self.scores[which])
+
+
+def read_found(dataset: CocoDataset, results: list[dict[str, Any]]) -> Found:
+    """COCO keypoint results as columns; one :class:`DatasetError` with all that is wrong with them."""
+    columns = columns_of(results, dataset)
+    if columns is None:
+        raise as_error("results", errors(check_predictions(results, dataset)))
+    images, scores = np.searchsorted(sorted_image_ids(dataset), columns.image_ids), columns.scores
+    order = np.lexsort((-scores, images))  # stable
+    starts = np.searchsorted(images[order], images[order])
+    order = order[np.arange(len(order)) - starts < COCO_MAX_PEOPLE]
+    return Found(rows=order, images=images[order], points=columns.keypoints[order, :, :2],
+                 scores=scores[order], listed=len(results))
+
+
+def result_rows(dataset: CocoDataset, found: Found, listed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """COCO results again, joint scores as they were listed."""
+    ids = sorted_image_ids(dataset)
+    rows = []
+    for row, image, xy, score in zip(found.rows.tolist(), found.images.tolist(), found.points, found.scores.tolist(),
+                                     strict=True):
+        triples = np.column_stack([xy, listed[row]["keypoints"][2::3]])
+        rows.append({"image_id": int(ids[image]), "category_id": PERSON_CATEGORY, "keypoints": triples.ravel().tolist(),
+                     "score": score})
+    return rows
+
+
+def sorted_image_ids(dataset: CocoDataset) -> NDArray[np.int64]:
+    """(I,) the set's image ids, ascending: COCO's order, by which equal scores of two images are ranked."""
+    return np.sort(np.array([image.id for image in dataset.images], dtype=np.int64))
