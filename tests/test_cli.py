@@ -21,7 +21,6 @@ from toy_models import ONE, TWO, coco_bytes, detector_bytes, dots, pose_bytes
 import stagepose
 from stagepose import cli
 from stagepose.commands import console
-from stagepose.commands import evaluate as evaluate_verb
 from stagepose.commands.boxes import BoxFile, image_ids, number_in
 from stagepose.errors import ModelError, StagePoseError
 from stagepose.predictor import Predictor
@@ -30,9 +29,11 @@ from stagepose.skeleton import COCO_17
 BOXES_XYWH = [[42, 52, 77, 107], [200, 72, 71, 127]]  # of TWO
 SHARED = {"--help", "--pose", "--detector", "--boxes", "--threshold", "--max-people", "--flip", "--no-flip", "--batch",
           "--out", "--threads", "--provider"}  # fmt: skip
+JUDGING = {"--images", "--rescoring", "--oks-nms", "--soft-nms", "--no-soft-nms", "--scales"}
 SURFACE = {
     "predict": SHARED | {"--json-only", "--no-json-only", "--strict", "--no-strict", "--max-pixels"},
-    "eval": SHARED | {"--images", "--results", "--skeleton", "--rescoring", "--oks-nms"},
+    "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json"},
+    "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "check": {"--help", "--images", "--write-clean", "--against", "--estimate-areas", "--no-estimate-areas"},
     "stats": {"--help"},
     "split": {"--help", "--out", "--minival", "--count", "--fraction", "--seed", "--all-images", "--no-all-images"},
@@ -488,23 +489,32 @@ def test_split_makes_two_halves(capsys: pytest.CaptureFixture[str]) -> None:
     assert read("halves/train-val.json") == train
 
 
-EVAL = ("eval", "set/person_keypoints.json", "--pose", "coco.onnx", "--detector", "detector.onnx", "--threads", "1")
+ONLY_NUMBERS = ("--bootstrap", "0")
+EVAL = ("eval", "set/person_keypoints.json", "--pose", "coco.onnx", "--threads", "1", *ONLY_NUMBERS)
 
 
-def test_eval_prints_ten_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_prints_ten_numbers_and_those_of_parts(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_coco(Path("set"))
     assert cli.main([*EVAL, "--out", "results.json"]) == 0
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 11 and out.splitlines()[1].startswith("keypoints  AP .50:.95")
+    numbers, parts = out.split("\n\n")
+    assert len(numbers.splitlines()) == 11 and numbers.splitlines()[1].startswith("keypoints  AP .50:.95")
+    assert [line.split()[:2] for line in parts.splitlines()[1:3]] == [["keypoint", "nose"], ["keypoint", "left_eye"]]
+    assert {line.split()[0] for line in parts.splitlines()[1:]} == {"keypoint", "size", "overlap", "labelled"}
     assert "8 results for 8 people in 4 images" in err
     assert len(read("results.json")) == 8
-    assert cli.main(["eval", "set/person_keypoints.json", "--results", "results.json"]) == 0
+    ready = ["eval", "set/person_keypoints.json", "--results", "results.json"]
+    assert cli.main([*ready, *ONLY_NUMBERS]) == 0
     assert capsys.readouterr().out == out
+    assert cli.main([*ready, "--bootstrap", "100", "--json", "numbers.json"]) == 0
+    assert re.search(r"AR .75 +0\.\d{3}  0\.\d{3} to 0\.\d{3}", capsys.readouterr().out)
+    assert read("numbers.json")["keypoints"]["people"] == 8
+    assert set(read("numbers.json")["by"]) == {"keypoint", "size", "overlap", "labelled"}
 
 
 def test_eval_with_a_detector_judges_its_boxes_too(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_coco(Path("set"))
-    assert cli.main([*EVAL, "--boxes", "detector", "--flip"]) == 0
+    assert cli.main([*EVAL, "--boxes", "detector", "--detector", "detector.onnx", "--flip"]) == 0
     out = capsys.readouterr().out
     assert "person boxes  AP .50:.95" in out and "person boxes  recall .50" in out
 
@@ -521,7 +531,7 @@ def test_eval_with_a_box_file(capsys: pytest.CaptureFixture[str]) -> None:
 def test_eval_reads_what_predict_wrote(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_coco(Path("set"))
     assert cli.main(["predict", "set/images", *MODELS, "--pose", "coco.onnx"]) == 0
-    assert cli.main(["eval", "set/person_keypoints.json", "--results", "out/people.json"]) == 0
+    assert cli.main(["eval", "set/person_keypoints.json", "--results", "out/people.json", *ONLY_NUMBERS]) == 0
     err = capsys.readouterr().err
     assert "8 results for 8 people in 4 images" in err and "bbox" not in err
 
@@ -533,25 +543,19 @@ def test_eval_of_another_skeleton_says_what_is_compared(capsys: pytest.CaptureFi
     assert "'toy3' has 3 keypoints, the file 17: judged on the 1 that both have" in capsys.readouterr().err
 
 
-def test_eval_judges_by_the_models_own_sigmas(monkeypatch: pytest.MonkeyPatch,
-                                             capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_judges_by_the_models_own_sigmas(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_coco(Path("set"))
-    used: list[tuple[float, ...]] = []
-    judge = evaluate_verb.evaluate_keypoints
-    monkeypatch.setattr(evaluate_verb, "evaluate_keypoints",
-                        lambda dataset, results: used.append(dataset.skeleton.sigmas) or judge(dataset, results))
     mine = replace(COCO_17, name="mine", sigmas=(0.9,) * 17)
     Path("mine.onnx").write_bytes(coco_bytes(skeleton=mine))
     Path("mine.json").write_text(json.dumps(mine.to_json()))
     assert cli.main([w if w != "coco.onnx" else "mine.onnx" for w in (*EVAL, "--out", "results.json")]) == 0
     of_model, err = capsys.readouterr()
     assert "judged by the sigmas of skeleton 'mine'" in err
-    ready = ["eval", "set/person_keypoints.json", "--results", "results.json"]
+    ready = ["eval", "set/person_keypoints.json", "--results", "results.json", *ONLY_NUMBERS]
     assert cli.main([*ready, "--skeleton", "mine.json"]) == 0
     assert capsys.readouterr().out == of_model
     assert cli.main(ready) == 0
     assert capsys.readouterr().out != of_model
-    assert used == [mine.sigmas, mine.sigmas, COCO_17.sigmas]
     assert cli.main([*EVAL, "--skeleton", "mine.json"]) == 2
     assert "--skeleton goes with --results" in capsys.readouterr().err
 
@@ -562,6 +566,59 @@ def test_eval_of_results_refuses_what_it_would_ignore(idle: list[str], capsys: p
     assert cli.main(["eval", "set.json", "--results", "results.json", *idle]) == 2
     err = capsys.readouterr().err
     assert err == f"error: --results judges what is there already, without a model; leave out {idle[0]}\n"
+
+
+@pytest.mark.parametrize(("options", "named"), [
+    (["--threshold", "0.2"], "--threshold"),
+    (["--max-people", "3", "--detector", "d.onnx"], "--detector, --max-people"),
+])
+def test_eval_refuses_options_that_annotated_boxes_leave_no_sense(options: list[str], named: str,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*EVAL, *options]) == 2
+    assert capsys.readouterr().err == ("error: the boxes of --boxes ground-truth are all looked at; leave out "
+                                       f"{named}\n")
+
+
+def test_eval_refuses_a_detector_beside_a_file_of_boxes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*EVAL, "--boxes", "boxes.json", "--detector", "d.onnx", "--threshold", "0.2"]) == 2
+    assert "the boxes of --boxes boxes.json come from no detector; leave out --detector\n" in capsys.readouterr().err
+
+
+def test_eval_averages_several_models(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    assert cli.main([*EVAL, "--out", "one.json"]) == 0
+    assert cli.main([*EVAL, "--pose", "coco.onnx", "coco.onnx", "--out", "twice.json"]) == 0
+    assert read("twice.json") == read("one.json")
+    capsys.readouterr()
+    assert cli.main([*EVAL, "--pose", "coco.onnx", "pose.onnx"]) == 1
+    assert "error: pose.onnx: its keypoints is ['nose', 'left_hand'" in capsys.readouterr().err
+
+
+def test_eval_with_every_test_time_option_at_once() -> None:
+    tiny_coco(Path("set"))
+    options = ["--flip", "--scales", "0.9", "1", "1.2", "--soft-nms", "--rescoring", "mean-all", "--out", "r.json"]
+    assert cli.main([*EVAL, *options]) == 0
+    assert len(read("r.json")) == 8
+
+
+def test_compare_tells_better_from_luckier(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    assert cli.main([*EVAL, "--out", "found.json"]) == 0
+    perfect = [{"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 1.0}
+               for a in tiny_dict()["annotations"]]
+    Path("perfect.json").write_text(json.dumps(perfect))
+    capsys.readouterr()
+    by = ["--truth", "set/person_keypoints.json", "--bootstrap", "100"]
+    assert cli.main(["compare", "found.json", "perfect.json", *by]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 13
+    assert "perfect.json is better than found.json by" in out
+    assert cli.main(["compare", "coco.onnx", "found.json", *by, "--threads", "1"]) == 0
+    assert "coco.onnx and found.json are equal on every draw of these 4 pictures" in capsys.readouterr().out
+    assert cli.main(["compare", "found.json", "perfect.json", *by, "--flip"]) == 2
+    assert "two files of results need no model; leave out --flip" in capsys.readouterr().err
+    assert cli.main(["compare", "coco.onnx", "pose.onnx", *by]) == 1
+    assert "find different keypoints" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("options", "people"), [

@@ -49,6 +49,24 @@ def test_other_codecs_are_near(codec):
     assert (scores > 0.8).all() and (scores <= 1).all()
 
 
+@pytest.mark.parametrize("codec", ALL, ids=lambda c: c.name)
+def test_the_grid_is_where_peaks_are_decoded(codec):
+    maps = np.zeros((1, 1, 64, 48), np.float32)
+    maps[0, 0, 29:32, 19:22] = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5])
+    (offset, pitch), (found, _) = codec.grid, codec.decode(maps)
+    assert np.abs(found[0, 0] - (offset + pitch * [20, 30])).max() <= 1
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.25])
+@pytest.mark.parametrize("codec", ALL, ids=lambda c: c.name)
+def test_heatmaps_of_larger_and_smaller_crops_are_moved_onto_the_usual_one(codec, scale):
+    points, middle = some_points(400, 40), (np.array(SIZE) - 1) / 2
+    elsewhere = codec.encode(middle + (points - middle) / scale, everywhere(points))
+    found, _ = codec.decode(codec.zoomed(elsewhere, scale))
+    assert np.abs(found - points).max() < (0.3 if codec.name == "udp-dark" else 5.5)
+    np.testing.assert_allclose(codec.zoomed(elsewhere, 1.0), elsewhere, atol=1e-5)
+
+
 # Measured on perfect networks: bias in x and RMSE over both axes, in input pixels (4,000 points, 30 px inside), and
 # how far from them still passes: the biased ones hang on the points that are drawn, the unbiased one does not.
 BIAS = [

@@ -21,7 +21,7 @@ import stagepose
 from stagepose.errors import ConfigError, ImageError, ModelError
 from stagepose.geometry import crop_affine, fit_box
 from stagepose.images import Picture, read_image
-from stagepose.predictor import Predictor, PredictorConfig, as_detections, load, predict_crops
+from stagepose.predictor import Predictor, PredictorConfig, as_detections, crop_heatmaps, decode_crops, load
 from stagepose.runtime import DetectorModel, PoseModel
 from stagepose.structures import Detections, Person
 
@@ -323,15 +323,47 @@ def test_crops_alone_give_the_same_points(files: Path, without_detector: Predict
     model = PoseModel(files / "pose.onnx", threads=1)
     affines = [crop_affine(fit_box(box, INPUT_SIZE[0] / INPUT_SIZE[1]), INPUT_SIZE) for box in BOXES]
     crops = np.stack([affine.warp(dots(TWO), INPUT_SIZE) for affine in affines])
-    xy, scores = predict_crops(model, TOY, model.codec, crops, affines)
+    xy, scores = decode_crops(model.codec, crop_heatmaps(model, TOY, model.codec, crops), affines)
     [people] = without_detector(dots(TWO), boxes=BOXES)
     np.testing.assert_allclose(xy, points(people))
     assert scores.shape == (2, 3)
-    none = predict_crops(model, TOY, model.codec, crops[:0], [], flip=True)
+    none = decode_crops(model.codec, crop_heatmaps(model, TOY, model.codec, crops[:0], flip=True), [])
     assert none[0].shape == (0, 3, 2) and none[1].shape == (0, 3)
 
 
+def test_several_scales_see_the_same_people(without_detector: Predictor) -> None:
+    """Larger and smaller crops alone find the same dots; so does their mean."""
+    [usual] = without_detector(dots(TWO), boxes=BOXES)
+    for scales in ((1.3,), (0.85,), (0.85, 1.0, 1.3)):
+        [people] = without_detector.with_config(scales=scales)(dots(TWO), boxes=BOXES)
+        np.testing.assert_allclose(points(people), points(usual), atol=3 * NEAR)
+
+
+def test_soft_nms_lowers_whom_nms_drops(without_detector: Predictor) -> None:
+    twice = np.concatenate([BOXES[:1], BOXES[:1] + 1])
+    [kept] = without_detector(dots(TWO), boxes=twice)
+    [plain] = without_detector.with_config(oks_nms=None)(dots(TWO), boxes=twice)
+    [lowered] = without_detector.with_config(soft_nms=True)(dots(TWO), boxes=twice)
+    assert (len(kept), len(plain), len(lowered)) == (1, 2, 2)
+    assert lowered[0].score == plain[0].score and lowered[1].score < 0.5 * plain[1].score
+
+
+def test_a_mean_of_networks_is_one_network(files: Path, tmp_path: Path) -> None:
+    one = load(files / "pose.onnx", None, threads=1)
+    several = load([files / "pose.onnx"] * 3, None, threads=1)
+    assert several.info.name == "toy-pose + toy-pose + toy-pose"
+    assert_same(several(dots(TWO), boxes=BOXES)[0], one(dots(TWO), boxes=BOXES)[0])
+    wide = tmp_path / "wide.onnx"
+    wide.write_bytes(pose_bytes(box_padding=1.5))
+    with pytest.raises(ModelError, match=r"wide.onnx: its box padding is 1.5, that of .*pose.onnx is 1.25; only"):
+        load([files / "pose.onnx", wide], None)
+    with pytest.raises(ConfigError, match="pose is empty"):
+        load([], None)
+
+
 @pytest.mark.parametrize(("settings", "message"), [
+    ({"scales": ()}, r"scales is \(\)"), ({"scales": (1.0, 3.0)}, "scales is"),
+    ({"soft_nms": True, "oks_nms": None}, "soft_nms"), ({"soft_nms": True, "rescoring": "megvii"}, "soft_nms"),
     ({"threshold": 2}, "threshold is 2"), ({"batch": 0}, "batch is 0"), ({"oks_nms": 0.0}, "oks_nms"),
     ({"oks_nms": "off"}, "oks_nms is 'off'"),
     ({"rescoring": "luck"}, "rescoring is 'luck'"), ({"box_padding": 0.1}, "box_padding"), ({"max_people": 0}, "max_"),

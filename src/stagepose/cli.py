@@ -47,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "stats": Command("stagepose.commands.data:stats", "count images, people and keypoints of annotation files"),
     "split": Command("stagepose.commands.data:split", "make train-val and mini-val of annotation files"),
     "eval": Command("stagepose.commands.evaluate:evaluate", "judge a model, or ready results, on a COCO file", "eval"),
+    "compare": Command("stagepose.commands.evaluate:compare_results", "tell a better model from a luckier one"),
     "pack": Command("stagepose.commands.pack:pack", "cut the people of labelled pictures out, once for all", "train"),
     "train": Command("stagepose.commands.train:train", "train a network on labelled pictures", "train"),
     "train-stages": Command("stagepose.commands.train:train_stages",

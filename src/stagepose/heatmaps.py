@@ -45,6 +45,11 @@ class Codec(ABC):
         """(width, height) of the heatmaps."""
         return self.input_size[0] // self.stride, self.input_size[1] // self.stride
 
+    @property
+    def grid(self) -> tuple[Float, Float]:
+        """(offset, pitch), each (x, y): heatmap pixel i stands at crop pixel offset + pitch i."""
+        return np.zeros(2), np.full(2, float(self.stride))
+
     @abstractmethod
     def centres(self, points_NK2: NDArray[np.floating]) -> Float:
         """Where a target's peak is drawn: crop points -> heatmap pixels, (N, K, 2)."""
@@ -71,6 +76,15 @@ class Codec(ABC):
             shifted[..., self.flip_shift:] = back[..., : -self.flip_shift]
             back = shifted
         return np.asarray((plain + back) / 2, dtype=np.float32)
+
+    def zoomed(self, heatmaps_NKHW: Heatmaps, scale: float) -> Heatmaps:
+        """Heatmaps of crops that show ``scale`` times as much about the same centre, as of the crops themselves.
+
+        Bilinear; zero where a smaller crop saw nothing. For the multi-scale test, which takes the mean over scales.
+        """
+        across, down = (_zoom(count, offset, pitch, side, scale) for count, offset, pitch, side in
+                        zip(self.heatmap_size, *self.grid, self.input_size, strict=True))
+        return np.asarray(down @ heatmaps_NKHW @ across.T, dtype=np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """What a model file stores; :func:`codec_from_json` reads it back."""
@@ -101,6 +115,10 @@ class UdpDark(GaussianCodec):
     """
 
     name: ClassVar[str] = "udp-dark"
+
+    @property
+    def grid(self) -> tuple[Float, Float]:
+        return np.zeros(2), self.pitch
 
     @property
     def pitch(self) -> Float:
@@ -151,6 +169,10 @@ class Megvii(Codec):
     kernel: int = 5
     name: ClassVar[str] = "megvii"
 
+    @property
+    def grid(self) -> tuple[Float, Float]:
+        return np.full(2, self.stride / 2), np.full(2, float(self.stride))
+
     def centres(self, points_NK2: NDArray[np.floating]) -> Float:
         return np.trunc(np.asarray(points_NK2, dtype=np.float64) / self.stride)
 
@@ -193,6 +215,14 @@ def codec_from_json(data: Mapping[str, Any]) -> Codec:
         return kind(input_size=(int(w), int(h)), **extra)
     except TypeError as error:
         raise ConfigError(f"heatmap codec {name!r}: {error}") from error
+
+
+def _zoom(count: int, offset: float, pitch: float, side: int, scale: float) -> Heatmaps:
+    """(count, count) linear interpolation along one axis: rows are pixels wanted, columns the pixels there are."""
+    middle = (side - 1) / 2
+    wanted = offset + pitch * np.arange(count)
+    place = (middle + (wanted - middle) / scale - offset) / pitch
+    return np.asarray(np.maximum(0, 1 - np.abs(place[:, None] - np.arange(count))), dtype=np.float32)
 
 
 def _odd(value: float) -> int:

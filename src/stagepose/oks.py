@@ -136,7 +136,7 @@ def soft_oks_nms(
     """(indices, lowered scores) of at most ``limit`` people of one image, best first; nobody else is dropped.
 
     Each person taken lowers the others' scores by exp(-OKS^2 / threshold) (HRNet, mmpose). For crowds, where
-    :func:`oks_nms` would drop one of two people who stand as one; no command uses it.
+    :func:`oks_nms` would drop one of two people who stand as one.
     """
     points, areas, sigmas = (np.asarray(a, dtype=np.float64) for a in (keypoints_NK2, areas_N, sigmas_K))
     scores = np.array(scores_N, dtype=np.float64)

@@ -20,8 +20,8 @@ from stagepose.geometry import Affine, crop_affine, fit_box
 from stagepose.heatmaps import Codec
 from stagepose.images import MAX_PIXELS, Picture, read_image
 from stagepose.modelinfo import ModelInfo
-from stagepose.oks import NMS_THRESHOLD, RESCORE_RULES, oks_nms, ranking, rescore
-from stagepose.runtime import Detector, DetectorModel, PoseModel, PoseNetwork, read_info, shipped
+from stagepose.oks import NMS_THRESHOLD, RESCORE_RULES, oks_nms, ranking, rescore, soft_oks_nms
+from stagepose.runtime import Detector, DetectorModel, PoseEnsemble, PoseModel, PoseNetwork, read_info, shipped
 from stagepose.skeleton import Skeleton
 from stagepose.structures import Detections, Person
 
@@ -45,7 +45,8 @@ class PredictorConfig:
     used. ``flip`` runs every crop mirrored as well and takes the mean: more precise, at twice the time. ``batch`` crops
     go through the network at once. ``rescoring`` is a rule of :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a
     person whose OKS to a better one exceeds it (None: nobody; "auto": as the rule's authors do, .9 but for megvii's,
-    which drops nobody); ``box_padding`` replaces the model's own.
+    which drops nobody), and ``soft_nms`` lowers that person's score instead; ``box_padding`` replaces the model's own.
+    ``scales``: every crop is looked at so many times as large and small, and the mean taken (the multi-scale test).
     """
 
     threshold: float = DEFAULT_THRESHOLD
@@ -54,7 +55,9 @@ class PredictorConfig:
     batch: int = 8
     rescoring: str = "mean-above"
     oks_nms: float | Literal["auto"] | None = "auto"
+    soft_nms: bool = False
     box_padding: float | None = None
+    scales: tuple[float, ...] = (1.0,)
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
@@ -68,6 +71,11 @@ class PredictorConfig:
             raise ConfigError(f"rescoring is {self.rescoring!r}; use one of {sorted(RESCORE_RULES)}")
         if self.box_padding is not None and not 0.5 <= self.box_padding <= 4:
             raise ConfigError(f"box_padding is {self.box_padding}; use 0.5 to 4, or None for the model's own")
+        if not self.scales or not all(0.5 <= scale <= 2 for scale in self.scales):
+            raise ConfigError(f"scales is {self.scales}; give one or more, each 0.5 to 2 times the padded box")
+        if self.soft_nms and self.nms_threshold is None:
+            raise ConfigError(f"soft_nms lowers by an OKS threshold, but oks_nms is {self.oks_nms!r} with rescoring "
+                              f"{self.rescoring!r}, which is none; give oks_nms a number")
         for name in ("max_people", "batch", "max_pixels"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; use at least 1")
@@ -119,11 +127,11 @@ class Predictor:
         """The people of one picture that was read already."""
         found = self.detect(picture) if boxes is None else as_detections(boxes)
         points_NK2, scores_NK = self.keypoints(picture.pixels, found.boxes)
-        ranks = rescore(found.scores, scores_NK, self.config.rescoring)
+        kept, ranks = self._ranked(points_NK2, rescore(found.scores, scores_NK, self.config.rescoring), found.boxes)
         return [
-            Person(box=found.boxes[n], keypoints=points_NK2[n], scores=scores_NK[n], score=float(ranks[n]),
+            Person(box=found.boxes[n], keypoints=points_NK2[n], scores=scores_NK[n], score=score,
                    skeleton=self.skeleton, box_score=float(found.scores[n]))
-            for n in self._ranked(points_NK2, ranks, found.boxes)
+            for n, score in zip(kept, ranks.tolist(), strict=True)
         ]
 
     def detect(self, picture: Picture) -> Detections:
@@ -135,42 +143,62 @@ class Predictor:
 
     def keypoints(self, pixels_HW3: NDArray[np.uint8], boxes_N4: Float) -> tuple[Float, Float]:
         """Points (N, K, 2) in the picture and scores (N, K) of the person in each box."""
-        padding = self.config.box_padding or self.info.box_padding
-        width, height = self.info.input_size
-        affines = [crop_affine(fit_box(b, width / height, padding), (width, height)) for b in boxes_N4]
-        parts = [self._batch(pixels_HW3, affines[i : i + self.config.batch])
-                 for i in range(0, len(affines), self.config.batch)]
+        parts = [self._batch(pixels_HW3, boxes_N4[i : i + self.config.batch])
+                 for i in range(0, len(boxes_N4), self.config.batch)]
         if not parts:
             return np.zeros((0, len(self.skeleton), 2)), np.zeros((0, len(self.skeleton)))
         points, scores = zip(*parts, strict=True)
         return np.concatenate(points), np.concatenate(scores)
 
-    def _batch(self, pixels_HW3: NDArray[np.uint8], affines: Sequence[Affine]) -> tuple[Float, Float]:
-        crops = np.stack([affine.warp(pixels_HW3, self.info.input_size) for affine in affines])
-        return predict_crops(self.network, self.skeleton, self.codec, crops, affines, flip=self.config.flip)
+    def _batch(self, pixels_HW3: NDArray[np.uint8], boxes_N4: Float) -> tuple[Float, Float]:
+        maps = [self._heatmaps(pixels_HW3, boxes_N4, scale) for scale in self.config.scales]
+        mean = np.asarray(sum(maps) / len(maps), dtype=np.float32)
+        return decode_crops(self.codec, mean, self._affines(boxes_N4))
 
-    def _ranked(self, points_NK2: Float, scores_N: Float, boxes_N4: Float) -> NDArray[np.int64]:
-        """Who stays, best first; the boxes' areas are the OKS's scale, padded as HRNet has them."""
+    def _heatmaps(self, pixels_HW3: NDArray[np.uint8], boxes_N4: Float, scale: float) -> NDArray[np.float32]:
+        """Of the boxes' crops, seen in crops that show ``scale`` times as much."""
+        affines, size = self._affines(boxes_N4, scale), self.info.input_size
+        crops = np.stack([affine.warp(pixels_HW3, size) for affine in affines])
+        maps = crop_heatmaps(self.network, self.skeleton, self.codec, crops, flip=self.config.flip)
+        return maps if scale == 1 else self.codec.zoomed(maps, scale)
+
+    def _affines(self, boxes_N4: Float, scale: float = 1.0) -> list[Affine]:
+        """From the picture to each box's crop, which shows ``scale`` times as much as the model is used to."""
+        padding = (self.config.box_padding or self.info.box_padding) * scale
+        width, height = self.info.input_size
+        return [crop_affine(fit_box(box, width / height, padding), (width, height)) for box in boxes_N4]
+
+    def _ranked(self, points_NK2: Float, scores_N: Float, boxes_N4: Float) -> tuple[NDArray[np.int64], Float]:
+        """Who stays, best first, and their scores; the boxes' areas are the OKS's scale, padded as HRNet has them."""
         threshold = self.config.nms_threshold
         if threshold is None:
-            return ranking(scores_N)
+            kept = ranking(scores_N)
+            return kept, scores_N[kept]
         padding = self.config.box_padding or self.info.box_padding
         areas = np.maximum((boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=-1), 1.0) * padding**2
-        return oks_nms(points_NK2, scores_N, areas, np.array(self.skeleton.sigmas), threshold)
+        sigmas = np.array(self.skeleton.sigmas)
+        if self.config.soft_nms:
+            return soft_oks_nms(points_NK2, scores_N, areas, sigmas, threshold)
+        kept = oks_nms(points_NK2, scores_N, areas, sigmas, threshold)
+        return kept, scores_N[kept]
 
     def _read(self, image: Image) -> Picture:
         return image if isinstance(image, Picture) else read_image(image, max_pixels=self.config.max_pixels)
 
 
-def load(pose: str | Path = DEFAULT_POSE, detector: str | Path | None = DEFAULT_DETECTOR, *,
+def load(pose: str | Path | Sequence[str | Path] = DEFAULT_POSE, detector: str | Path | None = DEFAULT_DETECTOR, *,
          threads: int | None = None, providers: Sequence[str] | None = None, **config: Any) -> Predictor:
-    """A predictor from model files, or from the names of models that ship.
+    """A predictor from model files, or from the names of models that ship; of several pose models the mean is taken.
 
     ``detector=None``: none, and every call brings boxes. ``threads``: by default all cores this process may use;
     ``providers``: of ONNX Runtime (``["cuda"]``), by default the CPU. The rest are fields of :class:`PredictorConfig`.
     """
     settings = _replaced(PredictorConfig(), config)
-    network = _opened(PoseModel, pose, threads, providers)
+    sources = [pose] if isinstance(pose, (str, Path)) else list(pose)
+    if not sources:
+        raise ConfigError("pose is empty; name one model or more")
+    models = [_opened(PoseModel, source, threads, providers) for source in sources]
+    network = models[0] if len(models) == 1 else PoseEnsemble(models)
     finder = None if detector is None else _opened(DetectorModel, detector, threads, providers)
     return Predictor(network.info, network, finder, settings)
 
@@ -201,17 +229,23 @@ def _remedy(model: type[PoseModel] | type[DetectorModel], source: str | Path) ->
     return None
 
 
-def predict_crops(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops_NHW3: NDArray[np.uint8],
-                  affines: Sequence[Affine], *, flip: bool = False) -> tuple[Float, Float]:
-    """RGB crops and the maps that cut them out -> points (N, K, 2) in the picture and scores (N, K).
+def crop_heatmaps(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops_NHW3: NDArray[np.uint8], *,
+                  flip: bool = False) -> NDArray[np.float32]:
+    """(N, K, h, w) of RGB crops, with the flip test if wanted.
 
-    The only way from crops to keypoints: users' people and a training run's own validation both come through here.
+    This and :func:`decode_crops` are the only way from crops to keypoints: users' people and a training run's own
+    validation both come through here. :class:`ModelError` where a network breaks its word.
     """
     maps = _heatmaps(network, skeleton, codec, crops_NHW3)
-    if flip:
-        mirrored = np.ascontiguousarray(crops_NHW3[:, :, ::-1])
-        maps = codec.merge_flipped(maps, _heatmaps(network, skeleton, codec, mirrored), skeleton.flip_index)
-    points_NK2, scores_NK = codec.decode(maps)
+    if not flip:
+        return maps
+    mirrored = np.ascontiguousarray(crops_NHW3[:, :, ::-1])
+    return codec.merge_flipped(maps, _heatmaps(network, skeleton, codec, mirrored), skeleton.flip_index)
+
+
+def decode_crops(codec: Codec, maps_NKHW: NDArray[np.float32], affines: Sequence[Affine]) -> tuple[Float, Float]:
+    """Points (N, K, 2) in the picture and scores (N, K) of heatmaps whose crops ``affines`` cut out."""
+    points_NK2, scores_NK = codec.decode(maps_NKHW)
     moved = [affine.inverse().points(xy) for affine, xy in zip(affines, points_NK2, strict=True)]
     return np.reshape(moved, points_NK2.shape), scores_NK
 

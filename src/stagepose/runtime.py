@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,24 @@ class PoseModel:
     __call__ = heatmaps
 
 
+class PoseEnsemble:
+    """Several pose networks as one: the mean of their heatmaps. They must see the same crops and mean the same maps."""
+
+    def __init__(self, models: Sequence[PoseModel]) -> None:
+        self.models = tuple(models)
+        first = self.models[0]
+        for other in self.models[1:]:
+            _expect_alike(first, other)
+        self.info = replace(first.info, name=" + ".join(model.info.name for model in self.models))
+
+    def __call__(self, crops_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, K, h, w) float32."""
+        total = self.models[0](crops_NHW3)
+        for model in self.models[1:]:
+            total = total + model(crops_NHW3)
+        return np.asarray(total / len(self.models), dtype=np.float32)
+
+
 class DetectorModel:
     """A person detector: one uint8 RGB picture of any size -> boxes in its pixels, best first."""
 
@@ -90,6 +109,19 @@ class DetectorModel:
         return found.best(len(found))
 
     __call__ = detect
+
+
+def _expect_alike(first: PoseModel, other: PoseModel) -> None:
+    """:class:`ModelError` where two networks' heatmaps cannot be averaged."""
+    parts: list[tuple[str, Any, Any]] = [
+        ("keypoints", list(first.skeleton.names), list(other.skeleton.names)),
+        ("heatmap codec", first.codec.to_json(), other.codec.to_json()),
+        ("box padding", first.info.box_padding, other.info.box_padding),
+    ]
+    for what, ours, theirs in parts:
+        if ours != theirs:
+            raise ModelError(f"{other.source}: its {what} is {theirs}, that of {first.source} is {ours}; only networks "
+                             "of the same keypoints, codec, input size and padding can be averaged")
 
 
 def shipped() -> list[str]:

@@ -1,151 +1,141 @@
-"""``stagepose eval``: a model, or ready results, judged on a COCO file."""
+"""``stagepose eval`` and ``stagepose compare``: how good one model is, and whether another is really better."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from stagepose import coco
-from stagepose.commands.arguments import (
-    JsonFile,
-    OksNms,
-    OptionalCount,
-    OptionalFile,
-    OptionalFolder,
-    OptionalName,
-    changed_options,
-)
-from stagepose.commands.boxes import BoxFile
-from stagepose.commands.console import counter, note, table, wrong_usage
+from stagepose.commands.arguments import JsonFile, OptionalFile, OptionalName
+from stagepose.commands.console import note, say, table, wrong_usage
+from stagepose.commands.judging import ModelOptions, People, PeopleOptions, find_people, predict, truth_for
 from stagepose.errors import ConfigError
-from stagepose.evaluation import evaluate_boxes, evaluate_keypoints, predict_dataset
-from stagepose.evaluation.run import Boxes
+from stagepose.evaluation import breakdown, compare, evaluate_boxes, intervals, judge_keypoints
+from stagepose.evaluation.bootstrap import RESAMPLES, Interval
+from stagepose.evaluation.keypoints import NUMBERS, metrics_of
+from stagepose.files import write_json
 from stagepose.images import printable
-from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, PredictorConfig, load
-from stagepose.runtime import Detector
-from stagepose.skeleton import Skeleton
 from stagepose.skeleton import resolve as resolve_skeleton
-from stagepose.structures import Detections
 
-READY = ("ground-truth", "detector")  # words that --boxes takes besides a file's name
-OF_RESULTS = {"--results", "--skeleton"}  # the options that ready results leave any sense
+PARTS = {
+    "keypoint": breakdown.by_keypoint, "size": breakdown.by_size, "overlap": breakdown.by_crowding,
+    "labelled": breakdown.by_labelled_joints,
+}  # fmt: skip
+DEFAULT_PEOPLE, DEFAULT_MODEL = PeopleOptions(), ModelOptions()
+Contestant = Annotated[str, arg(metavar="RESULTS.json|MODEL")]
 
 
 def evaluate(
     file: JsonFile,
     *,
-    images: OptionalFolder = None,
-    pose: str = DEFAULT_POSE,
-    detector: str = DEFAULT_DETECTOR,
-    boxes: str = "ground-truth",
-    results: OptionalFile = None,
-    skeleton: OptionalName = None,
-    flip: bool = False,
-    threshold: float = 0.0,
-    max_people: int = 100,
-    rescoring: str = "mean-above",
-    oks_nms: OksNms = "auto",
-    batch: int = 8,
+    people: OmitArgPrefixes[PeopleOptions] = DEFAULT_PEOPLE,
+    bootstrap: int = RESAMPLES,
+    seed: int = 0,
     out: OptionalFile = None,
-    threads: OptionalCount = None,
-    provider: str = "cpu",
+    json: OptionalFile = None,
 ) -> None:
-    """Judge a model, or ready results, on a COCO file: COCO's ten keypoint numbers.
+    """Judge a model, or ready results, on a COCO file: COCO's ten keypoint numbers, and AP of parts.
 
-    With --boxes detector the person boxes are judged as well.
+    The intervals hold 95 % of what the numbers would be on other draws of the pictures. AP by keypoint is COCO's as if
+    it were the only one; in AP by size, by overlap of the boxes and by labelled joints the people of other groups are
+    ignored, and a result that finds nobody counts by the group's share of the people. With --boxes detector the person
+    boxes are judged as well.
 
     Args:
         file: COCO annotation file with the truth.
-        images: Folder of the pictures; by default images/ beside the file.
-        pose: Pose model: a shipped name or an .onnx file.
-        detector: Person detector: a shipped name or an .onnx file; used with --boxes detector only.
-        boxes: Where people are looked for: "ground-truth" (the annotated boxes), "detector", or a file of COCO box
-            results.
-        results: Judge these COCO keypoint results instead of a model; goes with --skeleton only.
-        skeleton: Keypoints of the results, and the sigmas to judge them by: a published skeleton's name or a file; by
-            default those of FILE.json. A model brings its own.
-        flip: Flip test: look at every person mirrored as well.
-        threshold: Least score of a detected box that is looked at.
-        max_people: Most people in one picture, best boxes first.
-        rescoring: How a person's score is made of its joints': mean-above, mean-all or megvii.
-        oks_nms: Drop a person whose OKS to a better one exceeds this, or none; by default 0.9, and none with megvii,
-            whose authors drop nobody.
-        batch: People in one run of the network.
-        out: Write the results here, as COCO keypoint results.
-        threads: CPU threads; all cores by default.
-        provider: ONNX Runtime's execution provider, such as cuda.
+        people: Whom to judge.
+        bootstrap: Draws of the pictures behind the intervals; 0 for none.
+        seed: Of the draws.
+        out: Write the results here, as COCO keypoint results, which its server takes.
+        json: Write all numbers here.
     """
-    if results is not None:
-        if idle := [option for option in changed_options(evaluate, locals()) if option not in OF_RESULTS]:
-            wrong_usage(f"--results judges what is there already, without a model; leave out {', '.join(idle)}")
-        dataset = _judged_as(resolve_skeleton(skeleton) if skeleton else None, file)
-        _report(dataset, coco.read_keypoint_results(results, dataset), None)
-        return
-    if skeleton is not None:
-        wrong_usage("--skeleton goes with --results; a model brings its own skeleton")
-    predictor = load(pose, detector if boxes == "detector" else None, threads=threads, providers=[provider], flip=flip,
-                     threshold=threshold, max_people=max_people, rescoring=rescoring, batch=batch,
-                     oks_nms=None if oks_nms == "none" else oks_nms)
-    dataset = _judged_as(predictor.skeleton, file)
-    seen: list[Detections] = []
-    if predictor.detector is not None:
-        predictor = Predictor(predictor.info, predictor.network, _recorded(predictor.detector, seen), predictor.config)
-    folder, where = coco.images_folder(file, images), _boxes(boxes, predictor.config)
-    with counter("eval") as progress:
-        found = predict_dataset(predictor, dataset, folder, boxes=where, threshold=threshold, progress=progress)
+    if people.results is not None and out is not None:
+        wrong_usage("--results judges what is there already, without a model; leave out --out")
+    found = find_people(file, people)
     if out is not None:
-        coco.write_results(out, found)
+        coco.write_results(out, found.results)
         note(f"results written to {printable(str(out))}")
-    by_image = {image.id: boxes for image, boxes in zip(dataset.images, seen, strict=True)} if seen else None
-    _report(dataset, found, by_image)
+    _report(found, bootstrap, seed, json)
 
 
-def _boxes(wanted: str, config: PredictorConfig) -> Boxes:
-    if wanted == "ground-truth":
-        return "ground-truth"
-    if wanted == "detector":
-        return "detector"
-    if not Path(wanted).is_file():
-        raise ConfigError(f"--boxes {wanted!r}: neither a file nor one of {READY}")
-    found = BoxFile.read(Path(wanted)).boxes
-    return {image_id: boxes.best(config.max_people, config.threshold) for image_id, boxes in found.items()}
-
-
-def _recorded(detector: Detector, seen: list[Detections]) -> Detector:
-    """The detector, keeping what it finds: it is asked once for every picture, in order."""
-    def detect(image_HW3: NDArray[np.uint8]) -> Detections:
-        seen.append(detector(image_HW3))
-        return seen[-1]
-
-    return detect
-
-
-def _judged_as(wanted: Skeleton | None, file: Path) -> coco.CocoDataset:
-    """The truth in the keypoints, and with the sigmas, of what is judged: mapped by name where the file has others."""
-    dataset = coco.read_dataset(file)
-    truth = dataset.skeleton
-    if wanted is None or wanted == truth:
-        return dataset
-    if wanted.names != truth.names:
-        common = [name for name in wanted.names if name in truth.names]
-        note(f"{wanted.name!r} has {len(wanted)} keypoints, the file {len(truth)}: judged on the {len(common)} that "
-             "both have")
-    elif wanted.sigmas != truth.sigmas:
-        note(f"judged by the sigmas of skeleton {wanted.name!r}")
-    return coco.read_dataset(file, skeleton=wanted)
-
-
-def _report(dataset: coco.CocoDataset, results: list[dict[str, Any]],
-            detections: dict[int, Detections] | None) -> None:
-    keypoints = evaluate_keypoints(dataset, results)
-    rows, notes = [("keypoints", *row) for row in keypoints.rows()], keypoints.notes()
-    if detections is not None:
-        boxes = evaluate_boxes(dataset, detections)
-        rows += [("person boxes", *row) for row in boxes.rows()]
+def _report(found: People, resamples: int, seed: int, json: Path | None) -> None:
+    judged = judge_keypoints(found.dataset, found.results)
+    keypoints = metrics_of(judged, with_bbox=sum(bool(result.get("bbox")) for result in found.results))
+    within = intervals(judged, resamples, seed) if resamples else [None] * len(NUMBERS)
+    parts = {what: part(judged) for what, part in PARTS.items()}
+    rows = [("keypoints", *row, _shown(one)) for row, one in zip(keypoints.rows(), within, strict=True)]
+    notes = keypoints.notes()
+    if found.detections is not None:
+        boxes = evaluate_boxes(found.dataset, found.detections)
+        rows += [("person boxes", *row, "") for row in boxes.rows()]
         notes += boxes.notes()
-    table(("of", "measure", "value"), rows, words=2)
+    table(("of", "measure", "value", "95 % interval"), rows, words=2)
+    say("")
+    table(("by", "part", "people", "AP", "AR"), [(what, *one.row()) for what, its in parts.items() for one in its],
+          words=2)
     for line in notes:
         note(line)
+    if json is not None:
+        spans = {name: [one.low, one.high] for name, one in zip(NUMBERS, within, strict=True) if one}
+        by = {what: [asdict(one) for one in its] for what, its in parts.items()}
+        write_json(json, {"keypoints": asdict(keypoints), "intervals": spans, "by": by})
+
+
+def _shown(within: Interval | None) -> str:
+    return str(within) if within else ""
+
+
+def compare_results(
+    a: Positional[Contestant],
+    b: Positional[Contestant],
+    *,
+    truth: Annotated[Path, arg(metavar="FILE.json")],
+    skeleton: OptionalName = None,
+    model: OmitArgPrefixes[ModelOptions] = DEFAULT_MODEL,
+    bootstrap: int = RESAMPLES,
+    seed: int = 0,
+) -> None:
+    """Say whether B is really better than A, or whether the difference is within the luck of the pictures.
+
+    Both are judged on the same draws of the pictures (a paired bootstrap), which tells much smaller differences than
+    two intervals side by side.
+
+    Args:
+        a: COCO keypoint results (.json), or a pose model: a shipped name or an .onnx file.
+        b: The other.
+        truth: COCO annotation file.
+        skeleton: Keypoints of the results, and the sigmas to judge them by; as for eval.
+        model: For those that are models.
+        bootstrap: Draws of the pictures.
+        seed: Of the draws.
+    """
+    names = [a, b]
+    models = [name for name in names if not name.endswith(".json")]
+    if not models and (idle := model.changed()):
+        wrong_usage(f"two files of results need no model; leave out {', '.join(idle)}")
+    if models and skeleton is not None:
+        wrong_usage("--skeleton goes with files of results; a model brings its own skeleton")
+    predictors = {name: model.predictor((name,)) for name in models}
+    skeletons = {predictor.skeleton.names: predictor.skeleton for predictor in predictors.values()}
+    if len(skeletons) > 1:
+        raise ConfigError(f"{a} and {b} find different keypoints, whose AP cannot be compared")
+    wanted = next(iter(skeletons.values()), resolve_skeleton(skeleton) if skeleton else None)
+    dataset = truth_for(wanted, truth)
+    judged = []
+    for name in names:
+        results = (predict(predictors[name], dataset, truth, model).results if name in predictors
+                   else coco.read_keypoint_results(name, dataset))
+        judged.append(judge_keypoints(dataset, results))
+    comparison = compare(judged[0], judged[1], bootstrap, seed)
+    table(("measure", "A", "B", "B - A", "95 % interval"), comparison.rows())
+    say("")
+    say(comparison.verdict(*_short(a, b)))
+
+
+def _short(a: str, b: str) -> tuple[str, str]:
+    """Names without folders, where that tells the two apart."""
+    short: tuple[str, Any] = Path(a).name, Path(b).name
+    return (printable(short[0]), printable(short[1])) if short[0] != short[1] else (printable(a), printable(b))

@@ -1,16 +1,29 @@
 """How good a model is: COCO's AP and AR of keypoints and of person boxes, and a predictor over a whole split."""
 
+from stagepose.evaluation.bootstrap import Comparison, Interval, compare, intervals
 from stagepose.evaluation.boxes import BoxMetrics, evaluate_boxes
-from stagepose.evaluation.keypoints import KeypointMetrics, evaluate_keypoints, gather_by_person
+from stagepose.evaluation.keypoints import (
+    Judgement,
+    KeypointMetrics,
+    evaluate_keypoints,
+    gather_by_person,
+    judge_keypoints,
+)
 from stagepose.evaluation.run import detect_dataset, ground_truth_boxes, predict_dataset
 
 __all__ = [
     "BoxMetrics",
+    "Comparison",
+    "Interval",
+    "Judgement",
     "KeypointMetrics",
+    "compare",
     "detect_dataset",
     "evaluate_boxes",
     "evaluate_keypoints",
     "gather_by_person",
     "ground_truth_boxes",
+    "intervals",
+    "judge_keypoints",
     "predict_dataset",
 ]

@@ -1,0 +1,172 @@
+"""What ``eval``, ``compare`` and ``analyze`` share: which people are judged, found by which model, in whose boxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose import coco
+from stagepose.commands.arguments import (
+    OksNms,
+    OptionalCount,
+    OptionalFile,
+    OptionalFolder,
+    OptionalName,
+    PoseModels,
+)
+from stagepose.commands.boxes import BoxFile
+from stagepose.commands.console import counter, note, wrong_usage
+from stagepose.errors import ConfigError
+from stagepose.evaluation import predict_dataset
+from stagepose.evaluation.run import Boxes
+from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, PredictorConfig, load
+from stagepose.runtime import Detector
+from stagepose.skeleton import Skeleton
+from stagepose.skeleton import resolve as resolve_skeleton
+from stagepose.structures import Detections
+
+READY = ("ground-truth", "detector")  # words that --boxes takes besides a file's name
+# What means nothing for annotated boxes, which are all looked at.
+OF_DETECTIONS: tuple[str, ...] = ("--detector", "--threshold", "--max-people")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How a model finds people.
+
+    Attributes:
+        images: Folder of the pictures; by default images/ beside the file with the truth.
+        detector: Person detector: a shipped name or an .onnx file; with --boxes detector only.
+        boxes: Where people are looked for: "ground-truth" (the annotated boxes), "detector", or a file of COCO box
+            results.
+        flip: Flip test: look at every person mirrored as well.
+        scales: Multi-scale test: look at every person in crops of so many times the usual size, and take the mean.
+        threshold: Least score of a detected box that is looked at.
+        max_people: Most people in one picture, best boxes first.
+        rescoring: How a person's score is made of its joints': mean-above, mean-all or megvii.
+        oks_nms: Drop a person whose OKS to a better one exceeds this, or none; by default 0.9, and none with megvii,
+            whose authors drop nobody.
+        soft_nms: Lower that person's score instead of dropping it.
+        batch: People in one run of the network.
+        threads: CPU threads; all cores by default.
+        provider: ONNX Runtime's execution provider, such as cuda.
+    """
+
+    images: OptionalFolder = None
+    detector: str = DEFAULT_DETECTOR
+    boxes: str = "ground-truth"
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    threshold: float = 0.0
+    max_people: int = 100
+    rescoring: str = "mean-above"
+    oks_nms: OksNms = "auto"
+    soft_nms: bool = False
+    batch: int = 8
+    threads: OptionalCount = None
+    provider: str = "cpu"
+
+    def changed(self) -> list[str]:
+        """The options that are not as they are by default, spelled as on the command line."""
+        return [f"--{field.name.replace('_', '-')}" for field in fields(self)
+                if getattr(self, field.name) != field.default]
+
+    def predictor(self, pose: tuple[str, ...]) -> Predictor:
+        """The models; options that mean nothing for where the boxes come from are refused."""
+        idle = {"detector": (), "ground-truth": OF_DETECTIONS}.get(self.boxes, ("--detector",))
+        if named := [option for option in self.changed() if option in idle]:
+            what = "are all looked at" if self.boxes == "ground-truth" else "come from no detector"
+            wrong_usage(f"the boxes of --boxes {self.boxes} {what}; leave out {', '.join(named)}")
+        return load(pose, self.detector if self.boxes == "detector" else None, threads=self.threads,
+                    providers=[self.provider], flip=self.flip, scales=self.scales, threshold=self.threshold,
+                    max_people=self.max_people, rescoring=self.rescoring, soft_nms=self.soft_nms, batch=self.batch,
+                    oks_nms=None if self.oks_nms == "none" else self.oks_nms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeopleOptions(ModelOptions):
+    """Whom to judge: ready results, or what a model finds.
+
+    Attributes:
+        results: Judge these COCO keypoint results instead of a model; goes with no option of a model.
+        skeleton: Keypoints of the results, and the sigmas to judge them by: a published skeleton's name or a file; by
+            default those of FILE.json. A model brings its own.
+        pose: Pose model: a shipped name or an .onnx file; of several the heatmaps' mean is taken.
+    """
+
+    results: OptionalFile = None
+    skeleton: OptionalName = None
+    pose: PoseModels = (DEFAULT_POSE,)
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Results with the truth that they are judged by."""
+
+    dataset: coco.CocoDataset
+    results: list[dict[str, Any]]
+    detections: dict[int, Detections] | None = None  # of a detector that was asked, by image id
+
+
+def find_people(file: Path, options: PeopleOptions) -> People:
+    """Ready results read, or a model run over all pictures of the set."""
+    if options.results is not None:
+        if idle := [option for option in options.changed() if option not in ("--results", "--skeleton")]:
+            wrong_usage(f"--results judges what is there already, without a model; leave out {', '.join(idle)}")
+        dataset = truth_for(resolve_skeleton(options.skeleton) if options.skeleton else None, file)
+        return People(dataset, coco.read_keypoint_results(options.results, dataset))
+    if options.skeleton is not None:
+        wrong_usage("--skeleton goes with --results; a model brings its own skeleton")
+    predictor = options.predictor(options.pose)
+    return predict(predictor, truth_for(predictor.skeleton, file), file, options)
+
+
+def predict(predictor: Predictor, dataset: coco.CocoDataset, file: Path, options: ModelOptions) -> People:
+    """A model over all pictures of the set."""
+    seen: list[Detections] = []
+    if predictor.detector is not None:
+        predictor = Predictor(predictor.info, predictor.network, _recorded(predictor.detector, seen), predictor.config)
+    folder, where = coco.images_folder(file, options.images), _boxes(options.boxes, predictor.config)
+    with counter("people") as progress:
+        found = predict_dataset(predictor, dataset, folder, boxes=where, threshold=options.threshold, progress=progress)
+    by_image = {image.id: boxes for image, boxes in zip(dataset.images, seen, strict=True)} if seen else None
+    return People(dataset, found, by_image)
+
+
+def truth_for(wanted: Skeleton | None, file: Path) -> coco.CocoDataset:
+    """The truth in the keypoints, and with the sigmas, of what is judged: mapped by name where the file has others."""
+    dataset = coco.read_dataset(file)
+    truth = dataset.skeleton
+    if wanted is None or wanted == truth:
+        return dataset
+    if wanted.names != truth.names:
+        common = [name for name in wanted.names if name in truth.names]
+        note(f"{wanted.name!r} has {len(wanted)} keypoints, the file {len(truth)}: judged on the {len(common)} that "
+             "both have")
+    elif wanted.sigmas != truth.sigmas:
+        note(f"judged by the sigmas of skeleton {wanted.name!r}")
+    return coco.read_dataset(file, skeleton=wanted)
+
+
+def _boxes(wanted: str, config: PredictorConfig) -> Boxes:
+    if wanted == "ground-truth":
+        return "ground-truth"
+    if wanted == "detector":
+        return "detector"
+    if not Path(wanted).is_file():
+        raise ConfigError(f"--boxes {wanted!r}: neither a file nor one of {READY}")
+    found = BoxFile.read(Path(wanted)).boxes
+    return {image_id: boxes.best(config.max_people, config.threshold) for image_id, boxes in found.items()}
+
+
+def _recorded(detector: Detector, seen: list[Detections]) -> Detector:
+    """The detector, keeping what it finds: it is asked once for every picture, in order."""
+    def detect(image_HW3: NDArray[np.uint8]) -> Detections:
+        seen.append(detector(image_HW3))
+        return seen[-1]
+
+    return detect

@@ -1,0 +1,106 @@
+"""How far a number would move with other pictures: images drawn anew, with replacement, many times over.
+
+People are matched once; a draw is a weight of each image, so that a thousand draws take seconds. The intervals are the
+plain percentiles. Two results are compared on the same draws, picture by picture: what makes a picture hard for both
+cancels out, and much smaller differences can be told than from two intervals side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.errors import ConfigError
+from stagepose.evaluation.keypoints import LABELS, Judgement
+from stagepose.evaluation.precision import NO_TRUTH
+
+RESAMPLES = 1_000
+FEWEST = 100  # whose 2.5th percentile is worth anything
+COVERAGE = 95.0  # percent of the draws within an interval
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From the 2.5th to the 97.5th percentile."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:.3f} to {self.high:.3f}"
+
+
+def draws(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """How often each image is in each of the samples drawn."""
+    if resamples < FEWEST:
+        raise ConfigError(f"{resamples} resamples are too few for a 95 % interval; use {FEWEST} or more, or 0 for none")
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield np.bincount(rng.integers(0, images, images), minlength=images)
+
+
+def intervals(judged: Judgement, resamples: int = RESAMPLES, seed: int = 0) -> list[Interval | None]:
+    """Of COCO's ten numbers, in their order; None where there is no ground truth."""
+    if judged.truth.image_count == 0:
+        return [None] * len(LABELS)
+    return _percentiles(np.array([judged.numbers(w) for w in draws(judged.truth.image_count, resamples, seed)]))
+
+
+def _percentiles(drawn_BS: NDArray[np.float64]) -> list[Interval | None]:
+    """By column; draws that held nobody of a size are passed over."""
+    edges = (100 - COVERAGE) / 2, (100 + COVERAGE) / 2
+    kept = [column[column != NO_TRUTH] for column in drawn_BS.T]
+    return [Interval(*np.percentile(column, edges).tolist()) if len(column) else None for column in kept]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """COCO's ten numbers of results ``a`` and ``b`` and the interval of ``b`` - ``a``; None without ground truth."""
+
+    a: list[float]
+    b: list[float]
+    intervals: list[Interval | None]
+    better: float  # share of the draws in which b's AP is the higher; half of the equal ones
+    images: int
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """(label, a, b, difference, interval) lines of a table."""
+        nothing = "no ground truth"
+        return [
+            (label, f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}", f"{within.low:+.3f} to {within.high:+.3f}")
+            if within else (label, nothing, nothing, "", "")
+            for label, a, b, within in zip(LABELS, self.a, self.b, self.intervals, strict=True)
+        ]
+
+    def verdict(self, a: str = "A", b: str = "B") -> str:
+        """A plain sentence about AP."""
+        within, difference = self.intervals[0], self.b[0] - self.a[0]
+        if within is None:
+            return "There is no ground truth to compare by."
+        if within.low == within.high == 0:
+            return f"{a} and {b} are equal on every draw of these {self.images} pictures."
+        span = f"95 % interval {within.low:+.3f} to {within.high:+.3f} for {b} - {a}"
+        these = f"these {self.images} pictures"
+        if within.low > 0 or within.high < 0:
+            winner, loser = (b, a) if difference > 0 else (a, b)
+            return (f"{winner} is better than {loser} by {abs(difference):.3f} AP ({span}): the choice of {these} "
+                    "does not explain it.")
+        return (f"The difference of {difference:+.3f} AP ({span}) may be the choice of {these}: {b} is ahead in "
+                f"{self.better:.0%} of the draws. Use more pictures, or call them equal.")
+
+
+def compare(a: Judgement, b: Judgement, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
+    """Two results for the same set, on the same draws of its images."""
+    images = a.truth.image_count
+    drawn = np.array([(a.numbers(w), b.numbers(w)) for w in draws(images, resamples, seed)] if images else
+                     np.full((1, 2, len(LABELS)), NO_TRUTH))
+    of_a, of_b = drawn[:, 0], drawn[:, 1]
+    change = np.where((of_a == NO_TRUTH) | (of_b == NO_TRUTH), NO_TRUTH - 1, of_b - of_a)
+    kept = [column[column >= NO_TRUTH] for column in change.T]
+    within = [_percentiles(column[:, None] + 0.0)[0] if len(column) else None for column in kept]
+    ahead = kept[0]
+    better = float(((ahead > 0).mean() + (ahead >= 0).mean()) / 2) if len(ahead) else 0.5
+    return Comparison(a=a.numbers().tolist(), b=b.numbers().tolist(), intervals=within, better=better, images=images)
