@@ -76,12 +76,12 @@ def _similarity(
         outside = np.maximum(0, corners[..., :2] - size - found) + np.maximum(0, found - corners[..., 2:] - size)
         dx, dy = (np.where(nobody[..., None], outside[..., axis], d) for axis, d in enumerate((dx, dy)))
         labelled, count = labelled | nobody[..., None], np.where(nobody, labelled.shape[-1], count)
-    closeness = _closeness(dx**2 + dy**2, np.asarray(areas, dtype=np.float64), sigmas_K)
+    closeness = keypoint_similarity(dx**2 + dy**2, np.asarray(areas, dtype=np.float64), sigmas_K)
     return np.asarray(np.einsum("...k,...k->...", closeness, labelled.astype(np.float64)) / count)
 
 
-def _closeness(squared_K: Float, areas: Float, sigmas_K: NDArray[np.floating]) -> Float:
-    """exp(-d^2 / (2 s^2 k^2)) of every joint, k = 2 sigma; squared distances (..., K) and areas (...)."""
+def keypoint_similarity(squared_K: Float, areas: Float, sigmas_K: NDArray[np.floating]) -> Float:
+    """exp(-d^2 / (2 s^2 k^2)) of every joint, k = 2 sigma; squared distances (..., K) and areas s^2 (...)."""
     variances = (2 * np.asarray(sigmas_K, dtype=np.float64)) ** 2
     out: Float = np.exp(-squared_K / variances / (areas[..., None] + _TINY) / 2)
     return out
@@ -90,7 +90,7 @@ def _closeness(squared_K: Float, areas: Float, sigmas_K: NDArray[np.floating]) -
 def _similar_to(one: np.int64, others_M: NDArray[np.int64], points_NK2: Float, areas_N: Float, sigmas: Float) -> Float:
     """(M,) OKS of one found person to others; the area is the mean of the two (HRNet, mmpose), all joints count."""
     squared = ((points_NK2[others_M] - points_NK2[one]) ** 2).sum(axis=-1)
-    out: Float = _closeness(squared, (areas_N[others_M] + areas_N[one]) / 2, sigmas).mean(axis=-1)
+    out: Float = keypoint_similarity(squared, (areas_N[others_M] + areas_N[one]) / 2, sigmas).mean(axis=-1)
     return out
 
 
