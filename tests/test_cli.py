@@ -34,6 +34,7 @@ SURFACE = {
     "predict": SHARED | {"--json-only", "--no-json-only", "--strict", "--no-strict", "--max-pixels"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
+    "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
     "check": {"--help", "--images", "--write-clean", "--against", "--estimate-areas", "--no-estimate-areas"},
     "stats": {"--help"},
     "split": {"--help", "--out", "--minival", "--count", "--fraction", "--seed", "--all-images", "--no-all-images"},
@@ -619,6 +620,52 @@ def test_compare_tells_better_from_luckier(capsys: pytest.CaptureFixture[str]) -
     assert "two files of results need no model; leave out --flip" in capsys.readouterr().err
     assert cli.main(["compare", "coco.onnx", "pose.onnx", *by]) == 1
     assert "find different keypoints" in capsys.readouterr().err
+
+
+def test_analyze_writes_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    assert cli.main([*EVAL, "--out", "found.json"]) == 0
+    ready = ["analyze", "set/person_keypoints.json", "--results", "found.json", *ONLY_NUMBERS]
+    capsys.readouterr()
+    assert cli.main([*ready, "--gallery", "3", "--out", "why"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].split() == ["joints", "count", "share"] and "Most is lost by" in out
+    assert "written to why/report.html and analysis.json beside it" in err and "grey" not in err
+    assert files_in("why") == ["analysis.json", "report.html"]
+    assert len(read("why/analysis.json")["worst"]) == 3
+    assert cli.main([*ready, "--images", "nowhere", "--out", "blind"]) == 0
+    assert "16 pictures of the gallery left grey: not readable in nowhere" in capsys.readouterr().err
+    assert cli.main([*ready, "--flip"]) == 2
+    assert cli.main([*ready, "--gallery", "-1"]) == 1
+    assert cli.main(["analyze", *EVAL[1:], "--flip", "--out", "live"]) == 0
+    assert read("live/analysis.json")["of"] == "coco.onnx on person_keypoints.json"
+
+
+@pytest.mark.parametrize("verb", ["eval", "analyze"])
+@pytest.mark.parametrize("images", [0, 2], ids=["no images", "nobody"])
+def test_sets_without_anybody_are_judged_in_words(verb: str, images: int, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty.json").write_text(json.dumps({**tiny_dict(images=images), "annotations": []}))
+    Path("results.json").write_text("[]")
+    assert cli.main([verb, "empty.json", "--results", "results.json"]) == 0
+    out, err = capsys.readouterr()
+    assert "no ground truth" in out and "0 results for 0 people" in err
+    assert cli.main(["compare", "results.json", "results.json", "--truth", "empty.json"]) == 0
+    assert "There is no ground truth to compare by." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["eval", "--results"], ["analyze", "--results"], ["compare", "good.json"]])
+def test_broken_results_are_refused_by_every_verb(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    good = {"image_id": 1, "category_id": 1, "keypoints": [1.0] * 51, "score": 0.5}
+    bad = [{**good, "keypoints": [float("nan")] * 51}, {**good, "image_id": 9}, {**good, "score": "high"}]
+    Path("good.json").write_text(json.dumps([good]))
+    Path("bad.json").write_text(json.dumps(bad))
+    verb, *options = words
+    truth = ["--truth", "set/person_keypoints.json"] if verb == "compare" else ["set/person_keypoints.json"]
+    assert cli.main([verb, *options, "bad.json", *truth]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: bad.json: 3 problems") and len(err.splitlines()) == 1
+    assert "nose x is nan" in err and "image_id 9" in err and "score is 'high'" in err
 
 
 @pytest.mark.parametrize(("options", "people"), [

@@ -48,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     "split": Command("stagepose.commands.data:split", "make train-val and mini-val of annotation files"),
     "eval": Command("stagepose.commands.evaluate:evaluate", "judge a model, or ready results, on a COCO file", "eval"),
     "compare": Command("stagepose.commands.evaluate:compare_results", "tell a better model from a luckier one"),
+    "analyze": Command("stagepose.commands.analyze:analyze_results", "say why people are missed, and what it costs"),
     "pack": Command("stagepose.commands.pack:pack", "cut the people of labelled pictures out, once for all", "train"),
     "train": Command("stagepose.commands.train:train", "train a network on labelled pictures", "train"),
     "train-stages": Command("stagepose.commands.train:train_stages",

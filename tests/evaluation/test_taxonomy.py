@@ -144,8 +144,14 @@ def test_mending_whole_results_and_people(tmp_path: Path) -> None:
     assert judgement.ap() == pytest.approx(half / 2)
     assert mended_ap(judgement, errors, ["background"]) == pytest.approx(half)
     assert mended_ap(judgement, errors, ["score"]) == pytest.approx(half)
-    assert mended_ap(judgement, errors, ["missed"]) == pytest.approx(0.5)
+    assert mended_ap(judgement, errors, ["missed"]) == pytest.approx((51 + 50 * 2 / 3) / 101)
     assert mended_ap(judgement, errors, ["missed", "background"]) == 1
+
+
+def test_nothing_found_is_mended_by_finding_everybody(tmp_path: Path) -> None:
+    judgement, errors = judged(truth(images=2), [], tmp_path)
+    listed, at_the_end = gains(judgement, errors)
+    assert at_the_end == 1 and {gain.name for gain in listed if gain.alone} == {"missed"}
 
 
 def test_mending_the_score_puts_the_better_fit_ahead(tmp_path: Path) -> None:

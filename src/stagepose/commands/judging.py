@@ -112,10 +112,14 @@ class People:
     detections: dict[int, Detections] | None = None  # of a detector that was asked, by image id
 
 
-def find_people(file: Path, options: PeopleOptions) -> People:
-    """Ready results read, or a model run over all pictures of the set."""
+def find_people(file: Path, options: PeopleOptions, besides: tuple[str, ...] = ()) -> People:
+    """Ready results read, or a model run over all pictures of the set.
+
+    ``besides`` are options that have a use for the caller whoever is judged.
+    """
     if options.results is not None:
-        if idle := [option for option in options.changed() if option not in ("--results", "--skeleton")]:
+        useful = ("--results", "--skeleton", *besides)
+        if idle := [option for option in options.changed() if option not in useful]:
             wrong_usage(f"--results judges what is there already, without a model; leave out {', '.join(idle)}")
         dataset = truth_for(resolve_skeleton(options.skeleton) if options.skeleton else None, file)
         return People(dataset, coco.read_keypoint_results(options.results, dataset))

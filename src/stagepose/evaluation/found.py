@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.coco.dataset import PERSON_CATEGORY, CocoDataset
+from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.predictions import check_predictions, columns_of
 from stagepose.coco.problems import as_error, errors
 from stagepose.oks import COCO_MAX_PEOPLE
@@ -45,8 +44,15 @@ class Found:
 
     def rescored(self, scores_M: NDArray[np.float64]) -> Found:
         """The same people in another order."""
-        order = np.lexsort((-scores_M, self.images))
-        return replace(self.only(order), scores=scores_M[order])
+        return replace(self, scores=scores_M).only(np.lexsort((-scores_M, self.images)))
+
+    def joined(self, images_A: NDArray[np.int64], points_AK2: NDArray[np.float64],
+               scores_A: NDArray[np.float64]) -> Found:
+        """With more people, who are in no list."""
+        whole = replace(self, rows=np.concatenate([self.rows, np.full(len(images_A), -1)]),
+                        images=np.concatenate([self.images, images_A]),
+                        points=np.concatenate([self.points, points_AK2]))
+        return whole.rescored(np.concatenate([self.scores, scores_A]))
 
     def only(self, which: NDArray[Any]) -> Found:
         """Some of them: an index or a mask."""
@@ -65,18 +71,6 @@ def read_found(dataset: CocoDataset, results: list[dict[str, Any]]) -> Found:
     order = order[np.arange(len(order)) - starts < COCO_MAX_PEOPLE]
     return Found(rows=order, images=images[order], points=columns.keypoints[order, :, :2],
                  scores=scores[order], listed=len(results))
-
-
-def result_rows(dataset: CocoDataset, found: Found, listed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """COCO results again, joint scores as they were listed."""
-    ids = sorted_image_ids(dataset)
-    rows = []
-    for row, image, xy, score in zip(found.rows.tolist(), found.images.tolist(), found.points, found.scores.tolist(),
-                                     strict=True):
-        triples = np.column_stack([xy, listed[row]["keypoints"][2::3]])
-        rows.append({"image_id": int(ids[image]), "category_id": PERSON_CATEGORY, "keypoints": triples.ravel().tolist(),
-                     "score": score})
-    return rows
 
 
 def sorted_image_ids(dataset: CocoDataset) -> NDArray[np.int64]:

@@ -1,15 +1,15 @@
 """What each kind of error costs: the AP if it were mended, each alone, and one after the other.
 
 A joint is mended by putting it where it is labelled; scores by giving each person's best-fitting result its OKS, all
-others 0; second finds and background by leaving them out; missed people by not asking for them. The order of Ronchi and
-Perona: first the joints, the farthest off first, then the ranking, then results and people as a whole. What is left
-after all of it are good joints that are not quite right.
+others 0; second finds and background by leaving them out; missed people by a perfect and most certain find of each. The
+order of Ronchi and Perona: first the joints, the farthest off first, then the ranking, then results and people as a
+whole. What is left after all of it are good joints that are not quite right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -71,7 +71,9 @@ def mended_ap(judged: Judgement, errors: Taxonomy, names: Iterable[str]) -> floa
         left_out |= those & (name in names)
     found = found.only(~left_out)
     if "missed" in names:
-        truth = replace(truth, ignored=truth.ignored | errors.missed)
+        right_AK2 = truth.keypoints[errors.missed][..., :2]
+        best = np.full(len(right_AK2), found.scores.max(initial=0.0) + 1)
+        found = found.joined(truth.images[errors.missed], right_AK2, best)
     return _ap(truth, _by_fit(truth, found) if "score" in names else found)
 
 
