@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stagepose.evaluation.bootstrap import draws
 
 from stagepose.coco import CocoDataset, read_dataset
 from stagepose.coco.dataset import to_json
 from stagepose.evaluation import Judgement, evaluate_keypoints, judge_keypoints, predict_dataset
+from stagepose.evaluation.bootstrap import draws
 from stagepose.files import write_json, write_text
 from stagepose.heatmaps import Codec
 from stagepose.modelinfo import ModelInfo

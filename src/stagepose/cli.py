@@ -55,6 +55,7 @@ COMMANDS: dict[str, Command] = {
                             "train a network stage by stage on harder and harder poses", "train"),
     "hard": Command("stagepose.commands.hard:hard", "show whom a stage-by-stage run finds hardest", "train"),
     "export": Command("stagepose.commands.train:export", "write a trained run as one .onnx file", "train"),
+    "experiment": Command("stagepose.commands.experiment:run_experiment", "repeat the report's experiments", "train"),
     "networks": Command("stagepose.commands.networks:networks", "list the pose networks and what they cost", "train"),
 }
 

@@ -1,0 +1,114 @@
+"""``stagepose experiment``: one of the report's experiments, from labelled pictures to a table and a plot."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from stagepose.commands.arguments import OptionalCount, OptionalFile, OptionalFolder
+from stagepose.commands.console import note, say, table, wrong_usage
+from stagepose.skeleton import COCO_17
+from stagepose.training import distributed, runs
+from stagepose.training.experiments import Outcome, Scale, estimate, experiment, run_all, write_outcome
+from stagepose.training.experiments.outcome import require_plots
+from stagepose.training.experiments.plan import Experiment
+from stagepose.training.experiments.runner import Place
+
+
+def run_experiment(
+    name: Positional[Annotated[str, arg(metavar="NAME")]],
+    *,
+    data: Annotated[tuple[str, ...], arg(metavar="FILE.json ...")] = (),
+    val: OptionalFile = None,
+    out: OptionalFolder = None,
+    scale: Scale = "small",
+    arms: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = (),
+    seeds: OptionalCount = None,
+    samples: OptionalCount = None,
+    batch: OptionalCount = None,
+    crops: OptionalFolder = None,
+    pretrained: OptionalFolder = None,
+    plan: bool = False,
+    throughput: Annotated[float | None, arg(metavar="FLOAT")] = None,
+    device: str = "auto",
+    threads: OptionalCount = None,
+    workers: OptionalCount = None,
+    compile: bool | None = None,
+) -> None:
+    """Repeat one of the report's experiments: train every arm with several seeds, write a table and a plot.
+
+    backbone: depth, and the spatial ResNet. stages: one to four. initialisation: Gaussian or ImageNet weights.
+    resampling: later stages on hard people, on as many at random, on everybody.
+    Stop it at any time; the same command goes on, and keeps what is finished. OUT/NAME.md and OUT/NAME.png come at the
+    end, the runs are in OUT/runs.
+
+    Args:
+        name: backbone, stages, initialisation or resampling.
+        data: COCO annotation files to learn from, each FILE.json or FILE.json:WEIGHT, pictures in images/ beside it.
+        val: COCO annotation file to judge by, with images/ beside it.
+        out: Folder of the runs and of the outcome; runs/NAME-SCALE by default.
+        scale: full: the report's networks and input size, for GPUs; small: the same question on networks or pictures
+            that a CPU can do over night; tiny: a rehearsal of a few steps.
+        arms: Only these arms.
+        seeds: Runs of every arm, instead of the scale's.
+        samples: Pictures to show in a run, or in each stage of one stage by stage, instead of the scale's.
+        batch: Pictures in one step, instead of the scale's.
+        crops: Folder for packed crops, shared between experiments; OUT/crops by default.
+        pretrained: Folder of weights for the ImageNet arms at full scale.
+        plan: Say what it takes and stop.
+        throughput: Training pictures a second of the first arm on the device meant, for the plan; by default a few
+            steps of every network are timed here.
+        device: cpu, cuda, or auto.
+        threads: CPU threads; all cores by default.
+        workers: Processes that read data ahead; as for train.
+        compile: Let torch.compile take the networks; as for train.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    chosen = experiment(name, scale).changed(arms=arms, seeds=seeds, samples=samples, batch=batch)
+    where = runs.prepare_device(device, threads)
+    if plan or scale == "full":
+        _print_plan(chosen, where, throughput)
+    if plan:
+        return
+    if not data or val is None:
+        wrong_usage("an experiment needs labelled pictures: --data FILE.json and --val FILE.json (or --plan)")
+    require_plots()
+    folder = out or Path("runs") / f"{name}-{scale}"
+    with distributed.started(where):
+        logging.getLogger("stagepose").setLevel(logging.INFO if distributed.first() else logging.ERROR)
+        setting = runs.Setting(folder=crops or folder / "crops", val=val, init=None, seed=0, device=where,
+                               drop_bad=False, report=note if distributed.first() else lambda _: None)
+        place = Place(out=folder, sources=[runs.Source.parse(text) for text in data], skeleton=COCO_17, setting=setting,
+                      machine=runs.machine_for(where, workers, compile, resident=False), pretrained=pretrained)
+        outcome = Outcome.of(chosen, run_all(chosen, place))
+        if distributed.first():
+            learnt = ", ".join(Path(text.rpartition(".json")[0]).name + ".json" for text in data)
+            write_outcome(outcome, folder, command=_command(), data=f"Learnt from {learnt}, judged on {val.name}.")
+            _print_outcome(outcome, folder)
+
+
+def _print_plan(chosen: Experiment, device: str, throughput: float | None) -> None:
+    planned = estimate(chosen, len(COCO_17), device, throughput)
+    rows = [(one.arm, f"{one.gmacs:.2f}", f"{one.samples:,}", f"{one.per_second:,.0f}", f"{one.hours:,.1f}")
+            for one in planned]
+    table(("arm", "GMACs", "samples", "pictures/s", "hours"), rows)
+    unit = "hours of the device whose throughput was given" if throughput else f"hours on {device}"
+    say(f"{chosen.seeds} seeds: {sum(one.hours for one in planned):,.1f} {unit}"
+        + ("" if throughput else ", the networks and their gradients alone, timed over a few steps"))
+
+
+def _print_outcome(outcome: Outcome, folder: Path) -> None:
+    table(("arm", "report", "difference", "ours", "difference"),
+          [(row[0], row[2], row[3], row[4], row[5]) for row in outcome.rows()])
+    note(f"written to {folder / outcome.experiment.name}.md and .png")
+
+
+def _command() -> str:
+    """As anybody would type it: of folders of this machine only the last two names stay."""
+    words = ["/".join(Path(word).parts[-2:]) if word.startswith(("/", ".")) else word for word in sys.argv[1:]]
+    return shlex.join(["stagepose", *words])

@@ -1,0 +1,109 @@
+"""An experiment's runs, one after the other: a folder each, what is finished is kept, what was begun goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stagepose import files
+from stagepose.coco import read_dataset
+from stagepose.errors import ConfigError, DatasetError
+from stagepose.skeleton import Skeleton
+from stagepose.training import checkpoint, distributed, loop, runs
+from stagepose.training.experiments.plan import PRETRAINED, Arm, Experiment
+from stagepose.training.machine import Machine
+from stagepose.training.runs import Setting, Source
+
+RESULT = "result.json"  # in a run folder that is finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the data is, where the runs go, and what they run on; ``setting`` is every run's but for its seed."""
+
+    out: Path
+    sources: Sequence[Source]
+    skeleton: Skeleton
+    setting: Setting
+    machine: Machine
+    pretrained: Path | None = None
+
+
+def run_all(chosen: Experiment, place: Place) -> dict[str, list[dict[str, Any]]]:
+    """Train what is not trained yet -> the results of every arm, a dict a seed."""
+    _check(chosen, place)
+    results: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in chosen.arms}
+    for seed in range(chosen.seeds):  # seed by seed: a first answer comes early, and every arm has as many
+        for arm in chosen.arms:
+            results[arm.name].append(_run(arm, seed, place))
+    return results
+
+
+def _check(chosen: Experiment, place: Place) -> None:
+    """What would else be found out after the first hours."""
+    if place.setting.val is None:
+        raise ConfigError("an experiment is judged on a set of its own; name it with --val FILE.json")
+    if not read_dataset(place.setting.val).with_keypoints().any():
+        raise DatasetError(f"{place.setting.val}: nobody in it has labelled keypoints, so no AP can be measured; give "
+                           "another file with --val")
+    missing = [start for arm in chosen.arms if (start := _start(arm, place)) and not start.is_file()]
+    if missing:
+        raise ConfigError(f"{missing[0]}: no such file; the ImageNet arms start from files of weights, whose tensors "
+                          f"have the network's names, in {PRETRAINED}. Or name the other arms with --arms")
+
+
+def folder_of(arm: Arm, seed: int, out: Path) -> Path:
+    """A run's folder: the arm's name in letters that every file system takes."""
+    return out / "runs" / re.sub(r"[^a-z0-9]+", "-", arm.name.lower()).strip("-") / f"seed-{seed}"
+
+
+def _start(arm: Arm, place: Place) -> Path | None:
+    """The file of an arm that starts from one."""
+    if arm.pretrained is None:
+        return None
+    return (place.pretrained or Path("pretrained")) / arm.pretrained
+
+
+def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
+    folder = folder_of(arm, seed, place.out)
+    start = _start(arm, place)
+    setting = replace(place.setting, seed=seed, init=None if start is None else str(start))
+    recipe = replace(arm.recipe, train=replace(arm.recipe.train, seed=seed))
+    done = distributed.from_first(lambda: _finished(folder, recipe.train))
+    if done is not None:
+        place.setting.report(f"{arm.name}, seed {seed}: finished already, AP {done['ap']:.3f}")
+        return done
+    place.setting.report(f"{arm.name}, seed {seed}: {arm.shown:,} samples, in {folder}")
+    sets = runs.pose_sets(recipe, place.sources, place.skeleton, setting)
+    if arm.stages is None:
+        loop.train(runs.pose_task(recipe, sets, setting), recipe.train, folder, place.machine)
+        judged = folder / "judged.json"
+    else:
+        weights = runs.staged_training(recipe, arm.stages, sets, setting, folder, place.machine,
+                                       accept_changes=False).run()
+        judged = weights.with_suffix(".json")
+    return distributed.from_first(lambda: _finish(folder, judged, recipe.train))
+
+
+def _finished(folder: Path, config: loop.TrainConfig) -> dict[str, Any] | None:
+    """The result of a finished run; :class:`ConfigError` where it had another schedule."""
+    if not (folder / RESULT).is_file():
+        return None
+    plain = json.loads(json.dumps(asdict(config)))  # as a file holds it: lists for tuples
+    changes = checkpoint.differences(checkpoint.read_json(folder / "config.json")["train"], plain)
+    if changes:
+        raise ConfigError(f"{folder}: this finished run had other settings ({'; '.join(changes)}); use them again, or "
+                          "another --out")
+    return checkpoint.read_json(folder / RESULT)
+
+
+def _finish(folder: Path, judged: Path, config: loop.TrainConfig) -> dict[str, Any]:
+    """The last validation, which is that of the whole schedule: never the best of several."""
+    last = checkpoint.read_json(judged)
+    result = {name: last[name] for name in ("ap", "ap50", "ap75", "ar")} | {"seed": config.seed}
+    files.write_json(folder / RESULT, result)
+    return result

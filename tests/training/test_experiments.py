@@ -1,0 +1,172 @@
+"""Experiments: arms differ in the one thing that is asked, runs survive a kill, and the outcome says whose numbers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from tiny import tiny_coco, tiny_dict, write_json
+
+from stagepose.cli import main
+from stagepose.errors import ConfigError, MissingExtraError
+from stagepose.training.experiments import EXPERIMENTS, Outcome, estimate, experiment, write_outcome
+from stagepose.training.experiments.outcome import require_plots
+from stagepose.training.networks import zoo
+
+SCALES = ("tiny", "small", "full")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", list(EXPERIMENTS))
+def test_arms_differ_in_nothing_but_what_is_asked(name, scale):
+    chosen = experiment(name, scale)
+    assert chosen.name == name and len(chosen.arms) > 1 and chosen.seeds > 1
+    assert {arm.recipe.pose.network for arm in chosen.arms} <= set(zoo.NETWORKS)
+    poses = {str(replace(arm.recipe.pose, network="", imagenet=False)) for arm in chosen.arms}
+    schedules = {replace(arm.recipe.train, samples=arm.recipe.train.samples // arm.times) for arm in chosen.arms}
+    assert len(poses) == len(schedules) == 1
+    networks = {(arm.recipe.pose.network, arm.recipe.pose.imagenet, arm.pretrained, arm.stages) for arm in chosen.arms}
+    assert len(networks) == len(chosen.arms)
+
+
+def test_resampling_shows_every_arm_as_much():
+    """But for the networks that only judge, which are no part of what is compared."""
+    together, *staged = experiment("resampling", "full").changed(samples=1000).arms
+    assert together.shown == 3000 and [arm.stages.pick for arm in staged] == ["all", "random", "hard"]
+    assert {arm.shown for arm in staged} == {3000 + 2 * 1000}
+    assert staged[0].recipe.train.samples == 1000
+
+
+def test_the_reports_figures():
+    backbone, stages, start = (experiment(name, "full") for name in ("backbone", "stages", "initialisation"))
+    assert [arm.published for arm in backbone.arms] == [73.3, 73.7, 73.8, 74.1]
+    assert [arm.published for arm in stages.arms] == [73.3, None, 77.5, 77.8]
+    assert [arm.published for arm in start.arms] == [77.5, 76.9, 77.8, 77.0, 77.0, 76.2, 77.5, 76.9]
+    assert [arm.pretrained is None for arm in start.arms] == [True, False] * 4
+
+
+def test_unknown_names_are_said():
+    with pytest.raises(ConfigError, match=r"no experiment named 'backbones'; did you mean 'backbone'\?"):
+        experiment("backbones", "tiny")
+    with pytest.raises(ConfigError, match="has no arm 'ResNet-18' at scale 'full'; its arms are"):
+        experiment("backbone", "full").changed(arms=("ResNet-18",))
+    with pytest.raises(ConfigError, match="0 seeds"):
+        experiment("backbone", "full").changed(seeds=0)
+
+
+def test_a_shorter_schedule_warms_up_shorter():
+    short = experiment("backbone", "full").changed(samples=1000, batch=None)
+    assert {(arm.recipe.train.samples, arm.recipe.train.warmup) for arm in short.arms} == {(1000, 100)}
+
+
+def test_hours_follow_from_a_throughput_and_the_networks_work():
+    planned = estimate(experiment("backbone", "full"), 17, "cpu", throughput=1000)
+    assert planned[0].hours == pytest.approx(36e6 / 1000 / 3600)
+    assert planned[2].hours / planned[0].hours == pytest.approx(planned[2].gmacs / planned[0].gmacs)
+    assert planned[0].gmacs == pytest.approx(7.07, abs=0.01)
+    assert all(one.per_second > 0 for one in estimate(experiment("stages", "tiny"), 17, "cpu"))
+
+
+def outcome(scale="full"):
+    chosen = experiment("backbone", scale)
+    return Outcome(chosen, {arm.name: [70.0 + n, 71.0 + n] for n, arm in enumerate(chosen.arms)})
+
+
+def test_the_outcome_stands_beside_the_reports(tmp_path):
+    pytest.importorskip("matplotlib")
+    write_outcome(outcome(), tmp_path, command="stagepose experiment backbone", data="Learnt from a.json.")
+    text = (tmp_path / "backbone.md").read_text()
+    assert "| ResNet-101 spatial | 1xres101-spatial | 74.1 | +0.8 | 73.5 ± 0.7 | +3.0 | 73.0, 74.0 |" in text
+    assert "Learnt from a.json." in text and "signs and sizes" in text and "rehearsal" not in text
+    assert (tmp_path / "backbone.png").read_bytes()[:4] == b"\x89PNG"
+    write_outcome(outcome("tiny"), tmp_path, command="stagepose experiment backbone", data="")
+    assert "answers nothing" in (tmp_path / "backbone.md").read_text()
+
+
+def test_a_missing_plotter_is_said_before_the_training(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'stagepose\[plots\]'"):
+        require_plots()
+
+
+def two_sets(folder):
+    """To learn from and to judge by, without a picture in common."""
+    train, val = tiny_coco(folder / "train", images=4), tiny_coco(folder / "val", images=2, seed=1)
+    data = json.loads(val.read_text())
+    for image in data["images"]:
+        picture = val.parent / "images" / image["file_name"]
+        image.update(id=image["id"] + 100, file_name=f"val-{image['file_name']}")
+        picture.rename(picture.with_name(image["file_name"]))
+    for annotation in data["annotations"]:
+        annotation["image_id"] += 100
+    val.write_text(json.dumps(data))
+    return train, val
+
+
+def test_it_is_killed_and_goes_on_to_a_table_and_a_plot(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    train, val = two_sets(tmp_path)
+    out = tmp_path / "out"
+    words = ["experiment", "stages", "--scale", "tiny", "--samples", "32", "--threads", "1", "--device", "cpu",
+             "--data", str(train), "--val", str(val), "--out", str(out)]
+    first = out / "runs/1-stage-of-u-300m/seed-0/result.json"
+    begun = out / "runs/2-stages-of-u-300m/seed-0/config.json"
+    process = subprocess.Popen([sys.executable, "-m", "stagepose.cli", *words], start_new_session=True,
+                               env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not begun.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert first.is_file() and not (out / "stages.md").exists()
+    kept = first.stat().st_mtime_ns
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert "1 stage of u-300m, seed 0: finished already" in printed.err and first.stat().st_mtime_ns == kept
+    assert len(list(out.glob("runs/*/seed-*/result.json"))) == 4
+    text = (out / "stages.md").read_text()
+    assert "| 2 stages of u-300m | 2xu-300m |" in text and "answers nothing" in text and str(tmp_path) not in text
+    assert (out / "stages.png").is_file()
+    assert main([*words[:4], "--samples", "64", *words[6:]]) == 1
+    assert "had other settings (samples: 32 -> 64" in capsys.readouterr().err
+
+
+def test_stages_trained_one_by_one_are_an_arm_like_any_other(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    train, val = two_sets(tmp_path)
+    words = ["experiment", "resampling", "--scale", "tiny", "--samples", "16", "--seeds", "1", "--threads", "1",
+             "--device", "cpu", "--data", str(train), "--val", str(val), "--out", str(tmp_path / "out"),
+             "--arms", "stage by stage, the hard ones"]
+    assert main(words) == 0
+    run = tmp_path / "out/runs/stage-by-stage-the-hard-ones/seed-0"
+    assert json.loads((run / "result.json").read_text())["ap"] == json.loads((run / "stages/2.json").read_text())["ap"]
+    assert "stage by stage, the hard ones" in (tmp_path / "out/resampling.md").read_text()
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "finished already" in capsys.readouterr().err
+
+
+def test_what_cannot_be_measured_is_refused_before_the_training(tmp_path, capsys):
+    train = tiny_coco(tmp_path / "train", images=1)
+    nobody = write_json(tmp_path, {**tiny_dict(1), "annotations": []}, "nobody.json")
+    words = ["--data", str(train), "--out", str(tmp_path / "out"), "--device", "cpu", "--threads", "1"]
+    pytest.importorskip("matplotlib")
+    assert main(["experiment", "stages", "--scale", "tiny", *words]) == 2
+    assert "--data FILE.json and --val FILE.json (or --plan)" in capsys.readouterr().err
+    assert main(["experiment", "stages", "--scale", "tiny", "--val", str(nobody), *words]) == 1
+    assert "nobody in it has labelled keypoints" in capsys.readouterr().err
+    assert main(["experiment", "initialisation", "--scale", "full", "--arms", "3xres50, ImageNet", "--throughput", "9",
+                 "--val", str(train), *words]) == 1
+    out, err = capsys.readouterr()
+    assert "resnet50.safetensors: no such file" in err and "hours of the device" in out
+
+
+def test_a_plan_needs_no_data(capsys):
+    assert main(["experiment", "backbone", "--scale", "full", "--plan", "--throughput", "1000", "--seeds", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[1].split() == ["ResNet-50", "7.07", "12,000,000", "1,000", "3.3"]
+    assert out.splitlines()[-1].startswith("1 seeds: ")
