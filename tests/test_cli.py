@@ -520,6 +520,15 @@ def test_eval_with_a_detector_judges_its_boxes_too(capsys: pytest.CaptureFixture
     assert "person boxes  AP .50:.95" in out and "person boxes  recall .50" in out
 
 
+def test_eval_without_the_library_for_boxes_still_judges_keypoints(monkeypatch: pytest.MonkeyPatch,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    assert cli.main([*EVAL, "--boxes", "detector", "--detector", "detector.onnx"]) == 0
+    out, err = capsys.readouterr()
+    assert "keypoints  AP .50:.95" in out and "person boxes not judged: evaluation needs faster-coco-eval" in err
+
+
 def test_eval_with_a_box_file(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_coco(Path("set"))
     rows = [{"image_id": a["image_id"], "bbox": a["bbox"]} for a in tiny_dict()["annotations"][:3]]

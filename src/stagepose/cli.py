@@ -46,7 +46,7 @@ COMMANDS: dict[str, Command] = {
     "check": Command("stagepose.commands.data:check", "look for mistakes in a COCO annotation file"),
     "stats": Command("stagepose.commands.data:stats", "count images, people and keypoints of annotation files"),
     "split": Command("stagepose.commands.data:split", "make train-val and mini-val of annotation files"),
-    "eval": Command("stagepose.commands.evaluate:evaluate", "judge a model, or ready results, on a COCO file", "eval"),
+    "eval": Command("stagepose.commands.evaluate:evaluate", "judge a model, or ready results, on a COCO file"),
     "compare": Command("stagepose.commands.evaluate:compare_results", "tell a better model from a luckier one"),
     "analyze": Command("stagepose.commands.analyze:analyze_results", "say why people are missed, and what it costs"),
     "pack": Command("stagepose.commands.pack:pack", "cut the people of labelled pictures out, once for all", "train"),

@@ -12,7 +12,7 @@ from stagepose import coco
 from stagepose.commands.arguments import JsonFile, OptionalFile, OptionalName
 from stagepose.commands.console import note, say, table, wrong_usage
 from stagepose.commands.judging import ModelOptions, People, PeopleOptions, find_people, predict, truth_for
-from stagepose.errors import ConfigError
+from stagepose.errors import ConfigError, MissingExtraError
 from stagepose.evaluation import breakdown, compare, evaluate_boxes, intervals, judge_keypoints
 from stagepose.evaluation.bootstrap import RESAMPLES, Interval
 from stagepose.evaluation.keypoints import NUMBERS, metrics_of
@@ -69,9 +69,12 @@ def _report(found: People, resamples: int, seed: int, json: Path | None) -> None
     rows = [("keypoints", *row, _shown(one)) for row, one in zip(keypoints.rows(), within, strict=True)]
     notes = keypoints.notes()
     if found.detections is not None:
-        boxes = evaluate_boxes(found.dataset, found.detections)
-        rows += [("person boxes", *row, "") for row in boxes.rows()]
-        notes += boxes.notes()
+        try:
+            boxes = evaluate_boxes(found.dataset, found.detections)
+            rows += [("person boxes", *row, "") for row in boxes.rows()]
+            notes += boxes.notes()
+        except MissingExtraError as error:  # the keypoints were found and judged all the same
+            notes.append(f"person boxes not judged: {error}")
     table(("of", "measure", "value", "95 % interval"), rows, words=2)
     say("")
     table(("by", "part", "people", "AP", "AR"), [(what, *one.row()) for what, its in parts.items() for one in its],
