@@ -14,7 +14,7 @@ from stagepose.commands.console import note, say, table, wrong_usage
 from stagepose.commands.judging import ModelOptions, People, PeopleOptions, find_people, predict, truth_for
 from stagepose.errors import ConfigError, MissingExtraError
 from stagepose.evaluation import breakdown, compare, evaluate_boxes, intervals, judge_keypoints
-from stagepose.evaluation.bootstrap import RESAMPLES, Interval
+from stagepose.evaluation.bootstrap import FEW_PICTURES, RESAMPLES, Interval, too_few
 from stagepose.evaluation.keypoints import NUMBERS, metrics_of
 from stagepose.files import write_json
 from stagepose.images import printable
@@ -68,6 +68,8 @@ def _report(found: People, resamples: int, seed: int, json: Path | None) -> None
     parts = {what: part(judged) for what, part in PARTS.items()}
     rows = [("keypoints", *row, _shown(one)) for row, one in zip(keypoints.rows(), within, strict=True)]
     notes = keypoints.notes()
+    if resamples and keypoints.images < FEW_PICTURES:
+        notes.append(too_few(keypoints.images))
     if found.detections is not None:
         try:
             boxes = evaluate_boxes(found.dataset, found.detections)
@@ -136,6 +138,8 @@ def compare_results(
     table(("measure", "A", "B", "B - A", "95 % interval"), comparison.rows())
     say("")
     say(comparison.verdict(*_short(a, b)))
+    if comparison.images < FEW_PICTURES:
+        note(too_few(comparison.images))
 
 
 def _short(a: str, b: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from stagepose.evaluation.precision import NO_TRUTH
 
 RESAMPLES = 1_000
 FEWEST = 100  # whose 2.5th percentile is worth anything
+FEW_PICTURES = 30  # draws of fewer are too much alike: the intervals are too narrow
 COVERAGE = 95.0  # percent of the draws within an interval
 
 
@@ -47,6 +48,11 @@ def intervals(judged: Judgement, resamples: int = RESAMPLES, seed: int = 0) -> l
     if judged.truth.image_count == 0:
         return [None] * len(LABELS)
     return _percentiles(np.array([judged.numbers(w) for w in draws(judged.truth.image_count, resamples, seed)]))
+
+
+def too_few(images: int) -> str:
+    """A warning about the intervals of a set of fewer than :data:`FEW_PICTURES`."""
+    return f"{images} pictures are few: draws of them are too much alike, and the intervals too narrow"
 
 
 def _percentiles(drawn_BS: NDArray[np.float64]) -> list[Interval | None]:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from stagepose.coco.dataset import CocoDataset
 from stagepose.errors import MissingExtraError
+from stagepose.evaluation.precision import NO_TRUTH
 from stagepose.geometry import xyxy_to_xywh
 
 Row = dict[str, Any]
 PERSON = 1  # the only category in what we hand over
-NO_TRUTH = -1.0  # what COCO's statistics say where nothing was there to be found
 
 
 def judge(
@@ -30,7 +30,7 @@ def judge(
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError as error:
-        raise MissingExtraError("evaluation needs faster-coco-eval: pip install 'stagepose[eval]'") from error
+        raise MissingExtraError("judging boxes needs faster-coco-eval: pip install 'stagepose[eval]'") from error
     truth = COCO({
         "images": [{"id": image.id} for image in dataset.images],
         "annotations": _annotations(dataset, areas_N),
