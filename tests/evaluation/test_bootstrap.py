@@ -61,10 +61,12 @@ def test_perfect_results_leave_nothing_to_chance(tmp_path: Path) -> None:
     assert {(within.low, within.high) for within in intervals(judged, 100)[:3] if within} == {(1, 1)}
 
 
-def test_too_few_draws_are_refused(tmp_path: Path) -> None:
+def test_too_few_draws_and_no_seed_are_refused(tmp_path: Path) -> None:
     judged = judge_keypoints(as_dataset(tiny_dict(), tmp_path), [])
     with pytest.raises(ConfigError, match="20 resamples are too few"):
         intervals(judged, 20)
+    with pytest.raises(ConfigError, match="seed is -1"):
+        compare(judged, judged, seed=-1)
 
 
 @pytest.mark.parametrize("truth", [coco_json([], images=2), coco_json([], images=0)], ids=["nobody", "no images"])

@@ -67,6 +67,8 @@ def test_hours_follow_from_a_throughput_and_the_networks_work():
     planned = estimate(experiment("backbone", "full"), 17, "cpu", throughput=1000)
     assert planned[0].hours == pytest.approx(36e6 / 1000 / 3600)
     assert planned[2].hours / planned[0].hours == pytest.approx(planned[2].gmacs / planned[0].gmacs)
+    with pytest.raises(ConfigError, match=r"throughput is 0\.0"):
+        estimate(experiment("backbone", "full"), 17, "cpu", throughput=0.0)
     assert planned[0].gmacs == pytest.approx(7.07, abs=0.01)
     assert all(one.per_second > 0 for one in estimate(experiment("stages", "tiny"), 17, "cpu"))
 

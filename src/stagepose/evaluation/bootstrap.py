@@ -37,7 +37,9 @@ class Interval:
 def draws(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """How often each image is in each of the samples drawn."""
     if resamples < FEWEST:
-        raise ConfigError(f"{resamples} resamples are too few for a 95 % interval; use {FEWEST} or more, or 0 for none")
+        raise ConfigError(f"{resamples} resamples are too few for a 95 % interval; use {FEWEST} or more")
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}, expected 0 or more")
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
         yield np.bincount(rng.integers(0, images, images), minlength=images)

@@ -22,14 +22,13 @@ class Found:
     Images are in the order of their ids, and of equal scores the one listed first comes first, which is how COCO ranks.
     """
 
-    rows: NDArray[np.int64]  # (M,) of each in the list of results
     images: NDArray[np.int64]  # (M,) place among the set's image ids in ascending order
     points: NDArray[np.float64]  # (M, K, 2) xy
     scores: NDArray[np.float64]  # (M,) the people's
     listed: int  # results before all but the best 20 of an image were left out
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.scores)
 
     @cached_property
     def areas(self) -> NDArray[np.float64]:
@@ -48,16 +47,14 @@ class Found:
 
     def joined(self, images_A: NDArray[np.int64], points_AK2: NDArray[np.float64],
                scores_A: NDArray[np.float64]) -> Found:
-        """With more people, who are in no list."""
-        whole = replace(self, rows=np.concatenate([self.rows, np.full(len(images_A), -1)]),
-                        images=np.concatenate([self.images, images_A]),
+        """With more people."""
+        whole = replace(self, images=np.concatenate([self.images, images_A]),
                         points=np.concatenate([self.points, points_AK2]))
         return whole.rescored(np.concatenate([self.scores, scores_A]))
 
     def only(self, which: NDArray[Any]) -> Found:
         """Some of them: an index or a mask."""
-        return replace(self, rows=self.rows[which], images=self.images[which], points=self.points[which],
-                       scores=self.scores[which])
+        return replace(self, images=self.images[which], points=self.points[which], scores=self.scores[which])
 
 
 def read_found(dataset: CocoDataset, results: list[dict[str, Any]]) -> Found:
@@ -69,7 +66,7 @@ def read_found(dataset: CocoDataset, results: list[dict[str, Any]]) -> Found:
     order = np.lexsort((-scores, images))  # stable
     starts = np.searchsorted(images[order], images[order])
     order = order[np.arange(len(order)) - starts < COCO_MAX_PEOPLE]
-    return Found(rows=order, images=images[order], points=columns.keypoints[order, :, :2],
+    return Found(images=images[order], points=columns.keypoints[order, :, :2],
                  scores=scores[order], listed=len(results))
 
 

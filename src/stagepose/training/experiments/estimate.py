@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import partial
 
 import torch
 
+from stagepose.errors import ConfigError
 from stagepose.training.experiments.plan import Arm, Experiment
 from stagepose.training.machine import autocast
 from stagepose.training.networks import cost, zoo
@@ -39,6 +41,8 @@ def estimate(chosen: Experiment, keypoints: int, device: str, throughput: float 
     the others' follow by their multiply-accumulates. None times a few steps of every network on ``device``: the network
     and its gradients alone, without reading and augmenting.
     """
+    if throughput is not None and not 0 < throughput < math.inf:
+        raise ConfigError(f"throughput is {throughput}, expected pictures a second: a finite number above 0")
     gmacs = [_gmacs(arm, keypoints) for arm in chosen.arms]
     rates = ([throughput * gmacs[0] / one for one in gmacs] if throughput is not None else
              [_measured(arm, keypoints, device) for arm in chosen.arms])

@@ -73,5 +73,6 @@ def _scheduled(arm: Arm, samples: int | None, batch: int | None) -> Arm:
     """A shorter schedule warms up for no more than a tenth of it."""
     train = arm.recipe.train
     shown = train.samples if samples is None else samples * arm.times
-    train = replace(train, samples=shown, batch=batch or train.batch, warmup=min(train.warmup, shown // 10))
+    train = replace(train, samples=shown, warmup=min(train.warmup, shown // 10),
+                    batch=train.batch if batch is None else batch)
     return replace(arm, recipe=replace(arm.recipe, train=train))
