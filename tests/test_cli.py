@@ -515,7 +515,9 @@ def test_eval_prints_ten_numbers_and_those_of_parts(capsys: pytest.CaptureFixtur
 
 def test_eval_with_a_detector_judges_its_boxes_too(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_coco(Path("set"))
-    assert cli.main([*EVAL, "--boxes", "detector", "--detector", "detector.onnx", "--flip"]) == 0
+    told = ["--boxes", "detector", "--detector", "detector.onnx", "--flip", "--json", "numbers.json"]
+    assert cli.main([*EVAL, *told]) == 0
+    assert read("numbers.json")["person boxes"]["people"] == 8
     out = capsys.readouterr().out
     assert "person boxes  AP .50:.95" in out and "person boxes  recall .50" in out
 
@@ -660,6 +662,15 @@ def test_sets_without_anybody_are_judged_in_words(verb: str, images: int, capsys
     assert "no ground truth" in out and "0 results for 0 people" in err
     assert cli.main(["compare", "results.json", "results.json", "--truth", "empty.json"]) == 0
     assert "There is no ground truth to compare by." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["eval", "none.json"], ["analyze", "none.json"],
+                                   ["compare", "a.json", "b.json", "--truth", "none.json"]])
+def test_draws_are_looked_at_before_any_file(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, "--bootstrap", "20"]) == 1
+    assert capsys.readouterr().err.startswith("error: 20 resamples are too few")
+    assert cli.main([*words, "--seed", "-1"]) == 1
+    assert capsys.readouterr().err == "error: seed is -1, expected 0 or more\n"
 
 
 @pytest.mark.parametrize("words", [["eval", "--results"], ["analyze", "--results"], ["compare", "good.json"]])

@@ -12,7 +12,7 @@ from stagepose.commands.console import counted, note, say, table
 from stagepose.commands.judging import PeopleOptions, find_people
 from stagepose.errors import ConfigError
 from stagepose.evaluation.analysis import WORST, Analysis, analyze
-from stagepose.evaluation.bootstrap import RESAMPLES
+from stagepose.evaluation.bootstrap import RESAMPLES, check_draws
 from stagepose.evaluation.report import write_report
 from stagepose.evaluation.taxonomy import KINDS
 from stagepose.files import write_json
@@ -46,6 +46,8 @@ def analyze_results(
     """
     if gallery < 0:
         raise ConfigError(f"gallery is {gallery}; use 0 or more people")
+    if bootstrap:
+        check_draws(bootstrap, seed)
     found = find_people(file, people, besides=("--images",))
     of = people.results.name if people.results is not None else " + ".join(Path(name).name for name in people.pose)
     analysis = analyze(found.dataset, found.results, resamples=bootstrap, seed=seed, worst=gallery,

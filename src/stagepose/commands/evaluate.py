@@ -13,8 +13,8 @@ from stagepose.commands.arguments import JsonFile, OptionalFile, OptionalName
 from stagepose.commands.console import note, say, table, wrong_usage
 from stagepose.commands.judging import ModelOptions, People, PeopleOptions, find_people, predict, truth_for
 from stagepose.errors import ConfigError, MissingExtraError
-from stagepose.evaluation import breakdown, compare, evaluate_boxes, intervals, judge_keypoints
-from stagepose.evaluation.bootstrap import FEW_PICTURES, RESAMPLES, Interval, too_few
+from stagepose.evaluation import BoxMetrics, breakdown, compare, evaluate_boxes, intervals, judge_keypoints
+from stagepose.evaluation.bootstrap import FEW_PICTURES, RESAMPLES, Interval, check_draws, too_few
 from stagepose.evaluation.keypoints import NUMBERS, metrics_of
 from stagepose.files import write_json
 from stagepose.images import printable
@@ -54,6 +54,8 @@ def evaluate(
     """
     if people.results is not None and out is not None:
         wrong_usage("--results judges what is there already, without a model; leave out --out")
+    if bootstrap:
+        check_draws(bootstrap, seed)
     found = find_people(file, people)
     if out is not None:
         coco.write_results(out, found.results)
@@ -70,13 +72,10 @@ def _report(found: People, resamples: int, seed: int, json: Path | None) -> None
     notes = keypoints.notes()
     if resamples and keypoints.images < FEW_PICTURES:
         notes.append(too_few(keypoints.images))
-    if found.detections is not None:
-        try:
-            boxes = evaluate_boxes(found.dataset, found.detections)
-            rows += [("person boxes", *row, "") for row in boxes.rows()]
-            notes += boxes.notes()
-        except MissingExtraError as error:  # the keypoints were found and judged all the same
-            notes.append(f"person boxes not judged: {error}")
+    boxes = _boxes_of(found, notes)
+    if boxes is not None:
+        rows += [("person boxes", *row, "") for row in boxes.rows()]
+        notes += boxes.notes()
     table(("of", "measure", "value", "95 % interval"), rows, words=2)
     say("")
     table(("by", "part", "people", "AP", "AR"), [(what, *one.row()) for what, its in parts.items() for one in its],
@@ -86,7 +85,19 @@ def _report(found: People, resamples: int, seed: int, json: Path | None) -> None
     if json is not None:
         spans = {name: [one.low, one.high] for name, one in zip(NUMBERS, within, strict=True) if one}
         by = {what: [asdict(one) for one in its] for what, its in parts.items()}
-        write_json(json, {"keypoints": asdict(keypoints), "intervals": spans, "by": by})
+        of_boxes = {"person boxes": asdict(boxes)} if boxes else {}
+        write_json(json, {"keypoints": asdict(keypoints), "intervals": spans, "by": by, **of_boxes})
+
+
+def _boxes_of(found: People, notes: list[str]) -> BoxMetrics | None:
+    """How good the detector's boxes are; a note where the library for it is missing: the keypoints are judged still."""
+    if found.detections is None:
+        return None
+    try:
+        return evaluate_boxes(found.dataset, found.detections)
+    except MissingExtraError as error:
+        notes.append(f"person boxes not judged: {error}")
+        return None
 
 
 def _shown(within: Interval | None) -> str:
@@ -123,6 +134,7 @@ def compare_results(
         wrong_usage(f"two files of results need no model; leave out {', '.join(idle)}")
     if models and skeleton is not None:
         wrong_usage("--skeleton goes with files of results; a model brings its own skeleton")
+    check_draws(bootstrap, seed)
     predictors = {name: model.predictor((name,)) for name in models}
     skeletons = {predictor.skeleton.names: predictor.skeleton for predictor in predictors.values()}
     if len(skeletons) > 1:

@@ -34,12 +34,17 @@ class Interval:
         return f"{self.low:.3f} to {self.high:.3f}"
 
 
-def draws(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """How often each image is in each of the samples drawn."""
+def check_draws(resamples: int, seed: int) -> None:
+    """:class:`ConfigError` where no intervals can be made; to be asked before anything is predicted."""
     if resamples < FEWEST:
         raise ConfigError(f"{resamples} resamples are too few for a 95 % interval; use {FEWEST} or more")
     if seed < 0:
         raise ConfigError(f"seed is {seed}, expected 0 or more")
+
+
+def draws(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """How often each image is in each of the samples drawn."""
+    check_draws(resamples, seed)
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
         yield np.bincount(rng.integers(0, images, images), minlength=images)
