@@ -12,7 +12,7 @@ from tiny import tiny_dict
 
 from evaluation.published import Json, as_dataset, coco_json, perfect, pycocotools, random_set
 from stagepose.errors import ConfigError
-from stagepose.evaluation import compare, intervals, judge_keypoints
+from stagepose.evaluation import Interval, compare, intervals, judge_keypoints
 from stagepose.evaluation.bootstrap import draws
 
 FAR = 10_000  # added to an image's id for each copy of it
@@ -100,6 +100,25 @@ def test_a_real_difference_is_told_from_chance(tmp_path: Path) -> None:
     assert chance.intervals[0] is not None and chance.intervals[0].low < 0 < chance.intervals[0].high
     assert "may be the choice of these 40 pictures" in chance.verdict()
     assert "equal on every draw" in compare(worse, worse, 100).verdict()
+
+
+def test_everything_against_nothing_is_the_greatest_difference(tmp_path: Path) -> None:
+    truth = tiny_dict(images=4)
+    dataset = as_dataset(truth, tmp_path)
+    told = compare(judge_keypoints(dataset, perfect(truth)), judge_keypoints(dataset, []), 100)
+    assert told.intervals[0] == Interval(-1.0, -1.0) and told.better == 0
+    assert told.verdict().startswith("A is better than B by 1.000 AP")
+
+
+def test_draws_without_large_people_are_passed_over(tmp_path: Path) -> None:
+    """One picture of three has a large person: some draws have none."""
+    truth = tiny_dict(images=3, people=1)
+    for annotation, area in zip(truth["annotations"], (2000, 2000, 20000), strict=True):
+        annotation["area"] = area
+    dataset = as_dataset(truth, tmp_path)
+    judged, nothing = judge_keypoints(dataset, perfect(truth)), judge_keypoints(dataset, [])
+    assert intervals(judged, 100)[4] == Interval(1.0, 1.0)
+    assert compare(nothing, judged, 100).intervals[4] == Interval(1.0, 1.0)
 
 
 def test_a_pair_is_told_apart_where_two_intervals_overlap(tmp_path: Path) -> None:

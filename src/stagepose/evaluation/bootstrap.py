@@ -52,9 +52,16 @@ def draws(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]
 
 def intervals(judged: Judgement, resamples: int = RESAMPLES, seed: int = 0) -> list[Interval | None]:
     """Of COCO's ten numbers, in their order; None where there is no ground truth."""
-    if judged.truth.image_count == 0:
+    images = judged.truth.image_count
+    if images == 0:
         return [None] * len(LABELS)
-    return _percentiles(np.array([judged.numbers(w) for w in draws(judged.truth.image_count, resamples, seed)]))
+    return _percentiles(np.array([_numbers(judged, weights_I) for weights_I in draws(images, resamples, seed)]))
+
+
+def _numbers(judged: Judgement, weights_I: NDArray[np.int64]) -> NDArray[np.float64]:
+    """COCO's ten, NaN where a draw holds nobody of a size."""
+    numbers = judged.numbers(weights_I)
+    return np.where(numbers == NO_TRUTH, np.nan, numbers)
 
 
 def too_few(images: int) -> str:
@@ -63,9 +70,9 @@ def too_few(images: int) -> str:
 
 
 def _percentiles(drawn_BS: NDArray[np.float64]) -> list[Interval | None]:
-    """By column; draws that held nobody of a size are passed over."""
+    """By column; NaN are passed over."""
     edges = (100 - COVERAGE) / 2, (100 + COVERAGE) / 2
-    kept = [column[column != NO_TRUTH] for column in drawn_BS.T]
+    kept = [column[~np.isnan(column)] for column in drawn_BS.T]
     return [Interval(*np.percentile(column, edges).tolist()) if len(column) else None for column in kept]
 
 
@@ -98,7 +105,7 @@ class Comparison:
         span = f"95 % interval {within.low:+.3f} to {within.high:+.3f} for {b} - {a}"
         these = f"these {self.images} pictures"
         if within.low > 0 or within.high < 0:
-            winner, loser = (b, a) if difference > 0 else (a, b)
+            winner, loser = (b, a) if within.low > 0 else (a, b)
             return (f"{winner} is better than {loser} by {abs(difference):.3f} AP ({span}): the choice of {these} "
                     "does not explain it.")
         return (f"The difference of {difference:+.3f} AP ({span}) may be the choice of {these}: {b} is ahead in "
@@ -108,12 +115,11 @@ class Comparison:
 def compare(a: Judgement, b: Judgement, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
     """Two results for the same set, on the same draws of its images."""
     images = a.truth.image_count
-    drawn = np.array([(a.numbers(w), b.numbers(w)) for w in draws(images, resamples, seed)] if images else
-                     np.full((1, 2, len(LABELS)), NO_TRUTH))
-    of_a, of_b = drawn[:, 0], drawn[:, 1]
-    change = np.where((of_a == NO_TRUTH) | (of_b == NO_TRUTH), NO_TRUTH - 1, of_b - of_a)
-    kept = [column[column >= NO_TRUTH] for column in change.T]
-    within = [_percentiles(column[:, None] + 0.0)[0] if len(column) else None for column in kept]
-    ahead = kept[0]
-    better = float(((ahead > 0).mean() + (ahead >= 0).mean()) / 2) if len(ahead) else 0.5
-    return Comparison(a=a.numbers().tolist(), b=b.numbers().tolist(), intervals=within, better=better, images=images)
+    numbers = {"a": a.numbers().tolist(), "b": b.numbers().tolist()}
+    if images == 0:
+        return Comparison(**numbers, intervals=[None] * len(LABELS), better=0.5, images=0)
+    change_BS = np.array([_numbers(b, weights_I) - _numbers(a, weights_I)
+                          for weights_I in draws(images, resamples, seed)])
+    ahead_B = change_BS[~np.isnan(change_BS[:, 0]), 0]
+    better = float(((ahead_B > 0).mean() + (ahead_B >= 0).mean()) / 2) if len(ahead_B) else 0.5
+    return Comparison(**numbers, intervals=_percentiles(change_BS), better=better, images=images)

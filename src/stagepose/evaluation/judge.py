@@ -1,7 +1,8 @@
 """One call of the library that computes AP: rows of truth and results in, its statistics out.
 
 Everything is handed over as fresh rows with one category and annotation ids counted from 1: the library takes an id of
-0 for "unmatched", and writes into what it is given.
+0 for "unmatched", and writes into what it is given. Boxes are judged by it; keypoints by our own matching, which tests
+compare with it.
 """
 
 from __future__ import annotations
