@@ -56,6 +56,7 @@ COMMANDS: dict[str, Command] = {
     "hard": Command("stagepose.commands.hard:hard", "show whom a stage-by-stage run finds hardest", "train"),
     "export": Command("stagepose.commands.train:export", "write a trained run as one .onnx file", "train"),
     "experiment": Command("stagepose.commands.experiment:run_experiment", "repeat the report's experiments", "train"),
+    "render": Command("stagepose.commands.render:render", "render people with exact keypoints, a training set of CC0"),
     "networks": Command("stagepose.commands.networks:networks", "list the pose networks and what they cost", "train"),
 }
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
+LINES = 10  # of progress, where no terminal shows a bar
+
 
 def say(text: str) -> None:
     """A line of what was asked for."""
@@ -51,3 +53,18 @@ def counter(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(what, total=None, visible=False)
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=total > 1)
+
+
+@contextmanager
+def counter_or_lines(what: str, sentence: str) -> Iterator[Callable[[int, int], None]]:
+    """As :func:`counter`; where no terminal shows a bar, a line for every tenth: ``sentence`` with {done}, {total}."""
+    told = 0
+
+    def line(done: int, total: int) -> None:
+        nonlocal told
+        if done * LINES // total > told:
+            told = done * LINES // total
+            note(sentence.format(done=done, total=total))
+
+    with counter(what) as bar:
+        yield bar if sys.stderr.isatty() else line

@@ -1,0 +1,51 @@
+"""``stagepose render``: a labelled set of rendered people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from stagepose.commands.arguments import OptionalCount, OptionalFile, OptionalFolder
+from stagepose.commands.console import counted, counter_or_lines, say
+from stagepose.images import printable
+from stagepose.rendering import RenderConfig, draw_sheet, render_set
+from stagepose.runtime import available_cores
+
+
+def render(
+    pictures: Positional[Annotated[int, arg(metavar="N")]],
+    *,
+    out: Path,
+    size: int = 256,
+    people: int = 4,
+    seed: int = 0,
+    skeleton: OptionalFile = None,
+    backgrounds: OptionalFolder = None,
+    poses: OptionalFile = None,
+    jobs: OptionalCount = None,
+) -> None:
+    """Render pictures of people with exact keypoints: an ordinary COCO set, free of rights (CC0).
+
+    Stop it at any time: the same command goes on where it was, and a larger N adds to what is there. The same seed
+    gives the same pictures, whatever the number of processes.
+
+    Args:
+        pictures: Number of pictures.
+        out: Folder for the set: images/, person_keypoints.json and sheet.jpg to look at.
+        size: Longer side of a picture in pixels.
+        people: Most people in a picture.
+        seed: Another seed gives other people.
+        skeleton: TOML file that says where keypoints are on the body; COCO's 17 by default.
+        backgrounds: Folder of pictures without people, instead of drawn rooms and landscapes.
+        poses: COCO file whose people's poses are taken, instead of random ones.
+        jobs: Processes; one a core by default.
+    """
+    config = RenderConfig(size=size, people=people, seed=seed, skeleton=skeleton, backgrounds=backgrounds, poses=poses)
+    with counter_or_lines("rendering", "rendered {done:,} of {total:,} pictures") as progress:
+        processes = available_cores() if jobs is None else jobs
+        done = render_set(pictures, out, config, jobs=processes, progress=progress)
+    draw_sheet(done.file)
+    say(f"{printable(str(done.file))}: {counted(done.pictures, 'picture', 'pictures')}, "
+        f"{counted(done.people, 'person', 'people')}, {done.with_keypoints:,} with keypoints")

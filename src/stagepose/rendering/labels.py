@@ -1,0 +1,76 @@
+"""What is known of rendered people: masks, boxes, and where each keypoint is and whether it can be seen.
+
+H W picture size, h w size of the finer samples, K keypoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.rendering.landmarks import Landmarks
+from stagepose.rendering.scene import Scene
+
+LEAST_AREA = 0.0008  # of the picture, that a person must show to be asked for its keypoints: 7 x 7 pixels in 256 x 256
+LEAST_SEEN = 2  # visible keypoints of such a person
+OUTSIDE, HIDDEN, VISIBLE = 0, 1, 2  # COCO's v
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """What each sample sees: ``owner`` (h, w) -1 for nothing; ``rest`` (h, w, 3) where on the chart of its owner;
+
+    ``hair`` (h, w) whether it is hair that hangs; ``finer`` samples a pixel each way.
+    """
+
+    owner: NDArray[np.int64]
+    rest: NDArray[np.float32]
+    hair: NDArray[np.bool_]
+    finer: int
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """One person: ``mask`` (H, W) of what is seen; ``keypoints`` (K, 3) x, y, v, all 0 outside of the picture."""
+
+    mask: NDArray[np.bool_]
+    keypoints: NDArray[np.float64]
+
+    def annotation(self) -> dict[str, Any]:
+        """Box, area and keypoints as COCO has them; so little seen of a person that nobody could say: no keypoints."""
+        rows, columns = (np.flatnonzero(self.mask.any(axis=axis)).tolist() for axis in (1, 0))
+        seen = (self.keypoints[:, 2] == VISIBLE).sum()
+        enough = self.mask.sum() >= LEAST_AREA * self.mask.size and seen >= LEAST_SEEN
+        keypoints = self.keypoints if enough else np.zeros_like(self.keypoints)
+        return {
+            "bbox": [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1],
+            "area": int(self.mask.sum()),
+            "keypoints": [int(value) if value.is_integer() else value for value in keypoints.ravel().tolist()],
+            "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+        }
+
+
+def label(scene: Scene, number: int, mask: NDArray[np.bool_], landmarks: Landmarks, surface: Surface) -> Label:
+    """Of person ``number``."""
+    figure, (height, width) = scene.figures[number], scene.camera.size
+    keypoints = np.zeros((len(landmarks.skeleton), 3))
+    seen = scene.camera.project(landmarks.of(figure.points, figure.heads)).astype(np.float64)
+    for k, (x, y, depth) in enumerate(seen.tolist()):
+        if depth > 0 and -0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5:
+            inside = (round(min(max(x, 0), width - 1), 2), round(min(max(y, 0), height - 1), 2))
+            keypoints[k] = (*inside, VISIBLE if _is_seen(k, x, y, number, landmarks, surface) else HIDDEN)
+    return Label(mask, keypoints)
+
+
+def _is_seen(k: int, x: float, y: float, number: int, landmarks: Landmarks, surface: Surface) -> bool:
+    """Whether one of the samples around shows this person's surface near the keypoint."""
+    row, column = (round(at * surface.finer + (surface.finer - 1) / 2) for at in (y, x))
+    around = np.s_[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+    off = np.linalg.norm(surface.rest[around] - landmarks.rest[k], axis=-1)
+    shown = (surface.owner[around] == number) & (off < landmarks.reach[k])
+    if landmarks.bones[k] < 0:  # hair hides an ear; a shoulder under it is seen all the same
+        shown &= ~surface.hair[around]
+    return bool(shown.any())

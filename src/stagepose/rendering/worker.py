@@ -1,0 +1,111 @@
+"""One process of a rendering: batches of pictures with their labels, to disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from multiprocessing import connection, parent_process
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.coco import read_dataset, write_json_compact
+from stagepose.errors import StagePoseError
+from stagepose.files import write_bytes
+from stagepose.rendering.families import Stance, draw_stance
+from stagepose.rendering.fit import Target, fit, targets
+from stagepose.rendering.landmarks import COCO_FILE, Landmarks, read_landmarks
+from stagepose.rendering.picture import draw_picture
+from stagepose.rendering.scene import draw_scene
+
+JPEG_QUALITY = (55, 96)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures ``first`` to ``end`` (exclusive)."""
+
+    number: int
+    first: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be made, and where."""
+
+    out: Path
+    size: int
+    people: int
+    seed: int
+    skeleton: Path
+    backdrops: tuple[Path, ...]
+    poses: Path | None
+
+
+class Workshop:
+    """What a process keeps from batch to batch."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.landmarks: Landmarks = read_landmarks(order.skeleton)
+        self._coco = read_landmarks(COCO_FILE)
+        self._targets: list[Target] = targets(read_dataset(order.poses), self._coco) if order.poses else []
+
+    def picture(self, number: int) -> dict[str, Any]:
+        """Write picture ``number``; returns its row of labels."""
+        order = self.order
+        rng = np.random.default_rng([order.seed, number])
+        scene = draw_scene(rng, order.size, order.people, self._stance)
+        backdrop = order.backdrops[rng.integers(len(order.backdrops))] if order.backdrops else None
+        pixels, labels = draw_picture(rng, scene, self.landmarks, backdrop)
+        name = f"{number + 1:012d}.jpg"
+        write_bytes(order.out / "images" / name, _jpeg(pixels, int(rng.integers(*JPEG_QUALITY))))
+        return {"number": number, "file_name": name, "width": pixels.shape[1], "height": pixels.shape[0],
+                "people": [label.annotation() for label in labels if label.mask.any()]}
+
+    def _stance(self, rng: np.random.Generator) -> Stance:
+        if not self._targets:
+            return draw_stance(rng)
+        return fit(self._targets[rng.integers(len(self._targets))], self._coco).stance
+
+
+_workshop: Workshop | None = None  # of this process, set once by start_worker
+
+
+def start_worker(order: Order) -> None:
+    """Run once in each process; makes it end with its parent, even when that is killed."""
+    global _workshop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and tells
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    cv2.setNumThreads(1)
+    _workshop = Workshop(order)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def make_batch(batch: Batch) -> None:
+    """Pictures first, then the labels that vouch for them."""
+    assert _workshop is not None
+    rows = [_workshop.picture(number) for number in range(batch.first, batch.end)]
+    write_json_compact(_workshop.order.out / "labels" / f"{batch.number:06d}.json", rows)
+
+
+def _jpeg(pixels_HW3: NDArray[np.uint8], quality: int) -> bytes:
+    done, data = cv2.imencode(".jpg", pixels_HW3[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise StagePoseError("OpenCV could not write a JPEG")
+    return data.tobytes()
