@@ -37,6 +37,7 @@ SURFACE = {
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
     "check": {"--help", "--images", "--write-clean", "--against", "--estimate-areas", "--no-estimate-areas"},
     "stats": {"--help"},
+    "render": {"--help", "--out", "--size", "--people", "--seed", "--skeleton", "--backgrounds", "--poses", "--jobs"},
     "split": {"--help", "--out", "--minival", "--count", "--fraction", "--seed", "--all-images", "--no-all-images"},
 }
 

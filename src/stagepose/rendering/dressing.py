@@ -40,6 +40,7 @@ def dressed(body: Body, shape: Shape, outfit: Outfit) -> Shape:
     if outfit.skirt is not None:
         swing = 1 + 0.45 * outfit.skirt.creases(chart.rest) * np.clip(chart.level + 0.3, 0, 1)
         push = np.where(parts[SKIRT], outfit.skirt.ease * swing, push)
+    push = push * np.ptp(shape.vertices[:, 1]) / np.ptp(body.vertices[:, 1])  # a child's clothes are a child's size
     vertices = _smoothed(body, shape.vertices, covered) + push[:, None].astype(np.float32) * normals
     return Shape(vertices=vertices.astype(np.float32), heads=shape.heads, tails=shape.tails)
 

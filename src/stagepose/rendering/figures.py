@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.rendering.body import Floats, load_body
+from stagepose.rendering.body import Floats, Traits, load_body
 from stagepose.rendering.dressing import dressed, shown_triangles
 from stagepose.rendering.families import Stance
 from stagepose.rendering.outfits import Outfit, draw_outfit, draw_traits
@@ -41,12 +41,13 @@ class Figure:
         return shown.min(axis=0), shown.max(axis=0)
 
 
-def draw_figure(rng: Rng, stance: Stance) -> Figure:
-    """A random person in a pose, at the origin, the lowest point ``lift`` above the ground; z is to the camera."""
+def draw_figure(rng: Rng, stance: Stance, traits: Traits | None = None) -> Figure:
+    """A random person, or one of these traits, in a pose, at the origin, ``lift`` above the ground; z is to the camera.
+    """
     yaw = rng.normal(0, TURNED) if rng.random() < FACING else rng.uniform(-180, 180)
     turn_33 = turned(yaw, stance.lean, stance.roll) if stance.facing is None else stance.facing
     body = load_body()
-    traits = draw_traits(rng)
+    traits = draw_traits(rng) if traits is None else traits
     outfit = draw_outfit(rng, traits)
     shape = dressed(body, body.shape(traits), outfit)
     frame = move(body, shape, stance.angles[None])

@@ -135,20 +135,20 @@ def _draw_garments(rng: Rng, woman: bool) -> tuple[tuple[Garment, ...], Garment 
         below = _like(skirt, top=waist, hem=0.3, ease=0.004)
     else:
         leg = rng.uniform(1.75, 2.03) if rng.random() < 0.62 else rng.uniform(0.28, 0.95)
-        below = _garment(rng, top=waist, hem=leg, ease=rng.choice((0.004, 0.01, 0.018, 0.028)))
+        below = _garment(rng, sober=0.7, top=waist, hem=leg, ease=rng.choice((0.004, 0.01, 0.018, 0.028)))
     layers = [below]
     if shod and rng.random() < 0.65:
-        layers.insert(0, _garment(rng, top=rng.uniform(1.55, 1.9), hem=TO_THE_TOES, ease=0.003))
+        layers.insert(0, _garment(rng, sober=0.7, top=rng.uniform(1.55, 1.9), hem=TO_THE_TOES, ease=0.003))
     if woman or rng.random() < 0.94:
         above = _draw_top(rng, waist, skirt if skirt is not None and rng.random() < 0.5 else None)
         tucked = rng.random() < 0.35
         layers.insert(0 if tucked else len(layers), above)
     if shod:
-        layers.append(_garment(rng, top=rng.choice((2.02, 2.02, 1.9, 1.45)), hem=TO_THE_TOES, ease=0.008))
+        layers.append(_garment(rng, sober=0.85, top=rng.choice((2.02, 2.02, 1.9, 1.45)), hem=TO_THE_TOES, ease=0.008))
     if rng.random() < 0.25:
-        layers.append(_garment(rng, top=COLLAR, hem=rng.uniform(-0.05, 0.45), sleeve=rng.uniform(1.8, 2.05),
-                               open=rng.uniform(0.0, 0.09), neckline=rng.uniform(0.09, 0.115),
-                               ease=rng.uniform(0.02, 0.038)))
+        layers.append(_garment(rng, sober=0.6, top=COLLAR, hem=rng.uniform(-0.05, 0.45),
+                               sleeve=rng.uniform(1.8, 2.05), open=rng.uniform(0.0, 0.09),
+                               neckline=rng.uniform(0.09, 0.115), ease=rng.uniform(0.02, 0.038)))
     return tuple(layers), skirt
 
 
@@ -162,8 +162,8 @@ def _draw_top(rng: Rng, waist: float, dress: Garment | None) -> Garment:
                     ease=rng.choice((0.003, 0.01, 0.018, 0.026)))
 
 
-def _garment(rng: Rng, **cut: float) -> Garment:
-    return Garment(pattern=draw_pattern(rng), creases=Waves(rng, size=rng.uniform(0.07, 0.16), count=5),
+def _garment(rng: Rng, *, sober: float = 0.2, **cut: float) -> Garment:
+    return Garment(pattern=draw_pattern(rng, sober=sober), creases=Waves(rng, size=rng.uniform(0.07, 0.16), count=5),
                    crease=rng.uniform(0.15, 0.45), **{name: float(value) for name, value in cut.items()})
 
 

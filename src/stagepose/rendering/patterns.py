@@ -87,14 +87,18 @@ class Pattern:
         return np.asarray(np.clip(painted * uneven[:, None], 0, 1), dtype=np.float32)
 
 
-def draw_pattern(rng: Rng, *, kinds: tuple[str, ...] = KINDS, scale: float = 1.0, pale: float = 0.0) -> Pattern:
-    """A random pattern; ``scale`` 1 for clothes, larger for walls; ``pale`` 0 to 1 takes its colours to one grey."""
+def draw_pattern(rng: Rng, *, kinds: tuple[str, ...] = KINDS, scale: float = 1.0, pale: float = 0.0,
+                 sober: float = 0.0) -> Pattern:
+    """A random pattern; ``scale`` 1 for clothes, larger for walls; ``pale`` 0 to 1 takes its colours to one grey;
+
+    ``sober`` is the chance of no pattern at all, whatever the kinds.
+    """
     weights = np.array([KIND_WEIGHTS[KINDS.index(kind)] for kind in kinds])
-    kind = kinds[rng.choice(len(kinds), p=weights / weights.sum())]
+    kind = kinds[rng.choice(len(kinds), p=weights / weights.sum())] if rng.random() >= sober else "plain"
     colours = np.stack([draw_colour(rng) for _ in range(2)])
     colours = (colours + pale * (0.3 * colours.mean() + 0.7 * rng.uniform(0.1, 0.7) - colours)).astype(np.float32)
     size = scale * float(rng.uniform(0.02, 0.09))
-    return Pattern(kind, colours, size, Waves(rng, size=0.012 * scale, count=3), Waves(rng, size=0.35 * scale, count=4))
+    return Pattern(kind, colours, size, Waves(rng, size=0.012 * scale, count=6), Waves(rng, size=0.35 * scale, count=4))
 
 
 def _stripe(distance_S: Floats, size: float) -> Floats:

@@ -18,6 +18,7 @@ Ints = NDArray[np.int64]
 
 NEAREST = 0.05  # metres before the camera from which on there is anything to see
 SQUARES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024, 2048)  # sides that triangles are sorted into
+EDGE = 1e-5  # of a weight below 0 that still hits: rounding must leave no gap between neighbours
 AT_ONCE = 1 << 20  # samples tried in one go: bounds the memory
 
 
@@ -109,7 +110,7 @@ def _try_square(
 
     first, second = weight(b, c), weight(c, a)
     third = 1 - first - second
-    inside = (first >= 0) & (second >= 0) & (third >= 0)
+    inside = (first >= -EDGE) & (second >= -EDGE) & (third >= -EDGE)
     inside &= (low_N2[:, 0, None, None] + across < size[1]) & (low_N2[:, 1, None, None] + down < size[0])
     n, y, x = np.nonzero(inside)
     first, second, third = first[inside], second[inside], third[inside]
