@@ -13,6 +13,9 @@ from stagepose.rendering.chart import EYE, Chart, body_chart, part_masks
 from stagepose.rendering.outfits import Outfit
 
 SMOOTHED = 12  # passes that take the body's forms out of the cloth over it
+LAST = 60  # passes that make one shoe's tip of five toes
+SHOE = 2.05  # level from which on a covered foot is a shoe or a sock
+UNDER_SKIRT = (0.05, 0.25)  # levels from the hip down, and above the hem, between which legs are not drawn
 LAYER = 0.002  # metres by which cloth lies over other cloth at least
 FRINGE = (0.06, 0.1)  # hair that hangs lower (above the eyes) and further forward than this would hide the face
 
@@ -41,16 +44,18 @@ def dressed(body: Body, shape: Shape, outfit: Outfit) -> Shape:
         swing = 1 + 0.45 * outfit.skirt.creases(chart.rest) * np.clip(chart.level + 0.3, 0, 1)
         push = np.where(parts[SKIRT], outfit.skirt.ease * swing, push)
     push = push * np.ptp(shape.vertices[:, 1]) / np.ptp(body.vertices[:, 1])  # a child's clothes are a child's size
-    vertices = _smoothed(body, shape.vertices, covered) + push[:, None].astype(np.float32) * normals
+    feet = covered & (chart.level > SHOE)
+    smooth = _smoothed(_smoothed(shape.vertices, body, covered, SMOOTHED), body, feet, LAST)
+    vertices = smooth + push[:, None].astype(np.float32) * normals
     return Shape(vertices=vertices.astype(np.float32), heads=shape.heads, tails=shape.tails)
 
 
-def _smoothed(body: Body, vertices_V3: Floats, chosen_V: NDArray[np.bool_]) -> Floats:
+def _smoothed(vertices_V3: Floats, body: Body, chosen_V: NDArray[np.bool_], passes: int) -> Floats:
     """Each chosen vertex drawn to the middle of its neighbours, some times over."""
     rows = np.flatnonzero(chosen_V)
     columns = body.neighbours[rows].T.copy()
     result = vertices_V3.copy()
-    for _ in range(SMOOTHED):
+    for _ in range(passes):
         around = result[columns[0]]
         for column in columns[1:]:
             around += result[column]
@@ -75,7 +80,10 @@ def shown_triangles(body: Body, outfit: Outfit) -> tuple[NDArray[np.int64], NDAr
     chart = body_chart()
     shown = np.isin(body.parts, (BODY, EYES))
     if outfit.skirt is not None:
-        shown |= (body.parts == SKIRT) & (chart.level[body.faces].max(axis=1) < outfit.skirt.hem)
+        level = chart.level[body.faces]
+        shown |= (body.parts == SKIRT) & (level.max(axis=1) < outfit.skirt.hem)
+        under = (level > UNDER_SKIRT[0]).all(axis=1) & (level < outfit.skirt.hem - UNDER_SKIRT[1]).all(axis=1)
+        shown &= (body.parts != BODY) | ~under  # a bent knee would come through the cloth
     if outfit.style == "long":
         lowest, foremost = chart.rest[body.faces, 1].min(axis=1), chart.rest[body.faces, 2].max(axis=1)
         before_face = (foremost > FRINGE[1]) & (lowest < EYE[1] + FRINGE[0])

@@ -14,13 +14,15 @@ Floats = NDArray[np.float32]
 GREY = 0.04  # of pictures are without colour
 SOFT, SHAKEN = 0.3, 0.08  # shares of pictures out of focus, and of moved cameras
 GRAINS, GRAIN_ODDS = (1.0, 3.0, 8.0), (0.5, 0.35, 0.15)  # spread of noise in 255ths
+BRIGHTEST = 1.4  # light beyond which hardly anything may go: it would be white
 BASE = 256  # pixels of the longer side for which widths below are
 
 
 def finish(rng: Rng, light_HW3: Floats) -> NDArray[np.uint8]:
     """The picture (H, W, 3) that a camera takes."""
-    middle = max(float(np.percentile(light_HW3, 60)) + 0.02, 0.08)
-    exposure = min(rng.uniform(0.28, 0.5) / middle, 2.5) * (1 + rng.normal(0, 0.04, 3))
+    middle, bright = np.percentile(light_HW3, (60, 98))
+    exposure = min(rng.uniform(0.28, 0.5) / max(middle + 0.02, 0.08), BRIGHTEST / max(bright, 0.05), 2.5)
+    exposure = exposure * (1 + rng.normal(0, 0.04, 3))
     screen = (1 - np.exp(-1.25 * light_HW3 * exposure)) ** (1 / GAMMA) * 255  # bright light saturates softly
     screen = (screen - 128) * rng.uniform(0.85, 1.2) + 128 + rng.normal(0, 6)
     screen = np.asarray(_blurred(rng, np.asarray(screen, dtype=np.float32)))

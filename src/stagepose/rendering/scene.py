@@ -23,6 +23,8 @@ MORE = 0.06  # of each larger number
 SHAPES = ((1.0, 1.0), (1.0, 0.75), (0.75, 1.0), (1.0, 0.67), (0.67, 1.0))  # of pictures: height and width
 FOCAL = (0.9, 2.2)  # of the longer side: from a wide lens to a portrait's
 CLOSEST = 0.8  # metres from the camera to the first person's middle
+TRIES = 12
+TOUCH = 0.3  # of a person's width or depth may lie within another's: arms reach out of the box that a body fills
 THIGH = 0.115  # metres from a hip's middle down to what it sits on
 SMALL, WHOLE, PART = (0.25, 0.55), (0.55, 0.95), (1.0, 2.2)  # how much of the picture the first person would fill
 SHARES = (0.22, 0.6, 0.18)
@@ -44,9 +46,11 @@ def draw_scene(rng: Rng, size: int, most_people: int, stance: Callable[[Rng], St
     count = 1 + int(rng.choice(most_people, p=odds / odds.sum()))
     first, *others = [draw_figure(rng, stance(rng)) for _ in range(count)]
     camera, near = _draw_camera(rng, first, size)
-    figures = (first, *(_beside(rng, figure, near) for figure in others))
+    figures = [first]
+    for figure in others:
+        figures.append(_placed(rng, figure, near, figures))
     seats = [_seat(rng, figure) for figure in figures if figure.stance.seat]
-    return Scene(figures, (*seats, *draw_things(rng, camera, near)), camera, draw_light(rng))
+    return Scene(tuple(figures), (*seats, *draw_things(rng, camera, near)), camera, draw_light(rng))
 
 
 def _draw_camera(rng: Rng, first: Figure, size: int) -> tuple[Camera, float]:
@@ -69,6 +73,23 @@ def _draw_camera(rng: Rng, first: Figure, size: int) -> tuple[Camera, float]:
     place = target + away * np.array([0.0, np.sin(rise), np.cos(rise)])
     place[1] = max(place[1], 0.12)  # above the ground
     return look_at(place, target, roll=np.radians(rng.normal(0, 3)), focal=focal, size=(height, width)), away
+
+
+def _placed(rng: Rng, figure: Figure, near: float, others: list[Figure]) -> Figure:
+    """Somewhere that nobody else stands in, as far as a few tries find it."""
+    for _ in range(TRIES):
+        moved = _beside(rng, figure, near)
+        if not any(_inside(moved, other) for other in others):
+            break
+    return moved
+
+
+def _inside(one: Figure, other: Figure) -> bool:
+    """Whether the boxes around two people, seen from above, share more than their edges: hands may touch."""
+    (low, high), (least, most) = one.bounds(), other.bounds()
+    reach = np.minimum(high, most) - np.maximum(low, least)
+    slim = TOUCH * np.minimum(high - low, most - least)
+    return bool((reach > slim)[[0, 2]].all())
 
 
 def _beside(rng: Rng, figure: Figure, near: float) -> Figure:

@@ -40,8 +40,8 @@ def draw_backdrop(rng: Rng, camera: Camera, light: Light, shadows: Shadows, pict
 
 
 def _near(rng: Rng, colour: tuple[int, int, int], spread: float) -> Floats:
-    """A colour like this one."""
-    return linear((np.array(colour) + rng.normal(0, spread, 3)).clip(0, 255))
+    """A colour like this one: as much lighter or darker, hardly of another hue."""
+    return linear((np.array(colour) + rng.normal(0, spread) + rng.normal(0, 0.3 * spread, 3)).clip(0, 255))
 
 
 def _photo(rng: Rng, path: Path, size: tuple[int, int]) -> Floats:
