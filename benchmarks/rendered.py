@@ -1,0 +1,222 @@
+"""Rendered people: what they cost, and what they are worth. Writes rendered.md, of whose parts each run renews its own.
+
+    python benchmarks/rendered.py speed
+    python benchmarks/rendered.py accuracy coco_train/person_keypoints.json coco_val/person_keypoints.json
+
+``speed``: people a second and memory of one process on one core, by picture size, with random and with fitted poses.
+``accuracy``: one network, three ways to the same number of samples: real people only; rendered people, then real
+(``train --init``); both mixed. By number of real people and by seed. A run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from stagepose.coco import read_dataset, to_json, write_json_compact
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORT = ROOT / "benchmarks/rendered.md"
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+SIZES = (128, 256, 512)
+ROUNDS = 3
+PICTURES = 48  # a measurement
+
+# Run in a process of its own: the CPU's seconds for PICTURES pictures after a warm-up, people, and peak memory
+MEASURE = """
+import json, resource, sys, tempfile, time
+from pathlib import Path
+import cv2
+from stagepose.rendering.landmarks import COCO_FILE
+from stagepose.rendering.worker import Order, Workshop
+size, count, poses = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]) if sys.argv[3] else None
+cv2.setNumThreads(1)
+with tempfile.TemporaryDirectory() as folder:
+    shop = Workshop(Order(Path(folder), size, 4, 0, COCO_FILE, (), poses))
+    shop.picture(10_000)
+    cpu, wall = time.process_time(), time.perf_counter()
+    people = sum(len(shop.picture(number)["people"]) for number in range(count))
+    seconds = (time.process_time() - cpu, time.perf_counter() - wall)
+print(json.dumps([people, *seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    speed_ = parts.add_parser("speed")
+    speed_.add_argument("--poses", type=Path, help="COCO file whose people's poses are fitted, as one more row")
+    accuracy_ = parts.add_parser("accuracy")
+    accuracy_.add_argument("train", type=Path)
+    accuracy_.add_argument("val", type=Path)
+    accuracy_.add_argument("--work", type=Path, default=ROOT / "runs/rendered")
+    accuracy_.add_argument("--pictures", type=int, default=20_000, help="rendered; about 1.9 people each")
+    accuracy_.add_argument("--picture-size", type=int, default=256)
+    accuracy_.add_argument("--people", type=int, nargs="+", default=[500, 2_000], help="real ones")
+    accuracy_.add_argument("--seeds", type=int, default=3)
+    accuracy_.add_argument("--samples", type=int, default=200_000, help="that each way may look at")
+    accuracy_.add_argument("--network", default="pose-small")
+    accuracy_.add_argument("--input-size", type=int, nargs=2, default=[64, 96])
+    accuracy_.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    lines = list(speed(chosen.poses) if chosen.part == "speed" else accuracy(chosen))
+    renew(chosen.part, lines)
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+# --- speed
+
+
+def speed(poses: Path | None) -> Iterator[str]:
+    yield from ("## Speed and memory", "", f"{heading()} One process, one thread, at most 4 people a picture, "
+                f"{PICTURES} pictures after a warm-up, JPEG writing and labels included; median of {ROUNDS} "
+                "interleaved rounds (least to most). The CPU's seconds count: other work went on beside it.", "",
+                "| longer side | poses | people a second of CPU | people a second of the clock | peak memory |",
+                "|---|---|---|---|---|")
+    cases: list[tuple[int, Path | None]] = [(size, None) for size in SIZES] + ([(256, poses)] if poses else [])
+    rounds = [[measured(size, file) for size, file in cases] for _ in range(ROUNDS)]
+    for number, (size, file) in enumerate(cases):
+        results = [row[number] for row in rounds]
+        by_cpu = [people / cpu for people, cpu, _, _ in results]
+        by_clock = [people / wall for people, _, wall, _ in results]
+        kind, memory = "fitted to real people" if file else "random", max(row[3] for row in results)
+        yield f"| {size} px | {kind} | {spread(by_cpu)} | {spread(by_clock)} | {memory:.0f} MB |"
+
+
+def measured(size: int, poses: Path | None) -> tuple[int, float, float, float]:
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(size), str(PICTURES), str(poses or "")], check=True,
+                          capture_output=True, text=True, env=os.environ | ONE_THREAD)
+    people, cpu, wall, memory = json.loads(done.stdout)
+    return people, cpu, wall, memory
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+# --- accuracy
+
+
+def accuracy(chosen: argparse.Namespace) -> Iterator[str]:
+    work: Path = chosen.work
+    rendered = work / f"rendered-{chosen.pictures}"
+    run("render", str(chosen.pictures), "--out", rendered, "--size", str(chosen.picture_size))
+    file = rendered / "person_keypoints.json"
+    half = chosen.samples // 2
+    width, height = chosen.input_size
+    counted = int(read_dataset(file).with_keypoints().sum())
+    yield from (
+        "## What they are worth", "",
+        f"{heading()} {chosen.network} at {height}x{width}, {chosen.samples:,} samples each way (rendered, then real: "
+        f"half and half), {counted:,} rendered people in {chosen.pictures:,} pictures, all other settings the "
+        f"preset's. AP of keypoints at ground-truth boxes on {chosen.val.parent.name}, the public validation subset; "
+        f"seeds: {chosen.seeds}, their mean (least to most), each with its own real people.", "",
+        "| real people | real only | rendered, then real | both mixed | rendered only |", "|---|---|---|---|---|",
+    )  # fmt: skip
+    for people in chosen.people:
+        found: dict[str, list[float]] = {"real": [], "then": [], "mixed": [], "rendered": []}
+        for seed in range(chosen.seeds):
+            real = subset(chosen.train, people, seed, work / f"real-{people}-{seed}")
+            home = work / f"seed-{seed}"
+            first = train(chosen, home / "rendered", [str(file)], half, seed)
+            found["rendered"].append(first)
+            found["real"].append(train(chosen, home / f"real-{people}", [str(real)], chosen.samples, seed))
+            found["then"].append(train(chosen, home / f"then-{people}", [str(real)], half, seed, home / "rendered"))
+            weight = counted / people  # half of what is shown is real
+            both = [str(file), f"{real}:{weight:.3f}"]
+            found["mixed"].append(train(chosen, home / f"mixed-{people}", both, chosen.samples, seed))
+        columns = " | ".join(ap(found[way]) for way in ("real", "then", "mixed", "rendered"))
+        yield f"| {people:,} | {columns} |"
+
+
+def subset(train_file: Path, people: int, seed: int, home: Path) -> Path:
+    """A file of about so many labelled people: whole pictures in random order until there are enough."""
+    target = home / "person_keypoints.json"
+    if target.exists():
+        return target
+    dataset = read_dataset(train_file)
+    data = to_json(dataset)
+    labelled = dict(zip(dataset.ids.tolist(), dataset.with_keypoints().tolist(), strict=True))
+    order = np.random.default_rng(seed).permutation(len(data["images"]))
+    chosen: set[int] = set()
+    left = people
+    rows: dict[int, list[dict[str, object]]] = {}
+    for row in data["annotations"]:
+        rows.setdefault(row["image_id"], []).append(row)
+    for number in order.tolist():
+        image = data["images"][number]["id"]
+        count = sum(labelled[row["id"]] for row in rows.get(image, []))  # type: ignore[index]
+        if count and left > 0:
+            chosen.add(image)
+            left -= count
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "images").symlink_to((train_file.parent / "images").resolve())
+    write_json_compact(target, data | {
+        "images": [image for image in data["images"] if image["id"] in chosen],
+        "annotations": [row for row in data["annotations"] if row["image_id"] in chosen],
+    })
+    return target
+
+
+def train(chosen: argparse.Namespace, out: Path, data: list[str], samples: int, seed: int, init: Path | None = None,
+          ) -> float:
+    """AP of a run, trained unless it is there already."""
+    if not (out / "best.json").exists():
+        start = ["--init", init] if init else []
+        run("train", chosen.network, "--data", *data, "--out", out, "--val", chosen.val, "--samples", str(samples),
+            "--input-size", *map(str, chosen.input_size), "--seed", str(seed), "--threads", str(chosen.threads),
+            "--evaluate-every", "0", *start)
+    return float(json.loads((out / "best.json").read_text())["ap"])
+
+
+def ap(values: list[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.3f}".lstrip("0")
+    numbers = (statistics.mean(values), min(values), max(values))
+    mean, least, most = (f"{value:.3f}".lstrip("0") for value in numbers)
+    return f"{mean} ({least} to {most})"
+
+
+# --- both
+
+
+def run(*words: str | Path) -> None:
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "stagepose.cli", *map(str, words)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"stagepose {' '.join(map(str, words))} failed:\n{done.stderr[-2000:]}")
+    sys.stderr.write(f"stagepose {words[0]} ... {words[-1]}: {time.perf_counter() - began:.0f} s\n")
+
+
+def heading() -> str:
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], check=True, capture_output=True,
+                            text=True).stdout.strip()
+    words = " ".join(word if "/" not in word else "/".join(Path(word).parts[-2:]) for word in sys.argv[1:])
+    return (f"`python benchmarks/rendered.py {words}`, commit {commit}, {date.today()}, "
+            f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), Python {platform.python_version()}, "
+            f"NumPy {np.__version__}.")
+
+
+def renew(part: str, lines: list[str]) -> None:
+    """Put a part in the place of its older one."""
+    title = "# Rendered people"
+    old = REPORT.read_text(encoding="utf-8").split("\n## ")[1:] if REPORT.exists() else []
+    kept = {section.splitlines()[0]: f"## {section}".strip() for section in old}
+    kept[lines[0].removeprefix("## ")] = "\n".join(lines)
+    order = sorted(kept, key=["Speed and memory", "What they are worth"].index)
+    REPORT.write_text("\n\n".join([title, *(kept[name] for name in order)]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
