@@ -38,12 +38,12 @@ MEASURE = """
 import json, resource, sys, tempfile, time
 from pathlib import Path
 import cv2
-from stagepose.rendering.landmarks import COCO_FILE
+from stagepose.rendering.settings import RenderConfig
 from stagepose.rendering.worker import Order, Workshop
 size, count, poses = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]) if sys.argv[3] else None
 cv2.setNumThreads(1)
 with tempfile.TemporaryDirectory() as folder:
-    shop = Workshop(Order(Path(folder), size, 4, 0, COCO_FILE, (), poses))
+    shop = Workshop(Order(Path(folder), RenderConfig(size=size, poses=poses), ()))
     shop.picture(10_000)
     cpu, wall = time.process_time(), time.perf_counter()
     people = sum(len(shop.picture(number)["people"]) for number in range(count))

@@ -20,7 +20,7 @@ from stagepose import cli
 from stagepose.coco import check_dataset, read_dataset
 from stagepose.errors import StagePoseError
 from stagepose.images import read_image
-from stagepose.rendering.landmarks import COCO_FILE
+from stagepose.rendering.settings import RenderConfig
 from stagepose.rendering.worker import Order, Workshop
 
 SMALL = ("--size", "48", "--people", "2")
@@ -180,7 +180,7 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(tmp_path: Path, monkeypatc
         assert render("2", "--out", str(home), *SMALL) == 1
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith(f"error: {home / 'person_keypoints.json'}: disk full")
-        order = Order(home, 48, 2, 0, COCO_FILE, (), None)
+        order = Order(home, RenderConfig(size=48, people=2), ())
         with pytest.raises(StagePoseError, match=r"000000000006\.jpg: disk full"):  # as a process would meet it
             Workshop(order).picture(5)
     assert contents(home) == before

@@ -11,6 +11,7 @@ from stagepose.commands.arguments import OptionalCount, OptionalFile, OptionalFo
 from stagepose.commands.console import counted, counter_or_lines, say
 from stagepose.images import printable
 from stagepose.rendering import RenderConfig, draw_sheet, render_set
+from stagepose.rendering.landmarks import COCO_FILE
 from stagepose.runtime import available_cores
 
 
@@ -42,7 +43,8 @@ def render(
         poses: COCO file whose people's poses are taken, instead of random ones.
         jobs: Processes; one a core by default.
     """
-    config = RenderConfig(size=size, people=people, seed=seed, skeleton=skeleton, backgrounds=backgrounds, poses=poses)
+    config = RenderConfig(size=size, people=people, seed=seed, skeleton=skeleton or COCO_FILE, backgrounds=backgrounds,
+                          poses=poses)
     with counter_or_lines("rendering", "rendered {done:,} of {total:,} pictures") as progress:
         processes = available_cores() if jobs is None else jobs
         done = render_set(pictures, out, config, jobs=processes, progress=progress)

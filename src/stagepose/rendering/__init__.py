@@ -1,7 +1,8 @@
 """Rendered people: pictures with exact keypoints, from a CC0 body. See docs/rendered_people.md."""
 
-from stagepose.rendering.dataset import RenderConfig, Rendered, render_set
+from stagepose.rendering.dataset import Rendered, render_set
 from stagepose.rendering.landmarks import Landmarks, read_landmarks
+from stagepose.rendering.settings import RenderConfig
 from stagepose.rendering.sheet import draw_sheet
 
 __all__ = ["Landmarks", "RenderConfig", "Rendered", "draw_sheet", "read_landmarks", "render_set"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,7 @@ def draw_stance(rng: Rng) -> Stance:
     return family(rng)
 
 
+@cache
 def relaxed() -> NDArray[np.float64]:
     """(A,) degrees: what joints do that nothing asks for, without its chance."""
     rng = np.random.default_rng(0)

@@ -19,9 +19,10 @@ from stagepose.errors import StagePoseError
 from stagepose.files import write_bytes
 from stagepose.rendering.families import Stance, draw_stance
 from stagepose.rendering.fit import Target, fit, targets
-from stagepose.rendering.landmarks import COCO_FILE, Landmarks, read_landmarks
+from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
 from stagepose.rendering.picture import draw_picture
 from stagepose.rendering.scene import draw_scene
+from stagepose.rendering.settings import RenderConfig
 
 JPEG_QUALITY = (55, 96)
 
@@ -43,12 +44,8 @@ class Order:
     """What is to be made, and where."""
 
     out: Path
-    size: int
-    people: int
-    seed: int
-    skeleton: Path
+    config: RenderConfig
     backdrops: tuple[Path, ...]
-    poses: Path | None
 
 
 class Workshop:
@@ -56,17 +53,18 @@ class Workshop:
 
     def __init__(self, order: Order) -> None:
         self.order = order
-        self.landmarks: Landmarks = read_landmarks(order.skeleton)
+        self._landmarks = read_landmarks(order.config.skeleton)
         self._coco = read_landmarks(COCO_FILE)
-        self._targets: list[Target] = targets(read_dataset(order.poses), self._coco) if order.poses else []
+        poses = order.config.poses
+        self._targets: list[Target] = targets(read_dataset(poses), self._coco) if poses else []
 
     def picture(self, number: int) -> dict[str, Any]:
         """Write picture ``number``; returns its row of labels."""
-        order = self.order
-        rng = np.random.default_rng([order.seed, number])
-        scene = draw_scene(rng, order.size, order.people, self._stance)
+        order, config = self.order, self.order.config
+        rng = np.random.default_rng([config.seed, number])
+        scene = draw_scene(rng, config.size, config.people, self._stance)
         backdrop = order.backdrops[rng.integers(len(order.backdrops))] if order.backdrops else None
-        pixels, labels = draw_picture(rng, scene, self.landmarks, backdrop)
+        pixels, labels = draw_picture(rng, scene, self._landmarks, backdrop)
         name = f"{number + 1:012d}.jpg"
         write_bytes(order.out / "images" / name, _jpeg(pixels, int(rng.integers(*JPEG_QUALITY))))
         return {"number": number, "file_name": name, "width": pixels.shape[1], "height": pixels.shape[0],

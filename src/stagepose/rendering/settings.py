@@ -1,0 +1,69 @@
+"""What decides the pictures of a set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stagepose.errors import ConfigError, DatasetError
+from stagepose.images import find_images, printable, read_header
+from stagepose.rendering.landmarks import COCO_FILE
+
+FORMAT = 1  # of what is rendered: raised when the same seed would no longer give the same pictures
+SMALLEST, LARGEST = 32, 2048  # pixels of a picture's longer side
+MOST_PEOPLE = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderConfig:
+    """The longer ``size`` of a picture in pixels, at most so many ``people`` in one, the ``seed``.
+
+    ``skeleton``: a file of keypoints on the body; ``backgrounds``: a folder of pictures without people; ``poses``: a
+    COCO file whose people's poses are taken.
+    """
+
+    size: int = 256
+    people: int = 4
+    seed: int = 0
+    skeleton: Path = COCO_FILE
+    backgrounds: Path | None = None
+    poses: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("size", SMALLEST, LARGEST), ("people", 1, MOST_PEOPLE), ("seed", 0, 2**32 - 1)):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
+
+    def backdrops(self) -> tuple[Path, ...]:
+        """The background pictures, each looked at: one that cannot be read is refused before any work."""
+        if self.backgrounds is None:
+            return ()
+        if not self.backgrounds.is_dir():
+            raise DatasetError(f"{printable(str(self.backgrounds))}: no such folder; --backgrounds names one of "
+                               "pictures without people")
+        files = tuple(sorted(find_images([self.backgrounds])))
+        for file in files:
+            read_header(file)
+        return files
+
+    def identity(self, backdrops: Sequence[Path]) -> dict[str, Any]:
+        """What must be the same for two runs to give one set; files count by what is in them."""
+        return {
+            "format": FORMAT, "size": self.size, "people": self.people, "seed": self.seed,
+            "skeleton": _digest([self.skeleton]), "backgrounds": _digest(backdrops),
+            "poses": _digest([self.poses] if self.poses else []),
+        }  # fmt: skip
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """Of the contents of files, whatever their names."""
+    total = hashlib.sha256()
+    for file in files:
+        try:
+            total.update(hashlib.sha256(file.read_bytes()).digest())
+        except OSError as error:
+            raise DatasetError(f"{printable(str(file))}: cannot be read: {error.strerror}") from error
+    return total.hexdigest()[:16] if files else ""
