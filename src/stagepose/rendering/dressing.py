@@ -13,6 +13,7 @@ from stagepose.rendering.chart import EYE, Chart, body_chart, part_masks
 from stagepose.rendering.outfits import Outfit
 
 SMOOTHED = 12  # passes that take the body's forms out of the cloth over it
+SOFT_EDGES = 2  # passes that keep hems from being saws, where the mesh does not run along them
 LAST = 60  # passes that make one shoe's tip of five toes
 SHOE = 2.05  # level from which on a covered foot is a shoe or a sock
 UNDER_SKIRT = (0.05, 0.25)  # levels from the hip down, and above the hem, between which legs are not drawn
@@ -39,7 +40,7 @@ def dressed(body: Body, shape: Shape, outfit: Outfit) -> Shape:
         push = np.where(mine, np.maximum(push + LAYER, ease), push)
         covered |= mine
     covered &= parts[BODY]
-    push = np.where(parts[BODY], push, 0)
+    push = _smoothed(np.where(parts[BODY], push, 0), body, parts[BODY], SOFT_EDGES)
     if outfit.skirt is not None:
         swing = 1 + 0.45 * outfit.skirt.creases(chart.rest) * np.clip(chart.level + 0.3, 0, 1)
         push = np.where(parts[SKIRT], outfit.skirt.ease * swing, push)
@@ -50,11 +51,11 @@ def dressed(body: Body, shape: Shape, outfit: Outfit) -> Shape:
     return Shape(vertices=vertices.astype(np.float32), heads=shape.heads, tails=shape.tails)
 
 
-def _smoothed(vertices_V3: Floats, body: Body, chosen_V: NDArray[np.bool_], passes: int) -> Floats:
-    """Each chosen vertex drawn to the middle of its neighbours, some times over."""
+def _smoothed(values_V: Floats, body: Body, chosen_V: NDArray[np.bool_], passes: int) -> Floats:
+    """Values (V, ...) of the chosen vertices drawn to the mean of their neighbours', some times over."""
     rows = np.flatnonzero(chosen_V)
     columns = body.neighbours[rows].T.copy()
-    result = vertices_V3.copy()
+    result = values_V.copy()
     for _ in range(passes):
         around = result[columns[0]]
         for column in columns[1:]:
