@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stagepose.coco import read_dataset, to_json, write_json_compact
+from stagepose.coco import CocoDataset, read_dataset, to_json, write_json_compact
+from stagepose.evaluation import KeypointMetrics, evaluate_keypoints
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "benchmarks/rendered.md"
@@ -112,8 +113,6 @@ WAYS = {"real": "real only", "then": "rendered, then real", "mixed": "both mixed
 
 
 def accuracy(chosen: argparse.Namespace) -> Iterator[str]:
-    from research import Judged, difference  # which brings torch, that speed does without
-
     rendered = chosen.work / f"rendered-{chosen.pictures}"
     run("render", str(chosen.pictures), "--out", rendered, "--size", str(chosen.picture_size))
     file = rendered / "person_keypoints.json"
@@ -123,22 +122,28 @@ def accuracy(chosen: argparse.Namespace) -> Iterator[str]:
         "## What they are worth", "",
         f"{heading()} {chosen.network} at {height}x{width}, {chosen.samples:,} samples each way (rendered, then real: "
         f"half and half; mixed: as many of each), {people:,} rendered people in {chosen.pictures:,} pictures, all "
-        "other settings the preset's. AP and mean OKS of keypoints at ground-truth boxes on "
-        f"{chosen.val.parent.name}, the public validation subset, without flip test. Seeds: {chosen.seeds}, each with "
-        "its own real people: mean (least to most); the difference with the 95 % interval of a paired bootstrap over "
-        "pictures.", "",
-        "| real people | way | AP | mean OKS | AP against real only |", "|---|---|---|---|---|",
+        f"other settings the preset's. Keypoints at ground-truth boxes on {chosen.val.parent.name}, the public "
+        f"validation subset, without flip test. Seeds: {chosen.seeds}, each with its own real people: mean (least to "
+        "most).", "",
+        "| real people | way | AP | AP50 | AP against real only, seed by seed |", "|---|---|---|---|---|",
     )  # fmt: skip
     val = read_dataset(chosen.val)
     for real in chosen.people:
         files = {way: [results(chosen, file, people, real, way, seed) for seed in range(chosen.seeds)] for way in WAYS}
-        judged = {way: Judged(val, done) for way, done in files.items()}
+        judged = {way: [judge(val, found) for found in done] for way, done in files.items()}
         for way, name in WAYS.items():
-            gain = difference(judged["real"], judged[way]) if way != "real" else ""
-            scores = (judged[way].aps(), judged[way].oks().mean(axis=1).tolist())
-            yield f"| {real:,} | {name} | {mean_of(scores[0])} | {mean_of(scores[1])} | {gain} |"
-    alone = Judged(val, [only_rendered(chosen, file, seed) for seed in range(chosen.seeds)])
-    yield f"| none | rendered only, half the samples | {mean_of(alone.aps())} | {mean_of(alone.oks().mean(axis=1))} | |"
+            gains = [mine.ap - base.ap for mine, base in zip(judged[way], judged["real"], strict=True)]
+            yield f"| {real:,} | {row(name, judged[way])} {'' if way == 'real' else mean_of(gains)} |"
+    alone = [judge(val, only_rendered(chosen, file, seed)) for seed in range(chosen.seeds)]
+    yield f"| none | {row('rendered only, half the samples', alone)} |"
+
+
+def judge(val: CocoDataset, found: Path) -> KeypointMetrics:
+    return evaluate_keypoints(val, json.loads(found.read_text()))
+
+
+def row(name: str, judged: list[KeypointMetrics]) -> str:
+    return f"{name} | {mean_of(m.ap for m in judged)} | {mean_of(m.ap50 for m in judged)} |"
 
 
 def results(chosen: argparse.Namespace, file: Path, people: int, real: int, way: str, seed: int) -> Path:
@@ -203,7 +208,7 @@ def trained(chosen: argparse.Namespace, out: Path, data: list[str], samples: int
 def mean_of(values: Iterable[float]) -> str:
     """Of the seeds, and their range."""
     numbers = [float(value) for value in values]
-    mean, least, most = (f"{value:.3f}".lstrip("0") for value in (statistics.mean(numbers), min(numbers), max(numbers)))
+    mean, least, most = (f"{value:.3f}" for value in (statistics.mean(numbers), min(numbers), max(numbers)))
     return f"{mean} ({least} to {most})" if len(numbers) > 1 else mean
 
 

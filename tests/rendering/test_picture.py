@@ -107,6 +107,10 @@ def test_keypoints_outside_of_the_picture_are_no_keypoints() -> None:
     [label] = labels(person(), view=camera(height=1.6, away=2.5))
     assert flags(label)["left_ankle"] == OUTSIDE and flags(label)["nose"] == VISIBLE
     assert (label.keypoints[label.keypoints[:, 2] == OUTSIDE] == 0).all()
+    for height, away in ((1.75, 1.2), (0.3, 2.0), (0.9, 0.9)):  # edges through the person
+        [label] = labels(person(), view=camera(height=height, away=away))
+        x, y = label.keypoints[label.keypoints[:, 2] > OUTSIDE, :2].T
+        assert (x > 0).all() and (y > 0).all() and (x <= 127).all() and (y <= 159).all()
 
 
 def test_boxes_are_those_of_the_masks() -> None:

@@ -58,10 +58,9 @@ def label(scene: Scene, number: int, mask: NDArray[np.bool_], landmarks: Landmar
     figure, (height, width) = scene.figures[number], scene.camera.size
     keypoints = np.zeros((len(landmarks.skeleton), 3))
     seen = scene.camera.project(landmarks.of(figure.points, figure.heads)).astype(np.float64)
-    for k, (x, y, depth) in enumerate(seen.tolist()):
-        if depth > 0 and -0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5:
-            inside = (round(min(max(x, 0), width - 1), 2), round(min(max(y, 0), height - 1), 2))
-            keypoints[k] = (*inside, VISIBLE if _is_seen(k, x, y, number, landmarks, surface) else HIDDEN)
+    for k, (x, y, depth) in enumerate(np.round(seen, 2).tolist()):
+        if depth > 0 and 0 < x <= width - 1 and 0 < y <= height - 1:  # the corner itself means unlabelled to COCO
+            keypoints[k] = (x, y, VISIBLE if _is_seen(k, x, y, number, landmarks, surface) else HIDDEN)
     return Label(mask, keypoints)
 
 
