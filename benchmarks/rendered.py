@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset, read_dataset, to_json, write_json_compact
-from stagepose.evaluation import KeypointMetrics, evaluate_keypoints
+from stagepose.evaluation import evaluate_keypoints
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "benchmarks/rendered.md"
@@ -132,8 +132,8 @@ def agreement(chosen: argparse.Namespace) -> Iterator[str]:
         f"({int(dataset.with_keypoints().sum())} people) at their boxes, flip test: AP {metrics.ap:.3f}, "
         f"AP50 {metrics.ap50:.3f}.", "",
         "Where it puts visible keypoints of people at least 100 pixels high and seen from the front, against our "
-        "labels, in percent of the box's height: the median distance, and the median to the person's left and downwards. A "
-        "keypoint that our mapping puts elsewhere than people do stands out.", "",
+        "labels, in percent of the box's height: the median distance, and the median to the person's left and "
+        "downwards. A keypoint that our mapping puts elsewhere than people do stands out.", "",
         "| keypoint | people | distance | to their left | downwards |", "|---|---|---|---|---|",
     )  # fmt: skip
     left_in_picture = offsets(dataset, json.loads(found.read_text()))
@@ -172,6 +172,9 @@ WAYS = {"real": "real only", "then": "rendered, then real", "mixed": "both mixed
 
 
 def accuracy(chosen: argparse.Namespace) -> Iterator[str]:
+    from research import Judged, difference  # with torch, which the other parts do without
+    from research import spread as of_seeds
+
     rendered = chosen.work / f"rendered-{chosen.pictures}"
     run("render", str(chosen.pictures), "--out", rendered, "--size", str(chosen.picture_size))
     file = rendered / "person_keypoints.json"
@@ -183,26 +186,20 @@ def accuracy(chosen: argparse.Namespace) -> Iterator[str]:
         f"half and half; mixed: as many of each), {people:,} rendered people in {chosen.pictures:,} pictures, all "
         f"other settings the preset's. Keypoints at ground-truth boxes on {chosen.val.parent.name}, the public "
         f"validation subset, without flip test. Seeds: {chosen.seeds}, each with its own real people: mean (least to "
-        "most).", "",
-        "| real people | way | AP | AP50 | AP against real only, seed by seed |", "|---|---|---|---|---|",
+        "most); differences with the 95 % interval of a paired bootstrap over pictures.", "",
+        "| real people | way | AP | mean OKS | AP against real only |", "|---|---|---|---|---|",
     )  # fmt: skip
     val = read_dataset(chosen.val)
     for real in chosen.people:
         files = {way: [results(chosen, file, people, real, way, seed) for seed in range(chosen.seeds)] for way in WAYS}
-        judged = {way: [judge(val, found) for found in done] for way, done in files.items()}
+        judged = {way: Judged(val, done) for way, done in files.items()}
         for way, name in WAYS.items():
-            gains = [mine.ap - base.ap for mine, base in zip(judged[way], judged["real"], strict=True)]
-            yield f"| {real:,} | {row(name, judged[way])} {'' if way == 'real' else mean_of(gains)} |"
-    alone = [judge(val, only_rendered(chosen, file, seed)) for seed in range(chosen.seeds)]
-    yield f"| none | {row('rendered only, half the samples', alone)} |"
-
-
-def judge(val: CocoDataset, found: Path) -> KeypointMetrics:
-    return evaluate_keypoints(val, json.loads(found.read_text()))
-
-
-def row(name: str, judged: list[KeypointMetrics]) -> str:
-    return f"{name} | {mean_of(m.ap for m in judged)} | {mean_of(m.ap50 for m in judged)} |"
+            mine = judged[way]
+            gain = difference(judged["real"], mine) if way != "real" else ""
+            yield f"| {real:,} | {name} | {of_seeds(mine.aps())} | {of_seeds(mine.oks().mean(axis=1))} | {gain} |"
+    alone = Judged(val, [only_rendered(chosen, file, seed) for seed in range(chosen.seeds)])
+    scores = f"{of_seeds(alone.aps())} | {of_seeds(alone.oks().mean(axis=1))}"
+    yield f"| none | rendered only, half the samples | {scores} | |"
 
 
 def results(chosen: argparse.Namespace, file: Path, people: int, real: int, way: str, seed: int) -> Path:
@@ -262,13 +259,6 @@ def trained(chosen: argparse.Namespace, out: Path, data: list[str], samples: int
         run("export", out, "--out", model)
         run("eval", chosen.val, "--pose", model, "--threads", str(chosen.threads), "--out", found)
     return found
-
-
-def mean_of(values: Iterable[float]) -> str:
-    """Of the seeds, and their range."""
-    numbers = [float(value) for value in values]
-    mean, least, most = (f"{value:.3f}" for value in (statistics.mean(numbers), min(numbers), max(numbers)))
-    return f"{mean} ({least} to {most})" if len(numbers) > 1 else mean
 
 
 # --- both
