@@ -19,7 +19,8 @@ from stagepose.geometry import Size
 from stagepose.heatmaps import Codec
 from stagepose.skeleton import Skeleton
 from stagepose.training import decoding, distributed, targets
-from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig, augment, sample_affines
+from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig, augment, refuse_mirroring
+from stagepose.training.augment.motion import sample_affines
 from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
 from stagepose.training.losses import HeatmapLoss, stage_losses
@@ -116,6 +117,7 @@ class PoseTask:
         if len(names) != 1:
             raise ConfigError(f"the training sets have {len(names)} different skeletons; map them to one first")
         self.skeleton: Skeleton = stores[0].skeleton
+        refuse_mirroring(config.augment, self.skeleton)
         self.network, self.model = network, PoseInference(network, config.codec, config.loss)
         self.config, self.validation, self.device = config, validation, device
         self.reader = PoseData(stores, weights, config.augment, seed=seed, pixels=resident is None, chosen=chosen)
@@ -155,7 +157,7 @@ class PoseTask:
 
     def _growth(self, crops: Tensor, read: PoseRead) -> NDArray[np.float64]:
         """(B,) input pixels^2 per canvas pixel^2 of each sample."""
-        forward, _ = sample_affines(read.keypoints, read.draws[:, :10], base_scale=self._scale,
+        forward, _ = sample_affines(read.keypoints, read.draws, base_scale=self._scale,
                                     canvas=(crops.shape[2], crops.shape[1]), size=self.config.size,
                                     skeleton=self.skeleton, config=self.config.augment)
         growth: NDArray[np.float64] = np.abs(np.linalg.det(forward[:, :, :2]))

@@ -22,6 +22,7 @@ from stagepose.modelinfo import ModelInfo
 from stagepose.runtime import available_cores
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint, distributed, start
+from stagepose.training.augment import refuse_mirroring
 from stagepose.training.crops import CropSpec, CropStore, open_or_pack, refuse_bad_pictures
 from stagepose.training.detector.data import BoxData, open_or_decode, read_boxes
 from stagepose.training.detector.export import export_detector
@@ -146,6 +147,7 @@ class PoseSets:
 
 def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton, setting: Setting) -> PoseSets:
     """Crops, packed where they are missing; no picture of the judge's among them."""
+    refuse_mirroring(recipe.pose.augment, skeleton)
     validation = _pose_validation(recipe, skeleton, setting)
     for source in sources if validation else ():
         _refuse_overlap(read_dataset(source.path, skeleton=skeleton), validation.dataset)  # type: ignore[union-attr]

@@ -1,0 +1,188 @@
+"""What a sample looks like: colour, somebody in the way, blur, compression, noise. The keypoints stay where they are.
+
+B samples, R of them chosen, h w network input size. Images are (B, h, w, 3) float 0..255 and are changed in place: on
+a CPU a new tensor of this size costs more than all that is computed here.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from stagepose.training.augment.config import AugmentConfig, Draw, Float
+
+OCCLUDER_HEIGHT, OCCLUDER_WIDTH = (0.08, 0.33), (0.1, 0.5)  # of the input's sides
+BLOCK = 8  # pixels of a JPEG block's side
+Rows = NDArray[np.intp]
+
+# ITU-T T.81, tables K.1 and K.2: the steps of quality 50, which all encoders scale from
+LUMA_STEPS = (
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
+    87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
+    72, 92, 95, 98, 112, 100, 103, 99)
+CHROMA_STEPS = (
+    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99,
+    99, 99, 99, *(99,) * 32)
+TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # JFIF
+
+
+def change_looks(images: Tensor, uniforms: Float, config: AugmentConfig, occluders_RHW3: Tensor | None = None) -> None:
+    """Everything in the order in which it happens to a photograph: light, scene, lens, sensor, file."""
+    colour(images, uniforms, config)
+    if occluders_RHW3 is not None:
+        occlude(images, occluders_RHW3, uniforms, config)
+    coarsen(images, _chosen(uniforms, Draw.BLURRED, config.blur_chance), 2)
+    coarsen(images, _chosen(uniforms, Draw.COARSE, config.coarse_chance), 4)
+    add_noise(images, uniforms, config)
+    compress(images, uniforms, config)
+
+
+def _chosen(uniforms: Float, column: Draw, chance: float) -> Rows:
+    return np.flatnonzero(uniforms[:, column] < chance)
+
+
+def _on(device: torch.device, values: NDArray[np.generic]) -> Tensor:
+    """Numbers on the device of the pictures; floats in single precision."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return (tensor.float() if tensor.is_floating_point() else tensor).to(device, non_blocking=True)
+
+
+def colour(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
+    """A gain per channel, contrast and brightness, together one factor and one summand; and now and then grey."""
+    if config.colour:
+        u = 2 * uniforms - 1
+        gain = _on(images.device, 1 + config.colour / 2 * u[:, [Draw.RED, Draw.GREEN, Draw.BLUE]])
+        contrast, brightness = (_on(images.device, 1 + config.colour * u[:, column, None])
+                                for column in (Draw.CONTRAST, Draw.BRIGHTNESS))
+        mean = (images.mean(1).mean(1) * gain).mean(1, keepdim=True)
+        width = images.shape[2]
+        lines = images.view(len(images), -1, width * 3)  # a factor for each value of a line: vectors, not threes
+        lines.mul_((gain * contrast * brightness).repeat(1, width)[:, None])
+        lines.add_((mean * (1 - contrast) * brightness)[:, None])
+    rows = _chosen(uniforms, Draw.GREY, config.grey_chance)
+    if len(rows):
+        index = _on(images.device, rows)
+        images[index] = images[index].mean(-1, keepdim=True).expand(-1, -1, -1, 3)
+    images.clamp_(0, 255)
+
+
+def occluded(uniforms: Float, config: AugmentConfig) -> tuple[Rows, Float]:
+    """Which samples get an occluder, and a number in [0, 1) for each that chooses whose pixels it is made of."""
+    rows = _chosen(uniforms, Draw.OCCLUDED, config.occlusion_chance)
+    return rows, uniforms[rows, Draw.OCCLUDER]
+
+
+def occlude(images: Tensor, occluders_RHW3: Tensor, uniforms: Float, config: AugmentConfig) -> None:
+    """A rectangle of somebody else covers a part; the labels stay: hidden joints are guessed too.
+
+    Rectangles differ in size, so a window that holds the largest is cut out around each, and only what is inside the
+    rectangle is replaced.
+    """
+    rows, _ = occluded(uniforms, config)
+    if len(rows) != len(occluders_RHW3):
+        raise ValueError(f"{len(occluders_RHW3)} occluders for {len(rows)} samples that are occluded")
+    u, device = uniforms[rows].T, images.device
+    ys, from_y, in_y = _spans(images.shape[1], occluders_RHW3.shape[1], OCCLUDER_HEIGHT,
+                              u[[Draw.HEIGHT, Draw.TOP, Draw.FROM_Y]])
+    xs, from_x, in_x = _spans(images.shape[2], occluders_RHW3.shape[2], OCCLUDER_WIDTH,
+                              u[[Draw.WIDTH, Draw.LEFT, Draw.FROM_X]])
+    inside = _on(device, in_y[:, :, None] & in_x[:, None, :])
+    there = tuple(_on(device, i) for i in (rows[:, None, None], ys[:, :, None], xs[:, None]))
+    source = tuple(_on(device, i) for i in (np.arange(len(rows))[:, None, None], from_y[:, :, None], from_x[:, None]))
+    images[there] = torch.where(inside[..., None], occluders_RHW3[source].to(images.dtype), images[there])
+
+
+def _spans(length: int, source: int, shares: tuple[float, float], u_3R: Float,
+           ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+    """Along one axis, for each of R: a window's places, the occluder's that go there, and which of them really do."""
+    extent = (length * (shares[0] + (shares[1] - shares[0]) * u_3R[0])).astype(np.intp)[:, None]
+    start = ((length - extent) * u_3R[1, :, None]).astype(np.intp)
+    begin = ((source - extent) * u_3R[2, :, None]).astype(np.intp)
+    longest = int(length * shares[1]) + 1
+    places = np.minimum(start, length - longest) + np.arange(longest)
+    into = places - start
+    return places, np.clip(begin + into, 0, source - 1), (into >= 0) & (into < extent)
+
+
+def coarsen(images: Tensor, rows: Rows, factor: int) -> None:
+    """Some pictures lose their fine detail, as people far away have none."""
+    if not len(rows):
+        return
+    index = _on(images.device, rows)
+    fine = images[index].permute(0, 3, 1, 2)
+    smooth = functional.interpolate(functional.avg_pool2d(fine, factor), size=fine.shape[-2:], mode="bilinear",
+                                    align_corners=False)
+    images[index] = smooth.permute(0, 2, 3, 1)
+
+
+def add_noise(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
+    """Gaussian noise of some strength: a window, somewhere, of one large field that is always the same."""
+    rows = _chosen(uniforms, Draw.NOISY, config.noise_chance)
+    if not len(rows):
+        return
+    height, width = images.shape[1:3]
+    windows = _noise(height, width, images.device).unfold(0, height, 1).unfold(1, width, 1)
+    top, left = ((uniforms[rows, column] * side).astype(np.intp)
+                 for column, side in ((Draw.NOISE_Y, height), (Draw.NOISE_X, width)))
+    strength = _on(images.device, config.noise * uniforms[rows, Draw.NOISE])
+    drawn = windows[_on(images.device, top), _on(images.device, left)].permute(0, 2, 3, 1)
+    index = _on(images.device, rows)
+    images[index] = (images[index] + strength[:, None, None, None] * drawn).clamp_(0, 255)
+
+
+@lru_cache(maxsize=4)
+def _noise(height: int, width: int, device: torch.device) -> Tensor:
+    """(2 h, 2 w, 3) independent standard normal numbers."""
+    field = np.random.default_rng(0).standard_normal((2 * height, 2 * width, 3), dtype=np.float32)
+    return torch.from_numpy(field).to(device)
+
+
+def compress(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
+    """What a JPEG file of some quality, with all colours, keeps of a picture (4:4:4; a test compares with OpenCV's)."""
+    rows = _chosen(uniforms, Draw.COMPRESSED, config.jpeg_chance)
+    if not len(rows):
+        return
+    index = _on(images.device, rows)
+    low, high = config.jpeg_quality
+    steps = _on(images.device, quantisation(np.round(low + (high - low) * uniforms[rows, Draw.QUALITY])))
+    images[index] = _as_jpeg(images[index], steps)
+
+
+def quantisation(quality_R: Float) -> Float:
+    """The steps (R, 2, 64) of luma and chroma at qualities from 1 to 100, as libjpeg scales them."""
+    scale = np.where(quality_R < 50, 5000 / quality_R, 200 - 2 * quality_R)
+    steps = np.array([LUMA_STEPS, CHROMA_STEPS]) * scale[:, None, None]
+    return np.asarray(np.clip(np.floor((steps + 50) / 100), 1, 255))
+
+
+def _as_jpeg(images_RhW3: Tensor, steps_R2C: Tensor) -> Tensor:
+    """C = 64 coefficients of a block; pictures whose sides are no multiples of 8 are continued by their edges."""
+    count, height, width, _ = images_RhW3.shape
+    ycc, dct = _matrices(images_RhW3.device)
+    down, right = -height % BLOCK, -width % BLOCK
+    planes = (images_RhW3.round() @ ycc.T).round_().permute(0, 3, 1, 2)
+    planes = functional.pad(planes, (0, right, 0, down), mode="replicate")
+    tall, wide = (height + down) // BLOCK, (width + right) // BLOCK
+    blocks = planes.reshape(count, 3, tall, BLOCK, wide, BLOCK).transpose(3, 4).reshape(count, 3, -1, BLOCK**2)
+    blocks[:, 0] -= 128
+    steps = steps_R2C[:, [0, 1, 1], None]
+    kept = (((blocks @ dct.T) / steps).round() * steps) @ dct
+    kept[:, 0] += 128
+    planes = kept.reshape(count, 3, tall, wide, BLOCK, BLOCK).transpose(3, 4).reshape(planes.shape)
+    images: Tensor = planes[..., :height, :width].permute(0, 2, 3, 1) @ torch.linalg.inv(ycc).T
+    return images.clamp_(0, 255)
+
+
+@lru_cache(maxsize=4)
+def _matrices(device: torch.device) -> tuple[Tensor, Tensor]:
+    """RGB to luma and chroma (3, 3), and the orthonormal cosine transform of a whole block (64, 64)."""
+    k = np.arange(BLOCK)
+    rows = np.cos(math.pi / BLOCK * (k + 0.5) * k[:, None]) * math.sqrt(2 / BLOCK)
+    rows[0] /= math.sqrt(2)
+    return _on(device, np.array(TO_YCC)), _on(device, np.kron(rows, rows))

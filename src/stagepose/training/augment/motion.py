@@ -1,0 +1,104 @@
+"""Where a sample's pixels and points go: one affine map each. B samples, K keypoints, H W canvas, h w network input."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from stagepose.geometry import Size
+from stagepose.skeleton import Skeleton
+from stagepose.training.augment.config import AugmentConfig, Draw, Float
+
+HALF_CONTEXT = 1.5  # of the picture around the joints of a body half
+HALF_ZOOM = 2.5  # how much closer a body half comes than the whole body, at most
+FEWEST, NARROWEST = 3, 4.0  # labelled joints of a body half, and canvas pixels between the outermost, at least
+
+
+def sample_affines(keypoints_BK3: Float, uniforms: Float, *, base_scale: float, canvas: Size, size: Size,
+                   skeleton: Skeleton, config: AugmentConfig) -> tuple[Float, NDArray[np.bool_]]:
+    """-> maps (B, 2, 3) from canvas points to input points, and which samples are mirrored (B,)."""
+    u, sides = uniforms.T, np.array(size, dtype=np.float64)
+    angle = np.deg2rad(config.rotation * _bell(u[Draw.ANGLE])) * (u[Draw.TURNED] < config.rotation_chance)
+    zoom = base_scale * (1 + config.scale) ** (2 * u[Draw.ZOOM] - 1)
+    centre, closer = _looked_at(keypoints_BK3, uniforms, base_scale=base_scale, canvas=canvas, size=size,
+                                skeleton=skeleton, config=config)
+    grow = 1 + (np.array(config.stretch) - 1) * uniforms[:, [Draw.STRETCH_X, Draw.STRETCH_Y]]
+    grow = np.where(u[Draw.STRETCHED, :, None] < config.stretch_chance, grow, 1)
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
+    linear = (zoom * closer)[:, None, None] * turn / grow[..., None]  # the box's own sides, which it is turned with
+    target = (sides - 1) / 2 + config.shift * sides * (2 * uniforms[:, [Draw.SHIFT_X, Draw.SHIFT_Y]] - 1)
+    forward = np.concatenate([linear, (target - np.einsum("bij,bj->bi", linear, centre))[..., None]], -1)
+    mirrored = u[Draw.MIRRORED] < config.flip_chance
+    forward[mirrored, 0] *= -1
+    forward[mirrored, 0, 2] += size[0] - 1
+    return forward, mirrored
+
+
+def _bell(u: Float) -> Float:
+    """Uniform numbers -> values in [-1, 1] that prefer the middle."""
+    centred = 2 * u - 1
+    return np.asarray(np.sign(centred) * np.abs(centred) ** 1.5)
+
+
+def _looked_at(keypoints_BK3: Float, uniforms: Float, *, base_scale: float, canvas: Size, size: Size,
+               skeleton: Skeleton, config: AugmentConfig) -> tuple[Float, Float]:
+    """The middle of what is shown (B, 2), in canvas pixels, and how much closer it comes (B,), as body halves do."""
+    middle = (np.array(canvas) - 1.0) / 2
+    labelled = keypoints_BK3[..., 2] > 0
+    halves = np.array([[name in half for name in skeleton.names] for half in (skeleton.upper, skeleton.lower)])
+    chosen = halves[(uniforms[:, Draw.WHICH_HALF] >= 0.5).astype(int)] & labelled
+    alone = ((uniforms[:, Draw.HALVED] < config.half_body_chance) & (labelled.sum(1) > config.half_body_joints)
+             & (chosen.sum(1) >= FEWEST) & halves.any(1).all())
+    points = keypoints_BK3[..., :2]
+    low = np.where(chosen[..., None], points, np.inf).min(1, where=alone[:, None, None], initial=np.inf)
+    high = np.where(chosen[..., None], points, -np.inf).max(1, where=alone[:, None, None], initial=-np.inf)
+    low, high = (np.where(alone[:, None], corner, middle) for corner in (low, high))
+    closest = (np.array(size) / (np.maximum(high - low, NARROWEST) * HALF_CONTEXT)).min(1) / base_scale
+    return (low + high) / 2, np.where(alone, np.clip(closest, 1, HALF_ZOOM), 1)
+
+
+def move_keypoints(keypoints_BK3: Float, forward: Float, mirrored: NDArray[np.bool_], *, size: Size,
+                   skeleton: Skeleton) -> Float:
+    """Keypoints through the maps; mirrored people swap left and right; those outside the input become unlabelled."""
+    moved = keypoints_BK3.astype(np.float64, copy=True)
+    moved[..., :2] = np.einsum("bij,bkj->bki", forward[..., :2], moved[..., :2]) + forward[:, None, :, 2]
+    moved[mirrored] = moved[mirrored][:, skeleton.flip_index]
+    inside = ((moved[..., :2] >= -0.5) & (moved[..., :2] < np.array(size) - 0.5)).all(-1)
+    moved[..., 2] = np.where(inside, moved[..., 2], 0)
+    return moved
+
+
+def warp(crops_BHW3: Tensor, forward: Float, size: Size) -> Tensor:
+    """Bilinear resampling through maps (B, 2, 3) -> (B, h, w, 3) float 0..255, black outside the canvas."""
+    return (_warp_grid if crops_BHW3.is_cuda else _warp_cpu)(crops_BHW3, forward, size)
+
+
+def _warp_cpu(crops_BHW3: Tensor, forward: Float, size: Size) -> Tensor:
+    """Straight from uint8 to uint8, a call a sample: five times as fast as turning whole canvases into floats."""
+    out = np.empty((len(crops_BHW3), size[1], size[0], 3), dtype=np.uint8)
+    for crop, matrix, place in zip(crops_BHW3.numpy(), forward, out, strict=True):
+        cv2.warpAffine(crop, matrix, size, dst=place, flags=cv2.INTER_LINEAR)
+    return torch.from_numpy(out).float()
+
+
+def _warp_grid(crops_BHW3: Tensor, forward: Float, size: Size) -> Tensor:
+    """The whole batch at once, on any device."""
+    _, height, width, _ = crops_BHW3.shape
+    linear = np.linalg.inv(forward[..., :2])
+    shift = -np.einsum("bij,bj->bi", linear, forward[..., 2])
+    # grid_sample with align_corners=True puts -1 and 1 on the centres of the corner pixels: our own convention
+    to_grid = 2 / np.array([width - 1, height - 1])
+    theta = np.concatenate([linear * to_grid[:, None], (shift * to_grid - 1)[..., None]], -1)
+    device = crops_BHW3.device
+    ys, xs = torch.meshgrid(torch.arange(size[1], device=device, dtype=torch.float32),
+                            torch.arange(size[0], device=device, dtype=torch.float32), indexing="ij")
+    base = torch.stack([xs, ys, torch.ones_like(xs)], -1).reshape(-1, 3)
+    grid = base @ torch.as_tensor(theta, dtype=torch.float32).to(device, non_blocking=True).transpose(1, 2)
+    images = functional.grid_sample(crops_BHW3.permute(0, 3, 1, 2).float(), grid.reshape(-1, size[1], size[0], 2),
+                                    mode="bilinear", padding_mode="zeros", align_corners=True)
+    return images.permute(0, 2, 3, 1).contiguous()
