@@ -18,6 +18,7 @@ from torch.nn import functional
 from stagepose.training.augment.config import AugmentConfig, Draw, Float
 
 OCCLUDER_HEIGHT, OCCLUDER_WIDTH = (0.08, 0.33), (0.1, 0.5)  # of the input's sides
+SAMPLED = 4  # the mean that contrast is changed around is that of every fourth line
 BLOCK = 8  # pixels of a JPEG block's side
 Rows = NDArray[np.intp]
 
@@ -60,15 +61,15 @@ def colour(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
         gain = _on(images.device, 1 + config.colour / 2 * u[:, [Draw.RED, Draw.GREEN, Draw.BLUE]])
         contrast, brightness = (_on(images.device, 1 + config.colour * u[:, column, None])
                                 for column in (Draw.CONTRAST, Draw.BRIGHTNESS))
-        mean = (images.mean(1).mean(1) * gain).mean(1, keepdim=True)
+        mean = (images[:, ::SAMPLED].mean(1).mean(1) * gain).mean(1, keepdim=True)
         width = images.shape[2]
         lines = images.view(len(images), -1, width * 3)  # a factor for each value of a line: vectors, not threes
         lines.mul_((gain * contrast * brightness).repeat(1, width)[:, None])
         lines.add_((mean * (1 - contrast) * brightness)[:, None])
     rows = _chosen(uniforms, Draw.GREY, config.grey_chance)
     if len(rows):
-        index = _on(images.device, rows)
-        images[index] = images[index].mean(-1, keepdim=True).expand(-1, -1, -1, 3)
+        red, green, blue = images[_on(images.device, rows)].unbind(-1)
+        images[_on(images.device, rows)] = ((red + green + blue) / 3)[..., None].expand(-1, -1, -1, 3)
     images.clamp_(0, 255)
 
 
@@ -81,33 +82,39 @@ def occluded(uniforms: Float, config: AugmentConfig) -> tuple[Rows, Float]:
 def occlude(images: Tensor, occluders_RHW3: Tensor, uniforms: Float, config: AugmentConfig) -> None:
     """A rectangle of somebody else covers a part; the labels stay: hidden joints are guessed too.
 
-    Rectangles differ in size, so a window that holds the largest is cut out around each, and only what is inside the
-    rectangle is replaced.
+    Rectangles differ in size, so windows that hold the largest are cut out of both pictures, and what is inside the
+    rectangle goes from one to the other.
     """
     rows, _ = occluded(uniforms, config)
     if len(rows) != len(occluders_RHW3):
         raise ValueError(f"{len(occluders_RHW3)} occluders for {len(rows)} samples that are occluded")
     u, device = uniforms[rows].T, images.device
-    ys, from_y, in_y = _spans(images.shape[1], occluders_RHW3.shape[1], OCCLUDER_HEIGHT,
-                              u[[Draw.HEIGHT, Draw.TOP, Draw.FROM_Y]])
-    xs, from_x, in_x = _spans(images.shape[2], occluders_RHW3.shape[2], OCCLUDER_WIDTH,
-                              u[[Draw.WIDTH, Draw.LEFT, Draw.FROM_X]])
-    inside = _on(device, in_y[:, :, None] & in_x[:, None, :])
-    there = tuple(_on(device, i) for i in (rows[:, None, None], ys[:, :, None], xs[:, None]))
-    source = tuple(_on(device, i) for i in (np.arange(len(rows))[:, None, None], from_y[:, :, None], from_x[:, None]))
-    images[there] = torch.where(inside[..., None], occluders_RHW3[source].to(images.dtype), images[there])
+    y, from_y, in_y = _spans(images.shape[1], occluders_RHW3.shape[1], OCCLUDER_HEIGHT,
+                             u[[Draw.HEIGHT, Draw.TOP, Draw.FROM_Y]])
+    x, from_x, in_x = _spans(images.shape[2], occluders_RHW3.shape[2], OCCLUDER_WIDTH,
+                             u[[Draw.WIDTH, Draw.LEFT, Draw.FROM_X]])
+    shape = in_y.shape[1], in_x.shape[1]
+    inside = _on(device, in_y[:, None, :, None] & in_x[:, None, None, :])
+    there = tuple(_on(device, i) for i in (rows, y, x))
+    source = tuple(_on(device, i) for i in (np.arange(len(rows)), from_y, from_x))
+    covered, covering = _windows(images, shape), _windows(occluders_RHW3, shape)
+    covered[there] = torch.where(inside, covering[source].to(images.dtype), covered[there])
 
 
 def _spans(length: int, source: int, shares: tuple[float, float], u_3R: Float,
            ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
-    """Along one axis, for each of R: a window's places, the occluder's that go there, and which of them really do."""
-    extent = (length * (shares[0] + (shares[1] - shares[0]) * u_3R[0])).astype(np.intp)[:, None]
-    start = ((length - extent) * u_3R[1, :, None]).astype(np.intp)
-    begin = ((source - extent) * u_3R[2, :, None]).astype(np.intp)
-    longest = int(length * shares[1]) + 1
-    places = np.minimum(start, length - longest) + np.arange(longest)
-    into = places - start
-    return places, np.clip(begin + into, 0, source - 1), (into >= 0) & (into < extent)
+    """Along one axis, for each of R: where its window begins in both pictures, and what of it the rectangle takes."""
+    extent = (length * (shares[0] + (shares[1] - shares[0]) * u_3R[0])).astype(np.intp)
+    start = ((length - extent) * u_3R[1]).astype(np.intp)
+    longest = int(length * shares[1])
+    begin = np.minimum(start, length - longest)
+    into = np.arange(longest) + (begin - start)[:, None]
+    return begin, ((source - longest) * u_3R[2]).astype(np.intp), (into >= 0) & (into < extent[:, None])
+
+
+def _windows(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """All windows (B, y, x, 3, h, w) of a height and a width in pictures (B, H, W, 3), without a copy."""
+    return images.unfold(1, shape[0], 1).unfold(2, shape[1], 1)
 
 
 def coarsen(images: Tensor, rows: Rows, factor: int) -> None:
@@ -127,7 +134,7 @@ def add_noise(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
     if not len(rows):
         return
     height, width = images.shape[1:3]
-    windows = _noise(height, width, images.device).unfold(0, height, 1).unfold(1, width, 1)
+    [windows] = _windows(_noise(height, width, images.device)[None], (height, width))
     top, left = ((uniforms[rows, column] * side).astype(np.intp)
                  for column, side in ((Draw.NOISE_Y, height), (Draw.NOISE_X, width)))
     strength = _on(images.device, config.noise * uniforms[rows, Draw.NOISE])

@@ -79,10 +79,18 @@ def warp(crops_BHW3: Tensor, forward: Float, size: Size) -> Tensor:
 
 
 def _warp_cpu(crops_BHW3: Tensor, forward: Float, size: Size) -> Tensor:
-    """Straight from uint8 to uint8, a call a sample: five times as fast as turning whole canvases into floats."""
+    """A call a sample, on bytes: turning whole canvases into floats alone would take longer.
+
+    Four channels are resampled twice as fast as three, and a canvas that was copied to the processor's cache twice as
+    fast as one that is fetched from memory in a slanted order: the first conversion is both.
+    """
+    _, height, width, _ = crops_BHW3.shape
+    canvas, turned = np.empty((height, width, 4), np.uint8), np.empty((size[1], size[0], 4), np.uint8)
     out = np.empty((len(crops_BHW3), size[1], size[0], 3), dtype=np.uint8)
     for crop, matrix, place in zip(crops_BHW3.numpy(), forward, out, strict=True):
-        cv2.warpAffine(crop, matrix, size, dst=place, flags=cv2.INTER_LINEAR)
+        cv2.cvtColor(crop, cv2.COLOR_RGB2RGBA, dst=canvas)
+        cv2.warpAffine(canvas, matrix, size, dst=turned, flags=cv2.INTER_LINEAR)
+        cv2.cvtColor(turned, cv2.COLOR_RGBA2RGB, dst=place)
     return torch.from_numpy(out).float()
 
 
