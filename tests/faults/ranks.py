@@ -1,13 +1,16 @@
 """A training that tests start in processes of its own, alone or under torchrun: ``ranks.py OUT [option=value ...]``."""
 
+import gc
 import json
 import os
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from stagepose.training import distributed
 from stagepose.training.loop import TrainConfig, train
@@ -62,11 +65,22 @@ class Reader:
         return list(samples), torch.as_tensor(uniforms(0, samples, 1), dtype=torch.float32)
 
 
+@contextmanager
+def left_behind(options):
+    """Write down how many wrapped modules outlive the ranks' group, whose threads they would take into the exit."""
+    try:
+        yield
+    finally:
+        if options.get("left"):
+            alive = sum(isinstance(thing, DistributedDataParallel) for thing in gc.get_objects())
+            Path(f"{options['left']}-{os.environ['RANK']}").write_text(str(alive))
+
+
 def main(out, options):
     torch.set_num_threads(1)
     config = TrainConfig(batch=8, samples=int(options.get("samples", 320)), warmup=8, lr=0.02, bf16=False, log_every=5,
                          save_every=5, accumulate=int(options.get("accumulate", 1)))
-    with distributed.started("cpu"):
+    with left_behind(options), distributed.started("cpu"):
         mine = f"{out}-of-rank-{distributed.rank()}" if options.get("apart") and distributed.rank() else out
         if options.get("ready"):
             Path(f"{options['ready']}-{distributed.rank()}").write_text(str(os.getpid()))

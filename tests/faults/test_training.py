@@ -6,6 +6,7 @@ Everything here happens to real processes; ``ranks.py`` beside this is what they
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,13 +24,13 @@ SCRIPT = str(Path(__file__).with_name("ranks.py"))
 LONGEST = 120  # seconds until a test says that something hangs
 
 
-def start(out, ranks=1, **options):
+def start(out, ranks=1, env=None, **options):
     words = [SCRIPT, str(out), *(f"{k}={v}" for k, v in {"seen": f"{out}.seen", **options}.items())]
     launcher = [sys.executable]
     if ranks > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     return subprocess.Popen([*launcher, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+                            start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}))
 
 
 def finish(process):
@@ -126,6 +127,22 @@ def test_ranks_that_see_other_folders_follow_the_first(tmp_path):
     run(out, ranks=2, apart=1)
     assert not Path(f"{out}-of-rank-1").exists()
     assert as_if_nothing_had_happened(out, ranks=2)
+
+
+def test_ranks_that_are_stopped_save_and_leave_nothing_behind(tmp_path):
+    """F7 with two ranks: a wrapped module that outlives the ranks' group aborts the exit now and then."""
+    out, ranks = tmp_path / "run", []
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for rank in range(2):
+        mine = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        ranks.append(start(out, env={k: str(v) for k, v in mine.items()}, pause=0.02, samples=4000,
+                           left=tmp_path / "left"))
+    until(lambda: list(out.glob("steps/?????????")), ranks[0])
+    ranks[0].send_signal(signal.SIGTERM)  # the other one hears of it in the same step
+    assert [finish(rank)[0] for rank in ranks] == [143, 143]
+    assert [(tmp_path / f"left-{rank}").read_text() for rank in range(2)] == ["0", "0"]
+    assert newest_checkpoint(out).step < 500
 
 
 def test_sigterm_to_the_group_with_two_workers_saves(tmp_path):

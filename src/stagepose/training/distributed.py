@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -59,9 +60,20 @@ def started(device: str) -> Iterator[None]:
     try:
         yield
         dist.barrier()  # nobody leaves while another still talks
+    except BaseException as error:  # of SIGTERM too: the frames that it came through hold the wrapped module
+        _empty_frames(error)
+        raise
     finally:
         gc.collect()  # a wrapped module is a cycle that holds the group's threads: left to the exit, they abort it
         dist.destroy_process_group()
+
+
+def _empty_frames(error: BaseException) -> None:
+    """Let go of the variables of every frame that ``error``, and what led to it, came through; the lines stay."""
+    following: BaseException | None = error
+    while following is not None:
+        traceback.clear_frames(following.__traceback__)
+        following = following.__cause__ or following.__context__
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
