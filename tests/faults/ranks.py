@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from stagepose import files
+from stagepose.errors import StagePoseError
 from stagepose.training import distributed
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.machine import Machine
@@ -76,16 +78,34 @@ def left_behind(options):
             Path(f"{options['left']}-{os.environ['RANK']}").write_text(str(alive))
 
 
+def pause_before(name, ready):
+    """Stand still just before a file of this name is written, and say so."""
+    write = files.write_json
+
+    def write_later(path, value):
+        if Path(path).name == name:
+            Path(ready).touch()
+            time.sleep(3600)
+        write(path, value)
+
+    files.write_json = write_later
+
+
 def main(out, options):
     torch.set_num_threads(1)
+    if options.get("pause_before"):
+        pause_before(options["pause_before"], options["ready"])
     config = TrainConfig(batch=8, samples=int(options.get("samples", 320)), warmup=8, lr=0.02, bf16=False, log_every=5,
                          save_every=5, accumulate=int(options.get("accumulate", 1)))
     with left_behind(options), distributed.started("cpu"):
         mine = f"{out}-of-rank-{distributed.rank()}" if options.get("apart") and distributed.rank() else out
-        if options.get("ready"):
+        if options.get("ready") and not options.get("pause_before"):
             Path(f"{options['ready']}-{distributed.rank()}").write_text(str(os.getpid()))
         train(Line(options), config, mine, Machine(workers=int(options.get("workers", 0))))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], dict(word.split("=", 1) for word in sys.argv[2:]))
+    try:
+        main(sys.argv[1], dict(word.split("=", 1) for word in sys.argv[2:]))
+    except StagePoseError as error:  # as the command line does
+        sys.exit(f"error: {error}")

@@ -7,74 +7,17 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_coco
 
+from faults.processes import as_if_nothing_had_happened, begin, finish, launch, parts, run, start, until
 from stagepose.errors import ConfigError, TrainingError
 from stagepose.training import distributed
 from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.machine import plain_errors
-
-SCRIPT = str(Path(__file__).with_name("ranks.py"))
-LONGEST = 120  # seconds until a test says that something hangs
-
-
-def start(out, ranks=1, env=None, **options):
-    words = [SCRIPT, str(out), *(f"{k}={v}" for k, v in {"seen": f"{out}.seen", **options}.items())]
-    launcher = [sys.executable]
-    if ranks > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    return subprocess.Popen([*launcher, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}))
-
-
-def finish(process):
-    try:
-        text, _ = process.communicate(timeout=LONGEST)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        pytest.fail("the training hangs")
-    return process.returncode, text
-
-
-def run(out, ranks=1, **options):
-    code, text = finish(start(out, ranks, **options))
-    assert code == 0, text
-
-
-def until(condition, process):
-    deadline = time.monotonic() + LONGEST
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert condition(), process.communicate(timeout=LONGEST)[0]
-
-
-def begin(out, steps, **options):
-    """A training that has saved ``steps`` steps and is not done yet."""
-    process = start(out, pause=0.02, **options)
-    until(lambda: len(list(out.glob("steps/?????????"))) >= steps, process)
-    return process
-
-
-def as_if_nothing_had_happened(out, ranks=1):
-    """Whether a training that was interrupted ended as one that was not."""
-    whole = out.with_name("whole")
-    run(whole, ranks)
-    return newest_checkpoint(out).step == 40 and same(parts(whole), parts(out))
-
-
-def parts(out):
-    return newest_checkpoint(out).parts
-
-
-def same(a, b):
-    return all(a[part].keys() == b[part].keys() and all(torch.equal(a[part][k], b[part][k]) for k in a[part])
-               for part in ("model", "ema", "optimizer"))
 
 
 def shown(out):
@@ -143,6 +86,18 @@ def test_ranks_that_are_stopped_save_and_leave_nothing_behind(tmp_path):
     assert [finish(rank)[0] for rank in ranks] == [143, 143]
     assert [(tmp_path / f"left-{rank}").read_text() for rank in range(2)] == ["0", "0"]
     assert newest_checkpoint(out).step < 500
+
+
+def test_two_ranks_judge_as_one_does(tmp_path):
+    """D8: five pictures, so that one rank has more than the other."""
+    path = tiny_coco(tmp_path, images=5)
+    found = []
+    for ranks in (1, 2):
+        code, text = finish(launch("judge.py", path, tmp_path / f"{ranks}.json", ranks=ranks))
+        assert code == 0, text
+        found.append(json.loads((tmp_path / f"{ranks}.json").read_text()))
+    assert [f.pop("world") for f in found] == [1, 2] and 0.05 < found[0]["ap"] < 1
+    assert found[1] == pytest.approx(found[0], abs=1e-12)
 
 
 def test_sigterm_to_the_group_with_two_workers_saves(tmp_path):

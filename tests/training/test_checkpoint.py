@@ -1,4 +1,4 @@
-"""Checkpoints are whole or do not count (design faults F2-F6, F12, F16; M1, M2)."""
+"""Checkpoints are whole or do not count (design faults F3-F5, F12; M1, M2; tests/faults kills real trainings)."""
 
 import json
 import os
@@ -17,7 +17,8 @@ from stagepose.training.checkpoint import Run, fill, fill_matching, load_weights
 def saved_run(folder, steps=(1, 2)):
     run = Run(folder, {"a": 1})
     for step in steps:
-        run.save(step, {"model": {"w": torch.full((4,), float(step))}, "ema": {"w": torch.zeros(4)}}, {"step": step})
+        run.save(step, {"model": {"w": torch.full((4,), float(step))}, "ema": {"w": torch.zeros(4)},
+                        "optimizer": {"0.exp_avg": torch.ones(4)}}, {"step": step})
     run.close()
     return folder
 
@@ -41,7 +42,8 @@ def test_only_the_newest_and_the_best_stay(tmp_path):
     assert sorted(p.name for p in (tmp_path / "run/steps").iterdir()) == ["000000002", "000000004", "000000005"]
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "state.json", "MANIFEST.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json",
+                                  "MANIFEST.json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
 def test_damage_is_noticed_and_the_step_before_used(tmp_path, caplog, name, damage):
     folder = saved_run(tmp_path / "run")

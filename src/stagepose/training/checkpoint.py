@@ -30,8 +30,13 @@ from stagepose.training import distributed
 log = logging.getLogger(__name__)
 
 STAGES = "stages"  # folder of a stage-by-stage run: N/ the run of a stage, N.safetensors its weights when it is done
+FORMAT = 1
 KEEP = 2  # newest steps that stay; the best one stays besides
 Tensors = dict[str, Tensor]
+
+
+class OtherFormatError(CheckpointError):
+    """A checkpoint that another version wrote."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ class Run:
             for name, data in payload.items():
                 files.write_bytes(temporary / name, data)
             digests = {name: hashlib.sha256(data).hexdigest() for name, data in payload.items()}
-            files.write_json(temporary / "MANIFEST.json", {"format": 1, "step": step, "sha256": digests})
+            files.write_json(temporary / "MANIFEST.json", {"format": FORMAT, "step": step, "sha256": digests})
             temporary.rename(final)
         except BaseException as error:  # a full disk, a signal: nothing partial stays, older checkpoints are whole
             shutil.rmtree(temporary, ignore_errors=True)
@@ -227,6 +232,8 @@ def newest_checkpoint(folder: str | Path) -> Checkpoint | None:
     for step in steps:
         try:
             return load_step(step)
+        except OtherFormatError:  # whole, so the steps before it must not take its place
+            raise
         except CheckpointError as error:
             log.warning("%s; trying the step before", error)
     if steps:
@@ -237,13 +244,14 @@ def newest_checkpoint(folder: str | Path) -> Checkpoint | None:
 def load_step(folder: Path) -> Checkpoint:
     """One step folder, every file checked against the manifest's sha256."""
     try:
-        manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
-        digests = dict(manifest["sha256"])
-        step = int(manifest["step"])
+        manifest = dict(json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8")))
+        other = manifest["format"] != FORMAT
+        digests, step = ({}, 0) if other else (dict(manifest["sha256"]), int(manifest["step"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}: no readable MANIFEST.json ({error})") from error
-    if manifest.get("format") != 1:
-        raise CheckpointError(f"{folder}: checkpoint format {manifest.get('format')!r}, this version reads 1")
+    if other:
+        raise OtherFormatError(f"{folder}: a checkpoint of format {manifest['format']!r}, this version reads {FORMAT}; "
+                               "go on with the version of StagePose that wrote it, or start in a new folder")
     parts: dict[str, Tensors] = {}
     state: dict[str, Any] = {}
     for name, digest in digests.items():
