@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from tiny import tiny_coco, tiny_dict, write_json
 
+from faults.processes import file_system
 from stagepose.cli import main
 from stagepose.errors import DatasetError
 from stagepose.skeleton import COCO_17
@@ -144,6 +145,37 @@ def test_a_disk_that_fills_up_leaves_finished_parts_and_nothing_half(tmp_path: P
     assert "people cut out of 30 of 30 pictures" in capsys.readouterr().err  # those of the kept part are counted
     [home] = (tmp_path / "crops").iterdir()
     assert [shard.people for shard in open_store(home).shards] == [12] * 5  # as it began
+
+
+def test_jpegs_that_fill_a_disk_go_on_when_there_is_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a disk of 8 MB; nobody knows how long JPEGs are before they are made."""
+    path = many_pictures(tmp_path / "set")
+    with file_system(tmp_path / "disk") as disk:
+        command = ["pack", str(path), "--form", "jpeg", "--shard-mb", "1", "--jobs", "1", "--out", str(disk)]
+        assert main(command) == 1
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("error: ") and "disk full" in error and "finished parts are kept" in error
+        [working] = disk.iterdir()
+        kept = {file.name for file in working.glob("crops-*.json")}
+        assert working.suffix == ".partial" and kept and not list(working.glob("*.tmp"))
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        assert main(command) == 0
+        [home] = disk.iterdir()
+        assert len(open_store(home)) == 150
+
+
+def test_unfinished_stores_of_other_labels_are_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They would lie there for ever: what goes on is the store of the labels as they are now."""
+    path = many_pictures(tmp_path / "set", count=60)
+    command = ["pack", str(path), "--input-size", "96", "128", "--shard-mb", "1", "--jobs", "1", "--out"]
+    working = killed_after_its_first_shard([*command, str(tmp_path / "crops")], tmp_path / "crops")
+    (tmp_path / "crops/other-people-0123456789ab.partial").mkdir()  # of another set
+    data = json.loads(path.read_text())
+    write_json(path.parent, {**data, "annotations": data["annotations"][1:]}, path.name)
+    assert main([*command, str(tmp_path / "crops")]) == 0
+    mentioned = [record.getMessage() for record in caplog.records if "unfinished" in record.getMessage()]
+    assert len(mentioned) == 1 and str(working) in mentioned[0] and "delete it" in mentioned[0]
+    assert working.is_dir()
 
 
 def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

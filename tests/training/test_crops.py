@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -269,6 +270,14 @@ def test_workers_open_the_files_again(tmp_path, form):
 
 
 # --- names and forms
+
+
+def test_a_store_that_was_changed_keeps_its_changes_on_the_way_to_a_data_worker(tmp_path):
+    _, store = pack_tiny(tmp_path)
+    moved = replace(store, keypoints=store.keypoints + 1)
+    there = pickle.loads(pickle.dumps(moved))
+    assert np.array_equal(there.keypoints, moved.keypoints) and np.array_equal(there.read([3]), store.read([3]))
+    assert len(pickle.dumps(store)) < 1000 < len(pickle.dumps(moved))  # as it is on disk: its path will do
 
 
 def test_train_takes_the_store_of_jpegs_that_pack_left(tmp_path):

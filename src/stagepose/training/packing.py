@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ PARTIAL, LOCK, PLAN = ".partial", "lock", "plan.json"
 AHEAD = 4  # pictures a thread may be ahead of the writer: their crops wait in memory
 MOST_SHARDS = 256  # each is an open file while a store is read; systems allow 1,024
 REPORT_EVERY = 50  # pictures
+UNFINISHED = re.compile(r"(?P<set>.+)-[0-9a-f]{12}(-jpeg\d+)?\.partial")
 CROWD, UNLABELLED = "crowd", "no labelled keypoint"
 
 Progress = Callable[[int, int], None]
@@ -109,6 +111,7 @@ def pack(dataset: CocoDataset, images_dir: str | Path, home: str | Path, *, spec
     if lock is None:  # another process has made the store meanwhile
         return
     with lock:
+        _mention_leftovers(working)
         try:
             if not (working / STORE).is_file():  # it is where a packing was killed just before the folder got its name
                 _pack_here(working, work, fingerprint, drop_bad, progress)
@@ -199,6 +202,17 @@ def _held(working: Path, home: Path) -> IO[str] | None:
             shutil.rmtree(working)
         lock.close()
     return None
+
+
+def _mention_leftovers(working: Path) -> None:
+    """Unfinished stores of the same set, whose labels, pictures or sizes were others: they might still be wanted."""
+    mine = UNFINISHED.fullmatch(working.name)
+    for other in working.parent.glob(f"*{PARTIAL}") if mine else ():
+        found = UNFINISHED.fullmatch(other.name)
+        if mine and found and found["set"] == mine["set"] and other != working:
+            megabytes = sum(file.stat().st_size for file in other.iterdir()) / 1e6
+            log.warning("%s: an unfinished store of the same set with other labels, pictures or sizes, %.0f MB; delete "
+                        "it if nobody wants to finish it", other, megabytes)
 
 
 def _wait(lock: IO[str], home: Path) -> None:

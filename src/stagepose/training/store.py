@@ -9,8 +9,8 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ class CropSpec:
 class CropStore:
     """All people of one set, picture by picture.
 
-    Pickled as its path: a data worker opens the files again instead of getting a copy.
+    Pickled as its path: a data worker opens the files again instead of getting a copy. What ``dataclasses.replace``
+    has made of one is not on disk, so its labels travel along.
     """
 
     home: Path
@@ -79,12 +80,15 @@ class CropStore:
     form: Form
     shards: tuple[Shard, ...]
     _sizes: NDArray[np.int64] = field(repr=False)  # (N,) bytes of each person
+    _as_on_disk: bool = field(default=False, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.annotation_ids)
 
-    def __reduce__(self) -> tuple[Callable[[Path], CropStore], tuple[Path]]:
-        return open_store, (self.home,)
+    def __reduce__(self) -> tuple[Callable[..., CropStore], tuple[Path, ...]]:
+        if self._as_on_disk:
+            return open_store, (self.home,)
+        return partial(CropStore, **{f.name: getattr(self, f.name) for f in fields(self) if f.init}), ()
 
     @property
     def megabytes(self) -> float:
@@ -147,9 +151,11 @@ def open_store(home: str | Path) -> CropStore:
     sizes = columns.pop("sizes").astype(np.int64)
     if sum(shard.people for shard in shards) != people or sum(shard.bytes for shard in shards) != sizes.sum():
         raise _damaged(home / STORE, "its shards do not hold its people")
-    return CropStore(home=home, **columns, image_names=tuple(json.loads(names.tobytes())), spec=spec,
-                     skeleton=skeleton, left_out=left_out, fingerprint=fingerprint, form=form, shards=shards,
-                     _sizes=sizes)
+    store = CropStore(home=home, **columns, image_names=tuple(json.loads(names.tobytes())), spec=spec,
+                      skeleton=skeleton, left_out=left_out, fingerprint=fingerprint, form=form, shards=shards,
+                      _sizes=sizes)
+    object.__setattr__(store, "_as_on_disk", True)
+    return store
 
 
 def write_labels(home: Path, dataset: CocoDataset, rows: NDArray[np.int64], affines: Float,
