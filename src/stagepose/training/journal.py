@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Journal:
         self.run, self.batch, self.total, self.machine = run, batch, total, machine
         self._step, self._time, self._waited, self._cpu = step, time.perf_counter(), 0.0, cpu_seconds()
         self._board = _tensorboard(run, step) if run.writes else None
-        self._bar = _Bar(total) if run.writes and sys.stderr.isatty() else None
+        self._bar = _Bar(total, step * batch) if run.writes and sys.stderr.isatty() else None
 
     def step(self, step: int, losses: Mapping[str, float], *, lr: float, norm: float, waited: float) -> None:
         """The training's state every few steps; ``waited`` seconds in all that no data was ready."""
@@ -76,22 +77,27 @@ class Journal:
 
 
 class _Bar:
-    """One line on a terminal: how far, how fast, how long still."""
+    """One line on a terminal: how far, how fast, how long still. What is logged meanwhile appears above it."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, done: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
-                                  TimeRemainingColumn(), console=Console(stderr=True))
-        self._task = self._progress.add_task("", total=total)
-        self._progress.start()
+                                  TimeRemainingColumn(), TextColumn("left"), console=Console(stderr=True))
+        self._task = self._progress.add_task("", total=total, completed=done)
+        loggers = [handler for handler in logging.getLogger().handlers
+                   if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr]
+        self._progress.start()  # from here on sys.stderr makes room for what is written to it
+        self._before = [(handler, handler.setStream(sys.stderr)) for handler in loggers]
 
     def show(self, done: int, text: str) -> None:
         self._progress.update(self._task, completed=done, description=text)
 
     def close(self) -> None:
         self._progress.stop()
+        for handler, stream in self._before:
+            handler.setStream(stream)
 
 
 def _utilisation(machine: Machine, processors: float) -> dict[str, float]:
@@ -100,7 +106,8 @@ def _utilisation(machine: Machine, processors: float) -> dict[str, float]:
         return {"utilisation": round(min(1.0, processors / torch.get_num_threads()), 3)}
     used = {"memory_gb": round(torch.cuda.max_memory_allocated(machine.device) / 1e9, 2)}
     if importlib.util.find_spec("pynvml") is not None:
-        used["utilisation"] = torch.cuda.utilization(machine.device) / 100
+        with suppress(Exception):  # whatever the driver says: no training ends for want of a statistic
+            used["utilisation"] = torch.cuda.utilization(machine.device) / 100
     return used
 
 
