@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from stagepose.errors import ConfigError, TrainingError
 from stagepose.training import distributed
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|not enough memory", re.I)
 
 
@@ -52,7 +55,21 @@ def tuned(model: nn.Module, machine: Machine) -> nn.Module:
     if machine.cuda:
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
+    else:
+        keep_freed_memory()
     return model.to(machine.device).to(memory_format=torch.channels_last)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what a step has freed for the next one, where it can be told so (glibc).
+
+    By default it hands large blocks back to the system at once and has them filled with zeros again when they are
+    needed: 7 % of a step of lite0-u on a CPU. The largest step's memory stays with the process for it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def autocast(device: str, bf16: bool) -> torch.autocast:
