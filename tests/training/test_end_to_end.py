@@ -124,7 +124,8 @@ OPTIONS = {
              "--drop-bad", "--jobs"},
     "train": {"--data", "--out", "--val", "--crops", "--init", "--skeleton", "--input-size", "--frozen", "--samples",
               "--minutes", "--steps", "--batch", "--lr", "--evaluate-every", "--seed", "--device", "--threads",
-              "--drop-bad", "--accumulate", "--workers", "--compile", "--accept-changes", "--no-accept-changes"},
+              "--drop-bad", "--accumulate", "--workers", "--compile", "--accept-changes", "--no-accept-changes",
+              "--mirror", "--no-mirror"},
     "export": {"--out", "--name", "--licence", "--training-data", "--metrics", "--step", "--half", "--no-half",
                "--pictures"},
     "networks": {"--latency", "--no-latency", "--threads", "--keypoints", "--concat-heatmaps", "--residual",
@@ -158,6 +159,20 @@ def test_hidden_joints_are_learnt_too(tmp_path):
         weights = network.stages[0].heads[0].out.weight.grad.abs().sum((1, 2, 3)).numpy()
         assert list(weights > 0) == list(labels)  # a joint's own map learns where it is labelled, and only there
     assert (store.keypoints[0, :, 2] > 0).sum() > (visible_only.keypoints[0, :, 2] > 0).sum()
+
+
+def test_a_skeleton_without_pairs_is_trained_without_mirroring(tmp_path, capsys):
+    path, skeleton = tiny_coco(tmp_path / "set", images=1), tmp_path / "face.toml"
+    skeleton.write_text('name = "face"\nnames = ["nose", "left_eye"]\n')
+    command = ["train", "pose-slim", "--data", str(path), "--out", str(tmp_path / "run"), "--skeleton", str(skeleton),
+               "--input-size", "64", "96", "--batch", "1", "--steps", "1", "--threads", "1"]
+    assert main(command) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "'face' has no flip_pairs" in error and "--no-mirror" in error
+    assert not (tmp_path / "crops").exists()  # said before anything is packed
+    assert main([*command, "--no-mirror"]) == 0
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["pose"]["augment"]["flip_chance"] == 0
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -23,10 +23,9 @@ from stagepose.training.presets import DETECTOR_PRESETS, PoseRecipe, pose_preset
 from stagepose.training.stages import Pick, StagesConfig
 
 MOST_PICTURES = 16  # to compare a detector's file on
-MIRRORED = 0.5  # of the samples
 Join = Literal["concat-heatmaps", "residual", "aggregate"]
 OF_POSES = ("skeleton", "input_size", "frozen", "imagenet", "init_std", "join", "loss", "level_weights", "upsample",
-            "coarse", "ohkm", "mirror")  # options that mean nothing for a detector
+            "coarse", "ohkm")  # options that mean nothing for a detector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +91,8 @@ class Options:
     """Processes that read data ahead; by default none on a CPU, or where all data is in the GPU's memory."""
     compile: bool | None = None
     """Let torch.compile take the network, which costs minutes at the start; by default on a GPU."""
-    mirror: bool | None = None
-    """Show people mirrored too, or not, instead of as the preset does; flip_pairs say which keypoints trade places."""
+    mirror: bool = True
+    """Show people mirrored too; the skeleton's flip_pairs say which keypoints trade places then."""
     drop_bad: bool = False
     """Leave out pictures that are missing, unreadable or of another size, instead of refusing the set."""
     accept_changes: bool = False
@@ -118,8 +117,8 @@ class Options:
             given[name] = None if getattr(self, name) is None else tuple(getattr(self, name))
         if self.imagenet is False and self.frozen is None:
             given["frozen"] = 0  # noise is not worth keeping
-        if self.mirror is not None:
-            given["augment"] = replace(pose.augment, flip_chance=MIRRORED if self.mirror else 0.0)
+        if not self.mirror:
+            given["augment"] = replace(pose.augment, flip_chance=0.0)
         if self.join is not None:
             given["join"] = StageOptions(**{name.replace("-", "_"): True for name in self.join})
         pose = replace(pose, **{name: value for name, value in given.items() if value is not None})
@@ -150,7 +149,7 @@ def train(
         sources = [runs.Source.parse(text) for text in options.data]
         if preset in DETECTOR_PRESETS:
             _refuse_useless(preset, {f"--{name.replace('_', '-')}": getattr(options, name) for name in OF_POSES}
-                            | {"--gates": gates})
+                            | {"--gates": gates, "--no-mirror": None if options.mirror else True})
             boxes = DETECTOR_PRESETS[preset]()
             config = options.schedule(boxes.train)
             task: loop.Task = runs.detector_task(boxes, sources, setting)
