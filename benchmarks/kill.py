@@ -55,6 +55,9 @@ class Pictures:
     def loss(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
         return {"mean": (model(batch).mean((1, 2, 3)) - batch.mean((1, 2, 3))).square().mean()}
 
+    def idle(self) -> Sequence[nn.Module]:
+        return ()
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         return {}
 
