@@ -43,6 +43,12 @@ class Affine:
         """Move points (..., 2)."""
         return np.asarray(xy_N2, dtype=np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
 
+    def boxes(self, boxes_N4: NDArray[np.floating]) -> Float:
+        """Move xyxy boxes (N, 4) edge by edge -> the upright boxes around them; a turned box grows."""
+        boxes = np.asarray(boxes_N4, dtype=np.float64).reshape(-1, 4)
+        corners = self.points(boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) - 0.5) + 0.5
+        return np.concatenate([corners.min(1), corners.max(1)], axis=1)
+
     def inverse(self) -> Affine:
         """The map back; ``ConfigError`` where the plane was folded flat."""
         linear = self.matrix[:, :2]

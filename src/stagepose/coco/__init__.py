@@ -2,6 +2,7 @@
 
 from stagepose.coco.clean import Changes, write_clean
 from stagepose.coco.dataset import CocoDataset, dataset_from_arrays, read_dataset, to_json
+from stagepose.coco.instances import Instances, read_instances
 from stagepose.coco.jsonfile import write_json_compact
 from stagepose.coco.pictures import images_folder
 from stagepose.coco.predictions import check_predictions
@@ -18,6 +19,7 @@ __all__ = [
     "Changes",
     "CocoDataset",
     "ImageInfo",
+    "Instances",
     "Problem",
     "ProblemKind",
     "Statistics",
@@ -30,6 +32,7 @@ __all__ = [
     "picture_problems",
     "read_box_results",
     "read_dataset",
+    "read_instances",
     "read_keypoint_results",
     "split",
     "statistics",

@@ -16,10 +16,12 @@ from stagepose.errors import ConfigError
 from stagepose.images import find_images
 from stagepose.skeleton import resolve
 from stagepose.training import distributed, loop, runs
+from stagepose.training.detector.build import detector_task
+from stagepose.training.detector.presets import DETECTOR_PRESETS
 from stagepose.training.inference import Reading
 from stagepose.training.losses import HeatmapLoss
 from stagepose.training.networks.zoo import StageOptions
-from stagepose.training.presets import DETECTOR_PRESETS, PoseRecipe, pose_preset
+from stagepose.training.presets import PoseRecipe, pose_preset
 from stagepose.training.stages import Pick, StagesConfig
 
 MOST_PICTURES = 16  # to compare a detector's file on
@@ -42,8 +44,8 @@ class Options:
     crops: Path | None = None
     """Folder for packed crops or decoded pictures, shared between runs; OUT's parent / crops by default."""
     init: str | None = None
-    """Weights to start from: a run folder or a .safetensors file; for pose networks also a model file or the name of
-    one that ships, such as pose-small. Heads are matched by keypoint name."""
+    """Weights to start from: a run folder, a .safetensors file, a model file or the name of one that ships, such as
+    pose-small. Heads are matched by keypoint name."""
     skeleton: str | None = None
     """Keypoints to learn: a published skeleton's name or a file, coco17 by default; sets are mapped to it by name, and
     what a set does not label costs nothing."""
@@ -95,6 +97,9 @@ class Options:
     """Show people mirrored too; the skeleton's flip_pairs say which keypoints trade places then."""
     drop_bad: bool = False
     """Leave out pictures that are missing, unreadable or of another size, instead of refusing the set."""
+    partly_boxed: bool = False
+    """Detectors: learn from pictures marked with all_person_boxes: false as well; nothing in them is taken for
+    background."""
     accept_changes: bool = False
     """Go on with a run although settings differ from those it began with."""
 
@@ -106,6 +111,8 @@ class Options:
     def changed(self, recipe: PoseRecipe) -> PoseRecipe:
         """The recipe with what the options change."""
         pose = recipe.pose
+        if self.partly_boxed:
+            raise ConfigError("--partly-boxed means nothing for a pose network; leave it out")
         if self.input_size is not None:
             width, height = self.input_size
             if min(width, height) < 32 or width % 32 or height % 32:
@@ -140,7 +147,8 @@ def train(
     GPUs: torchrun --nproc-per-node N -m stagepose.cli train ...
 
     Args:
-        preset: pose-small, pose-slim, person-small, or any network of 'stagepose networks'.
+        preset: pose-small, pose-slim, any network of 'stagepose networks', or a detector: person-tiny, person-small,
+            person-medium, person-resnet50.
         options: What every training is told.
         gates: Of a network of several stages: a later stage learns from a sample only while the OKS after the stage
             before is lower than this; one number for each later stage. All stages train together.
@@ -152,7 +160,7 @@ def train(
                             | {"--gates": gates, "--no-mirror": None if options.mirror else True})
             boxes = DETECTOR_PRESETS[preset]()
             config = options.schedule(boxes.train)
-            task: loop.Task = runs.detector_task(boxes, sources, setting)
+            task: loop.Task = detector_task(boxes, sources, setting, partly_boxed=options.partly_boxed)
         else:
             recipe = options.changed(pose_preset(preset))
             if gates is not None:

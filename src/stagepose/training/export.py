@@ -22,9 +22,11 @@ from stagepose import files
 from stagepose.errors import ModelError
 from stagepose.geometry import Size
 from stagepose.modelinfo import ModelInfo, stamp
+from stagepose.training.graphs import padded_convolutions
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
 
 OPSET = 17
+HALF = ".fp16"  # ends the name of a weight stored in 16 bits
 HALF_FROM = 256  # initializers of at least this many numbers are worth a Cast
 MAX_PARITY_ERROR = 0.05  # of a heatmap's range: 16-bit weights move it by about .01, other weights by 1 and more
 
@@ -74,7 +76,7 @@ def torch_to_onnx(model: nn.Module, example: tuple[Any, ...], *, inputs: list[st
         torch.onnx.export(model.eval(), example, buffer,  # type: ignore[arg-type]
                           input_names=inputs, output_names=outputs,
                           dynamic_axes={k: dict(v) for k, v in dynamic.items()}, opset_version=opset, dynamo=False)
-    return buffer.getvalue()
+    return padded_convolutions(buffer.getvalue())
 
 
 def halve_weights(data: bytes) -> bytes:
@@ -89,8 +91,8 @@ def halve_weights(data: bytes) -> bytes:
             continue
         limit = float(np.finfo(np.float16).max)
         half = np.clip(values, -limit, limit).astype(np.float16)
-        kept.append(numpy_helper.from_array(half, tensor.name + ".fp16"))
-        casts.append(helper.make_node("Cast", [tensor.name + ".fp16"], [tensor.name], to=TensorProto.FLOAT))
+        kept.append(numpy_helper.from_array(half, tensor.name + HALF))
+        casts.append(helper.make_node("Cast", [tensor.name + HALF], [tensor.name], to=TensorProto.FLOAT))
     del graph.initializer[:]
     graph.initializer.extend(kept)
     nodes = list(graph.node)

@@ -10,8 +10,7 @@ from functools import partial
 from stagepose.errors import ConfigError
 from stagepose.heatmaps import Megvii, UdpDark
 from stagepose.training.augment import AugmentConfig
-from stagepose.training.detector.data import BoxAugment
-from stagepose.training.detector.model import DetectorConfig
+from stagepose.training.detector.presets import DETECTOR_PRESETS
 from stagepose.training.loop import TrainConfig
 from stagepose.training.networks.zoo import NETWORKS
 from stagepose.training.pose import PoseConfig
@@ -24,15 +23,6 @@ class PoseRecipe:
     """A pose network with its data handling and its schedule."""
 
     pose: PoseConfig
-    train: TrainConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectorRecipe:
-    """A person detector with its augmentation and its schedule."""
-
-    detector: DetectorConfig
-    augment: BoxAugment
     train: TrainConfig
 
 
@@ -81,18 +71,6 @@ def _successor(pose: PoseConfig, stages: int) -> PoseConfig:
     return replace(pose, codec=Megvii(input_size=pose.size), loss="mse", upsample=True, level_kernels=(11, 9, 7, 5),
                    coarse=(*(1.3,) * (stages - 1), 1.0), ohkm=(8,) * stages)
 
-
-def person_small() -> DetectorRecipe:
-    """The default person detector: 1.6 GMACs at 416x320 on EfficientNet-Lite0, for training on a CPU."""
-    return DetectorRecipe(
-        detector=DetectorConfig(),
-        augment=BoxAugment(zoom=(0.65, 1.5)),
-        train=TrainConfig(batch=8, samples=25_000, warmup=1_600, lr=7e-4, slower=(("trunk.", 0.3),), ema_decay=0.998,
-                          save_every=150, evaluate_every=625),
-    )
-
-
-DETECTOR_PRESETS: dict[str, Callable[[], DetectorRecipe]] = {"person-small": person_small}
 
 OWN_PRESETS: dict[str, Callable[[], PoseRecipe]] = {"pose-small": pose_small, "pose-slim": pose_slim}
 POSE_PRESETS: dict[str, Callable[[], PoseRecipe]] = {

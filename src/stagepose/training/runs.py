@@ -24,10 +24,7 @@ from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint, distributed, start
 from stagepose.training.augment import refuse_mirroring
 from stagepose.training.crops import CropSpec, CropStore, open_or_pack, refuse_bad_pictures
-from stagepose.training.detector.data import BoxData, open_or_decode, read_boxes
-from stagepose.training.detector.export import export_detector
-from stagepose.training.detector.model import Detector, DetectorConfig
-from stagepose.training.detector.task import DetectorTask, box_judge
+from stagepose.training.detector.build import export_detector_run
 from stagepose.training.export import export_pose
 from stagepose.training.inference import PoseInference, Reading
 from stagepose.training.loop import TrainConfig, shortened
@@ -36,7 +33,7 @@ from stagepose.training.networks.cost import on_meta
 from stagepose.training.networks.zoo import StageOptions, build, row_length
 from stagepose.training.people import fits_on_device, load_resident
 from stagepose.training.pose import PoseTask, check_fits
-from stagepose.training.presets import DetectorRecipe, PoseRecipe
+from stagepose.training.presets import PoseRecipe
 from stagepose.training.stages import StagedTraining, StagesConfig
 from stagepose.training.table import Table, plain_batches, spread
 from stagepose.training.validation import PoseValidation
@@ -208,35 +205,6 @@ def staged_training(recipe: PoseRecipe, stages: StagesConfig, sets: PoseSets, se
                           resident=sets.resident, accept_changes=accept_changes)
 
 
-def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Setting) -> DetectorTask:
-    """Pictures decoded where they are missing, a fresh or warmed-up detector, and its judge."""
-    if len(sources) != 1 or sources[0].weight != 1:
-        raise ConfigError(f"a detector is trained on one annotation file of weight 1, got {len(sources)} files")
-    path, images = sources[0].path, sources[0].images
-    judge = None
-    if setting.val is not None:
-        truth, folder = read_dataset(setting.val), setting.val.parent / "images"
-        refuse_bad_pictures(truth, folder)
-        judge = box_judge(truth, folder)
-    negatives = path.parent / "negatives"
-    boxes = read_boxes(path, images, negatives_dir=negatives if negatives.is_dir() else None,
-                       people_only=recipe.detector.categories == 1)
-    if setting.val is not None:
-        shared = {image.file.name for image in boxes.images} & {Path(i.file_name).name for i in truth.images}
-        if shared:
-            raise DatasetError(f"{setting.val}: {len(shared)} of its pictures are in {path} too, such as "
-                               f"{min(shared)}; take them out of one with 'stagepose split'")
-    config, augment = recipe.detector, recipe.augment
-    cache = open_or_decode(boxes.images, setting.folder, max_side=round(augment.long_side * augment.zoom[1]))
-    data = BoxData(boxes, cache, augment=augment, long_side=augment.long_side, seed=setting.seed)
-    setting.report(f"{path}: {len(data)} pictures; left out: {boxes.left_out}")
-    torch.manual_seed(setting.seed)
-    model = Detector(config)
-    if setting.init is not None:
-        setting.report(checkpoint.fill_matching(model, checkpoint.load_weights(setting.init), setting.init))
-    return DetectorTask(model, data, judge, device=setting.device)
-
-
 def _pose_validation(recipe: PoseRecipe, skeleton: Skeleton, setting: Setting) -> PoseValidation | None:
     """The judge, its pictures looked at before the first step and not after the last."""
     if setting.val is None:
@@ -287,15 +255,8 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
         stages = f"stage {last.stem} of {config['row']}; " if (last := checkpoint.last_stage(run)) else ""
         return (f"{made.megabytes:.1f} MB; {stages}heatmaps differ from the trained network's by "
                 f"{made.max_difference:.2g} of their range")
-    detector = Detector(_detector_config(config["detector"]))
-    checkpoint.fill(detector, weights, str(run))
-    side = detector.config.long_side
     shown = [np.array(read_image(path).pixels) for path in pictures]
-    boxes = export_detector(detector.eval(), out, ModelInfo(kind="detector", input_size=(side, side), **described),
-                            half=half, pictures=shown)
-    gap = boxes.stored
-    return (f"{boxes.megabytes:.1f} MB; {gap.compared - gap.unmatched} of {gap.compared} boxes agree with the trained "
-            f"detector's, within {gap.box:.2g} px and {gap.score:.2g} in score")
+    return export_detector_run(config, weights, run, out, described, half=half, pictures=shown)
 
 
 def _network(config: dict[str, Any], keypoints: int, run: Path) -> nn.Module:
@@ -312,12 +273,6 @@ def _route_score(run: Path, below: float) -> float:
         raise ConfigError(f"{run}: no table of who is found how well after stage 1, by which a router decides; only "
                           "runs of 'stagepose train-stages' have one. Use reading last or mean")
     return Table.read(table).score_at(below)
-
-
-def _detector_config(data: dict[str, Any]) -> DetectorConfig:
-    plain: dict[str, Any] = {k: tuple(map(tuple, v)) if k == "anchor_sizes" else tuple(v) if isinstance(v, list) else v
-                             for k, v in data.items()}
-    return DetectorConfig(**plain)
 
 
 def _weights(run: Path, step: int | None) -> checkpoint.Tensors:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from stagepose import files
 from stagepose.errors import ModelError
 from stagepose.modelinfo import ModelInfo, stamp
 from stagepose.structures import Detections
+from stagepose.training.detector.config import STRIDE_MULTIPLE
 from stagepose.training.detector.inference import PictureDetector, numpy_detector
-from stagepose.training.detector.model import STRIDE_MULTIPLE, Detector
+from stagepose.training.detector.model import Detector
 from stagepose.training.export import halve_weights, torch_to_onnx
 
 OPSET = 18  # the first whose Resize has antialias; RoiAlign's half_pixel (aligned=True) came with 16
@@ -111,8 +112,7 @@ def describe(model: Detector) -> dict[str, Any]:
     """The detector's own values in the model file."""
     c = model.config
     short = math.ceil(0.75 * c.long_side / STRIDE_MULTIPLE) * STRIDE_MULTIPLE
-    return {"long_side": c.long_side, "score_floor": c.score_floor, "nms_iou": c.nms_iou, "most": c.most,
-            "proposals": c.proposals_test, "passes": c.passes,
+    return {"long_side": c.long_side, "trunk": c.trunk, "categories": c.categories, **asdict(c.keeping),
             "gmacs_of_4_to_3": round(count_macs(model, short, c.long_side) / 1e9, 3)}
 
 
@@ -182,11 +182,10 @@ def drawn_pictures(seed: int = 0) -> list[Picture]:
 def count_macs(model: Detector, height: int, width: int) -> int:
     """Multiply-adds of one picture of this network input, the head at its number of test proposals included."""
     config, training = model.config, model.training
+    looks = config.keeping.proposals + config.keeping.second_looks
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         maps = model.eval().maps(torch.zeros(1, 3, height, width))
         model.proposals.head(list(maps.values()))
-        for _ in range(config.passes):
-            regions = torch.zeros(config.proposals_test, config.width, config.pool, config.pool)
-            model.head.box_predictor(model.head.box_head(regions))
+        model.head.box_predictor(model.head.box_head(torch.zeros(looks, config.width, config.pool, config.pool)))
     model.train(training)
     return int(counter.get_total_flops()) // 2

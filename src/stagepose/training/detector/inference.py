@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stagepose.structures import Detections
-from stagepose.training.detector.model import PIXEL_MEAN, STRIDE_MULTIPLE, Detector
+from stagepose.training.detector.config import STRIDE_MULTIPLE
+from stagepose.training.detector.model import Detector
+from stagepose.training.detector.trunks import PIXEL_MEAN
 
 
 class PictureDetector(nn.Module):

@@ -16,9 +16,11 @@ from stagepose.coco import CocoDataset
 from stagepose.evaluation import detect_dataset, evaluate_boxes
 from stagepose.runtime import Detector as Detect
 from stagepose.training import distributed
-from stagepose.training.detector.data import BoxData, BoxSample
+from stagepose.training.detector.augment import BoxSample
+from stagepose.training.detector.data import BoxData
+from stagepose.training.detector.heads import Target
 from stagepose.training.detector.inference import PictureDetector, numpy_detector
-from stagepose.training.detector.model import Detector, Target
+from stagepose.training.detector.model import Detector
 from stagepose.training.feed import HostBatch
 from stagepose.training.randomness import Orders, SampleKey
 
@@ -73,8 +75,8 @@ class DetectorTask:
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
         return {"kind": "detector", "detector": asdict(self.model.config), "augment": asdict(self.data.config),
-                "data": {"pictures": len(self.data), "long_side": self.data.long_side, "seed": self.data.seed,
-                         "left_out": self.data.boxes.left_out}}
+                "data": {"pictures": len(self.data), "categories": list(self.data.boxes.categories),
+                         "seed": self.data.seed, "left_out": self.data.boxes.left_out}}
 
     def names(self, samples: Sequence[SampleKey]) -> list[str]:
         """The samples' files."""

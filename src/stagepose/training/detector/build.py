@@ -1,0 +1,81 @@
+"""From a recipe and files to a detector's task, and from a finished run to its model file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stagepose.coco import read_dataset
+from stagepose.coco.samepicture import image_key
+from stagepose.errors import ConfigError, DatasetError
+from stagepose.modelinfo import ModelInfo
+from stagepose.runtime import shipped
+from stagepose.training import checkpoint
+from stagepose.training.crops import refuse_bad_pictures
+from stagepose.training.detector.cache import open_or_decode
+from stagepose.training.detector.config import DetectorConfig
+from stagepose.training.detector.data import BoxData
+from stagepose.training.detector.dataset import BoxSet, read_boxes
+from stagepose.training.detector.export import Picture, export_detector
+from stagepose.training.detector.model import Detector
+from stagepose.training.detector.presets import DetectorRecipe
+from stagepose.training.detector.reload import stored_weights
+from stagepose.training.detector.task import DetectorTask, Judge, box_judge
+
+if TYPE_CHECKING:
+    from stagepose.training.runs import Setting, Source
+
+
+def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Setting, *,
+                  partly_boxed: bool = False) -> DetectorTask:
+    """Pictures decoded where they are missing, a fresh or warmed-up detector, and its judge."""
+    if len(sources) != 1 or sources[0].weight != 1:
+        raise ConfigError(f"a detector is trained on one annotation file of weight 1, got {len(sources)} files")
+    path, images = sources[0].path, sources[0].images
+    negatives = path.parent / "negatives"
+    boxes = read_boxes(path, images, negatives_dir=negatives if negatives.is_dir() else None,
+                       partly_boxed=partly_boxed, drop_bad=setting.drop_bad)
+    judge = None if setting.val is None else _judge(setting.val, path, boxes)
+    augment = recipe.augment
+    cache = open_or_decode(boxes.images, setting.folder, max_side=round(augment.long_side * augment.zoom[1]))
+    data = BoxData(boxes, cache, augment=augment, seed=setting.seed)
+    setting.report(f"{path}: {len(data)} pictures, {len(boxes.categories)} categories; left out: {boxes.left_out}")
+    torch.manual_seed(setting.seed)
+    model = Detector(replace(recipe.detector, categories=len(boxes.categories)))
+    if setting.init is not None:
+        setting.report(checkpoint.fill_matching(model, _starting_weights(setting.init), setting.init))
+    return DetectorTask(model, data, judge, device=setting.device)
+
+
+def _starting_weights(init: str) -> checkpoint.Tensors:
+    """Of a shipped name or a model file, else of a run folder or a .safetensors file."""
+    return stored_weights(init) if init in shipped() or init.endswith(".onnx") else checkpoint.load_weights(init)
+
+
+def _judge(val: Path, path: Path, boxes: BoxSet) -> Judge:
+    """The judge; :class:`DatasetError` when pictures are both learnt from and judged by."""
+    truth, folder = read_dataset(val), val.parent / "images"
+    refuse_bad_pictures(truth, folder)
+    shared = {image_key(image.file.name) for image in boxes.images} & {
+        image_key(Path(image.file_name).name) for image in truth.images}
+    if shared:
+        raise DatasetError(f"{val}: {len(shared)} of its pictures are in {path} too, such as {min(shared)}; take them "
+                           "out of one with 'stagepose split'")
+    return box_judge(truth, folder)
+
+
+def export_detector_run(config: Mapping[str, Any], weights: checkpoint.Tensors, run: Path, out: Path,
+                        described: Mapping[str, Any], *, half: bool, pictures: Sequence[Picture]) -> str:
+    """Write a run's detector as one model file -> what was compared, in words."""
+    detector = Detector(DetectorConfig.from_json(config["detector"]))
+    checkpoint.fill(detector, weights, str(run))
+    side = detector.config.long_side
+    made = export_detector(detector.eval(), out, ModelInfo(kind="detector", input_size=(side, side), **described),
+                           half=half, pictures=pictures)
+    gap = made.stored
+    return (f"{made.megabytes:.1f} MB; {gap.compared - gap.unmatched} of {gap.compared} boxes agree with the trained "
+            f"detector's, within {gap.box:.2g} px and {gap.score:.2g} in score")

@@ -1,0 +1,96 @@
+"""Which pictures a detector learns from, and what is in each. P people or other things in one picture, Q crowds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.coco.instances import PERSON_LABEL, Instances, read_instances
+from stagepose.coco.pictures import check_pictures
+from stagepose.coco.problems import summarise
+from stagepose.coco.table import ImageInfo
+from stagepose.errors import DatasetError
+from stagepose.images import find_images
+
+Boxes = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BoxImage:
+    """One picture, in pixels of its file: ``boxes`` (P, 4), ``labels`` (P,) from 1 (people), ``ignore`` (Q, 4).
+
+    In an ``ignore`` region nothing is learned as background: a crowd, or a whole picture in which not all are boxed.
+    """
+
+    file: Path
+    boxes: Boxes
+    labels: NDArray[np.int64]
+    ignore: Boxes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BoxSet:
+    """Pictures fit for a detector, and how many were left out for which reason."""
+
+    images: tuple[BoxImage, ...]
+    categories: tuple[str, ...]  # by label - 1
+    left_out: dict[str, int]
+
+
+def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str | Path | None = None,
+               partly_boxed: bool = False, drop_bad: bool = False) -> BoxSet:
+    """The pictures of a COCO instances or keypoint file, all its categories, and those without people.
+
+    ``negatives_dir`` holds pictures that no file lists, without people. Pictures marked ``all_person_boxes: false``
+    would teach that their unboxed people are background: they are left out, or, with ``partly_boxed``, nothing in them
+    is learned as background. Pictures that are missing, unreadable or of another size than the file says are refused
+    with their count (:class:`DatasetError`), or left out and counted with ``drop_bad``.
+    """
+    found = read_instances(path)
+    whole = [image for image in found.images if partly_boxed or image.id not in found.partly_boxed]
+    bad = _bad_pictures(found.path, whole, Path(images_dir), drop_bad)
+    kept = [image for image in whole if image.id not in bad]
+    rows_by_image = _rows_by_image(found)
+    images = [_box_image(found, image, rows_by_image.get(image.id, np.zeros(0, dtype=np.int64)), Path(images_dir))
+              for image in kept]
+    left_out = {"picture not fully boxed": len(found.images) - len(whole), "box without area": found.left_out,
+                "picture missing, damaged or of another size": len(bad)}
+    if negatives_dir is not None:
+        nothing = np.zeros((0, 4), dtype=np.float32)
+        images += [BoxImage(file=file, boxes=nothing, labels=np.zeros(0, dtype=np.int64), ignore=nothing)
+                   for file in find_images([Path(negatives_dir)])]
+    return BoxSet(images=tuple(images), categories=found.categories, left_out=left_out)
+
+
+def _bad_pictures(path: Path, images: Sequence[ImageInfo], folder: Path, drop_bad: bool) -> set[int]:
+    """Ids of the pictures that do not fit the file; :class:`DatasetError` unless they may be dropped."""
+    problems = check_pictures(images, range(len(images)), folder)
+    if problems and not drop_bad:
+        kinds = "; ".join(f"{k.count} x {k.kind}, such as {k.examples[0]}" for k in summarise(problems))
+        raise DatasetError(f"{path}: its pictures do not fit its labels: {kinds}. Mend them, or leave them out with "
+                           "--drop-bad")
+    return {images[found.index].id for found in problems}
+
+
+def _rows_by_image(found: Instances) -> dict[int, NDArray[np.int64]]:
+    order = np.argsort(found.image_ids, kind="stable")
+    ids, starts = np.unique(found.image_ids[order], return_index=True)
+    return dict(zip(ids.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
+
+
+def _box_image(found: Instances, image: ImageInfo, rows: NDArray[np.int64], folder: Path) -> BoxImage:
+    boxes, crowd = found.boxes_xyxy[rows].astype(np.float32), found.crowd[rows]
+    ignore = boxes[crowd]
+    if image.id in found.partly_boxed:
+        ignore = np.array([[0, 0, image.width, image.height]], dtype=np.float32)
+    return BoxImage(file=folder / image.file_name, boxes=boxes[~crowd], labels=found.labels[rows][~crowd],
+                    ignore=ignore)
+
+
+def are_people(labels_P: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of a picture's boxes hold people."""
+    return np.asarray(labels_P == PERSON_LABEL, dtype=bool)

