@@ -59,6 +59,7 @@ class DetectorConfig:
     anchor_sizes: tuple[tuple[int, ...], ...] = ((14, 24), (40, 64), (104, 160), (230, 330))
     anchor_ratios: tuple[float, ...] = (0.8, 1.6, 3.0)  # height / width: sitting, cropped, standing
     proposals_train: int = 400
+    anchors_per_image: int = 64  # that the proposals learn from: few, or easy background drowns a picture's few people
     regions_per_image: int = 64  # that the head learns from
     keeping: Keeping = field(default_factory=Keeping)
 

@@ -49,7 +49,7 @@ class Proposals(RegionProposalNetwork):  # type: ignore[misc]
         anchors = AnchorGenerator(config.anchor_sizes, (config.anchor_ratios,) * len(config.anchor_sizes))
         super().__init__(
             anchors, _FloatRPNHead(config.width, anchors.num_anchors_per_location()[0]),
-            fg_iou_thresh=0.7, bg_iou_thresh=0.3, batch_size_per_image=256, positive_fraction=0.5,
+            fg_iou_thresh=0.7, bg_iou_thresh=0.3, batch_size_per_image=config.anchors_per_image, positive_fraction=0.5,
             pre_nms_top_n={"training": TRAIN_PER_LEVEL, "testing": config.keeping.per_level},
             post_nms_top_n={"training": config.proposals_train, "testing": config.keeping.proposals},
             nms_thresh=config.keeping.proposal_nms)

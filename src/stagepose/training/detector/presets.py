@@ -60,7 +60,7 @@ def person_resnet50() -> DetectorRecipe:
     return DetectorRecipe(
         detector=DetectorConfig(trunk="resnet50", pretrained=False, frozen_blocks=0, width=256, head_width=1024,
                                 long_side=1_024, samples=2, anchor_sizes=((24,), (48,), (96,), (192,), (384,)),
-                                proposals_train=1_000, regions_per_image=256,
+                                proposals_train=1_000, anchors_per_image=256, regions_per_image=256,
                                 keeping=Keeping(per_level=1_000, proposals=500, second_looks=0)),
         augment=BoxAugment(canvas=(832, 640), long_side=832),
         train=TrainConfig(batch=16, samples=2_000_000, warmup=32_000, lr=4e-4, ema_decay=0.9995),
