@@ -35,6 +35,8 @@ SURFACE = {
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
+    "eval-detector": {"--help", "--images", "--detector", "--boxes", "--negatives", "--pose", "--flip", "--no-flip",
+                      "--out", "--threads", "--provider"},
     "check": {"--help", "--images", "--write-clean", "--against", "--estimate-areas", "--no-estimate-areas"},
     "stats": {"--help"},
     "render": {"--help", "--out", "--size", "--people", "--seed", "--skeleton", "--backgrounds", "--poses", "--jobs"},
@@ -539,6 +541,32 @@ def test_eval_with_a_box_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert "3 results for 8 people" in capsys.readouterr().err
     assert cli.main([*EVAL, "--boxes", "grond-truth"]) == 1
     assert "neither a file nor one of ('ground-truth', 'detector')" in capsys.readouterr().err
+
+
+def test_eval_detector_prints_boxes_recall_and_keypoints(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    Path("empty").mkdir()
+    Image.new("RGB", (40, 30)).save("empty/nobody.png")
+    ours = ("eval-detector", "set/person_keypoints.json", "--detector", "detector.onnx", "--threads", "1")
+    assert cli.main([*ours, "--negatives", "empty", "--pose", "coco.onnx", "--out", "boxes.json"]) == 0
+    out, err = capsys.readouterr()
+    assert "person boxes  AP .50:.95" in out and "in a picture of nobody" in out and "share of it" in out
+    assert "everybody" in out and "100 boxes kept, with keypoints" in out and "in 5 images" in err
+    assert cli.main([*ours[:2], "--boxes", "boxes.json"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if "kept" in line] == [
+        line for line in out.splitlines() if "kept" in line]
+
+
+def test_eval_detector_refuses_boxes_of_other_pictures_and_idle_options(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    ready = ("eval-detector", "set/person_keypoints.json", "--boxes")
+    rows = [{"image_id": number, "bbox": [1, 1, 9, 9]} for number in (1, 99)]
+    assert cli.main([*ready, boxes_file("some.json", rows)]) == 0
+    assert "1 images of some.json are not in this set: left out" in capsys.readouterr().err
+    assert cli.main([*ready, boxes_file("none.json", rows[1:])]) == 1
+    assert "has boxes for none of the 4 images" in capsys.readouterr().err
+    assert cli.main([*ready, "some.json", "--negatives", "empty"]) == 2
+    assert "leave out --detector and --negatives" in capsys.readouterr().err
 
 
 def test_eval_reads_what_predict_wrote(capsys: pytest.CaptureFixture[str]) -> None:

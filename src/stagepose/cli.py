@@ -49,6 +49,8 @@ COMMANDS: dict[str, Command] = {
     "eval": Command("stagepose.commands.evaluate:evaluate", "judge a model, or ready results, on a COCO file"),
     "compare": Command("stagepose.commands.evaluate:compare_results", "tell a better model from a luckier one"),
     "analyze": Command("stagepose.commands.analyze:analyze_results", "say why people are missed, and what it costs"),
+    "eval-detector": Command("stagepose.commands.detector:eval_detector", "judge a person detector, or ready boxes",
+                             "eval"),
     "pack": Command("stagepose.commands.pack:pack", "cut the people of labelled pictures out, once for all", "train"),
     "train": Command("stagepose.commands.train:train", "train a network on labelled pictures", "train"),
     "train-stages": Command("stagepose.commands.train:train_stages",

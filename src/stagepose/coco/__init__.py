@@ -8,7 +8,7 @@ from stagepose.coco.pictures import images_folder
 from stagepose.coco.predictions import check_predictions
 from stagepose.coco.problems import Problem, ProblemKind, summarise
 from stagepose.coco.readiness import overlap_problems, picture_problems
-from stagepose.coco.results import keypoint_result, read_box_results, read_keypoint_results, write_results
+from stagepose.coco.results import box_results, keypoint_result, read_box_results, read_keypoint_results, write_results
 from stagepose.coco.splits import split
 from stagepose.coco.statistics import STATISTICS_HEADER, Statistics, statistics, statistics_rows
 from stagepose.coco.table import ImageInfo
@@ -23,6 +23,7 @@ __all__ = [
     "Problem",
     "ProblemKind",
     "Statistics",
+    "box_results",
     "check_dataset",
     "check_predictions",
     "dataset_from_arrays",

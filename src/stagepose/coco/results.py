@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from stagepose.coco import jsonfile
 from stagepose.coco.dataset import PERSON_CATEGORY, CocoDataset
 from stagepose.coco.predictions import check_predictions, check_score, is_finite_number
 from stagepose.coco.problems import Problem, as_error, errors, problem, show
-from stagepose.geometry import xywh_to_xyxy
+from stagepose.geometry import xywh_to_xyxy, xyxy_to_xywh
 from stagepose.structures import Detections, Person
 
 
@@ -25,6 +25,15 @@ def keypoint_result(image_id: int, person: Person) -> dict[str, Any]:
         "keypoints": triples.ravel().tolist(),
         "score": float(person.score),
     }
+
+
+def box_results(detections: Mapping[int, Detections]) -> list[dict[str, Any]]:
+    """COCO results of people's boxes by image id, in their order."""
+    return [
+        {"image_id": int(image_id), "category_id": PERSON_CATEGORY, "bbox": box, "score": score}
+        for image_id, found in detections.items()
+        for box, score in zip(xyxy_to_xywh(found.boxes).tolist(), found.scores.tolist(), strict=True)
+    ]
 
 
 def write_results(path: str | Path, results: Sequence[dict[str, Any]]) -> None:

@@ -2,6 +2,12 @@
 
 from stagepose.evaluation.bootstrap import Comparison, Interval, compare, intervals
 from stagepose.evaluation.boxes import BoxMetrics, evaluate_boxes
+from stagepose.evaluation.detector import (
+    DetectorMetrics,
+    EndToEnd,
+    evaluate_detector,
+    evaluate_end_to_end,
+)
 from stagepose.evaluation.keypoints import (
     Judgement,
     KeypointMetrics,
@@ -9,21 +15,29 @@ from stagepose.evaluation.keypoints import (
     gather_by_person,
     judge_keypoints,
 )
+from stagepose.evaluation.recall import Recall, recall_of_boxes, recall_rows
 from stagepose.evaluation.run import detect_dataset, ground_truth_boxes, predict_dataset
 
 __all__ = [
     "BoxMetrics",
     "Comparison",
+    "DetectorMetrics",
+    "EndToEnd",
     "Interval",
     "Judgement",
     "KeypointMetrics",
+    "Recall",
     "compare",
     "detect_dataset",
     "evaluate_boxes",
+    "evaluate_detector",
+    "evaluate_end_to_end",
     "evaluate_keypoints",
     "gather_by_person",
     "ground_truth_boxes",
     "intervals",
     "judge_keypoints",
     "predict_dataset",
+    "recall_of_boxes",
+    "recall_rows",
 ]

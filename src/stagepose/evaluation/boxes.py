@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.problems import shown_path
+from stagepose.coco.results import box_results
 from stagepose.errors import DatasetError
-from stagepose.evaluation.judge import PERSON, Row, judge, row
-from stagepose.geometry import xyxy_to_xywh
+from stagepose.evaluation.judge import judge, row
 from stagepose.structures import Detections
 
 
@@ -77,7 +77,8 @@ def evaluate_boxes(dataset: CocoDataset, detections: Mapping[int, Detections]) -
             f"detections: {len(unknown)} images, such as {unknown[0]}, are not in {shown_path(dataset.path)}; "
             "detect on the images of the set to judge by"
         )
-    found = _box_rows(dataset.image_by_id, detections)
+    in_order = {image_id: detections[image_id] for image_id in dataset.image_by_id if image_id in detections}
+    found = box_results(in_order)  # ties do not hang on the mapping's order
     no_area_N = np.isnan(dataset.areas)
     box_areas_N = (dataset.boxes_xyxy[:, 2:] - dataset.boxes_xyxy[:, :2]).prod(axis=-1)
     got = judge(dataset, np.where(no_area_N, box_areas_N, dataset.areas), found, "bbox")
@@ -91,15 +92,3 @@ def evaluate_boxes(dataset: CocoDataset, detections: Mapping[int, Detections]) -
         boxes=len(found), images_without_entry=len(set(dataset.image_by_id) - set(detections)),
         areas_of_boxes=int(no_area_N.sum()),
     )  # fmt: skip
-
-
-def _box_rows(image_ids: Iterable[int], detections: Mapping[int, Detections]) -> list[Row]:
-    """COCO box results in the order of the split's images, so that ties do not hang on the mapping's order."""
-    rows = []
-    for image_id in image_ids:
-        if image_id not in detections:
-            continue
-        mine = detections[image_id]
-        for box, score in zip(xyxy_to_xywh(mine.boxes).tolist(), mine.scores.tolist(), strict=True):
-            rows.append({"image_id": image_id, "category_id": PERSON, "bbox": box, "score": score})
-    return rows

@@ -7,14 +7,15 @@ N people, M boxes of a picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco.dataset import CocoDataset
-from stagepose.evaluation.judge import NO_TRUTH, row
+from stagepose.evaluation.judge import row
+from stagepose.evaluation.precision import NO_TRUTH
 from stagepose.geometry import iou_matrix
 from stagepose.structures import Detections
 
@@ -36,16 +37,18 @@ class Recall:
     large: float
     kept: tuple[tuple[int, float, float], ...]  # boxes a picture, recall of all, recall of people with keypoints
 
-    def rows(self) -> list[tuple[str, str]]:
-        """(label, value) lines of a table."""
-        at = f"{self.overlap:.2f}".lstrip("0")
-        named = (("all", self.all), ("with keypoints", self.with_keypoints), ("small", self.small),
-                 ("medium", self.medium), ("large", self.large))
-        rows = [row(f"recall {at}, {name}", value) for name, value in named]
-        for kept, everyone, keypoints in self.kept:
-            rows += [row(f"recall {at}, {kept} boxes kept", everyone),
-                     row(f"recall {at}, {kept} boxes kept, with keypoints", keypoints)]
-        return rows
+    def shares(self) -> dict[str, float]:
+        """By what is asked: a group of people, or the number of boxes kept."""
+        of_kept = {f"{most} boxes kept{who}": value for most, everyone, keypoints in self.kept
+                   for who, value in (("", everyone), (", with keypoints", keypoints))}  # fmt: skip
+        return {"everybody": self.all, "people with keypoints": self.with_keypoints, "small": self.small,
+                "medium": self.medium, "large": self.large, **of_kept}
+
+
+def recall_rows(recalls: Sequence[Recall]) -> list[tuple[str, ...]]:
+    """Lines of a table with a column for each overlap."""
+    shares = [recall.shares() for recall in recalls]
+    return [(name, *(row(name, share[name])[1] for share in shares)) for name in shares[0]] if shares else []
 
 
 def recall_of_boxes(dataset: CocoDataset, detections: Mapping[int, Detections],

@@ -61,10 +61,19 @@ def predict_dataset(
     return results
 
 
-def detect_dataset(detector: Detector, dataset: CocoDataset, images_dir: str | Path) -> dict[int, Detections]:
-    """What a detector finds on all images of a set, by image id; :func:`evaluate_boxes` judges it."""
+def detect_dataset(detector: Detector, dataset: CocoDataset, images_dir: str | Path, *,
+                   progress: Callable[[int, int], None] | None = None) -> dict[int, Detections]:
+    """What a detector finds on all images of a set, by image id; :func:`evaluate_boxes` judges it.
+
+    ``progress`` is called with (images done, images).
+    """
     paths = _paths(dataset, Path(images_dir))
-    return {image.id: detector(read_image(path).pixels) for image, path in zip(dataset.images, paths, strict=True)}
+    found: dict[int, Detections] = {}
+    for image, path in zip(dataset.images, paths, strict=True):
+        found[image.id] = detector(read_image(path).pixels)
+        if progress:
+            progress(len(found), len(paths))
+    return found
 
 
 def ground_truth_boxes(dataset: CocoDataset) -> dict[int, Detections]:

@@ -1,0 +1,86 @@
+"""``stagepose eval-detector``: a person detector, or ready boxes, judged on a COCO file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from stagepose import coco
+from stagepose.commands.arguments import JsonFile, OptionalCount, OptionalFile, OptionalFolder, OptionalName
+from stagepose.commands.boxes import BoxFile
+from stagepose.commands.console import counter, note, say, table, wrong_usage
+from stagepose.errors import DatasetError
+from stagepose.evaluation import detect_dataset, evaluate_detector, evaluate_end_to_end, recall_rows
+from stagepose.images import find_images, printable, read_image
+from stagepose.predictor import DEFAULT_DETECTOR, load
+from stagepose.runtime import DetectorModel
+from stagepose.structures import Detections
+
+
+def eval_detector(
+    file: JsonFile,
+    *,
+    images: OptionalFolder = None,
+    detector: str = DEFAULT_DETECTOR,
+    boxes: OptionalFile = None,
+    negatives: OptionalFolder = None,
+    pose: OptionalName = None,
+    flip: bool = False,
+    out: OptionalFile = None,
+    threads: OptionalCount = None,
+    provider: str = "cpu",
+) -> None:
+    """Judge a person detector, or ready boxes, on a COCO file: box AP and AR, and who is found with how many boxes.
+
+    With --pose also what matters in the end: the keypoint AP in these boxes against that in annotated ones.
+
+    Args:
+        file: COCO annotation file with the truth.
+        images: Folder of the pictures; by default images/ beside the file.
+        detector: Person detector: a shipped name or an .onnx file.
+        boxes: Judge the boxes of this COCO results file instead of a detector's; of other categories none is looked at.
+        negatives: Folder of pictures without people, whose boxes are all wrong.
+        pose: Pose model: a shipped name or an .onnx file; looks at the 20 best boxes of every picture.
+        flip: Flip test of the pose model.
+        out: Write the boxes here, as COCO results.
+        threads: CPU threads; all cores by default.
+        provider: ONNX Runtime's execution provider, such as cuda.
+    """
+    if boxes is not None and (negatives is not None or detector != DEFAULT_DETECTOR):
+        wrong_usage("--boxes judges what is there already; leave out --detector and --negatives")
+    dataset, folder = coco.read_dataset(file), coco.images_folder(file, images)
+    of_nobody: list[Detections] = []
+    if boxes is None:
+        model = DetectorModel(detector, threads=threads, providers=[provider])
+        with counter("detect") as progress:
+            found: Mapping[int, Detections] = detect_dataset(model, dataset, folder, progress=progress)
+        of_nobody = [model(read_image(path).pixels) for path in find_images([negatives])] if negatives else []
+    else:
+        found = _of_this_set(BoxFile.read(boxes).boxes, dataset, boxes)
+    if out is not None:
+        coco.write_results(out, coco.box_results(found))
+        note(f"boxes written to {printable(str(out))}")
+    metrics = evaluate_detector(dataset, found, of_nobody)
+    rows = [("person boxes", *row) for row in metrics.rows()]
+    if pose is not None:
+        predictor = load(pose, None, threads=threads, providers=[provider], flip=flip)
+        truth = coco.read_dataset(file, skeleton=predictor.skeleton)
+        with counter("pose") as progress:
+            rows += [("keypoints", *row)
+                     for row in evaluate_end_to_end(predictor, truth, folder, found, progress=progress).rows()]
+    table(("of", "measure", "value"), rows, words=2)
+    say("")
+    table(("recall of", *(f"IoU {recall.overlap:.2f}" for recall in metrics.recalls)), recall_rows(metrics.recalls))
+    for line in metrics.boxes.notes():
+        note(line)
+
+
+def _of_this_set(found: Mapping[int, Detections], dataset: coco.CocoDataset, path: Path) -> Mapping[int, Detections]:
+    """Boxes on the set's pictures. Published files hold those of a whole split: the others are counted and left."""
+    mine = {image_id: boxes for image_id, boxes in found.items() if image_id in dataset.image_by_id}
+    if found and not mine:
+        raise DatasetError(f"{printable(str(path))}: has boxes for none of the {len(dataset.images)} images: its image "
+                           f"ids begin {sorted(found)[:3]}, the set's {sorted(dataset.image_by_id)[:3]}")
+    if len(mine) < len(found):
+        note(f"{len(found) - len(mine)} images of {printable(str(path))} are not in this set: left out")
+    return mine
