@@ -121,9 +121,9 @@ def test_the_graph_computes_what_torch_does_on_real_pictures(overfitted: Detecto
     pictures = list(by_size.values())[:5]
     assert len(pictures) == 5
     traced = to_onnx(overfitted.model, pictures[0])
-    found = compare(PictureDetector(overfitted.model, antialias=False), traced, pictures,
-                    replace(SAME_ARITHMETIC, box=1e-2, score=1e-3))
-    assert found.compared > 20 and found.unmatched == 0 and found.score < 1e-3
+    plain = numpy_detector(PictureDetector(overfitted.model, antialias=False))
+    found = compare(plain, traced, pictures, replace(SAME_ARITHMETIC, box=1e-3, score=1e-3), long_side=1)
+    assert found.compared > 20 and found.unmatched == 0
 
 
 def test_nobody_is_found_where_the_network_is_sure_of_nothing() -> None:

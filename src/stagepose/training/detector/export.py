@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stagepose import files
 from stagepose.errors import ModelError
 from stagepose.modelinfo import ModelInfo, stamp
+from stagepose.runtime import Detector as Detect
 from stagepose.structures import Detections
 from stagepose.training.detector.config import STRIDE_MULTIPLE
 from stagepose.training.detector.inference import PictureDetector, numpy_detector
@@ -96,13 +97,14 @@ def export_detector(model: Detector, path: str | Path, info: ModelInfo, *, half:
     """
     pictures = pictures or drawn_pictures()
     traced = to_onnx(model, pictures[0])
-    graph = compare(PictureDetector(model, antialias=False), traced, pictures, SAME_ARITHMETIC)
-    graph.require(path, SAME_ARITHMETIC)
     side = model.config.long_side
+    plain = numpy_detector(PictureDetector(model, antialias=False))
+    graph = compare(plain, traced, pictures, SAME_ARITHMETIC, long_side=side)
+    graph.require(path, SAME_ARITHMETIC)
     known = replace(info, input_size=(side, side), detector=describe(model))
     data = antialiased(traced)
     data = stamp(halve_weights(data) if half else data, known)
-    stored = compare(PictureDetector(model), data, pictures, SAME_DETECTOR)
+    stored = compare(numpy_detector(PictureDetector(model)), data, pictures, SAME_DETECTOR, long_side=side)
     stored.require(path, SAME_DETECTOR)
     files.write_bytes(path, data)
     return ExportedDetector(Path(path), len(data) / 1e6, graph, stored)
@@ -140,15 +142,16 @@ def onnx_detector(data: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def compare(model: PictureDetector, data: bytes, pictures: Sequence[Picture], tolerance: Tolerance) -> Difference:
-    """The file's boxes against torch's, both ways round."""
-    session, detect = onnx_detector(data), numpy_detector(model)
+def compare(detect: Detect, data: bytes, pictures: Sequence[Picture], tolerance: Tolerance, *,
+            long_side: int) -> Difference:
+    """The file's boxes against torch's, both ways round; in pixels of a picture whose long side is ``long_side``."""
+    session = onnx_detector(data)
     gaps = [np.zeros((0, 2))]
     for picture in pictures:
         expected = detect(picture)
         boxes, scores = session.run(None, {"picture": picture})
         found = Detections(boxes=boxes, scores=scores)
-        scale = model.model.config.long_side / max(picture.shape[:2])
+        scale = long_side / max(picture.shape[:2])
         gaps += [_gaps(expected, found, scale), _gaps(found, expected, scale)]
     gap = np.concatenate(gaps)
     twin = (gap[:, 0] <= tolerance.box) & (gap[:, 1] <= tolerance.score)

@@ -35,8 +35,8 @@ class PictureDetector(nn.Module):
         planes = picture.permute(2, 0, 1)[None].float()
         original = _size(planes)
         size = (original.float() * (self.model.config.long_side / original.max().float())).round().clamp(min=1).long()
-        planes = functional.interpolate(planes, size=_pair(size), mode="bilinear", antialias=self.antialias)
-        below, right = _pair((-size) % STRIDE_MULTIPLE)
+        planes = functional.interpolate(planes, size=sides_of(size), mode="bilinear", antialias=self.antialias)
+        below, right = sides_of((-size) % STRIDE_MULTIPLE)
         planes = functional.pad(planes, (0, right, 0, below), value=PIXEL_MEAN)
         found = self.model(planes)[0][0]
         shrink = (original.float() / size.float()).flip(0).repeat(2)
@@ -50,12 +50,12 @@ def _size(planes: Tensor) -> Tensor:
     return torch._shape_as_tensor(planes)[-2:]
 
 
-def _pair(size: Tensor) -> tuple[int, int]:
+def sides_of(size: Tensor) -> tuple[int, int]:
     """Two whole numbers; during an export tensors in their place, so that the graph follows the picture's size."""
     return cast(tuple[int, int], (size[0], size[1]) if torch.onnx.is_in_onnx_export() else tuple(size.tolist()))
 
 
-def numpy_detector(model: PictureDetector) -> Callable[[NDArray[np.uint8]], Detections]:
+def numpy_detector(model: nn.Module) -> Callable[[NDArray[np.uint8]], Detections]:
     """A torch detector behind the predictor's signature: picture (H, W, 3) uint8 -> :class:`Detections`."""
     device = next(model.parameters()).device
 

@@ -1,0 +1,56 @@
+"""``stagepose import-detector``: torchvision's detectors as StagePose model files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tyro.conf import Positional
+
+from stagepose.commands.console import note, say
+from stagepose.images import find_images, printable, read_image
+from stagepose.modelinfo import ModelInfo
+from stagepose.training.detector.foreign import LONGEST, import_detector, torchvision_detector
+
+MOST_PICTURES = 5  # to compare the file on
+ITS_LICENCE = "BSD-3-Clause (torchvision)"
+ITS_DATA = "COCO train2017 (torchvision's weights)"
+
+
+def import_torchvision(
+    architecture: Positional[str],
+    *,
+    out: Path,
+    weights: Path | None = None,
+    name: str | None = None,
+    licence: str = "",
+    training_data: list[str] | None = None,
+    half: bool = False,
+    pictures: Path | None = None,
+) -> None:
+    """Turn a torchvision detector's weights into a model file that finds people, with torchvision's own boxes.
+
+    Without --weights torchvision's COCO weights are fetched from its servers, which needs a network once.
+
+    Args:
+        architecture: Of torchvision, such as fasterrcnn_resnet50_fpn_v2.
+        out: The .onnx file.
+        weights: A state_dict on disk, .safetensors or .pth, instead; people are its label 1.
+        name: The model's name; the architecture's by default.
+        licence: What the model's users may do, for its description; torchvision's where its weights are fetched.
+        training_data: Names of the sets it was trained on, for its description.
+        half: Store weights in 16 bits: half the size, and boxes that differ in the third digit.
+        pictures: Folder of pictures with people to compare the file on; drawn ones by default.
+    """
+    if weights is None:
+        note(f"{architecture}: fetching torchvision's COCO weights")
+        licence, training_data = licence or ITS_LICENCE, training_data or [ITS_DATA]
+    model = torchvision_detector(architecture, weights)
+    side = LONGEST[architecture]
+    info = ModelInfo(kind="detector", name=name or architecture, input_size=(side, side), licence=licence,
+                     training_data=tuple(training_data or ()))
+    shown = [np.array(read_image(path).pixels) for path in find_images([pictures])[:MOST_PICTURES]] if pictures else []
+    made = import_detector(model, out, info, half=half, pictures=shown)
+    gap = made.difference
+    say(f"{printable(str(out))}: {made.megabytes:.1f} MB; {gap.compared - gap.unmatched} of {gap.compared} boxes agree "
+        f"with torchvision's, within {gap.box:.2g} of the picture's longer side and {gap.score:.2g} in score")
