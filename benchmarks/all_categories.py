@@ -1,0 +1,150 @@
+"""A detector learns every category of a file, not people alone -> all_categories.md.
+
+``python benchmarks/all_categories.py coco128/instances.json``: pictures of all 80 categories, learnt by heart from an
+ImageNet trunk without augmentation, then judged on the same pictures. This shows that the path from the categories of a
+file to the classes of the head is true; it says nothing of pictures never seen.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from accuracy import processor, say, set_name, table
+from faster_coco_eval import COCO, COCOeval_faster
+from tyro.conf import Positional
+
+from stagepose.errors import StagePoseError
+from stagepose.files import write_text
+from stagepose.geometry import xyxy_to_xywh
+from stagepose.training.detector.augment import BoxAugment
+from stagepose.training.detector.cache import open_or_decode
+from stagepose.training.detector.config import DetectorConfig, Keeping
+from stagepose.training.detector.data import BoxData
+from stagepose.training.detector.dataset import read_boxes
+from stagepose.training.detector.model import Detector
+from stagepose.training.detector.task import DetectorTask
+from stagepose.training.optim import adamw, lr_factor, set_lr
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCH, WARMUP, LR, TRUNK_LR = 8, 200, 1.5e-3, 0.3
+SIDE = 384  # pixels of the longer side, in training and when judged
+
+
+def main(
+    file: Positional[Annotated[Path, tyro.conf.arg(metavar="INSTANCES.json")]],
+    *,
+    minutes: float = 60,
+    epochs: int = 80,
+    cache: Path = Path("crops"),
+    out: Path = ROOT / "benchmarks/all_categories.md",
+) -> None:
+    """Learn a small set by heart and judge it.
+
+    Args:
+        file: COCO instances file, with images/ beside it.
+        minutes: Stop early after so long.
+        epochs: Over all pictures; the learning rate falls towards their end, or the minutes'.
+        cache: Folder for the decoded pictures.
+        out: The Markdown file to write.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    boxes = read_boxes(file, file.parent / "images")
+    plain = BoxAugment(canvas=(SIDE, SIDE), long_side=SIDE, zoom=(1.0, 1.0), aim_chance=0, colour=0, grey_chance=0,
+                       mosaic_chance=0, paste_chance=0, least_side=1.0)  # fmt: skip
+    data = BoxData(boxes, open_or_decode(boxes.images, cache, max_side=SIDE), augment=plain, seed=0)
+    task = DetectorTask(Detector(DetectorConfig(
+        categories=len(boxes.categories), long_side=SIDE, frozen_blocks=3,
+        keeping=Keeping(proposals=300, floor=0.05))), data)  # fmt: skip
+    seen, took = learn(task, minutes * 60, epochs * len(data))
+    numbers = judge(task.model.eval(), data)
+    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
+                            capture_output=True, text=True).stdout.strip()
+    words = ["python", "benchmarks/all_categories.py", set_name(file), f"--minutes={minutes:g}", f"--epochs={epochs}"]
+    found = len({label for image in boxes.images for label in image.labels.tolist()})
+    lines = ["# All categories", "",
+             f"`{shlex.join(words)}`, commit {commit}, {date.today()}, one thread ({processor()}), beside other "
+             "programs on the machine.", "",
+             f"{len(data)} pictures with boxes of {found} of the file's {len(boxes.categories)} categories, learnt "
+             f"from an ImageNet trunk without augmentation but flips: {seen} samples ({seen / len(data):.0f} epochs) "
+             f"in {took / 60:.0f} minutes. Judged on the same pictures, all categories, no crowds.", "",
+             *table(["AP .50:.95", "AP .50", "AP .75", "AR 100"], [[f"{value:.3f}" for value in numbers]]), ""]
+    write_text(out, "\n".join(lines))
+    sys.stdout.write("\n".join(lines))
+
+
+def learn(task: DetectorTask, seconds: float, samples: int) -> tuple[int, float]:
+    """(samples shown, seconds it took); the learning rate falls by whichever of the two ends first."""
+    optimizer = adamw(task.model, lr=LR, weight_decay=1e-4, trunk_lr=TRUNK_LR)
+    start, seen = time.monotonic(), 0
+    task.model.train()
+    while seen < samples and time.monotonic() - start < seconds:
+        spent = max(seen / samples, (time.monotonic() - start) / seconds)
+        set_lr(optimizer, lr_factor(max(seen, round(spent * samples)), samples, WARMUP))
+        keys = [divmod(seen + i, task.samples_per_epoch) for i in range(BATCH)]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses = task.loss(task.model, task.batch(keys))
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+        if seen // BATCH % 25 == 0:
+            say(f"{seen} samples, {time.monotonic() - start:.0f} s: " + ", ".join(
+                f"{name} {float(value.detach()):.3f}" for name, value in losses.items()))
+        seen += BATCH
+    return seen, time.monotonic() - start
+
+
+@torch.inference_mode()
+def every_category(model: Detector, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes, scores and labels of all categories on a canvas: what the head knows before the people are picked."""
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    size = pixels.shape[:2]
+    maps = model.maps(images)
+    proposals, _ = model.proposals(list(maps.values()), size)
+    logits, deltas = model.head.box_predictor(model.head.box_head(model.head.box_roi_pool(maps, proposals)))
+    boxes, scores, labels = model.head.postprocess_detections(logits, deltas, proposals, [size])
+    return boxes[0].numpy(), scores[0].numpy(), labels[0].numpy()
+
+
+def judge(model: Detector, data: BoxData) -> list[float]:
+    """AP, AP50, AP75 and AR100 over all categories, on the canvases that were learnt."""
+    upright = replace(data.config, flip_chance=0.0)
+    whole = BoxData(data.boxes, data.cache, augment=upright, seed=0)
+    truth, results = [], []
+    for number in range(len(whole)):
+        sample = whole.sample((0, number), number)
+        truth += rows(number, sample.boxes, sample.labels)
+        boxes, scores, labels = every_category(model, sample.pixels)
+        results += [{**row, "score": float(score)}
+                    for row, score in zip(rows(number, boxes, labels), scores, strict=True)]
+    annotations = [{**row, "id": i, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
+                   for i, row in enumerate(truth, 1)]  # fmt: skip
+    categories = [{"id": n, "name": name} for n, name in enumerate(data.boxes.categories, 1)]
+    coco = COCO({"images": [{"id": n} for n in range(len(whole))], "annotations": annotations,
+                 "categories": categories})  # fmt: skip
+    evaluation = COCOeval_faster(coco, coco.loadRes(results), "bbox")
+    evaluation.run()
+    got: dict[str, float] = evaluation.stats_as_dict
+    return [got["AP_all"], got["AP_50"], got["AP_75"], got["AR_third"]]
+
+
+def rows(number: int, boxes: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+    return [{"image_id": number, "category_id": int(label), "bbox": box}
+            for box, label in zip(xyxy_to_xywh(boxes).tolist(), labels, strict=True)]
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except StagePoseError as error:
+        raise SystemExit(f"error: {error}") from None
