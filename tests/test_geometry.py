@@ -29,6 +29,17 @@ def test_inverse_brings_points_back(width, height, x, y, rotation):
     assert np.allclose(both.matrix, [[1, 0, 0], [0, 1, 0]], atol=1e-6)
 
 
+@given(st.floats(1, 400), st.floats(1, 400), finite, finite, st.sampled_from([0.0, 90.0, 180.0]))
+def test_boxes_move_by_their_edges(width, height, x, y, rotation):
+    box = np.array([[x, y, x + width, y + height]])
+    affine = crop_affine(box[0], (192, 256), rotation)
+    moved = affine.boxes(box)
+    assert np.allclose(affine.inverse().boxes(moved), box, atol=1e-6)
+    if not rotation:
+        assert np.allclose(moved[0, [0, 2]], [0, 192], atol=1e-6)
+    assert affine.boxes(np.zeros((0, 4))).shape == (0, 4)
+
+
 def test_published_warp_vectors():
     """The pixel-edge form of msra and megvii: centre (100, 100), box 50x50 -> 200x200."""
     assert np.allclose(edge_crop_affine(np.array([100, 100]), 50, (200, 200)).matrix, [[4, 0, -300], [0, 4, -300]])

@@ -112,6 +112,9 @@ def test_the_command_line_trains_a_detector(tmp_path, capsys):
     assert records[-1]["step"] == 2 and any("ap50" in r for r in records)
     assert main(["export", str(run), "--out", str(tmp_path / "boxes.onnx")]) == 0
     assert "boxes agree" in capsys.readouterr().out
+    assert main(["train", "person-small", "--data", str(path), "--out", str(tmp_path / "more"), "--batch", "1",
+                 "--steps", "1", "--threads", "1", "--init", str(tmp_path / "boxes.onnx")]) == 0
+    assert "122 of 122 tensors taken" in capsys.readouterr().err
     pose = tmp_path / "pose.onnx"
     info = ModelInfo(kind="pose", name="untrained", input_size=CODEC.input_size, skeleton=COCO_17, codec=CODEC)
     export_pose(PoseInference(build("slim-u", 17), CODEC, "kl").eval(), pose, info)
@@ -124,8 +127,8 @@ OPTIONS = {
              "--drop-bad", "--jobs"},
     "train": {"--data", "--out", "--val", "--crops", "--init", "--skeleton", "--input-size", "--frozen", "--samples",
               "--minutes", "--steps", "--batch", "--lr", "--evaluate-every", "--seed", "--device", "--threads",
-              "--drop-bad", "--accumulate", "--workers", "--compile", "--accept-changes", "--no-accept-changes",
-              "--mirror", "--no-mirror"},
+              "--drop-bad", "--partly-boxed", "--accumulate", "--workers", "--compile", "--accept-changes",
+              "--no-accept-changes", "--mirror", "--no-mirror"},
     "export": {"--out", "--name", "--licence", "--training-data", "--metrics", "--step", "--half", "--no-half",
                "--pictures"},
     "networks": {"--latency", "--no-latency", "--threads", "--keypoints", "--concat-heatmaps", "--residual",
@@ -186,6 +189,9 @@ def test_a_skeleton_without_pairs_is_trained_without_mirroring(tmp_path, capsys)
     (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--threads", "0"], "threads is 0"),
     (["train", "pose-slim", "--data", "{set}:nan", "--out", "{out}"], "'nan'"),
     (["train", "person-small", "--data", "{set}", "--out", "{out}", "--frozen", "2"], "--frozen means nothing"),
+    (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--partly-boxed"], "--partly-boxed means nothing"),
+    (["train", "person-small", "--data", "{set}", "--out", "{out}", "--val", "{set}"], "are in"),
+    (["train", "person-small", "--data", "{set}:2", "--out", "{out}"], "one annotation file of weight 1"),
     (["export", "{out}", "--out", "{out}.onnx"], "config.json"),
 ])
 def test_mistakes_end_in_one_line(tmp_path, capsys, arguments, message):

@@ -20,7 +20,7 @@ from stagepose.coco.validate import examine
 from stagepose.geometry import xywh_to_xyxy
 
 PERSON_LABEL = 1
-_OF_A_BOX = ("id", "image_id", "bbox", "iscrowd", "area")  # what a detector reads; keypoints are not its concern
+_OF_A_BOX = ("id", "image_id", "category_id", "bbox", "iscrowd", "area")  # keypoints are not its concern
 _TORN = "image-name-duplicate"  # a warning elsewhere; here the people of one entry would be the other's background
 
 
@@ -83,9 +83,10 @@ def _everything_a_person(raw: Any) -> Any:
 
 
 def _of_a_person(row: dict[str, Any], person: int, known: frozenset[int]) -> dict[str, Any]:
-    value = row.get("category_id")
-    category = {"category_id": person if type(value) is int and value in known else value}
-    return {**{key: row[key] for key in _OF_A_BOX if key in row}, **category}
+    kept = {key: row[key] for key in _OF_A_BOX if key in row}
+    if type(kept.get("category_id")) is int and kept["category_id"] in known:
+        kept["category_id"] = person
+    return kept
 
 
 def _labels(categories: list[dict[str, Any]], person: int | None) -> dict[int, int]:
