@@ -52,3 +52,25 @@ def test_pads_go_into_convolutions_where_nobody_else_reads_them() -> None:
         picture = np.random.default_rng(0).normal(size=(1, 3, *size)).astype(np.float32)
         one, other = (onnxruntime.InferenceSession(data).run(None, {"x": picture})[0] for data in (before, after))
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+class Odd(nn.Module):
+    """Paddings that no convolution can do: of other values, of a size that the picture decides, of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(3, 3, 3, 2), nn.Conv2d(3, 3, 3), nn.Conv2d(5, 3, 1), nn.Conv2d(3, 3, 3)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second, third, fourth = self.convs
+        x = first(functional.pad(x, (0, 1, 0, 1), value=2.0))
+        x = second(functional.pad(x, (0, -x.shape[3] % 8, 0, 0)))
+        x = third(functional.pad(x, (0, 0, 0, 0, 1, 1)))
+        return fourth(functional.pad(x, (1, 1, 1, 1), mode="reflect"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_pads_are_left_alone() -> None:
+    torch.manual_seed(0)
+    before = plain_export(Odd(), torch.randn(1, 3, 32, 64))
+    assert padded_convolutions(before) == onnx.load_model_from_string(before).SerializeToString()
