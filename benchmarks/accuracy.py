@@ -32,10 +32,12 @@ from stagepose.evaluation import (
     BoxMetrics,
     KeypointMetrics,
     evaluate_boxes,
+    evaluate_detector,
     evaluate_keypoints,
     ground_truth_boxes,
     predict_dataset,
 )
+from stagepose.evaluation.detector import LEAST_SCORE, MOST_PEOPLE, SURE
 from stagepose.files import write_text
 from stagepose.geometry import crop_affine, fit_box
 from stagepose.images import find_images, read_image
@@ -46,9 +48,6 @@ from stagepose.structures import Detections
 ROOT = Path(__file__).resolve().parents[1]
 TRUTH = "ground truth"
 MOST_BOXES = 100  # of a picture, best first: COCO's limit
-MOST_PEOPLE = 20  # of those, the best go to the pose network: COCO judges no more people of a picture
-LEAST_SCORE = 0.05  # of a box that goes to the pose network; lower ones change an AP in its third digit
-SURE = 0.3  # the predictor's own threshold; a box of this score on a picture without people is a false alarm
 ROUNDS = 7
 SAMPLES = 24  # people, and pictures, that are timed in every round
 WARM_UP = 3  # calls at the start of a round that do not count: threads of the one before are still spinning
@@ -199,15 +198,6 @@ def judge_poses(networks: Networks, dataset: coco.CocoDataset, folder: Path,
     return judged
 
 
-def with_negatives(dataset: coco.CocoDataset, boxes: BoxesOf,
-                   of_negatives: Sequence[Detections]) -> tuple[coco.CocoDataset, BoxesOf]:
-    """The set with pictures more in which nobody is, and their boxes."""
-    start = max(dataset.image_by_id) + 1
-    more = {start + index: found for index, found in enumerate(of_negatives)}
-    pictures = tuple(coco.ImageInfo(number, "", 1, 1) for number in more)
-    return replace(dataset, images=dataset.images + pictures), {**boxes, **more}
-
-
 def time_networks(networks: Networks, dataset: coco.CocoDataset, folder: Path) -> list[str]:
     """Tables of milliseconds a person and an image, and of ratios to ours."""
     rows_N = np.flatnonzero(dataset.with_keypoints())
@@ -307,10 +297,9 @@ def box_table(dataset: coco.CocoDataset, found: Mapping[str, BoxesOf],
     for name, boxes in found.items():
         rows.append([name, str(len(dataset.images)), *box_numbers(evaluate_boxes(dataset, boxes)), ""])
         if alarms[name]:
-            more, all_boxes = with_negatives(dataset, boxes, alarms[name])
-            rate = np.mean([(one.scores >= SURE).sum() for one in alarms[name]])
+            more = evaluate_detector(dataset, boxes, alarms[name])
             rows.append([name, f"{len(dataset.images)} + {len(alarms[name])} without people",
-                         *box_numbers(evaluate_boxes(more, all_boxes)), f"{rate:.2f}"])
+                         *box_numbers(more.boxes), f"{more.false_alarms:.2f}"])
     return table(["detector", "images", *BOX_HEADER, f"boxes >= {SURE} a picture without people"], rows)
 
 
