@@ -45,6 +45,7 @@ def main(
     *,
     minutes: float = 60,
     epochs: int = 80,
+    first: int | None = None,
     cache: Path = Path("crops"),
     out: Path = ROOT / "benchmarks/all_categories.md",
 ) -> None:
@@ -53,6 +54,7 @@ def main(
     Args:
         file: COCO instances file, with images/ beside it.
         minutes: Stop early after so long.
+        first: Only so many of the pictures, for a quick try.
         epochs: Over all pictures; the learning rate falls towards their end, or the minutes'.
         cache: Folder for the decoded pictures.
         out: The Markdown file to write.
@@ -60,6 +62,7 @@ def main(
     torch.set_num_threads(1)
     torch.manual_seed(0)
     boxes = read_boxes(file, file.parent / "images")
+    boxes = replace(boxes, images=boxes.images[:first])
     plain = BoxAugment(canvas=(SIDE, SIDE), long_side=SIDE, zoom=(1.0, 1.0), aim_chance=0, colour=0, grey_chance=0,
                        mosaic_chance=0, paste_chance=0, least_side=1.0)  # fmt: skip
     data = BoxData(boxes, open_or_decode(boxes.images, cache, max_side=SIDE), augment=plain, seed=0)
@@ -70,7 +73,8 @@ def main(
     numbers = judge(task.model.eval(), data)
     commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
                             capture_output=True, text=True).stdout.strip()
-    words = ["python", "benchmarks/all_categories.py", set_name(file), f"--minutes={minutes:g}", f"--epochs={epochs}"]
+    words = ["python", "benchmarks/all_categories.py", set_name(file), f"--minutes={minutes:g}", f"--epochs={epochs}",
+             *([] if first is None else [f"--first={first}"])]
     found = len({label for image in boxes.images for label in image.labels.tolist()})
     lines = ["# All categories", "",
              f"`{shlex.join(words)}`, commit {commit}, {date.today()}, one thread ({processor()}), beside other "

