@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from stagepose.geometry import Size
 from stagepose.training.detector.augment import BoxAugment, BoxSample, Shown, cut
@@ -75,25 +76,25 @@ def paste(sample: BoxSample, picture: Shown, person: int, config: BoxAugment, rn
                      np.concatenate([sample.ignore, sample.boxes[~seen]]))
 
 
-def covered(boxes_P4: Boxes, others_Q4: Boxes) -> np.ndarray:
+def covered(boxes_P4: Boxes, others_Q4: Boxes) -> NDArray[np.float32]:
     """The largest share of each box that one of the others covers, (P,)."""
     low = np.maximum(boxes_P4[:, None, :2], others_Q4[None, :, :2])
     high = np.minimum(boxes_P4[:, None, 2:], others_Q4[None, :, 2:])
     areas = (boxes_P4[:, 2:] - boxes_P4[:, :2]).prod(1)
     shares = np.clip(high - low, 0, None).prod(-1) / np.maximum(areas, 1e-6)[:, None]
-    return np.asarray(shares.max(1, initial=0))
+    return np.asarray(shares.max(1, initial=0), dtype=np.float32)
 
 
-def _cut_out(picture: Shown, box: np.ndarray) -> tuple[Pixels, np.ndarray]:
+def _cut_out(picture: Shown, box: Boxes) -> tuple[Pixels, Boxes]:
     """(pixels of a person with a little around it, its box in them)."""
     around = CONTEXT * (box[2:] - box[:2])
     limits = np.array(picture.pixels.shape[1::-1])
     x0, y0 = np.clip(np.floor(box[:2] - around), 0, limits).astype(int)
     x1, y1 = np.clip(np.ceil(box[2:] + around), 0, limits).astype(int)
-    return picture.pixels[y0:y1, x0:x1], np.asarray(box - [x0, y0, x0, y0])
+    return picture.pixels[y0:y1, x0:x1], np.asarray(box - [x0, y0, x0, y0], dtype=np.float32)
 
 
-def _feathered(size: np.ndarray) -> np.ndarray:
+def _feathered(size: NDArray[np.int64]) -> NDArray[np.float32]:
     """(h, w, 1) weights that rise from the border to 1 within :data:`FEATHER` of the sides."""
     ramps = []
     for side in size.tolist():
