@@ -175,7 +175,8 @@ def kept_table(judged: Mapping[str, Judged]) -> list[str]:
 def time_section(times: Mapping[str, Sequence[float]], alone: Mapping[str, float], pictures: int) -> list[str]:
     return [f"{pictures} pictures, networks in turns, median of the rounds' medians; in brackets the fastest and the "
             "slowest round. **Several other programs ran on these two cores meanwhile**: the milliseconds of a clock "
-            "are many times those of an idle machine. The processor time of one thread hardly knows of them.", "",
+            "are many times those of an idle machine. The processor time of one thread hardly knows of them; in a "
+            "fresh process all are slower, the first file most: [detector_time.md](detector_time.md).", "",
             "| by the clock | ms a picture | times ours |", "|---|---|---|", *time_rows("picture to boxes", times), "",
             *table(["processor time, one thread", "ms a picture", "times ours"],
                    [[name, f"{ms:.1f}", f"{ms / next(iter(alone.values())):.2f}"] for name, ms in alone.items()])]
@@ -287,13 +288,18 @@ def heading(file: Path, dataset: coco.CocoDataset, threads: int, first: int | No
     commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
                             capture_output=True, text=True).stdout.strip()
     options = [word.rpartition("=") for word in sys.argv[1:]]
-    words = [name + equals + (set_name(Path(value)) if "/" in value else value) for name, equals, value in options]
+    words = [name + equals + (short(value) if "/" in value else value) for name, equals, value in options]
     yield (f"`{shlex.join(['python', 'benchmarks/detector.py', *words])}`, commit {commit}, {date.today()}, "
            f"{available_cores()} cores ({processor()}), timed on {threads} threads.")
     yield ""
     yield (f"Judged on `{set_name(file)}`" + (f", its first {first} images" if first else "") +
            f": {len(dataset.images)} images, {int(dataset.with_keypoints().sum())} people with keypoints, "
            f"{int((~dataset.crowd).sum())} people boxed. {CLAIM}")
+
+
+def short(path: str) -> str:
+    """Of folders of this machine only the last name stays, of a model's file none."""
+    return Path(path).name if path.endswith(".onnx") else set_name(Path(path))
 
 
 if __name__ == "__main__":
