@@ -66,7 +66,7 @@ def main(
                           "--earlier", "FIRST.onnx"])
     lines = ["# The detector's time in a fresh process", "",
              f"`{command}`, commit {commit}, {date.today()}, {processor()}, other programs beside it.", "",
-             f"Processor time of one thread for a picture, mean of {PICTURES} photographs, the best of {ROUNDS} rounds, "
+             f"Processor time of one thread for a picture, mean of {PICTURES} photographs, best of {ROUNDS} rounds, "
              f"in {PROCESSES} processes each, in turns; in brackets the worst process.", "",
              *table(["detector", "ms a picture", "times ours"],
                     [[name, f"{min(its):.1f} ({max(its):.1f})", f"{min(its) / ours:.2f}"]
