@@ -89,7 +89,7 @@ def main(
 
 def learn(task: DetectorTask, seconds: float, samples: int) -> tuple[int, float]:
     """(samples shown, seconds it took); the learning rate falls by whichever of the two ends first."""
-    optimizer = adamw(task.model, lr=LR, weight_decay=1e-4, trunk_lr=TRUNK_LR)
+    optimizer = adamw(task.model, lr=LR, weight_decay=1e-4, slower=(("trunk.", TRUNK_LR),))
     start, seen = time.monotonic(), 0
     task.model.train()
     while seen < samples and time.monotonic() - start < seconds:
