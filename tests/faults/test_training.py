@@ -112,13 +112,22 @@ def test_sigterm_to_the_group_with_two_workers_saves(tmp_path):
     assert as_if_nothing_had_happened(out)
 
 
-def test_a_killed_worker_is_named(tmp_path):
-    """F14."""
-    process = start(tmp_path / "run", workers=2, pause=0.02, pids=tmp_path / "pids", samples=4000)
-    until(lambda: (tmp_path / "pids").is_dir() and len(list((tmp_path / "pids").iterdir())) == 2, process)
-    os.kill(int(next((tmp_path / "pids").iterdir()).name), signal.SIGKILL)
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_a_killed_worker_is_named(tmp_path, steps):
+    """F14; later it has announced a batch that nobody can fetch from it any more."""
+    out, pids = tmp_path / "run", tmp_path / "pids"
+    process = start(out, workers=2, pause=0.02, pids=pids, samples=4000)
+    until(lambda: pids.is_dir() and len(list(pids.iterdir())) == 2, process)
+    until(lambda: not steps or (Path(f"{out}.seen").exists() and len(shown(out)[0]) > steps), process)
+    os.kill(int(next(pids.iterdir()).name), signal.SIGKILL)
     code, text = finish(process)
     assert code == 1 and "a data worker died" in text and "fewer --workers (now 2" in text
+    assert len(text.splitlines()) == 1
+
+
+def test_an_error_within_a_worker_is_not_its_death():
+    with pytest.raises(RuntimeError, match="Caught"), plain_errors(64, 1, 2):
+        raise RuntimeError("Caught RuntimeError in DataLoader worker process 0.")
 
 
 @pytest.mark.parametrize("error", [

@@ -20,6 +20,7 @@ from stagepose.errors import ConfigError, TrainingError
 from stagepose.training import distributed
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+WORKER_DIED = re.compile(r"DataLoader worker \(pid")  # not: "Caught SomeError in DataLoader worker process 0"
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|not enough memory", re.I)
 
 
@@ -124,21 +125,32 @@ def plain_errors(batch: int, accumulate: int, workers: int) -> Iterator[None]:
     """Turn what a device or a data worker dies of into a :class:`TrainingError` that says what to try."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+    except Exception as error:  # torch.OutOfMemoryError is a RuntimeError
         text = str(error)
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or OUT_OF_MEMORY.search(text):
+        _end_workers()
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+                isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(text)):
             at_once = batch // accumulate // distributed.world()
             raise TrainingError(
                 f"out of memory with {at_once} pictures at once; try --batch {max(1, batch // 2)}, or keep the batch "
                 f"and show it in smaller parts with --accumulate {2 * accumulate}") from error
-        if "DataLoader worker" in text:
-            for child in multiprocessing.active_children():  # they ignore SIGTERM; an exit would wait for them forever
-                child.kill()
+        # a dead worker is noticed as such, or as a batch that it announced and can no longer hand over
+        if WORKER_DIED.search(text) or (workers and isinstance(error, (ConnectionError, EOFError))):
             raise TrainingError(
-                f"a data worker died ({text.splitlines()[0].rstrip('. ')}). Most often the machine ran out of memory: "
-                f"use fewer --workers (now {workers}; 0 reads in this process). The same command goes on from the "
-                "last checkpoint") from error
+                f"a data worker died ({text.splitlines()[0].rstrip('. ') if text else type(error).__name__}). Most "
+                f"often the machine ran out of memory: use fewer --workers (now {workers}; 0 reads in this process). "
+                "The same command goes on from the last checkpoint") from error
         raise
+
+
+def _end_workers() -> None:
+    """Kill the data workers: they ignore SIGTERM, so an exit would wait for them forever."""
+    noticed = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises there, which would take this error's place
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
+    if noticed is not None:  # it was not set from Python
+        signal.signal(signal.SIGCHLD, noticed)
 
 
 def cpu_seconds() -> float:
