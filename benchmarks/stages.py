@@ -69,7 +69,8 @@ ARMS = {
 
 
 PAIRS = (("D", "E"), ("S", "E"), ("A", "E"), ("A2", "E"), ("C", "E"), ("B", "E"), ("B", "F"), ("C", "G"), ("E", "E25"),
-         ("I", "E"), ("L", "E"), ("E old norms", "E"), ("E", "E mean"), ("E", "E router"))
+         ("D", "E25"), ("I", "E"), ("L", "E"), ("E old norms", "E"), ("E", "E mean"), ("E", "E router"),
+         ("D", "E router"))
 DESIGN = """\
 A small copy of the report's experiment: `2xlite0-u` at 96x64 (stage 1 of 94 MMACs on an ImageNet trunk whose first 5
 blocks stay, stage 2 of 37 that adds to its heatmaps), KL loss, AdamW. Learnt from about 6,000 people; {people[0]}
@@ -124,6 +125,7 @@ class Laboratory:
             "D": lambda: self.staged("D", replace(STAGES, pick="random")),
             "C": lambda: self.staged("C", replace(STAGES, pick="all")),
             "A": lambda: self.plain("A", one, LATER, lr=1e-3),
+            "E old norms": lambda: self.staged("E", STAGES),
             "B": lambda: self.plain("B", two, LATER, lr=2e-3, slower=EASED),
             "F": lambda: self.plain("F", replace(two, gates=(self.gate(),)), LATER, lr=2e-3, slower=EASED),
             "G": lambda: self.staged("G", replace(STAGES, pick="all", by_difficulty=True)),
@@ -131,7 +133,6 @@ class Laboratory:
             "A2": lambda: self.plain("A2", one, SAME_COST, lr=1e-3),
             "I": lambda: self.staged("I", replace(STAGES, folds=0)),
             "L": lambda: self.staged("L", STAGES, replace(POSE, join=StageOptions())),
-            "E old norms": lambda: self.staged("E", STAGES),
         }
 
     def gate(self) -> float:
