@@ -22,7 +22,7 @@ from stagepose.heatmaps import UdpDark
 from stagepose.predictor import load
 from stagepose.skeleton import COCO_17
 from stagepose.training import decoding
-from stagepose.training.augment import NO_AUGMENTATION
+from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
 from stagepose.training.checkpoint import load_step, load_weights, newest_checkpoint
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.export import drawn_crops, parity, torch_to_onnx
@@ -222,6 +222,24 @@ def test_a_gate_counts_only_whom_the_stage_before_misses(people):
         batch, images=batch.images[1::2], keypoints=batch.keypoints[1::2], areas=batch.areas[1::2]))
     assert [type(part).__name__ for part in task.idle()] == ["UStage", "Sequential"]
     assert task.idle() == []
+
+
+def test_a_gate_measures_by_the_area_as_it_is_seen(people):
+    """Areas grow with the augmentation's affine, as the square of distances does, turned or not."""
+    _, store = people
+    task = gated(store, (0.5,))
+    task.config = replace(task.config, augment=AugmentConfig(scale=0.4, occlusion_chance=0, half_body_chance=0))
+    keys = [(0, i) for i in range(12)]
+    read, batch = task.reader.read(keys), task.batch(keys)
+    seen = (read.keypoints[..., 2] > 0) & (batch.keypoints[:, task.skeleton.flip_index, 2] > 0) & (
+        batch.keypoints[..., 2] > 0)
+    for row, (a, b) in enumerate(np.flatnonzero(s)[:2] for s in seen):
+        before = np.linalg.norm(read.keypoints[row, a, :2] - read.keypoints[row, b, :2])
+        now = [np.linalg.norm(p[a, :2] - p[b, :2]) for p in (batch.keypoints[row],
+                                                            batch.keypoints[row][task.skeleton.flip_index])]
+        growth = batch.areas[row] / read.areas[row]
+        assert min(abs(length / before - growth**0.5) for length in now) < 1e-6
+    assert np.ptp(batch.areas / read.areas) > 0.1
 
 
 @pytest.mark.parametrize(("change", "message"), [
