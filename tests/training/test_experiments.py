@@ -29,7 +29,8 @@ def test_arms_differ_in_nothing_but_what_is_asked(name, scale):
     poses = {str(replace(arm.recipe.pose, network="", imagenet=False)) for arm in chosen.arms}
     schedules = {replace(arm.recipe.train, samples=arm.recipe.train.samples // arm.times) for arm in chosen.arms}
     assert len(poses) == len(schedules) == 1
-    networks = {(arm.recipe.pose.network, arm.recipe.pose.imagenet, arm.pretrained, arm.stages) for arm in chosen.arms}
+    networks = {(arm.recipe.pose.network, arm.recipe.pose.imagenet, arm.pretrained, arm.stages, arm.extended)
+                for arm in chosen.arms}
     assert len(networks) == len(chosen.arms)
 
 
@@ -150,6 +151,25 @@ def test_stages_trained_one_by_one_are_an_arm_like_any_other(tmp_path, capsys):
     capsys.readouterr()
     assert main(words) == 0
     assert "finished already" in capsys.readouterr().err
+
+
+def test_generated_people_are_learnt_from_in_one_arm_alone(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    train, val = two_sets(tmp_path)
+    extra = tiny_coco(tmp_path / "generated", images=3, people=1, seed=7)
+    words = ["experiment", "extension", "--scale", "tiny", "--samples", "16", "--seeds", "1", "--threads", "1",
+             "--device", "cpu", "--data", str(train), "--val", str(val), "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    assert "make some with 'stagepose render'" in capsys.readouterr().err
+    assert main([*words, "--extra", f"{extra}:2"]) == 0
+    learnt = {arm: json.loads((tmp_path / f"out/runs/{arm}/seed-0/config.json").read_text())
+              for arm in ("real-people", "real-and-generated-people")}
+    assert [len(run["data"]) for run in learnt.values()] == [1, 2]
+    assert learnt["real-and-generated-people"]["sampling"] == [1.0, 2.0]
+    assert learnt["real-people"]["train"] == learnt["real-and-generated-people"]["train"]
+    assert "real and generated people" in (tmp_path / "out/extension.md").read_text()
+    assert main(["experiment", "stages", *words[2:], "--extra", str(extra)]) == 1
+    assert "--extra means nothing for experiment 'stages'" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_is_refused_before_the_training(tmp_path, capsys):

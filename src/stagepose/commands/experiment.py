@@ -33,6 +33,7 @@ def run_experiment(
     batch: OptionalCount = None,
     crops: OptionalFolder = None,
     pretrained: OptionalFolder = None,
+    extra: Annotated[tuple[str, ...], arg(metavar="FILE.json ...")] = (),
     plan: bool = False,
     throughput: Annotated[float | None, arg(metavar="FLOAT")] = None,
     device: str = "auto",
@@ -43,12 +44,12 @@ def run_experiment(
     """Repeat one of the report's experiments: train every arm with several seeds, write a table and a plot.
 
     backbone: depth, and the spatial ResNet. stages: one to four. initialisation: Gaussian or ImageNet weights.
-    resampling: later stages on hard people, on as many at random, on everybody.
+    resampling: later stages on hard people, on as many at random, on everybody. extension: with generated people.
     Stop it at any time; the same command goes on, and keeps what is finished. OUT/NAME.md and OUT/NAME.png come at the
     end, the runs are in OUT/runs.
 
     Args:
-        name: backbone, stages, initialisation or resampling.
+        name: backbone, stages, initialisation, resampling or extension.
         data: COCO annotation files to learn from, each FILE.json or FILE.json:WEIGHT, pictures in images/ beside it.
         val: COCO annotation file to judge by, with images/ beside it.
         out: Folder of the runs and of the outcome; runs/NAME-SCALE by default.
@@ -60,6 +61,7 @@ def run_experiment(
         batch: Pictures in one step, instead of the scale's.
         crops: Folder for packed crops, shared between experiments; OUT/crops by default.
         pretrained: Folder of weights for the ImageNet arms at full scale.
+        extra: Generated sets for extension, such as those of 'stagepose render', each FILE.json or FILE.json:WEIGHT.
         plan: Say what it takes and stop.
         throughput: Training pictures a second of the first arm on the device meant, for the plan; by default a few
             steps of every network are timed here.
@@ -84,10 +86,11 @@ def run_experiment(
         setting = runs.Setting(folder=crops or folder / "crops", val=val, init=None, seed=0, device=where,
                                drop_bad=False, report=note if distributed.first() else lambda _: None)
         place = Place(out=folder, sources=[runs.Source.parse(text) for text in data], skeleton=COCO_17, setting=setting,
-                      machine=runs.machine_for(where, workers, compile, resident=False), pretrained=pretrained)
+                      machine=runs.machine_for(where, workers, compile, resident=False), pretrained=pretrained,
+                      extra=[runs.Source.parse(text) for text in extra])
         outcome = Outcome.of(chosen, run_all(chosen, place))
         if distributed.first():
-            learnt = ", ".join(Path(text.rpartition(".json")[0]).name + ".json" for text in data)
+            learnt = ", ".join(Path(text.rpartition(".json")[0]).name + ".json" for text in (*data, *extra))
             write_outcome(outcome, folder, command=_command(), data=f"Learnt from {learnt}, judged on {val.name}.")
             _print_outcome(outcome, folder)
 

@@ -21,6 +21,7 @@ class Arm:
     ``pretrained`` names a file of weights to start from, which the user must bring; None for a start of the recipe's.
     ``stages``: trained stage by stage, and how; None for all stages together. The recipe's samples are then those of a
     stage; ``times`` as many are shown to an arm that is to see what such an arm sees in all its stages.
+    ``extended``: the user's generated sets are learnt from beside the others, as many samples in all.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Arm:
     pretrained: str | None = None
     stages: StagesConfig | None = None
     times: int = 1
+    extended: bool = False
 
     @property
     def shown(self) -> int:

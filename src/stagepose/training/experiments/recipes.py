@@ -107,9 +107,20 @@ def resampling(scale: Scale) -> Experiment:
                 for name, pick in picks.items())))
 
 
-# Extension by generated data has its place here: a function like those above, whose arms differ in nothing but that.
+def extension(scale: Scale) -> Experiment:
+    """Real people alone, against real and generated ones in as many samples."""
+    recipe = _recipe("3xres50" if scale == "full" else "u-300m", scale)
+    return Experiment(
+        name="extension", question="Do generated people make a network better?",
+        published_where="none: the report says that its extended set makes the model more robust, and gives no figure",
+        scale=scale, seeds=SEEDS[scale],
+        arms=(Arm(name="real people", recipe=recipe),
+              Arm(name="real and generated people", recipe=recipe, extended=True)))
+
+
 EXPERIMENTS: dict[str, Callable[[Scale], Experiment]] = {
     "backbone": backbone, "stages": stages, "initialisation": initialisation, "resampling": resampling,
+    "extension": extension,
 }  # fmt: skip
 
 

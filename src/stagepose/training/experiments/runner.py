@@ -31,6 +31,7 @@ class Place:
     setting: Setting
     machine: Machine
     pretrained: Path | None = None
+    extra: Sequence[Source] = ()  # generated sets, for the arms that are extended
 
 
 def run_all(chosen: Experiment, place: Place) -> dict[str, list[dict[str, Any]]]:
@@ -50,6 +51,11 @@ def _check(chosen: Experiment, place: Place) -> None:
     if not read_dataset(place.setting.val).with_keypoints().any():
         raise DatasetError(f"{place.setting.val}: nobody in it has labelled keypoints, so no AP can be measured; give "
                            "another file with --val")
+    if any(arm.extended for arm in chosen.arms) and not place.extra:
+        raise ConfigError(f"experiment {chosen.name!r} needs generated people: make some with 'stagepose render', and "
+                          "name their file with --extra FILE.json")
+    if place.extra and not any(arm.extended for arm in chosen.arms):
+        raise ConfigError(f"--extra means nothing for experiment {chosen.name!r}; leave it out")
     missing = [start for arm in chosen.arms if (start := _start(arm, place)) and not start.is_file()]
     if missing:
         raise ConfigError(f"{missing[0]}: no such file; the ImageNet arms start from files of weights, whose tensors "
@@ -78,7 +84,8 @@ def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
         place.setting.report(f"{arm.name}, seed {seed}: finished already, AP {done['ap']:.3f}")
         return done
     place.setting.report(f"{arm.name}, seed {seed}: {arm.shown:,} samples, in {folder}")
-    sets = runs.pose_sets(recipe, place.sources, place.skeleton, setting)
+    sources = [*place.sources, *(place.extra if arm.extended else ())]
+    sets = runs.pose_sets(recipe, sources, place.skeleton, setting)
     if arm.stages is None:
         loop.train(runs.pose_task(recipe, sets, setting), recipe.train, folder, place.machine)
         judged = folder / "judged.json"
