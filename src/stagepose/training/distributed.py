@@ -102,12 +102,6 @@ def from_first(work: Callable[[], T]) -> T:
     return value  # type: ignore[return-value]
 
 
-def barrier() -> None:
-    """Nobody goes on before everybody is here."""
-    if world() > 1:
-        dist.barrier()
-
-
 def gather(value: T) -> list[T]:
     """Every rank's value, in their order, on every rank."""
     if world() == 1:

@@ -188,12 +188,12 @@ class PoseTask:
         stages = len(outputs)
         weights = config.stage_weights or (1.0,) * stages
         labelled = batch.keypoints[..., 2] > 0
-        drawn: dict[Codec, Tensor] = {}
-        for codec in {codec for levels in config.codecs(stages) for codec in levels}:
-            drawn[codec] = targets.encode(codec, batch.keypoints[..., :2], labelled, self.device)
+        codecs = config.codecs(stages)
+        drawn = {codec: targets.encode(codec, batch.keypoints[..., :2], labelled, self.device)
+                 for codec in {codec for levels in codecs for codec in levels}}  # stages that share one draw it once
         mask = torch.as_tensor(labelled, dtype=torch.float32, device=self.device)
         losses = stage_losses(
-            outputs, [[drawn[codec] for codec in levels] for levels in config.codecs(stages)], mask, kind=config.loss,
+            outputs, [[drawn[codec] for codec in levels] for levels in codecs], mask, kind=config.loss,
             level_weights=config.level_weights, sample_weights=self._counting(model, outputs, batch),
             ohkm=config.ohkm or 0, upsample=config.upsample)
         named = [f"stage{number}" for number in range(1, stages + 1)] if stages > 1 else ["heatmaps"]

@@ -15,6 +15,7 @@ from stagepose.training.loop import TrainConfig
 from stagepose.training.networks.zoo import NETWORKS
 from stagepose.training.pose import PoseConfig
 
+PRETRAINED_AT_HALF = (("network.stages.0.trunk.", 0.5),)  # what ImageNet has taught learns more slowly
 FOR_CPUS = ("u-300m", "u-3g", "slim-u", "lite")  # families of the zoo that two cores can train
 
 
@@ -33,7 +34,7 @@ def pose_small() -> PoseRecipe:
     """
     return PoseRecipe(
         pose=PoseConfig(network="lite0-u", codec=UdpDark(input_size=(192, 256)), imagenet=True, frozen=3),
-        train=TrainConfig(batch=32, samples=400_000, lr=2e-3, slower=(("network.stages.0.trunk.", 0.5),)),
+        train=TrainConfig(batch=32, samples=400_000, lr=2e-3, slower=PRETRAINED_AT_HALF),
     )
 
 
@@ -54,7 +55,7 @@ def of_network(name: str) -> PoseRecipe:
         pose, train = replace(pose, augment=AugmentConfig()), TrainConfig(batch=32, samples=1_000_000, lr=2e-3)
     if "lite" in name:
         pose = replace(pose, imagenet=True, frozen=3)
-        train = replace(train, samples=400_000, slower=(("network.stages.0.trunk.", 0.5),))
+        train = replace(train, samples=400_000, slower=PRETRAINED_AT_HALF)
     if "mspn" in name:
         return PoseRecipe(pose=_successor(pose, stages=int(name[0])), train=train)
     if name.startswith("cpn"):
