@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stagepose.errors import ConfigError
-from stagepose.heatmaps import CODECS, Megvii, Msra, UdpDark, codec_from_json
+from stagepose.heatmaps import CODECS, Megvii, Msra, UdpDark, UdpOks, codec_from_json
 from stagepose.skeleton import COCO_17
 
 SIZE = (192, 256)
-ALL = [Msra(input_size=SIZE), Megvii(input_size=SIZE), UdpDark(input_size=SIZE)]
+ALL = [Msra(input_size=SIZE), Megvii(input_size=SIZE), UdpDark(input_size=SIZE), UdpOks(input_size=SIZE)]
 
 
 def some_points(count, margin, seed=0):
@@ -20,32 +20,38 @@ def some_points(count, margin, seed=0):
     return np.random.default_rng(seed).uniform(low, high, (count // 17 + 1, 17, 2))
 
 
+def decoded(codec, maps):
+    """Points and scores, with COCO's sigmas in turn."""
+    return codec.decode(maps, [COCO_17.sigmas[k % 17] for k in range(maps.shape[1])])
+
+
 def everywhere(points):
     return np.ones(points.shape[:2], bool)
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.floats(25, 166), st.floats(25, 230), st.sampled_from([1.0, 1.5, 2.0, 3.0]))
-def test_unbiased_codec_is_exact_inside(x, y, sigma):
-    codec = UdpDark(input_size=SIZE, sigma=sigma)
-    found, score = codec.decode(codec.encode(np.array([[[x, y]]]), np.ones((1, 1), bool)))
+@given(st.floats(25, 166), st.floats(25, 230), st.sampled_from([1.0, 1.5, 2.0, 3.0]),
+       st.sampled_from([UdpDark, UdpOks]))
+def test_unbiased_codecs_are_exact_inside(x, y, sigma, kind):
+    codec = kind(input_size=SIZE, sigma=sigma)
+    found, score = decoded(codec, codec.encode(np.array([[[x, y]]]), np.ones((1, 1), bool)))
     assert np.abs(found - [x, y]).max() < 0.1
     lowest = np.exp(-0.25 / sigma**2)  # of a peak halfway between four pixels
     assert lowest - 1e-6 < score[0, 0] <= 1
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.floats(0, 191), st.floats(0, 255))
-def test_unbiased_codec_holds_at_the_border(x, y):
-    codec = UdpDark(input_size=SIZE)
-    found, _ = codec.decode(codec.encode(np.array([[[x, y]]]), np.ones((1, 1), bool)))
-    assert np.abs(found - [x, y]).max() < 1
+@given(st.floats(0, 191), st.floats(0, 255), st.sampled_from([UdpDark, UdpOks]))
+def test_unbiased_codecs_hold_at_the_border(x, y, kind):
+    codec = kind(input_size=SIZE)
+    found, _ = decoded(codec, codec.encode(np.array([[[x, y]]]), np.ones((1, 1), bool)))
+    assert np.abs(found - [x, y]).max() < (1 if kind is UdpDark else 5)
 
 
 @pytest.mark.parametrize("codec", ALL, ids=lambda c: c.name)
 def test_other_codecs_are_near(codec):
     points = some_points(400, 12)
-    found, scores = codec.decode(codec.encode(points, everywhere(points)))
+    found, scores = decoded(codec, codec.encode(points, everywhere(points)))
     assert np.abs(found - points).max() < 4.01
     assert (scores > 0.8).all() and (scores <= 1).all()
 
@@ -54,7 +60,7 @@ def test_other_codecs_are_near(codec):
 def test_the_grid_is_where_peaks_are_decoded(codec):
     maps = np.zeros((1, 1, 64, 48), np.float32)
     maps[0, 0, 29:32, 19:22] = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5])
-    (offset, pitch), (found, _) = codec.grid, codec.decode(maps)
+    (offset, pitch), (found, _) = codec.grid, decoded(codec, maps)
     assert np.abs(found[0, 0] - (offset + pitch * [20, 30])).max() <= 1
 
 
@@ -63,16 +69,29 @@ def test_the_grid_is_where_peaks_are_decoded(codec):
 def test_heatmaps_of_larger_and_smaller_crops_are_moved_onto_the_usual_one(codec, scale):
     points, middle = some_points(400, 40), (np.array(SIZE) - 1) / 2
     elsewhere = codec.encode(middle + (points - middle) / scale, everywhere(points))
-    found, _ = codec.decode(codec.zoomed(elsewhere, scale))
-    assert np.abs(found - points).max() < (0.3 if codec.name == "udp-dark" else 5.5)
+    found, _ = decoded(codec, codec.zoomed(elsewhere, scale))
+    assert np.abs(found - points).max() < (0.3 if codec.name.startswith("udp") else 5.5)
     np.testing.assert_allclose(codec.zoomed(elsewhere, 1.0), elsewhere, atol=1e-5)
+
+
+def test_the_expected_similarity_is_what_udp_oks_decodes():
+    """Of two likely places and one likelier, the answer for a hip is between the two, for an eye the likelier one."""
+    codec = UdpOks(input_size=SIZE)
+    places = np.array([[[60.0, 100.0]], [[84.0, 100.0]], [[150.0, 200.0]]])
+    one, other, third = codec.encode(places, np.ones((3, 1), bool))[:, 0]
+    maps = np.stack([0.35 * one + 0.35 * other + 0.4 * third] * 2)[None]
+    eye, hip = codec.decode(maps, [0.025, 0.107])[0][0]
+    assert np.abs(eye - places[2, 0]).max() < 1
+    assert np.abs(hip - [72, 100]).max() < 3
+    with pytest.raises(ConfigError, match="2 joints, but sigmas of 17"):
+        codec.decode(maps, COCO_17.sigmas)
 
 
 # Measured on perfect networks: bias in x and RMSE over both axes, in input pixels (4,000 points, 30 px inside), and
 # how far from them still passes: the biased ones hang on the points that are drawn, the unbiased one does not.
 BIAS = [
     (Msra, 0, -2.26, 2.68, 0.06), (Msra, 1, 0.25, 1.48, 0.06),
-    (UdpDark, 0, 0.0, 0.001, 0.001),
+    (UdpDark, 0, 0.0, 0.001, 0.001), (UdpOks, 0, 0.0, 0.001, 0.001),
     (Megvii, 0, 0.25, 1.72, 0.06), (Megvii, 1, 1.50, 2.04, 0.06),
 ]
 
@@ -86,7 +105,7 @@ def test_flip_test_bias_table(kind, shift, bias, rmse, within):
     keep = np.arange(17)
     plain, other = (codec.encode(p, everywhere(p)) for p in (points, mirrored))
     shifted = type("Shifted", (kind,), {"flip_shift": shift})(input_size=SIZE)
-    found, _ = codec.decode(shifted.merge_flipped(plain, other, keep))
+    found, _ = decoded(codec, shifted.merge_flipped(plain, other, keep))
     error = found - points
     assert error[..., 0].mean() == pytest.approx(bias, abs=within)
     assert np.sqrt((error**2).sum(-1).mean()) == pytest.approx(rmse, abs=within)
@@ -103,7 +122,7 @@ def test_flip_swaps_left_and_right():
     mirrored[..., 0] = SIZE[0] - 1 - mirrored[..., 0]
     merged = codec.merge_flipped(codec.encode(points, everywhere(points)), codec.encode(mirrored, everywhere(points)),
                                  COCO_17.flip_index)
-    assert np.abs(codec.decode(merged)[0] - points).max() < 0.01
+    assert np.abs(decoded(codec, merged)[0] - points).max() < 0.01
 
 
 @pytest.mark.parametrize("codec", ALL, ids=lambda c: c.name)
@@ -119,7 +138,7 @@ def test_strange_maps_decode_to_finite_points(codec):
     rng = np.random.default_rng(0)
     for maps in (np.zeros((1, 3, h, w)), np.full((2, 3, h, w), -5.0), rng.normal(size=(2, 3, h, w)),
                  np.ones((1, 1, h, w)), np.zeros((0, 17, h, w))):
-        points, scores = codec.decode(maps.astype(np.float32))
+        points, scores = decoded(codec, maps.astype(np.float32))
         assert points.shape == (*maps.shape[:2], 2) and np.isfinite(points).all()
         assert ((scores >= 0) & (scores <= 1)).all()
 
@@ -139,7 +158,7 @@ def test_bad_descriptions_are_named():
         UdpDark(input_size=(191, 256))
     with pytest.raises(ConfigError, match="kernel"):
         codec_from_json({"name": "msra", "input_size": [192, 256], "kernel": 5})
-    assert set(CODECS) == {"msra", "megvii", "udp-dark"}
+    assert set(CODECS) == {"msra", "megvii", "udp-dark", "udp-oks"}
 
 
 def test_coarser_levels_keep_the_place():
@@ -147,4 +166,4 @@ def test_coarser_levels_keep_the_place():
     point = np.array([[[100.0, 120.0]]])
     for stride in (8, 16, 32):
         level = replace(codec, stride=stride, sigma=1.0)
-        assert np.abs(level.decode(level.encode(point, np.ones((1, 1), bool)))[0] - point).max() < 1.0
+        assert np.abs(decoded(level, level.encode(point, np.ones((1, 1), bool)))[0] - point).max() < 1.0

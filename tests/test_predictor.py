@@ -323,11 +323,11 @@ def test_crops_alone_give_the_same_points(files: Path, without_detector: Predict
     model = PoseModel(files / "pose.onnx", threads=1)
     affines = [crop_affine(fit_box(box, INPUT_SIZE[0] / INPUT_SIZE[1]), INPUT_SIZE) for box in BOXES]
     crops = np.stack([affine.warp(dots(TWO), INPUT_SIZE) for affine in affines])
-    xy, scores = decode_crops(model.codec, crop_heatmaps(model, TOY, model.codec, crops), affines)
+    xy, scores = decode_crops(model.codec, TOY, crop_heatmaps(model, TOY, model.codec, crops), affines)
     [people] = without_detector(dots(TWO), boxes=BOXES)
     np.testing.assert_allclose(xy, points(people))
     assert scores.shape == (2, 3)
-    none = decode_crops(model.codec, crop_heatmaps(model, TOY, model.codec, crops[:0], flip=True), [])
+    none = decode_crops(model.codec, TOY, crop_heatmaps(model, TOY, model.codec, crops[:0], flip=True), [])
     assert none[0].shape == (0, 3, 2) and none[1].shape == (0, 3)
 
 

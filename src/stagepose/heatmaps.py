@@ -4,12 +4,13 @@ The only decoding in StagePose: training judges itself through it, and users get
 in crop pixels (docs/coordinates.md); each published codec's own idea of where a heatmap pixel lies stays inside it.
 N people, K keypoints, H W heatmap height and width. Exact values: design of MSRA (Xiao et al. 2018), Megvii
 (the released MSPN), UDP (Huang et al. 2020) with DARK (Zhang et al. 2020).
+:class:`UdpOks` is our own: the same heatmaps, decoded for the measure that people are judged by.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +24,8 @@ from stagepose.geometry import Size
 Float = NDArray[np.float64]
 Heatmaps = NDArray[np.float32]  # (N, K, H, W), an ideal peak is 1
 
+PERSON = 0.23  # square root of a person's area, in heights of the crop, that udp-oks reckons with. People have about
+# .41 (a box padded by 1.25, half of it covered); narrower kernels keep sharp peaks: benchmarks/default_models.md
 STRIDE = 4  # crop pixels per pixel of the finest heatmap, in every published codec
 
 
@@ -65,8 +68,11 @@ class Codec(ABC):
         return _gaussians(self.centres(points_NK2), labelled_NK, self.heatmap_size, sigma, radius)
 
     @abstractmethod
-    def decode(self, heatmaps_NKHW: NDArray[np.floating]) -> tuple[Float, Float]:
-        """-> points (N, K, 2) in crop pixels and scores (N, K), the peak's height within [0, 1]."""
+    def decode(self, heatmaps_NKHW: NDArray[np.floating], sigmas_K: Sequence[float]) -> tuple[Float, Float]:
+        """-> points (N, K, 2) in crop pixels and scores (N, K), the peak's height within [0, 1].
+
+        ``sigmas_K`` are the skeleton's, of OKS; only ``udp-oks`` looks at them.
+        """
 
     def merge_flipped(self, plain: Heatmaps, of_mirrored: Heatmaps, flip_index: NDArray[np.int64]) -> Heatmaps:
         """The flip test: mean of ``plain`` and the heatmaps of the mirrored crop, mirrored back and shifted."""
@@ -133,11 +139,47 @@ class UdpDark(GaussianCodec):
     def centres(self, points_NK2: NDArray[np.floating]) -> Float:
         return np.asarray(points_NK2, dtype=np.float64) / self.pitch
 
-    def decode(self, heatmaps_NKHW: NDArray[np.floating]) -> tuple[Float, Float]:
+    def decode(self, heatmaps_NKHW: NDArray[np.floating], sigmas_K: Sequence[float]) -> tuple[Float, Float]:
         heatmaps = np.asarray(heatmaps_NKHW, dtype=np.float32)
         peaks, scores = _argmax(heatmaps)
-        refined = peaks + _newton_steps(heatmaps, peaks, kernel=self.blur)
-        return refined * self.pitch, np.clip(scores, 0.0, 1.0)
+        margin = self.blur // 2 + 1  # nearer to the border the blur bends the map
+        inside = (peaks >= margin) & (peaks < np.array(self.heatmap_size) - margin)
+        central = np.asarray(inside.all(-1))[..., None, None]
+        source = np.where(central, _blur(heatmaps, self.blur), heatmaps)
+        return (peaks + _newton_steps(source, peaks)) * self.pitch, np.clip(scores, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UdpOks(UdpDark):
+    """Targets as of ``udp-dark``; decoded where the expected OKS is largest, not where the heatmap is.
+
+    A heatmap that was learnt as a distribution (loss "kl") says how likely a joint is at each pixel. OKS forgives a
+    hip much and an eye little, so the best answer for a hip with two weak peaks close together lies between them. The
+    expected similarity of every pixel is the heatmap blurred with the joint's own OKS kernel. A joint on the crop's
+    very border, where half of its heatmap is cut off, comes out up to 5 crop pixels inside; 3 pixels for an eye.
+    """
+
+    name: ClassVar[str] = "udp-oks"
+
+    def kernels(self, sigmas_K: Sequence[float]) -> list[Float]:
+        """Of each joint, the weights of its kernel along one axis, an odd number of them."""
+        w, h = self.heatmap_size
+        widths = [2 * sigma * PERSON * h for sigma in sigmas_K]
+        reaches = [min(int(np.ceil(3 * width)), min(w, h) - 1) for width in widths]
+        return [np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * width**2))
+                for width, reach in zip(widths, reaches, strict=True)]
+
+    def decode(self, heatmaps_NKHW: NDArray[np.floating], sigmas_K: Sequence[float]) -> tuple[Float, Float]:
+        heatmaps = np.asarray(heatmaps_NKHW, dtype=np.float32)
+        if heatmaps.shape[1] != len(sigmas_K):
+            raise ConfigError(f"heatmaps of {heatmaps.shape[1]} joints, but sigmas of {len(sigmas_K)}")
+        _, scores = _argmax(heatmaps)
+        expected = np.empty_like(heatmaps)
+        for k, kernel in enumerate(self.kernels(sigmas_K)):
+            for n in range(len(heatmaps)):
+                expected[n, k] = cv2.sepFilter2D(heatmaps[n, k], -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+        peaks, _ = _argmax(expected)
+        return (peaks + _newton_steps(expected, peaks)) * self.pitch, np.clip(scores, 0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +195,7 @@ class Msra(GaussianCodec):
     def centres(self, points_NK2: NDArray[np.floating]) -> Float:
         return np.trunc(np.asarray(points_NK2, dtype=np.float64) / self.stride + 0.5)
 
-    def decode(self, heatmaps_NKHW: NDArray[np.floating]) -> tuple[Float, Float]:
+    def decode(self, heatmaps_NKHW: NDArray[np.floating], sigmas_K: Sequence[float]) -> tuple[Float, Float]:
         heatmaps = np.asarray(heatmaps_NKHW, dtype=np.float32)
         peaks, scores = _argmax(heatmaps)
         return (peaks + 0.25 * np.sign(_slopes(heatmaps, peaks))) * self.stride, np.clip(scores, 0.0, 1.0)
@@ -180,7 +222,7 @@ class Megvii(Codec):
     def spread(self) -> tuple[float, int | None]:
         return _opencv_sigma(self.kernel), self.kernel // 2
 
-    def decode(self, heatmaps_NKHW: NDArray[np.floating]) -> tuple[Float, Float]:
+    def decode(self, heatmaps_NKHW: NDArray[np.floating], sigmas_K: Sequence[float]) -> tuple[Float, Float]:
         heatmaps = np.asarray(heatmaps_NKHW, dtype=np.float32)
         pad, blur = 10, 5  # the released test code: 10 zeros around, then a 5x5 Gaussian
         blurred = _blur(np.pad(heatmaps, ((0, 0), (0, 0), (pad, pad), (pad, pad))), blur)
@@ -198,7 +240,7 @@ class Megvii(Codec):
         return points * self.stride + self.stride / 2, scores
 
 
-CODECS: dict[str, type[Codec]] = {c.name: c for c in (UdpDark, Msra, Megvii)}
+CODECS: dict[str, type[Codec]] = {c.name: c for c in (UdpDark, UdpOks, Msra, Megvii)}
 
 
 def codec_from_json(data: Mapping[str, Any]) -> Codec:
@@ -285,25 +327,19 @@ def _blur(heatmaps: Heatmaps, kernel: int) -> Heatmaps:
     return out
 
 
-def _newton_steps(heatmaps: Heatmaps, peaks: Float, kernel: int) -> Float:
-    """DARK: one Newton step on the log heatmap from each peak, (N, K, 2), at most one pixel either way.
-
-    The blur irons out ripples but bends the map within half a kernel of the border, so such joints use the raw map.
-    """
+def _newton_steps(heatmaps: Heatmaps, peaks: Float) -> Float:
+    """One Newton step on the log heatmap from each peak, (N, K, 2), at most one pixel either way (DARK)."""
     n_people, n_joints, h, w = heatmaps.shape
     if h < 3 or w < 3 or not peaks.size:
         return np.zeros_like(peaks)
-    margin = kernel // 2 + 1
     x, y = peaks[..., 0].astype(int), peaks[..., 1].astype(int)
-    central = (x >= margin) & (x < w - margin) & (y >= margin) & (y < h - margin)
-    source = np.where(central[..., None, None], _blur(heatmaps, kernel), heatmaps)
     n, k = np.indices((n_people, n_joints))
     cx, cy = np.clip(x, 1, w - 2), np.clip(y, 1, h - 2)
 
     floor = 1e-10  # keeps the log finite where a map is flat zero
 
     def at(dx: int, dy: int) -> Float:
-        return np.asarray(np.log(np.maximum(source[n, k, cy + dy, cx + dx], floor)), dtype=np.float64)
+        return np.asarray(np.log(np.maximum(heatmaps[n, k, cy + dy, cx + dx], floor)), dtype=np.float64)
 
     gx, gy = (at(1, 0) - at(-1, 0)) / 2, (at(0, 1) - at(0, -1)) / 2
     gxx = at(1, 0) - 2 * at(0, 0) + at(-1, 0)

@@ -153,7 +153,7 @@ class Predictor:
     def _batch(self, pixels_HW3: NDArray[np.uint8], boxes_N4: Float) -> tuple[Float, Float]:
         maps = [self._heatmaps(pixels_HW3, boxes_N4, scale) for scale in self.config.scales]
         mean = np.asarray(sum(maps) / len(maps), dtype=np.float32)
-        return decode_crops(self.codec, mean, self._affines(boxes_N4))
+        return decode_crops(self.codec, self.skeleton, mean, self._affines(boxes_N4))
 
     def _heatmaps(self, pixels_HW3: NDArray[np.uint8], boxes_N4: Float, scale: float) -> NDArray[np.float32]:
         """Of the boxes' crops, seen in crops that show ``scale`` times as much."""
@@ -243,9 +243,10 @@ def crop_heatmaps(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops_
     return codec.merge_flipped(maps, _heatmaps(network, skeleton, codec, mirrored), skeleton.flip_index)
 
 
-def decode_crops(codec: Codec, maps_NKHW: NDArray[np.float32], affines: Sequence[Affine]) -> tuple[Float, Float]:
+def decode_crops(codec: Codec, skeleton: Skeleton, maps_NKHW: NDArray[np.float32],
+                 affines: Sequence[Affine]) -> tuple[Float, Float]:
     """Points (N, K, 2) in the picture and scores (N, K) of heatmaps whose crops ``affines`` cut out."""
-    points_NK2, scores_NK = codec.decode(maps_NKHW)
+    points_NK2, scores_NK = codec.decode(maps_NKHW, skeleton.sigmas)
     moved = [affine.inverse().points(xy) for affine, xy in zip(affines, points_NK2, strict=True)]
     return np.reshape(moved, points_NK2.shape), scores_NK
 

@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from stagepose.errors import ConfigError
-from stagepose.heatmaps import Codec, Msra, UdpDark, gaussian_kernel
+from stagepose.heatmaps import Codec, Msra, UdpDark, UdpOks, gaussian_kernel
 
 FLOOR = 1e-10  # keeps the log finite where a map is flat zero
 _TINY = float(np.spacing(1))  # COCO adds it to an area, so that an area of 0 divides
 
 
 @torch.no_grad()
-def decode(codec: Codec, heatmaps_BKhw: Tensor) -> tuple[Tensor, Tensor]:
+def decode(codec: Codec, heatmaps_BKhw: Tensor, sigmas_K: Sequence[float]) -> tuple[Tensor, Tensor]:
     """The same points as ``codec.decode``: (B, K, 2) in crop pixels and scores (B, K) in [0, 1], both float32.
 
     Raises :class:`ConfigError` for the codec ``megvii``, whose second maximum has no twin here.
@@ -32,10 +32,16 @@ def decode(codec: Codec, heatmaps_BKhw: Tensor) -> tuple[Tensor, Tensor]:
     if isinstance(codec, UdpDark):
         pitch = torch.as_tensor(codec.pitch, dtype=torch.float32, device=heatmaps.device)
         with torch.autocast(heatmaps.device.type, enabled=False):  # a Newton step on 8 bits of mantissa goes astray
-            return (peaks + _newton_steps(heatmaps, peaks, codec.blur)) * pitch, scores.clamp(0, 1)
+            if isinstance(codec, UdpOks):
+                source = _expected(heatmaps, codec.kernels(sigmas_K))
+                peaks, _ = _argmax(source)
+            else:
+                source = _smoothed(heatmaps, peaks, codec.blur)
+            return (peaks + _newton_steps(source, peaks)) * pitch, scores.clamp(0, 1)
     if isinstance(codec, Msra):
         return (peaks + 0.25 * _slopes(heatmaps, peaks).sign()) * codec.stride, scores.clamp(0, 1)
-    raise ConfigError(f"codec {codec.name!r} is not decoded while a network trains; use 'udp-dark' or 'msra'")
+    raise ConfigError(f"codec {codec.name!r} is not decoded while a network trains; use 'udp-oks', "
+                      "'udp-dark' or 'msra'")
 
 
 @torch.no_grad()
@@ -78,27 +84,34 @@ def _slopes(heatmaps: Tensor, peaks: Tensor) -> Tensor:
     return torch.stack([dx * (x == cx), dy * (y == cy)], -1)
 
 
-def _blurred(heatmaps: Tensor, kernel: int) -> Tensor:
-    """Gaussian blur of every map, zeros outside: two passes of one dimension."""
+def _expected(heatmaps: Tensor, kernels: Sequence[NDArray[np.float64]]) -> Tensor:
+    """Every joint's maps (B, K, h, w) blurred with its own kernel, zeros outside."""
+    reach = max(len(kernel) for kernel in kernels) // 2
+    rows = np.stack([np.pad(kernel, reach - len(kernel) // 2) for kernel in kernels])
+    weights = torch.as_tensor(rows, dtype=torch.float32, device=heatmaps.device)[:, None]
+    maps = functional.conv2d(heatmaps, weights[:, :, None, :], padding=(0, reach), groups=len(kernels))
+    return functional.conv2d(maps, weights[:, :, :, None], padding=(reach, 0), groups=len(kernels))
+
+
+def _smoothed(heatmaps: Tensor, peaks: Tensor, kernel: int) -> Tensor:
+    """Gaussian blur of every map, zeros outside; maps whose peak is near the border, which that bends, stay raw."""
     factor = torch.as_tensor(gaussian_kernel(kernel), dtype=torch.float32, device=heatmaps.device)
     maps = heatmaps.flatten(0, 1)[:, None]
     maps = functional.conv2d(maps, factor[None, None, None, :], padding=(0, kernel // 2))
     maps = functional.conv2d(maps, factor[None, None, :, None], padding=(kernel // 2, 0))
-    return maps.reshape(heatmaps.shape)
+    margin, (height, width) = kernel // 2 + 1, heatmaps.shape[-2:]
+    central = ((peaks >= margin) & (peaks < peaks.new_tensor([width, height]) - margin)).all(-1)
+    return torch.where(central[..., None, None], maps.reshape(heatmaps.shape), heatmaps)
 
 
-def _newton_steps(heatmaps: Tensor, peaks: Tensor, kernel: int) -> Tensor:
-    """DARK's step from each peak, (B, K, 2), at most one pixel either way; near the border on the raw map."""
+def _newton_steps(heatmaps: Tensor, peaks: Tensor) -> Tensor:
+    """DARK's step on the log heatmap from each peak, (B, K, 2), at most one pixel either way."""
     height, width = heatmaps.shape[-2:]
-    margin = kernel // 2 + 1
     x, y = peaks.long().unbind(-1)
-    central = (x >= margin) & (x < width - margin) & (y >= margin) & (y < height - margin)
     cx, cy = x.clamp(1, width - 2), y.clamp(1, height - 2)
-    blurred = _blurred(heatmaps, kernel)
 
     def at(dx: int, dy: int) -> Tensor:
-        value = torch.where(central, _at(blurred, cx + dx, cy + dy), _at(heatmaps, cx + dx, cy + dy))
-        return value.clamp_min(FLOOR).double().log()
+        return _at(heatmaps, cx + dx, cy + dy).clamp_min(FLOOR).double().log()
 
     gx, gy = (at(1, 0) - at(-1, 0)) / 2, (at(0, 1) - at(0, -1)) / 2
     gxx = at(1, 0) - 2 * at(0, 0) + at(-1, 0)

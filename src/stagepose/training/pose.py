@@ -206,7 +206,8 @@ class PoseTask:
             return None
         counts_BS = torch.ones(len(batch.images), len(outputs), device=self.device)
         for number, limit in enumerate(self.config.gates, 1):
-            points, _ = decoding.decode(self.config.codec, model.heatmaps(outputs[number - 1][0].detach()))
+            points, _ = decoding.decode(self.config.codec, model.heatmaps(outputs[number - 1][0].detach()),
+                                        self.skeleton.sigmas)
             found = decoding.oks(points, batch.keypoints, batch.areas, self.skeleton.sigmas)
             counts_BS[:, number] = (found < limit).float()
         if self.config.gates:
@@ -244,4 +245,5 @@ def check_fits(config: PoseConfig, network: nn.Module) -> None:
         raise ConfigError(f"gates has {len(config.gates)} values, but {config.network} has {max(stages - 1, 0)} later "
                           "stages to gate; give one OKS threshold for each")
     if config.gates and config.codec.name == "megvii":
-        raise ConfigError("gates need a codec that is decoded while a network trains: use 'udp-dark' or 'msra'")
+        raise ConfigError("gates need a codec that is decoded while a network trains: use 'udp-oks', 'udp-dark' or "
+                          "'msra'")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from stagepose.errors import ConfigError
-from stagepose.heatmaps import Megvii, UdpDark
+from stagepose.heatmaps import Megvii, UdpOks
 from stagepose.training.augment import AugmentConfig
 from stagepose.training.detector.presets import DETECTOR_PRESETS
 from stagepose.training.loop import TrainConfig
@@ -33,7 +33,7 @@ def pose_small() -> PoseRecipe:
     Made for training on a CPU: 16,000 people, an hour or two on two cores.
     """
     return PoseRecipe(
-        pose=PoseConfig(network="lite0-u", codec=UdpDark(input_size=(192, 256)), imagenet=True, frozen=3),
+        pose=PoseConfig(network="lite0-u", codec=UdpOks(input_size=(192, 256)), imagenet=True, frozen=3),
         train=TrainConfig(batch=32, samples=400_000, lr=2e-3, slower=PRETRAINED_AT_HALF),
     )
 
@@ -41,14 +41,14 @@ def pose_small() -> PoseRecipe:
 def pose_slim() -> PoseRecipe:
     """A dense network of 0.9 GMACs from a Gaussian start, without any weights of others."""
     return PoseRecipe(
-        pose=PoseConfig(network="slim-u", codec=UdpDark(input_size=(192, 256))),
+        pose=PoseConfig(network="slim-u", codec=UdpOks(input_size=(192, 256))),
         train=TrainConfig(batch=32, samples=1_000_000, lr=2e-3),
     )
 
 
 def of_network(name: str) -> PoseRecipe:
     """A network of the zoo with a schedule for its size: the report's and their like for GPUs, small ones for CPUs."""
-    pose = PoseConfig(network=name, codec=UdpDark(input_size=(192, 256)),
+    pose = PoseConfig(network=name, codec=UdpOks(input_size=(192, 256)),
                       augment=AugmentConfig(rotation=45, scale=0.35))
     train = TrainConfig(batch=128, samples=12_000_000, warmup=80_000, lr=1e-3, ema_decay=0.9995)
     if any(family in name for family in FOR_CPUS):

@@ -106,7 +106,7 @@ def examine(task: PoseTask, rows_P: NDArray[np.int64]) -> NDArray[np.float64]:
     for start in range(0, len(mine), BATCH):
         rows = np.array(mine[start : start + BATCH], dtype=np.int64)
         maps = model.heatmaps(model.logits(task.plain(rows))[-1][0]).cpu().numpy()
-        points, scores = codec.decode(maps)
+        points, scores = codec.decode(maps, task.skeleton.sigmas)
         corners = np.zeros((len(rows), 4))  # of the box that people without labelled joints are measured by: none here
         oks = oks_of_person(data.keypoints[rows], data.areas[rows], corners, task.plain_points(points),
                             np.array(task.skeleton.sigmas))
