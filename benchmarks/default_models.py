@@ -1,0 +1,192 @@
+"""The models that ship: what they reach, what they cost, and what each lever is worth -> default_models.md.
+
+``python benchmarks/default_models.py VAL.json --train TRAIN.json`` judges at ground-truth boxes and end to end, with
+bootstrap intervals, and changes one thing at a time. ``--before OLD.onnx`` compares with the pose model that shipped
+before. Speed beside published networks is in accuracy.md. The section by hand at the end of the file is kept.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from tyro.conf import Positional
+
+from stagepose.coco import CocoDataset, images_folder, read_dataset
+from stagepose.errors import StagePoseError
+from stagepose.evaluation import compare, judge_keypoints, predict_dataset
+from stagepose.evaluation.bootstrap import intervals
+from stagepose.files import write_text
+from stagepose.heatmaps import UdpDark, UdpOks
+from stagepose.images import read_image
+from stagepose.oks import oks_of_person
+from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
+from stagepose.runtime import read_info, resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+BY_HAND = "## Levers in training"
+LIGHT = 10.0  # ridge of the learnt quality, in people
+Results = list[dict[str, Any]]
+
+
+def main(
+    file: Positional[Annotated[Path, tyro.conf.arg(metavar="VAL.json")]],
+    *,
+    train: Path | None = None,
+    people: int = 1_500,
+    before: Path | None = None,
+    pose: str = DEFAULT_POSE,
+    detector: str = DEFAULT_DETECTOR,
+    threads: int = 2,
+    out: Path = ROOT / "benchmarks/default_models.md",
+) -> None:
+    """Judge the models that ship, lever by lever.
+
+    Args:
+        file: COCO keypoint file to judge by, pictures in images/ beside it.
+        train: COCO keypoint file that the pose model has learnt from, to learn the quality of its finds on.
+        people: So many of its people.
+        before: A pose model to compare with, such as the one that shipped before.
+        pose: A shipped name or an .onnx file.
+        detector: The same.
+        threads: CPU threads.
+        out: The Markdown file to write.
+    """
+    dataset, folder = read_dataset(file), images_folder(file, None)
+    ours = load(pose, detector, threads=threads, flip=True)
+    judged = {name: found(name, predictor, dataset, folder) for name, predictor in levers(ours).items()}
+    first = next(iter(judged))
+    if train is not None:
+        judged["ranked by a quality that was learnt"] = with_quality(judged[first], learnt(ours, train, people))
+    if before is not None:
+        judged[f"{before.stem}, before"] = found("before", load(before, None, threads=threads, flip=True), dataset,
+                                                 folder)
+    behind = {name: found(name, predictor, dataset, folder, boxes="detector")
+              for name, predictor in (("flip test", ours), ("no flip test", ours.with_config(flip=False)))}
+    lines = [
+        "# The models that ship", "", *heading(file, dataset), "", *sizes(pose, detector), "",
+        "## What they reach", "",
+        *table(("", "AP", "95 % interval", "AP50", "AP75", "AP M", "AP L", "AR"),
+               [reached("annotated boxes, flip test", dataset, judged[first]),
+                reached("annotated boxes, no flip test", dataset, judged["no flip test"]),
+                *(reached(f"end to end, {name}", dataset, results) for name, results in behind.items())]), "",
+        "## Levers at test time", "",
+        *table(("at annotated boxes, flip test", "AP", "difference", "95 % interval"),
+               against(dataset, judged[first], judged)), "",
+        "One thing changed at a time; differences by a paired bootstrap over pictures: where the interval holds 0, the "
+        "difference may be luck.", "", *by_hand(out),
+    ]  # fmt: skip
+    write_text(out, "\n".join(lines).rstrip() + "\n")
+
+
+def levers(ours: Predictor) -> dict[str, Predictor]:
+    """The pose model as it ships, and with one thing changed."""
+    size = ours.info.input_size
+
+    def decoded(codec: UdpDark) -> Predictor:
+        return Predictor(replace(ours.info, codec=codec), ours.network, ours.detector, ours.config)
+
+    return {
+        "as it ships": ours,
+        "decoded as DARK does": decoded(UdpDark(input_size=size)),
+        "decoded where the expected OKS is largest": decoded(UdpOks(input_size=size)),
+        "no flip test": ours.with_config(flip=False),
+        "crops of 0.9, 1 and 1.1": ours.with_config(scales=(0.9, 1.0, 1.1)),
+        "boxes padded by 1.15": ours.with_config(box_padding=1.15),
+        "boxes padded by 1.35": ours.with_config(box_padding=1.35),
+        "rescoring mean-all": ours.with_config(rescoring="mean-all"),
+        "rescoring megvii": ours.with_config(rescoring="megvii"),
+    }
+
+
+def found(name: str, predictor: Predictor, dataset: CocoDataset, folder: Path, **how: Any) -> Results:
+    sys.stderr.write(f"{name}\n")
+    return predict_dataset(predictor, dataset, folder, **how)
+
+
+# --- a quality that is learnt: the OKS of a find, from its joints' scores
+
+
+def learnt(ours: Predictor, train: Path, people: int) -> NDArray[np.float64]:
+    """(K + 1,) weights of the joints' scores and a constant: ridge regression of the OKS of training people.
+
+    The network has seen them, so their OKS are flattered; which joints' scores tell it is what is learnt.
+    """
+    dataset, folder = read_dataset(train), images_folder(train, None)
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(dataset.with_keypoints()))[:people]
+    scores, oks = [], []
+    for row in rows:
+        pixels = read_image(folder / dataset.image_by_id[int(dataset.image_ids[row])].file_name).pixels
+        points, heights = ours.keypoints(pixels, dataset.boxes_xyxy[[row]])
+        scores.append(np.append(heights[0], 1.0))
+        oks += oks_of_person(dataset.keypoints[[row]], dataset.areas[[row]], dataset.boxes_xyxy[[row]], points,
+                             np.array(dataset.skeleton.sigmas)).tolist()
+    told = np.array(scores)
+    light = np.diag([LIGHT] * (told.shape[1] - 1) + [0.0])
+    return np.asarray(np.linalg.solve(told.T @ told + light, told.T @ np.array(oks)))
+
+
+def with_quality(results: Results, weights: NDArray[np.float64]) -> Results:
+    joints = np.array([row["keypoints"] for row in results]).reshape(len(results), -1, 3)[..., 2]
+    quality = joints @ weights[:-1] + weights[-1]
+    return [{**row, "score": float(score)} for row, score in zip(results, quality, strict=True)]
+
+
+# --- the report
+
+
+def heading(file: Path, dataset: CocoDataset) -> list[str]:
+    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], check=True, capture_output=True,
+                            text=True).stdout.strip()
+    people = int(dataset.with_keypoints().sum())
+    return [f"`python benchmarks/default_models.py {'/'.join(file.parts[-2:])} --train TRAIN.json`, commit {commit}, "
+            f"{date.today()}: the public validation subset, {len(dataset.images)} pictures with {people} people with "
+            "keypoints. It is part of COCO *val2017*, and so are many pictures that the models have learnt from: no "
+            "*val2017* AP may be claimed."]
+
+
+def sizes(*names: str) -> list[str]:
+    return table(("model", "file", "sha256 of the weights"), (
+        [name, f"{resolve(name).stat().st_size / 1e6:.1f} MB", read_info(name).sha256[:12]] for name in names))
+
+
+def reached(name: str, dataset: CocoDataset, results: Results) -> list[str]:
+    judged = judge_keypoints(dataset, results)
+    ap, ap50, ap75, medium, large, ar, *_ = judged.numbers().tolist()
+    return [name, f"{ap:.3f}", str(intervals(judged)[0]), *(f"{n:.3f}" for n in (ap50, ap75, medium, large, ar))]
+
+
+def against(dataset: CocoDataset, base: Results, judged: dict[str, Results]) -> Iterable[list[str]]:
+    first = judge_keypoints(dataset, base)
+    for name, results in judged.items():
+        if results is base:
+            yield [name, f"{first.ap():.4f}", "", ""]
+            continue
+        told = compare(first, judge_keypoints(dataset, results))
+        yield [name, f"{told.b[0]:.4f}", f"{told.b[0] - told.a[0]:+.4f}", str(told.intervals[0])]
+
+
+def by_hand(out: Path) -> list[str]:
+    """The last section of the file that is there, which people write."""
+    text = out.read_text(encoding="utf-8") if out.is_file() else ""
+    return [BY_HAND + text.partition(BY_HAND)[2]] if BY_HAND in text else []
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings),
+            *("| " + " | ".join(row) + " |" for row in rows)]
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except StagePoseError as error:
+        raise SystemExit(f"error: {error}") from None
