@@ -41,7 +41,7 @@ def dotted_batch(count, seed=0, canvas=CANVAS):
     for i in range(count):
         x, y = keypoints[i, 0, :2]
         crops[i] = (255 * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / 18))[..., None]
-    return torch.from_numpy(crops), keypoints
+    return crops, keypoints
 
 
 def draws(count, seed=0):
@@ -49,7 +49,9 @@ def draws(count, seed=0):
 
 
 def changed(crops, keypoints, u, config, skeleton=COCO_17, **options):
-    return augment(crops, keypoints, u, base_scale=1.0, size=SIZE, skeleton=skeleton, config=config, **options)
+    images, moved, _ = augment(crops, keypoints, u, base_scale=1.0, size=SIZE, skeleton=skeleton, config=config,
+                               **options)
+    return images, moved
 
 
 def noisy(count, seed=0, size=SIZE):
@@ -76,12 +78,17 @@ def test_pixels_move_with_points():
     assert seen > 45
 
 
+def photos(count, seed=0, size=CANVAS):
+    """uint8 canvases (B, H, W, 3) of the same kind."""
+    return noisy(count, seed, size).to(torch.uint8).numpy()
+
+
 def test_one_affine_a_sample_is_the_same_on_any_device():
     """What a GPU computes with a grid, a CPU does with OpenCV."""
-    pictures = noisy(8, size=(144, 192)).to(torch.uint8)
+    pictures = photos(8)
     forward, _ = motion.sample_affines(dotted_batch(8)[1], draws(8), base_scale=1.0, canvas=CANVAS, size=SIZE,
                                        skeleton=COCO_17, config=GEOMETRY)
-    here, there = motion.warp(pictures, forward, SIZE), motion._warp_grid(pictures, forward, SIZE)
+    here, there = motion.warp(pictures, forward, SIZE), motion.warp(torch.from_numpy(pictures), forward, SIZE)
     assert here.shape == there.shape == (8, 128, 96, 3)
     assert (here - there).abs().mean() < 0.5 and (here - there).abs().quantile(0.999) < 4  # OpenCV 4: 1/32 of a pixel
 
@@ -100,8 +107,8 @@ def test_mirrored_twice_is_the_same_again():
     crops, keypoints = dotted_batch(4, canvas=SIZE)
     always = replace(NO_AUGMENTATION, flip_chance=1)
     once, moved = changed(crops, keypoints, draws(4), always)
-    twice, back = changed(once.permute(0, 2, 3, 1).to(torch.uint8).contiguous(), moved, draws(4), always)
-    assert torch.equal(twice.permute(0, 2, 3, 1).to(torch.uint8), crops) and not torch.equal(once, twice)
+    twice, back = changed(once.permute(0, 2, 3, 1).to(torch.uint8).numpy(), moved, draws(4), always)
+    assert np.array_equal(twice.permute(0, 2, 3, 1).numpy(), crops) and not torch.equal(once, twice)
     assert np.allclose(back, keypoints)
 
 
@@ -116,7 +123,7 @@ def test_a_skeleton_that_cannot_be_mirrored_says_what_to_do():
 def test_without_augmentation_the_centre_is_cut_out():
     crops, keypoints = dotted_batch(3)
     images, moved = changed(crops, keypoints, draws(3), NO_AUGMENTATION)
-    assert torch.allclose(images, crops[:, 32:160, 24:120].permute(0, 3, 1, 2).float(), atol=1e-2)
+    assert np.allclose(images.permute(0, 2, 3, 1), crops[:, 32:160, 24:120], atol=1e-2)
     assert np.allclose(moved[..., :2], keypoints[..., :2] - [24, 32])
     assert images.is_contiguous(memory_format=torch.channels_last)
 
@@ -161,14 +168,14 @@ def test_a_body_half_fills_the_input():
 
 
 def test_a_sample_is_the_same_in_any_batch():
-    crops = noisy(12, size=CANVAS).to(torch.uint8)
+    crops = photos(12)
     keypoints, u = dotted_batch(12)[1], uniforms(5, [(2, i) for i in range(12)], UNIFORMS)
     rows, _ = occluded(u, EVERYTHING)
-    others = noisy(len(rows), seed=1, size=CANVAS).to(torch.uint8)
-    whole, points = changed(crops, keypoints, u, EVERYTHING, occluders_MHW3=others)
+    others = photos(len(rows), seed=1)
+    whole, points = changed(crops, keypoints, u, EVERYTHING, occluders=others)
     for i in range(12):
         mine = others[rows == i] if i in rows else None
-        alone, point = changed(crops[i : i + 1], keypoints[i : i + 1], u[i : i + 1], EVERYTHING, occluders_MHW3=mine)
+        alone, point = changed(crops[i : i + 1], keypoints[i : i + 1], u[i : i + 1], EVERYTHING, occluders=mine)
         off = (whole[i] - alone[0]).abs()  # a coefficient halfway between two steps may be rounded either way
         assert off.mean() < 1e-2 and (off > 1e-2).float().mean() < 0.01 and np.allclose(points[i], point[0])
 
@@ -184,12 +191,13 @@ def test_colour_of_a_grey_picture_is_what_was_asked():
     assert torch.allclose(images[1, 0], torch.tensor(55.0)) and torch.allclose(images[1, -1], torch.tensor(95.0))
 
 
-def test_an_occluder_covers_one_rectangle_with_its_own_pixels():
+@pytest.mark.parametrize("to_canvases", [list, torch.from_numpy], ids=["arrays, as on a CPU", "a tensor, as on a GPU"])
+def test_an_occluder_covers_one_rectangle_with_its_own_pixels(to_canvases):
     u = draws(200)
     rows, _ = occluded(u, replace(NO_AUGMENTATION, occlusion_chance=0.5))
     images = torch.zeros(200, 128, 96, 3)
-    others = torch.arange(1, 193)[None, :, None, None].expand(len(rows), 192, 144, 3).to(torch.uint8)
-    looks.occlude(images, others, u, replace(NO_AUGMENTATION, occlusion_chance=0.5))
+    others = np.tile(np.arange(1, 193, dtype=np.uint8)[:, None, None], (len(rows), 1, 144, 3))
+    looks.occlude(images, to_canvases(others), u, replace(NO_AUGMENTATION, occlusion_chance=0.5))
     covered = images[..., 0] > 0
     assert set(np.flatnonzero(covered.any(2).any(1).numpy())) == set(rows)
     for image, mask in zip(images[rows, ..., 0], covered[rows], strict=True):
@@ -200,9 +208,18 @@ def test_an_occluder_covers_one_rectangle_with_its_own_pixels():
         assert (column.diff() == 1).all() and (image[ys][:, xs] == column[:, None]).all()  # as it was, not repeated
 
 
+def test_an_occluder_is_the_same_on_any_device():
+    images, u = noisy(100), draws(100, seed=1)
+    others, there = photos(len(occluded(u, EVERYTHING)[0])), images.clone()
+    looks.occlude(images, others, u, EVERYTHING)
+    assert (images != there).any()
+    looks.occlude(there, torch.from_numpy(others), u, EVERYTHING)
+    assert torch.equal(images, there)
+
+
 def test_occluders_must_be_as_many_as_are_needed():
     with pytest.raises(ValueError, match="1 occluders for 2 samples"):
-        looks.occlude(noisy(2), noisy(1, size=CANVAS), np.zeros((2, UNIFORMS)), AugmentConfig())
+        looks.occlude(noisy(2), photos(1), np.zeros((2, UNIFORMS)), AugmentConfig())
 
 
 def test_only_some_samples_get_an_occluder():

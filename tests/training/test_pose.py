@@ -10,8 +10,10 @@ from tiny import tiny_coco
 from stagepose.errors import ConfigError
 from stagepose.heatmaps import Megvii, UdpDark
 from stagepose.skeleton import COCO_17
-from stagepose.training.augment import NO_AUGMENTATION
+from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
 from stagepose.training.crops import CropSpec, open_or_pack
+from stagepose.training.feed import Feed
+from stagepose.training.machine import Machine
 from stagepose.training.networks.zoo import build
 from stagepose.training.people import Chosen
 from stagepose.training.pose import PoseConfig, PoseTask
@@ -83,3 +85,14 @@ def test_people_count_what_they_are_said_to(store):
 def test_settings_that_make_no_sense(change, message):
     with pytest.raises(ConfigError, match=message):
         PoseConfig(network="u-300m", codec=CODEC, **change)
+
+
+def test_a_worker_sends_the_pixels_that_the_process_itself_looks_at_on_disk(store):
+    task = PoseTask(build("u-300m", 17), PoseConfig(network="u-300m", codec=CODEC,
+                                                    augment=AugmentConfig(occlusion_chance=0.7)), [store], [1.0])
+    keys = [(0, 0), (0, 3), (1, 2), (4, 1)]
+    [sent] = Feed(task.reader, [keys], Machine(workers=1))
+    read = task.reader.read(keys)
+    assert isinstance(sent.crops, torch.Tensor) and isinstance(sent.occluders, torch.Tensor)
+    assert all(not crop.flags.writeable for crop in [*read.crops, *read.occluders])  # the mapped file
+    assert torch.equal(task.prepare(sent).images, task.prepare(read).images)

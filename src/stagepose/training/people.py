@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from stagepose.errors import ConfigError
-from stagepose.training.augment import UNIFORMS, AugmentConfig, occluded
+from stagepose.training.augment import UNIFORMS, AugmentConfig, Canvases, occluded
 from stagepose.training.crops import CropStore
 from stagepose.training.feed import HostBatch
 from stagepose.training.randomness import Orders, SampleKey, uniforms, weighted_order
@@ -51,14 +52,14 @@ class Chosen:
 class PoseRead(HostBatch):
     """What one batch needs of the stores: canvases (or just their ``rows``, where all canvases are on the device).
 
-    ``crops`` (B, H, W, 3) and ``occluders`` (M, H, W, 3) uint8; ``keypoints`` (B, K, 3) in canvas pixels, ``areas``
-    (B,) in their square; ``importance`` (B,) of each sample, or None; ``draws`` (B, UNIFORMS) random numbers.
+    ``crops`` of B people and ``occluders`` of M; ``keypoints`` (B, K, 3) in canvas pixels, ``areas`` (B,) in their
+    square; ``importance`` (B,) of each sample, or None; ``draws`` (B, UNIFORMS) random numbers.
     """
 
     rows: Tensor
     occluder_rows: Tensor
-    crops: Tensor | None
-    occluders: Tensor | None
+    crops: Canvases | None
+    occluders: Canvases | None
     keypoints: NDArray[np.float64]
     areas: NDArray[np.float64]
     importance: NDArray[np.float32] | None
@@ -68,16 +69,18 @@ class PoseRead(HostBatch):
 class PoseData:
     """All stores laid end to end. Worker processes hold one that opens the files again.
 
-    A store of weight 2.5 shows each of its chosen people 2.5 times an epoch.
+    A store of weight 2.5 shows each of its chosen people 2.5 times an epoch. Without ``pixels`` none are read (the task
+    has them on its device already). ``in_place``: they are augmented on the CPU, in the process that reads them, which
+    then gets views of the mapped files; who travels, to a GPU or from a worker process, does so in one tensor.
     """
 
     def __init__(self, stores: Sequence[CropStore], weights: Sequence[float], augment: AugmentConfig, *,
-                 seed: int = 0, pixels: bool = True, chosen: Chosen | None = None) -> None:
+                 seed: int = 0, pixels: bool = True, in_place: bool = False, chosen: Chosen | None = None) -> None:
         canvases = {store.spec.canvas for store in stores}
         if len(canvases) != 1:
             raise ConfigError(f"the crop stores have different canvases {sorted(canvases)}; pack them alike")
         self.stores, self.weights, self.augment, self.seed = list(stores), list(weights), augment, seed
-        self.pixels = pixels  # False: the task has them on its device already
+        self.pixels, self.in_place = pixels, in_place
         self.starts = np.cumsum([0, *(len(s) for s in stores)])
         self.keypoints = np.concatenate([store.keypoints for store in stores]).astype(np.float64)  # (N, K, 3)
         grown = np.concatenate([np.abs(np.linalg.det(store.affines[:, :, :2])) for store in stores])
@@ -111,20 +114,21 @@ class PoseData:
         importance = self.chosen.importance
         return PoseRead(
             rows=torch.from_numpy(rows), occluder_rows=torch.from_numpy(others),
-            crops=torch.from_numpy(self.crops(rows)) if self.pixels else None,
-            occluders=torch.from_numpy(self.crops(others)) if self.pixels and len(others) else None,
+            crops=self.canvases(rows), occluders=self.canvases(others) if len(others) else None,
             keypoints=self.keypoints[rows], areas=self.areas[rows],
             importance=None if importance is None else importance[rows], draws=draws)
 
-    def crops(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Canvases (B, H, W, 3) by their row."""
-        width, height = self.stores[0].spec.canvas
-        out = np.empty((len(rows), height, width, 3), dtype=np.uint8)
+    def canvases(self, rows: NDArray[np.int64]) -> Canvases | None:
+        """People by row, read as ``pixels`` and ``in_place`` say."""
+        if not self.pixels:
+            return None
         sets, places = self._located(rows)
+        found: dict[int, NDArray[np.uint8]] = {}
         for number in np.unique(sets):
             chosen = np.flatnonzero(sets == number)
-            out[chosen] = self.stores[number].read(places[chosen])
-        return out
+            found.update(zip(chosen.tolist(), self.stores[number].crops(places[chosen]), strict=True))
+        crops = [found[position] for position in range(len(rows))]
+        return crops if self.in_place and get_worker_info() is None else torch.from_numpy(np.stack(crops))
 
     def names(self, samples: Sequence[SampleKey]) -> list[str]:
         """Store and annotation id of samples."""

@@ -19,8 +19,7 @@ from stagepose.geometry import Size
 from stagepose.heatmaps import Codec
 from stagepose.skeleton import Skeleton
 from stagepose.training import decoding, distributed, targets
-from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig, augment, refuse_mirroring
-from stagepose.training.augment.motion import sample_affines
+from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig, Canvases, augment, refuse_mirroring
 from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
 from stagepose.training.losses import HeatmapLoss, stage_losses
@@ -94,8 +93,7 @@ class PoseConfig:
 class PoseBatch:
     """``images`` (B, 3, h, w) float 0..255; ``keypoints`` (B, K, 3) in input pixels.
 
-    ``areas`` (B,) in input pixels^2, which only gates look at (without any they are the canvas's); ``importance`` (B,)
-    is what each sample counts, None where all count alike.
+    ``areas`` (B,) in input pixels^2; ``importance`` (B,) is what each sample counts, None where all count alike.
     """
 
     images: Tensor
@@ -120,7 +118,9 @@ class PoseTask:
         refuse_mirroring(config.augment, self.skeleton)
         self.network, self.model = network, PoseInference(network, config.codec, config.loss)
         self.config, self.validation, self.device = config, validation, device
-        self.reader = PoseData(stores, weights, config.augment, seed=seed, pixels=resident is None, chosen=chosen)
+        self._on_gpu = torch.device(device).type == "cuda"
+        self.reader = PoseData(stores, weights, config.augment, seed=seed, pixels=resident is None,
+                               in_place=not self._on_gpu, chosen=chosen)
         self.samples_per_epoch = len(self.reader.order(0))
         self._scale = config.size[1] / stores[0].spec.input_size[1]
         self._resident = resident
@@ -143,25 +143,22 @@ class PoseTask:
 
     def prepare(self, read: PoseRead) -> PoseBatch:
         """Augment on the device: one resampling per sample, straight from its canvas."""
-        crops, occluders = read.crops, read.occluders
-        if self._resident is not None:
-            crops = self._resident[read.rows.to(self.device)]
-            occluders = self._resident[read.occluder_rows.to(self.device)] if len(read.occluder_rows) else None
-        assert crops is not None
-        images, moved = augment(
-            crops.to(self.device, non_blocking=True), read.keypoints, read.draws, base_scale=self._scale,
-            size=self.config.size, skeleton=self.skeleton, config=self.config.augment,
-            occluders_MHW3=None if occluders is None else occluders.to(self.device, non_blocking=True))
-        areas = read.areas * self._growth(crops, read) if self.config.gates else read.areas
+        occluders = self._canvases(read.occluder_rows, read.occluders) if len(read.occluder_rows) else None
+        images, moved, affines = augment(
+            self._canvases(read.rows, read.crops), read.keypoints, read.draws, base_scale=self._scale,
+            size=self.config.size, skeleton=self.skeleton, config=self.config.augment, occluders=occluders)
+        areas = read.areas * np.abs(np.linalg.det(affines[:, :, :2]))
         return PoseBatch(images, moved, areas, read.importance)
 
-    def _growth(self, crops: Tensor, read: PoseRead) -> NDArray[np.float64]:
-        """(B,) input pixels^2 per canvas pixel^2 of each sample."""
-        forward, _ = sample_affines(read.keypoints, read.draws, base_scale=self._scale,
-                                    canvas=(crops.shape[2], crops.shape[1]), size=self.config.size,
-                                    skeleton=self.skeleton, config=self.config.augment)
-        growth: NDArray[np.float64] = np.abs(np.linalg.det(forward[:, :, :2]))
-        return growth
+    def _canvases(self, rows: Tensor, crops: Canvases | None) -> Canvases:
+        """As the augmentation wants them: on a GPU one tensor, on a CPU an array each."""
+        if self._resident is not None:
+            return self._resident[rows.to(self.device)]
+        assert crops is not None
+        if not self._on_gpu:
+            return list(crops.numpy()) if isinstance(crops, Tensor) else crops
+        whole = crops if isinstance(crops, Tensor) else torch.from_numpy(np.stack(crops))
+        return whole.to(self.device, non_blocking=True)
 
     def batch(self, samples: Sequence[SampleKey]) -> PoseBatch:
         """Samples read and augmented here and now."""
@@ -169,11 +166,10 @@ class PoseTask:
 
     def plain(self, rows: NDArray[np.int64]) -> Tensor:
         """People as the predictor would cut them out, without augmentation: (P, 3, h, w) float 0..255."""
-        crops = torch.from_numpy(self.reader.crops(rows)).to(self.device) if self._resident is None else (
-            self._resident[torch.from_numpy(rows).to(self.device)])
-        images, _ = augment(crops, self.reader.keypoints[rows], np.zeros((len(rows), UNIFORMS)),
-                            base_scale=self._scale, size=self.config.size, skeleton=self.skeleton,
-                            config=NO_AUGMENTATION)
+        canvases = self._canvases(torch.from_numpy(rows), self.reader.canvases(rows))
+        images, _, _ = augment(canvases, self.reader.keypoints[rows], np.zeros((len(rows), UNIFORMS)),
+                               base_scale=self._scale, size=self.config.size, skeleton=self.skeleton,
+                               config=NO_AUGMENTATION)
         return images
 
     def plain_points(self, points_PK2: NDArray[np.float64]) -> NDArray[np.float64]:

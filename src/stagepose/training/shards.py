@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -137,7 +137,8 @@ class ShardReader:
 
     A mapped page counts as this process's memory for as long as the mapping lives (numpy.memmap's known surprise: a
     random pass "uses" the whole set). So after every RELEASE_AFTER bytes the pages are handed back; they stay in the
-    system's cache, where all processes share them and which it empties when it needs to.
+    system's cache, where all processes share them and which it empties when it needs to. Views that are still held
+    stay good.
     """
 
     def __init__(self, home: Path, shards: Sequence[Shard], form: Form, canvas: Size, sizes: NDArray[np.int64]) -> None:
@@ -150,30 +151,25 @@ class ShardReader:
         self._maps: dict[int, tuple[mmap.mmap, NDArray[np.uint8]]] = {}
         self._touched = 0
 
-    def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Fill ``out`` (B, H, W, 3) with the people of ``rows``."""
-        shard_of = np.searchsorted(self._starts, rows, side="right") - 1
-        self._announce(rows, shard_of)
-        jobs = list(enumerate(zip(rows.tolist(), shard_of.tolist(), strict=True)))
-
-        def fill(job: tuple[int, tuple[int, int]]) -> None:
-            position, (row, shard) = job
-            data = self._bytes(shard)[self._low[row] : self._high[row]]
-            out[position] = data.reshape(self.shape) if self.form == "raw" else self._decoded(data, row, shard)
-
-        threads = min(_decoders(), len(rows) // ROWS_A_DECODER)
-        if self.form == "jpeg" and threads > 1:
-            _in_threads(fill, jobs, threads)
-        else:
-            for job in jobs:
-                fill(job)
-        self._touched += int((self._high[rows] - self._low[rows] + MAPPED_AROUND).sum())
+    def read(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """The people (H, W, 3) of ``rows``: read-only views of the files where they are raw, decoded where not."""
         if self._touched > RELEASE_AFTER:
             self.release()
+        self._touched += int((self._high[rows] - self._low[rows] + MAPPED_AROUND).sum())
+        shard_of = (np.searchsorted(self._starts, rows, side="right") - 1).tolist()
+        places = list(zip(rows.tolist(), shard_of, strict=True))
+        self._announce(places)
+        if self.form == "raw":
+            return [self._data(place).reshape(self.shape) for place in places]
+        threads = min(_decoders(), len(rows) // ROWS_A_DECODER)
+        if threads < 2:
+            return [self._decoded(place) for place in places]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(self._decoded, places))
 
-    def _announce(self, rows: NDArray[np.int64], shard_of: NDArray[np.intp]) -> None:
+    def _announce(self, places: Sequence[tuple[int, int]]) -> None:
         """Map the shards, before threads could do it twice, and let the disk fetch all rows at once, not in turn."""
-        for row, shard in zip(rows.tolist(), shard_of.tolist(), strict=True):
+        for row, shard in places:
             self._bytes(shard)
             if hasattr(mmap, "MADV_WILLNEED"):
                 low = int(self._low[row]) // mmap.PAGESIZE * mmap.PAGESIZE
@@ -197,9 +193,14 @@ class ShardReader:
             self._maps[shard] = mapped, np.frombuffer(mapped, dtype=np.uint8)
         return self._maps[shard][1]
 
-    def _decoded(self, data: NDArray[np.uint8], row: int, shard: int) -> NDArray[np.uint8]:
-        pixels = decode_jpeg(data)
+    def _data(self, place: tuple[int, int]) -> NDArray[np.uint8]:
+        row, shard = place
+        return self._bytes(shard)[self._low[row] : self._high[row]]
+
+    def _decoded(self, place: tuple[int, int]) -> NDArray[np.uint8]:
+        pixels = decode_jpeg(self._data(place))
         if pixels is None or pixels.shape != self.shape:
+            row, shard = place
             raise DatasetError(f"{self.home / self.shards[shard].name}: person {row} of the store is damaged; {REMEDY}")
         return pixels
 
@@ -207,13 +208,3 @@ class ShardReader:
 def _decoders() -> int:
     """A data worker is one of many already and needs no threads of its own."""
     return 1 if multiprocessing.parent_process() is not None else min(DECODERS, available_cores())
-
-
-def _in_threads(fill: Callable[[tuple[int, tuple[int, int]]], None], jobs: Sequence[tuple[int, tuple[int, int]]],
-                threads: int) -> None:
-    def several(part: Sequence[tuple[int, tuple[int, int]]]) -> None:
-        for job in part:
-            fill(job)
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(several, (jobs[i::threads] for i in range(threads))))

@@ -107,21 +107,24 @@ class CropStore:
         """File names of all pictures that people here were cut out of."""
         return set(self.image_names)
 
-    def read(self, rows: Sequence[int] | NDArray[np.integer], out: NDArray[np.uint8] | None = None,
-             ) -> NDArray[np.uint8]:
-        """Canvases (B, H, W, 3) uint8 RGB of rows in any order, repeated or not; into ``out`` where it is given."""
+    def crops(self, rows: Sequence[int] | NDArray[np.integer]) -> list[NDArray[np.uint8]]:
+        """Canvases (H, W, 3) uint8 RGB of rows in any order, repeated or not.
+
+        Raw pixels are read-only views of the mapped files, so that nothing is copied which is only looked at once.
+        """
         wanted = np.asarray(rows, dtype=np.int64)
-        shape = (len(wanted), self.spec.canvas[1], self.spec.canvas[0], 3)
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"rows {wanted.min()} to {wanted.max()} of a store of {len(self)} people")
-        if out is None:
-            out = np.empty(shape, dtype=np.uint8)
-        elif out.shape != shape or out.dtype != np.uint8:
-            raise ValueError(f"out is {out.dtype} {out.shape}, expected uint8 {shape}")
-        self._reader.read(wanted, out)
+        return self._reader.read(wanted)
+
+    def read(self, rows: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """A copy of :meth:`crops` in one piece (B, H, W, 3)."""
+        out = np.empty((len(rows), self.spec.canvas[1], self.spec.canvas[0], 3), dtype=np.uint8)
+        for place, crop in zip(out, self.crops(rows), strict=True):
+            place[...] = crop
         return out
 
-    def chunks(self, size: int = 1024) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+    def chunks(self, size: int = 256) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
         """All people in order, ``size`` at a time: their rows and their canvases (b, H, W, 3)."""
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))

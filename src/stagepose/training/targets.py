@@ -15,6 +15,8 @@ from torch import Tensor
 
 from stagepose.heatmaps import Codec, GaussianCodec, Megvii
 
+SMALLEST = -80.0  # exp() of less is below float32's normal numbers, and takes a CPU four times as long
+
 
 def level_codecs(codec: Codec, levels: int = 4, widths: Sequence[float] | None = None, *,
                  shrink: bool = True) -> list[Codec]:
@@ -44,7 +46,7 @@ def encode(codec: Codec, points_BK2: NDArray[np.floating], labelled_BK: NDArray[
     for axis, count in enumerate(size):
         centre = torch.as_tensor(centres[..., axis, None], dtype=torch.float32, device=device)
         distance = torch.arange(count, dtype=torch.float32, device=device) - centre
-        factor = torch.exp(-(distance**2) / (2 * sigma**2))
+        factor = torch.exp((-(distance**2) / (2 * sigma**2)).clamp_(min=SMALLEST))
         factors.append(factor if radius is None else factor * (distance.abs() <= radius))
     factors[1] = factors[1] * torch.as_tensor(inside[..., None], dtype=torch.float32, device=device)
     return factors[1][..., :, None] * factors[0][..., None, :]

@@ -14,6 +14,7 @@ from stagepose.training.augment.config import (
     NO_AUGMENTATION,
     UNIFORMS,
     AugmentConfig,
+    Canvases,
     Draw,
     Float,
     refuse_mirroring,
@@ -21,20 +22,23 @@ from stagepose.training.augment.config import (
 from stagepose.training.augment.looks import change_looks, occluded
 from stagepose.training.augment.motion import move_keypoints, sample_affines, warp
 
-__all__ = ["NO_AUGMENTATION", "UNIFORMS", "AugmentConfig", "Draw", "augment", "occluded", "refuse_mirroring"]
+__all__ = ["NO_AUGMENTATION", "UNIFORMS", "AugmentConfig", "Canvases", "Draw", "augment", "occluded",
+           "refuse_mirroring"]
 
 
-def augment(crops_BHW3: Tensor, keypoints_BK3: Float, uniforms: Float, *, base_scale: float, size: Size,
-            skeleton: Skeleton, config: AugmentConfig, occluders_MHW3: Tensor | None = None) -> tuple[Tensor, Float]:
-    """uint8 canvases and their keypoints -> (images (B, 3, h, w) float 0..255, keypoints (B, K, 3) in input pixels).
+def augment(canvases: Canvases, keypoints_BK3: Float, uniforms: Float, *, base_scale: float, size: Size,
+            skeleton: Skeleton, config: AugmentConfig, occluders: Canvases | None = None,
+            ) -> tuple[Tensor, Float, Float]:
+    """Canvases and their keypoints -> images (B, 3, h, w) float 0..255, keypoints (B, K, 3), affines (B, 2, 3).
 
-    ``occluders_MHW3`` are other people's canvases, one for each sample of :func:`occluded`, in that order.
-    ``base_scale`` input pixels per canvas pixel without any zoom. Keypoints that leave the input become unlabelled.
-    Images lie in memory as the network wants them, channels last.
+    Keypoints and affines are in input pixels; what leaves the input becomes unlabelled. ``occluders`` are other
+    people's canvases, one for each sample of :func:`occluded`, in that order. ``base_scale`` input pixels per canvas
+    pixel without any zoom. Images lie in memory as the network wants them, channels last.
     """
-    canvas = (crops_BHW3.shape[2], crops_BHW3.shape[1])
-    forward, mirrored = sample_affines(keypoints_BK3, uniforms, base_scale=base_scale, canvas=canvas, size=size,
-                                       skeleton=skeleton, config=config)
-    images = warp(crops_BHW3, forward, size)
-    change_looks(images, uniforms, config, occluders_MHW3)
-    return images.permute(0, 3, 1, 2), move_keypoints(keypoints_BK3, forward, mirrored, size=size, skeleton=skeleton)
+    height, width, _ = canvases[0].shape
+    forward, mirrored = sample_affines(keypoints_BK3, uniforms, base_scale=base_scale, canvas=(width, height),
+                                       size=size, skeleton=skeleton, config=config)
+    images = warp(canvases, forward, size)
+    change_looks(images, uniforms, config, occluders)
+    moved = move_keypoints(keypoints_BK3, forward, mirrored, size=size, skeleton=skeleton)
+    return images.permute(0, 3, 1, 2), moved, forward

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stagepose.errors import ConfigError
 from stagepose.skeleton import Skeleton
 
 Float = NDArray[np.float64]
+# what is augmented, uint8: on a GPU one tensor (B, H, W, 3); on a CPU an array (H, W, 3) each, wherever it lies
+Canvases = Tensor | Sequence[NDArray[np.uint8]]
 
 
 class Draw(IntEnum):

@@ -7,6 +7,8 @@ a CPU a new tensor of this size costs more than all that is computed here.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from stagepose.training.augment.config import AugmentConfig, Draw, Float
+from stagepose.training.augment.config import AugmentConfig, Canvases, Draw, Float
 
 OCCLUDER_HEIGHT, OCCLUDER_WIDTH = (0.08, 0.33), (0.1, 0.5)  # of the input's sides
 SAMPLED = 4  # the mean that contrast is changed around is that of every fourth line
@@ -33,11 +35,11 @@ CHROMA_STEPS = (
 TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # JFIF
 
 
-def change_looks(images: Tensor, uniforms: Float, config: AugmentConfig, occluders_RHW3: Tensor | None = None) -> None:
+def change_looks(images: Tensor, uniforms: Float, config: AugmentConfig, occluders: Canvases | None = None) -> None:
     """Everything in the order in which it happens to a photograph: light, scene, lens, sensor, file."""
     colour(images, uniforms, config)
-    if occluders_RHW3 is not None:
-        occlude(images, occluders_RHW3, uniforms, config)
+    if occluders is not None:
+        occlude(images, occluders, uniforms, config)
     coarsen(images, _chosen(uniforms, Draw.BLURRED, config.blur_chance), 2)
     coarsen(images, _chosen(uniforms, Draw.COARSE, config.coarse_chance), 4)
     add_noise(images, uniforms, config)
@@ -46,6 +48,15 @@ def change_looks(images: Tensor, uniforms: Float, config: AugmentConfig, occlude
 
 def _chosen(uniforms: Float, column: Draw, chance: float) -> Rows:
     return np.flatnonzero(uniforms[:, column] < chance)
+
+
+def _picked(images: Tensor, rows: Rows) -> Tensor:
+    """A copy of some pictures."""
+    return images.index_select(0, _on(images.device, rows))  # whole pictures: images[rows] goes number by number
+
+
+def _put_back(images: Tensor, rows: Rows, changed: Tensor) -> None:
+    images.index_copy_(0, _on(images.device, rows), changed)
 
 
 def _on(device: torch.device, values: NDArray[np.generic]) -> Tensor:
@@ -64,13 +75,14 @@ def colour(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
         mean = (images[:, ::SAMPLED].mean(1).mean(1) * gain).mean(1, keepdim=True)
         width = images.shape[2]
         lines = images.view(len(images), -1, width * 3)  # a factor for each value of a line: vectors, not threes
-        lines.mul_((gain * contrast * brightness).repeat(1, width)[:, None])
-        lines.add_((mean * (1 - contrast) * brightness)[:, None])
+        factor = (gain * contrast * brightness).repeat(1, width)[:, None]
+        torch.addcmul((mean * (1 - contrast) * brightness)[:, None], lines, factor, out=lines).clamp_(0, 255)
     rows = _chosen(uniforms, Draw.GREY, config.grey_chance)
     if len(rows):
-        red, green, blue = images[_on(images.device, rows)].unbind(-1)
-        images[_on(images.device, rows)] = ((red + green + blue) / 3)[..., None].expand(-1, -1, -1, 3)
-    images.clamp_(0, 255)
+        chosen = _picked(images, rows)
+        red, green, blue = chosen.unbind(-1)
+        chosen[:] = ((red + green + blue) / 3)[..., None]
+        _put_back(images, rows, chosen)
 
 
 def occluded(uniforms: Float, config: AugmentConfig) -> tuple[Rows, Float]:
@@ -79,37 +91,68 @@ def occluded(uniforms: Float, config: AugmentConfig) -> tuple[Rows, Float]:
     return rows, uniforms[rows, Draw.OCCLUDER]
 
 
-def occlude(images: Tensor, occluders_RHW3: Tensor, uniforms: Float, config: AugmentConfig) -> None:
-    """A rectangle of somebody else covers a part; the labels stay: hidden joints are guessed too.
-
-    Rectangles differ in size, so windows that hold the largest are cut out of both pictures, and what is inside the
-    rectangle goes from one to the other.
-    """
+def occlude(images: Tensor, occluders: Canvases, uniforms: Float, config: AugmentConfig) -> None:
+    """A rectangle of somebody else covers a part; the labels stay: hidden joints are guessed too."""
     rows, _ = occluded(uniforms, config)
-    if len(rows) != len(occluders_RHW3):
-        raise ValueError(f"{len(occluders_RHW3)} occluders for {len(rows)} samples that are occluded")
-    u, device = uniforms[rows].T, images.device
-    y, from_y, in_y = _spans(images.shape[1], occluders_RHW3.shape[1], OCCLUDER_HEIGHT,
-                             u[[Draw.HEIGHT, Draw.TOP, Draw.FROM_Y]])
-    x, from_x, in_x = _spans(images.shape[2], occluders_RHW3.shape[2], OCCLUDER_WIDTH,
-                             u[[Draw.WIDTH, Draw.LEFT, Draw.FROM_X]])
-    shape = in_y.shape[1], in_x.shape[1]
-    inside = _on(device, in_y[:, None, :, None] & in_x[:, None, None, :])
-    there = tuple(_on(device, i) for i in (rows, y, x))
-    source = tuple(_on(device, i) for i in (np.arange(len(rows)), from_y, from_x))
+    if len(rows) != len(occluders):
+        raise ValueError(f"{len(occluders)} occluders for {len(rows)} samples that are occluded")
+    if not len(rows):
+        return
+    u, (height, width, _) = uniforms[rows].T, occluders[0].shape
+    y = _span(images.shape[1], height, OCCLUDER_HEIGHT, u[[Draw.HEIGHT, Draw.TOP, Draw.FROM_Y]])
+    x = _span(images.shape[2], width, OCCLUDER_WIDTH, u[[Draw.WIDTH, Draw.LEFT, Draw.FROM_X]])
+    if isinstance(occluders, Tensor):
+        _paste_tensor(images, occluders, rows, y, x)
+    else:
+        _paste_arrays(images, occluders, rows, y, x)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One axis of R rectangles, and of the windows, all as long as the longest, that they lie in."""
+
+    length: Rows  # of each rectangle
+    start: Rows  # of each in the picture
+    window: Rows  # where its window begins in the picture
+    source: Rows  # where its window begins in the occluder
+    longest: int
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """(R, longest) what of each window the rectangle takes."""
+        into = np.arange(self.longest) + (self.window - self.start)[:, None]
+        return (into >= 0) & (into < self.length[:, None])
+
+    def slices(self, number: int) -> tuple[slice, slice]:
+        """Where one of the rectangles lies in the picture and in the occluder."""
+        start, length = self.start[number], self.length[number]
+        origin = self.source[number] + start - self.window[number]
+        return slice(start, start + length), slice(origin, origin + length)
+
+
+def _span(picture: int, occluder: int, shares: tuple[float, float], u_3R: Float) -> _Span:
+    length = (picture * (shares[0] + (shares[1] - shares[0]) * u_3R[0])).astype(np.intp)
+    start, longest = ((picture - length) * u_3R[1]).astype(np.intp), int(picture * shares[1])
+    return _Span(length, start, np.minimum(start, picture - longest),
+                 ((occluder - longest) * u_3R[2]).astype(np.intp), longest)
+
+
+def _paste_arrays(images: Tensor, occluders: Sequence[NDArray[np.uint8]], rows: Rows, y: _Span, x: _Span) -> None:
+    """Rectangle by rectangle: no more is read of a canvas on disk than is seen."""
+    pictures = images.numpy()
+    for number, row in enumerate(rows):
+        (to_y, from_y), (to_x, from_x) = y.slices(number), x.slices(number)
+        pictures[row, to_y, to_x] = occluders[number][from_y, from_x]
+
+
+def _paste_tensor(images: Tensor, occluders_RHW3: Tensor, rows: Rows, y: _Span, x: _Span) -> None:
+    """All at once: windows are cut out of both pictures, and what is inside goes from one to the other."""
+    device, shape = images.device, (y.longest, x.longest)
+    inside = _on(device, y.inside[:, None, :, None] & x.inside[:, None, None, :])
+    there = tuple(_on(device, i) for i in (rows, y.window, x.window))
+    source = tuple(_on(device, i) for i in (np.arange(len(rows)), y.source, x.source))
     covered, covering = _windows(images, shape), _windows(occluders_RHW3, shape)
     covered[there] = torch.where(inside, covering[source].to(images.dtype), covered[there])
-
-
-def _spans(length: int, source: int, shares: tuple[float, float], u_3R: Float,
-           ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
-    """Along one axis, for each of R: where its window begins in both pictures, and what of it the rectangle takes."""
-    extent = (length * (shares[0] + (shares[1] - shares[0]) * u_3R[0])).astype(np.intp)
-    start = ((length - extent) * u_3R[1]).astype(np.intp)
-    longest = int(length * shares[1])
-    begin = np.minimum(start, length - longest)
-    into = np.arange(longest) + (begin - start)[:, None]
-    return begin, ((source - longest) * u_3R[2]).astype(np.intp), (into >= 0) & (into < extent[:, None])
 
 
 def _windows(images: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -121,11 +164,10 @@ def coarsen(images: Tensor, rows: Rows, factor: int) -> None:
     """Some pictures lose their fine detail, as people far away have none."""
     if not len(rows):
         return
-    index = _on(images.device, rows)
-    fine = images[index].permute(0, 3, 1, 2)
+    fine = _picked(images, rows).permute(0, 3, 1, 2)
     smooth = functional.interpolate(functional.avg_pool2d(fine, factor), size=fine.shape[-2:], mode="bilinear",
                                     align_corners=False)
-    images[index] = smooth.permute(0, 2, 3, 1)
+    _put_back(images, rows, smooth.permute(0, 2, 3, 1))
 
 
 def add_noise(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
@@ -139,8 +181,7 @@ def add_noise(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
                  for column, side in ((Draw.NOISE_Y, height), (Draw.NOISE_X, width)))
     strength = _on(images.device, config.noise * uniforms[rows, Draw.NOISE])
     drawn = windows[_on(images.device, top), _on(images.device, left)].permute(0, 2, 3, 1)
-    index = _on(images.device, rows)
-    images[index] = (images[index] + strength[:, None, None, None] * drawn).clamp_(0, 255)
+    _put_back(images, rows, (_picked(images, rows) + strength[:, None, None, None] * drawn).clamp_(0, 255))
 
 
 @lru_cache(maxsize=4)
@@ -155,10 +196,9 @@ def compress(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
     rows = _chosen(uniforms, Draw.COMPRESSED, config.jpeg_chance)
     if not len(rows):
         return
-    index = _on(images.device, rows)
     low, high = config.jpeg_quality
     steps = _on(images.device, quantisation(np.round(low + (high - low) * uniforms[rows, Draw.QUALITY])))
-    images[index] = _as_jpeg(images[index], steps)
+    _put_back(images, rows, _as_jpeg(_picked(images, rows), steps))
 
 
 def quantisation(quality_R: Float) -> Float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch.nn import functional
 
 from stagepose.geometry import Size
 from stagepose.skeleton import Skeleton
-from stagepose.training.augment.config import AugmentConfig, Draw, Float
+from stagepose.training.augment.config import AugmentConfig, Canvases, Draw, Float
 
 HALF_CONTEXT = 1.5  # of the picture around the joints of a body half
 HALF_ZOOM = 2.5  # how much closer a body half comes than the whole body, at most
@@ -73,40 +75,42 @@ def move_keypoints(keypoints_BK3: Float, forward: Float, mirrored: NDArray[np.bo
     return moved
 
 
-def warp(crops_BHW3: Tensor, forward: Float, size: Size) -> Tensor:
+def warp(canvases: Canvases, forward: Float, size: Size) -> Tensor:
     """Bilinear resampling through maps (B, 2, 3) -> (B, h, w, 3) float 0..255, black outside the canvas."""
-    return (_warp_grid if crops_BHW3.is_cuda else _warp_cpu)(crops_BHW3, forward, size)
+    if isinstance(canvases, Tensor):
+        return _warp_tensor(canvases, forward, size)
+    return _warp_arrays(canvases, forward, size)
 
 
-def _warp_cpu(crops_BHW3: Tensor, forward: Float, size: Size) -> Tensor:
+def _warp_arrays(canvases: Sequence[NDArray[np.uint8]], forward: Float, size: Size) -> Tensor:
     """A call a sample, on bytes: turning whole canvases into floats alone would take longer.
 
     Four channels are resampled twice as fast as three, and a canvas that was copied to the processor's cache twice as
     fast as one that is fetched from memory in a slanted order: the first conversion is both.
     """
-    _, height, width, _ = crops_BHW3.shape
-    canvas, turned = np.empty((height, width, 4), np.uint8), np.empty((size[1], size[0], 4), np.uint8)
-    out = np.empty((len(crops_BHW3), size[1], size[0], 3), dtype=np.uint8)
-    for crop, matrix, place in zip(crops_BHW3.numpy(), forward, out, strict=True):
-        cv2.cvtColor(crop, cv2.COLOR_RGB2RGBA, dst=canvas)
-        cv2.warpAffine(canvas, matrix, size, dst=turned, flags=cv2.INTER_LINEAR)
+    height, width, _ = canvases[0].shape
+    near, turned = np.empty((height, width, 4), np.uint8), np.empty((size[1], size[0], 4), np.uint8)
+    out = np.empty((len(canvases), size[1], size[0], 3), dtype=np.uint8)
+    for canvas, matrix, place in zip(canvases, forward, out, strict=True):
+        cv2.cvtColor(canvas, cv2.COLOR_RGB2RGBA, dst=near)
+        cv2.warpAffine(near, matrix, size, dst=turned, flags=cv2.INTER_LINEAR)
         cv2.cvtColor(turned, cv2.COLOR_RGBA2RGB, dst=place)
     return torch.from_numpy(out).float()
 
 
-def _warp_grid(crops_BHW3: Tensor, forward: Float, size: Size) -> Tensor:
+def _warp_tensor(canvases_BHW3: Tensor, forward: Float, size: Size) -> Tensor:
     """The whole batch at once, on any device."""
-    _, height, width, _ = crops_BHW3.shape
+    _, height, width, _ = canvases_BHW3.shape
     linear = np.linalg.inv(forward[..., :2])
     shift = -np.einsum("bij,bj->bi", linear, forward[..., 2])
     # grid_sample with align_corners=True puts -1 and 1 on the centres of the corner pixels: our own convention
     to_grid = 2 / np.array([width - 1, height - 1])
     theta = np.concatenate([linear * to_grid[:, None], (shift * to_grid - 1)[..., None]], -1)
-    device = crops_BHW3.device
+    device = canvases_BHW3.device
     ys, xs = torch.meshgrid(torch.arange(size[1], device=device, dtype=torch.float32),
                             torch.arange(size[0], device=device, dtype=torch.float32), indexing="ij")
     base = torch.stack([xs, ys, torch.ones_like(xs)], -1).reshape(-1, 3)
     grid = base @ torch.as_tensor(theta, dtype=torch.float32).to(device, non_blocking=True).transpose(1, 2)
-    images = functional.grid_sample(crops_BHW3.permute(0, 3, 1, 2).float(), grid.reshape(-1, size[1], size[0], 2),
+    images = functional.grid_sample(canvases_BHW3.permute(0, 3, 1, 2).float(), grid.reshape(-1, size[1], size[0], 2),
                                     mode="bilinear", padding_mode="zeros", align_corners=True)
     return images.permute(0, 2, 3, 1).contiguous()
