@@ -2,7 +2,8 @@
 
 A folder with ``person_keypoints.json`` and ``images/`` is what is trained on (its first pictures); without one,
 synthetic photographs. Every measurement is a process of its own, and ways that are compared take turns, round by
-round. On a GPU also 4xres50 in bf16, beside what the GPU's matrix multiplication reaches.
+round. On a GPU also 4xres50 in bf16, beside what the GPU's matrix multiplication reaches. ``--only-loading`` measures
+the first part alone and keeps what the .md says of the others.
 """
 
 from __future__ import annotations
@@ -56,6 +57,15 @@ LOADS = {"conventional": "(a) conventional: decode, affine, normalise, targets",
          "jpeg": "(b) JPEG store, on a CPU, all augmentation of the presets"}
 MOTION = AugmentConfig(rotation=45, scale=0.35, colour=0, grey_chance=0, occlusion_chance=0, blur_chance=0)
 LOADED, AT_ONCE = 1024, 32  # samples of a round of loading
+STEPS = "## Whole steps"
+INTRODUCTION = """# How fast training is
+
+(a) is the conventional way of this field's published code ([conventional.py](conventional.py)): the whole photo decoded
+for every person, one affine with OpenCV, normalised on the CPU, targets in NumPy. (b) is the crop store, augmentation
+in batches and the training loop that users run, EMA and log included. Network, loss and optimizer are the same.
+Everything is samples per second of one core's processor time, on one thread, so that what else the machine does matters
+little.
+"""
 GPU_BATCH, GPU_STEPS, GPU_SIDE = 128, 60, 8192
 
 
@@ -96,6 +106,7 @@ def load(work: Path, how: str) -> dict[str, Any]:
         keep_freed_memory()
         task = task_of(work, "lite0-u", form="jpeg" if how.endswith("jpeg") else "raw", seed=int(rng.integers(1 << 30)),
                        augment=MOTION if how == "motion" else None)
+        task.reader.in_place = not how.startswith("read")  # what goes to a GPU is copied into one piece
 
         def make(first: int) -> None:
             keys = [divmod(i, task.samples_per_epoch) for i in range(first, first + AT_ONCE)]
@@ -272,12 +283,25 @@ def gpu_lines(work: Path) -> list[str]:
             f"bf16 matrices of {GPU_SIDE:,} reach here; {found['wait']:.2%} of the time no data was ready."]
 
 
+def measured(arguments: argparse.Namespace, pictures: str, rounds: int) -> str:
+    """How and when a part was measured, for its first line."""
+    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
+                            capture_output=True, text=True).stdout.strip()
+    words = ["python benchmarks/train_throughput.py", arguments.folder.name if arguments.folder else "",
+             "--only-loading" if arguments.only_loading else ""]
+    return (f"`{' '.join(filter(None, words))}`, commit {commit}, {date.today()}, {os.cpu_count()} cores "
+            f"({platform.machine()}), Python {platform.python_version()}, PyTorch {torch.__version__}, OpenCV "
+            f"{cv2.__version__}; {pictures}. Fresh processes, the ways taking turns, medians of {rounds} rounds. "
+            f"{arguments.note}").strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", help="with person_keypoints.json and images/")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--step-rounds", type=int, help="of whole steps; as many as --rounds by default")
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--only-loading", action="store_true", help="measure no steps; keep what the .md says of them")
     parser.add_argument("--note", default="", help="a sentence about the machine, for the result")
     parser.add_argument("--child", nargs="+", help="for itself: work folder, what, how")
     arguments = parser.parse_args()
@@ -285,31 +309,21 @@ def main() -> None:
         work, what, *how = arguments.child
         sys.stdout.write(json.dumps(CHILDREN[what](Path(work), *how)))
         return
+    result = ROOT / "benchmarks/train_throughput.md"
+    kept = result.read_text().split(STEPS)[1] if arguments.only_loading else ""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         pictures = prepare(arguments.folder, work)
         loads, seconds = loading(work, arguments.rounds)
-        step_rounds = arguments.step_rounds or arguments.rounds
-        steps = stepping(work, step_rounds, arguments.networks, seconds)
-        on_gpu = gpu_lines(work)
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
-    command = " ".join(["python benchmarks/train_throughput.py", arguments.folder.name if arguments.folder else ""])
-    lines = [
-        "# How fast training is", "",
-        f"`{command.strip()}`, commit {commit}, {date.today()}, {os.cpu_count()} cores ({platform.machine()}), Python "
-        f"{platform.python_version()}, PyTorch {torch.__version__}, OpenCV {cv2.__version__}; {pictures}. Fresh "
-        f"processes, the ways taking turns, medians of {arguments.rounds} rounds of loading and {step_rounds} of "
-        f"steps. {arguments.note}".strip(), "",
-        "(a) is the conventional way of this field's published code ([conventional.py](conventional.py)): the whole "
-        "photo decoded for every person, one affine with OpenCV, normalised on the CPU, targets in NumPy. (b) is the "
-        "crop store, augmentation in batches and the training loop that users run, EMA and log included. Network, loss "
-        "and optimizer are the same. Everything is samples per second of one core's processor time, on one thread, so "
-        "that what else the machine does matters little.", "", "## Loading", "",
-        "From the disk's cache to pictures and targets of four levels, batches of 32.", "", *loads, "",
-        "## Whole steps", "", "Data included, all augmentation of the presets in (b).", "", *steps, "", *on_gpu, ""]
-    write_text(ROOT / "benchmarks/train_throughput.md", "\n".join(lines))
-    sys.stdout.write("\n".join(lines))
+        if not kept:
+            rounds = arguments.step_rounds or arguments.rounds
+            kept = "\n".join(["", "", measured(arguments, pictures, rounds), "",
+                              "Data included, all augmentation of the presets in (b).", "",
+                              *stepping(work, rounds, arguments.networks, seconds), "", *gpu_lines(work), ""])
+    first = [INTRODUCTION, "## Loading", "", measured(arguments, pictures, arguments.rounds), "",
+             "From the disk's cache to pictures and targets of four levels, batches of 32.", "", *loads, "", STEPS]
+    write_text(result, "\n".join(first) + kept)
+    sys.stdout.write(result.read_text())
 
 
 if __name__ == "__main__":
