@@ -56,7 +56,7 @@ def test_a_skeleton_of_ones_own(tmp_path: Path) -> None:
         [points]
         left_heel = { bone = "foot.L", reach = 0.05 }
         right_heel = { bone = "foot.R", reach = 0.05 }
-        nose = { vertices = [297, 297], reach = 0.02 }
+        nose = { vertices = [5134, 5134], reach = 0.02 }
     """)
     mine = read_landmarks(path)
     assert mine.skeleton.names == ("left_heel", "right_heel", "nose")

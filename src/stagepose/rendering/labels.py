@@ -70,6 +70,6 @@ def _is_seen(k: int, x: float, y: float, number: int, landmarks: Landmarks, surf
     around = np.s_[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
     off = np.linalg.norm(surface.rest[around] - landmarks.rest[k], axis=-1)
     shown = (surface.owner[around] == number) & (off < landmarks.reach[k])
-    if landmarks.bones[k] < 0:  # hair hides an ear; a shoulder under it is seen all the same
+    if landmarks.on_skin[k]:  # hair hides an ear; a shoulder under it is seen all the same
         shown &= ~surface.hair[around]
     return bool(shown.any())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stagepose.errors import SkeletonError
 from stagepose.rendering.body import Body, Floats, load_body
@@ -20,6 +21,7 @@ from stagepose.skeleton import COCO_17, Skeleton
 
 COCO_FILE = Path(__file__).with_name("coco17.toml")
 WIDEST = 0.5  # metres: a reach beyond it would call everything visible
+SKIN = 0.005  # metres: what lies deeper is inside the body
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,12 @@ class Landmarks:
         """(K, 3) on the chart."""
         body = load_body()
         return self.of(body.vertices, body.heads)
+
+    @cached_property
+    def on_skin(self) -> NDArray[np.bool_]:
+        """(K,) which lie on the surface, as a nose does and the middle of a shoulder does not."""
+        gaps = [np.linalg.norm(load_body().vertices - place, axis=1).min() for place in self.rest]
+        return np.array(gaps) < SKIN
 
 
 def read_landmarks(path: str | Path) -> Landmarks:
