@@ -2,11 +2,15 @@
 
     python benchmarks/rendered.py speed
     python benchmarks/rendered.py agreement
+    python benchmarks/rendered.py photographs coco_val/person_keypoints.json
+    python benchmarks/rendered.py proportions coco2017_train_labels.npz
     python benchmarks/rendered.py accuracy coco_train/person_keypoints.json coco_val/person_keypoints.json
 
 ``speed``: people a second and memory of one process on one core, by picture size, with random and with fitted poses.
 ``agreement``: what a network that has only seen photographs finds on rendered people, and, keypoint by keypoint, how
 far from our labels and to which side: it knows where people place keypoints.
+``photographs``: the same network against people's own labels, to tell its habits from our mapping's.
+``proportions``: how far apart the keypoints of upright people are, as COCO's annotators and as we place them.
 ``accuracy``: one network, three ways to the same number of samples: real people only; rendered people, then real
 (``train --init``); both mixed. By number of real people and by seed. A run that was stopped goes on.
 """
@@ -23,6 +27,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +36,21 @@ from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset, read_dataset, to_json, write_json_compact
 from stagepose.evaluation import evaluate_keypoints
+from stagepose.rendering.families import draw_stance
+from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
+from stagepose.rendering.scene import draw_scene
+from stagepose.rendering.settings import RenderConfig
+from stagepose.skeleton import COCO_17
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "benchmarks/rendered.md"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 SIZES = (128, 256, 512)
+PARTS = ["Speed and memory", "Agreement with photographs", "The same on photographs", "Proportions",
+         "What they are worth"]  # fmt: skip
 ROUNDS = 3
 PICTURES = 48  # a measurement
+UPRIGHT, FACING = 0.25, 0.12  # sideways of a step down; a shoulders' width of the height from eyes to ankles, at least
 
 # Run in a process of its own: the CPU's seconds for PICTURES pictures after a warm-up, people, and peak memory
 MEASURE = """
@@ -67,6 +80,13 @@ def main() -> None:
     agreement_.add_argument("--work", type=Path, default=ROOT / "runs/rendered")
     agreement_.add_argument("--pictures", type=int, default=300)
     agreement_.add_argument("--pose", default="pose-small")
+    photographs_ = parts.add_parser("photographs")
+    photographs_.add_argument("labels", type=Path, help="COCO file; images/ beside it")
+    photographs_.add_argument("--work", type=Path, default=ROOT / "runs/rendered")
+    photographs_.add_argument("--pose", default="pose-small")
+    proportions_ = parts.add_parser("proportions")
+    proportions_.add_argument("labels", type=Path, help="coco2017_train_labels.npz")
+    proportions_.add_argument("--scenes", type=int, default=1500)
     accuracy_ = parts.add_parser("accuracy")
     accuracy_.add_argument("train", type=Path)
     accuracy_.add_argument("val", type=Path)
@@ -80,7 +100,9 @@ def main() -> None:
     accuracy_.add_argument("--input-size", type=int, nargs=2, default=[64, 96])
     accuracy_.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
-    lines = list({"speed": speed, "agreement": agreement, "accuracy": accuracy}[chosen.part](chosen))
+    ways = {"speed": speed, "agreement": agreement, "photographs": photographs, "proportions": proportions,
+            "accuracy": accuracy}
+    lines = list(ways[chosen.part](chosen))
     renew(lines)
     sys.stdout.write("\n".join(lines) + "\n")
 
@@ -134,13 +156,25 @@ def agreement(chosen: argparse.Namespace) -> Iterator[str]:
         "Where it puts visible keypoints of people at least 100 pixels high and seen from the front, against our "
         "labels, in percent of the box's height: the median distance, and the median to the person's left and "
         "downwards. A keypoint that our mapping puts elsewhere than people do stands out.", "",
-        "| keypoint | people | distance | to their left | downwards |", "|---|---|---|---|---|",
     )  # fmt: skip
-    left_in_picture = offsets(dataset, json.loads(found.read_text()))
-    for name in dataset.skeleton.names:
-        rows = np.array(left_in_picture[name])
-        far = np.median(np.linalg.norm(rows, axis=1))
-        yield f"| {name} | {len(rows)} | {far:.1f} | {np.median(rows[:, 0]):+.1f} | {np.median(rows[:, 1]):+.1f} |"
+    yield from offset_lines(dataset, json.loads(found.read_text()))
+
+
+def photographs(chosen: argparse.Namespace) -> Iterator[str]:
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    found = chosen.work / "photographs.json"
+    run("eval", chosen.labels, "--pose", chosen.pose, "--flip", "--out", found)
+    yield from ("## The same on photographs", "",
+                f"{heading()} What of these distances are the network's own: {chosen.pose} at the boxes of "
+                f"{chosen.labels.parent.name}, against its people's labels, chosen and measured as above.", "")
+    yield from offset_lines(read_dataset(chosen.labels), json.loads(found.read_text()))
+
+
+def offset_lines(dataset: CocoDataset, results: list[dict[str, Any]]) -> Iterator[str]:
+    yield from ("| keypoint | people | distance | to their left | downwards |", "|---|---|---|---|---|")
+    for name, rows in offsets(dataset, results).items():
+        far, (left, down) = np.median(np.linalg.norm(rows, axis=1)), np.median(rows, axis=0)
+        yield f"| {name} | {len(rows)} | {far:.1f} | {left:+.1f} | {down:+.1f} |"
 
 
 def offsets(dataset: CocoDataset, results: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
@@ -163,6 +197,61 @@ def offsets(dataset: CocoDataset, results: list[dict[str, Any]]) -> dict[str, li
         for k in np.flatnonzero(visible):
             gathered[names[k]].append(((nearest - labelled)[k, :2] / height * 100).tolist())
     return gathered
+
+
+# --- proportions
+
+LINES = {"eyes": ("left_eye", "right_eye"), "shoulders": ("left_shoulder", "right_shoulder"),
+         "hips": ("left_hip", "right_hip"), "knees": ("left_knee", "right_knee"),
+         "ankles": ("left_ankle", "right_ankle")}  # fmt: skip
+HEADINGS = ("eyes to nose", "eyes to ears", "eyes to shoulders", "shoulders to hips", "hips to knees",
+            "knees to ankles", "shoulders, of the hips' width")
+
+
+def proportions(chosen: argparse.Namespace) -> Iterator[str]:
+    data = np.load(chosen.labels)
+    # The file has no sizes: fractions of a common picture's will do, as heights are compared with heights alone
+    theirs = measures(data["keypoints_xy"] / 65535 * (640, 480), data["visibility"])
+    ours = measures(*drawn_people(chosen.scenes))
+    yield from (
+        "## Proportions", "",
+        f"{heading()} Upright people seen from the front with all keypoints visible: {len(theirs):,} labelled in COCO "
+        f"train2017, {len(ours):,} of {chosen.scenes:,} of our scenes. Medians of heights, in percent of that from "
+        "eyes to ankles (in brackets: the standard error), and of the shoulders' width.", "",
+        "| | " + " | ".join(HEADINGS) + " |", "|---" * (len(HEADINGS) + 1) + "|",
+    )  # fmt: skip
+    for name, rows in (("COCO's annotators", theirs), ("our mapping", ours)):
+        middle = np.median(rows, axis=0)
+        error = 1.253 * rows.std(axis=0) / np.sqrt(len(rows))  # of a median, where values spread like a normal's
+        shown = [f"{100 * m:.1f} ({100 * e:.1f})" for m, e in zip(middle[:-1], error[:-1], strict=True)]
+        yield "| " + " | ".join([name, *shown, f"{middle[-1]:.2f} ({error[-1]:.2f})"]) + " |"
+
+
+def measures(points_NK2: NDArray[np.float64], seen_NK: NDArray[np.integer]) -> NDArray[np.float64]:
+    """(n, 7) of those who stand upright and look at us, as HEADINGS say."""
+    place = {name: points_NK2[:, COCO_17.names.index(name)] for name in COCO_17.names}
+    place |= {name: (place[a] + place[b]) / 2 for name, (a, b) in LINES.items()}
+    whole = place["ankles"] - place["eyes"]
+    good = (seen_NK == 2).all(axis=1) & (whole[:, 1] > 0)
+    steps = [place[lower] - place[upper] for upper, lower in pairwise(LINES)]
+    for x, y in ((step[:, 0], step[:, 1]) for step in steps):
+        good &= (y > 0) & (abs(x) < UPRIGHT * y)
+    widths = [place[f"left_{part}"] - place[f"right_{part}"] for part in ("shoulder", "hip")]
+    good &= (widths[0][:, 0] > FACING * whole[:, 1]) & (widths[1][:, 0] > 0)
+    ears = (place["left_ear"] + place["right_ear"]) / 2
+    heights = [place["nose"] - place["eyes"], ears - place["eyes"], *steps]
+    columns = [*(height[good, 1] / whole[good, 1] for height in heights), widths[0][good, 0] / widths[1][good, 0]]
+    return np.stack(columns, axis=1)
+
+
+def drawn_people(scenes: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Keypoints (N, K, 2) of everybody in so many scenes, and 2 for each that is before the camera (N, K)."""
+    landmarks, config, people = read_landmarks(COCO_FILE), RenderConfig(), []
+    for number in range(scenes):
+        scene = draw_scene(np.random.default_rng([1, number]), config.size, config.people, draw_stance)
+        people += [scene.camera.project(landmarks.of(f.points, f.heads)) for f in scene.figures]
+    places = np.array(people, dtype=np.float64)
+    return places[..., :2], np.where(places[..., 2] > 0, 2, 0)
 
 
 # --- accuracy
@@ -287,7 +376,7 @@ def renew(lines: list[str]) -> None:
     old = REPORT.read_text(encoding="utf-8").split("\n## ")[1:] if REPORT.exists() else []
     kept = {section.splitlines()[0]: f"## {section}".strip() for section in old}
     kept[lines[0].removeprefix("## ")] = "\n".join(lines)
-    order = sorted(kept, key=["Speed and memory", "Agreement with photographs", "What they are worth"].index)
+    order = sorted(kept, key=PARTS.index)
     REPORT.write_text("\n\n".join([title, *(kept[name] for name in order)]) + "\n", encoding="utf-8")
 
 

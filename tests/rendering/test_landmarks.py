@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stagepose.errors import SkeletonError
-from stagepose.rendering.body import load_body
+from stagepose.rendering.body import Floats, Traits, load_body
 from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
+from stagepose.rendering.pose import angles, move
 from stagepose.skeleton import COCO_17
 
 COCO = read_landmarks(COCO_FILE)
@@ -41,6 +43,29 @@ def test_joints_lie_inside_their_limbs() -> None:
         place = PLACES[name]
         near = body.vertices[np.linalg.norm(body.vertices - place, axis=1) < 0.06] - place
         assert len(near) > 20 and np.linalg.norm(near.mean(axis=0)) < 0.025
+
+
+def test_a_shoulder_lies_in_it_above_where_the_arm_turns() -> None:
+    """With hanging arms, as people mostly have them: COCO's annotators place it some 3 cm higher than the joint."""
+    body = load_body()
+    shape = body.shape(Traits(gender=1, age=0.5))
+    frame = move(body, shape, angles()[None])
+    points = body.skin(shape, frame.turns[0], frame.places[0])
+    for side, letter in (("left", "L"), ("right", "R")):
+        place = COCO.of(points, frame.places[0])[COCO_17.index(f"{side}_shoulder")]
+        joint, top = frame.places[0][body.bone(f"upperarm01.{letter}")], points[_above(points, place), 1].max()
+        assert 0.015 < place[1] - joint[1] < 0.04 and np.linalg.norm(place[::2] - joint[::2]) < 0.03
+        assert 0.02 < top - place[1] < 0.07
+
+
+def _above(points: Floats, place: Floats) -> NDArray[np.bool_]:
+    """The shoulder's own vertices, not the head's."""
+    beside: NDArray[np.bool_] = np.linalg.norm((points - place)[:, ::2], axis=1) < 0.02
+    return beside & (np.abs(points[:, 1] - place[1]) < 0.1)
+
+
+def test_what_hair_may_hide_lies_on_the_skin() -> None:
+    assert [name for name, on in zip(COCO_17.names, COCO.on_skin, strict=True) if on] == list(COCO_17.names[:5])
 
 
 def write(folder: Path, text: str) -> Path:
