@@ -56,6 +56,13 @@ class CocoDataset:
         return (self.num_keypoints > 0) & ~self.crowd
 
     @cached_property
+    def generated(self) -> frozenset[int]:
+        """Ids of the images that the file marks ``generated``: rendered, or made of others."""
+        whole = self.raw.get("info", {}).get("generated") is True
+        marked = {row["id"] for row in self.raw.get("images", ()) if row.get("generated") is True}
+        return frozenset(image.id for image in self.images if whole or image.id in marked)
+
+    @cached_property
     def image_by_id(self) -> dict[int, ImageInfo]:
         """The images by their id."""
         return {image.id: image for image in self.images}

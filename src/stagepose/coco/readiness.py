@@ -6,11 +6,13 @@ The same rules as in :func:`~stagepose.coco.validate.check_dataset`, which begin
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.pictures import check_pictures
-from stagepose.coco.problems import Problem
-from stagepose.coco.samepicture import check_overlap
+from stagepose.coco.problems import Problem, problem, shown_path
+from stagepose.coco.samepicture import check_overlap, image_key
+from stagepose.errors import DatasetError
 
 
 def picture_problems(dataset: CocoDataset, images_dir: str | Path) -> list[Problem]:
@@ -19,6 +21,34 @@ def picture_problems(dataset: CocoDataset, images_dir: str | Path) -> list[Probl
 
 
 def overlap_problems(train: CocoDataset, val: CocoDataset) -> list[Problem]:
-    """An error for each picture of ``train`` that ``val`` has too, a warning where only the id is the same."""
+    """An error for each picture of ``train`` that ``val`` has too, a warning where only the id is the same.
+
+    A generated picture's name and number are its maker's own and mean nothing; but where it was made of photographs, it
+    is in ``val`` if one of them is.
+    """
     name = val.path.name if val.path else "the other set"
-    return check_overlap(train.images, range(len(train.images)), val.images, name)
+    places = [place for place, image in enumerate(train.images) if image.id not in train.generated]
+    shared = check_overlap([train.images[place] for place in places], places, val.images, name)
+    theirs = {image_key(image.file_name) for image in val.images}
+    for index, row in enumerate(train.raw.get("images", ())):
+        for source in _sources(row):
+            if image_key(source) in theirs:
+                detail = f"{row['file_name']} was made of {source}, which is also in {name}"
+                shared.append(problem("overlap", f"image {row['id']}", detail, "images", index))
+    return shared
+
+
+def refuse_generated(val: CocoDataset) -> None:
+    """:class:`DatasetError` where people would be judged by pictures that nobody took."""
+    if val.generated:
+        raise DatasetError(f"{shown_path(val.path)}: {len(val.generated)} of its {len(val.images)} pictures are marked "
+                           "generated, and generated people are never judged by; give a set of photographs, and this "
+                           "one to learn from with --extra")
+
+
+def _sources(row: dict[str, Any]) -> list[str]:
+    """Names of the pictures that an image of a file was made of."""
+    sources = row.get("sources")
+    names = [source.get("file_name") for source in sources if isinstance(source, dict)] if isinstance(
+        sources, list) else []
+    return [name for name in names if isinstance(name, str)]

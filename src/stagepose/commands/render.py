@@ -10,7 +10,8 @@ from tyro.conf import Positional, arg
 from stagepose.commands.arguments import OptionalCount, OptionalFile, OptionalFolder
 from stagepose.commands.console import counted, counter_or_lines, say
 from stagepose.images import printable
-from stagepose.rendering import RenderConfig, draw_sheet, render_set
+from stagepose.making import draw_sheet
+from stagepose.rendering import RenderConfig, render_set
 from stagepose.rendering.landmarks import COCO_FILE
 from stagepose.runtime import available_cores
 

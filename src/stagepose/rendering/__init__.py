@@ -3,6 +3,5 @@
 from stagepose.rendering.dataset import Rendered, render_set
 from stagepose.rendering.landmarks import Landmarks, read_landmarks
 from stagepose.rendering.settings import RenderConfig
-from stagepose.rendering.sheet import draw_sheet
 
-__all__ = ["Landmarks", "RenderConfig", "Rendered", "draw_sheet", "read_landmarks", "render_set"]
+__all__ = ["Landmarks", "RenderConfig", "Rendered", "read_landmarks", "render_set"]

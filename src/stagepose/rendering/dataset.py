@@ -10,22 +10,16 @@ Pictures are made in batches; a batch's labels are written when all of its pictu
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from stagepose.coco import read_dataset, write_json_compact
 from stagepose.coco.dataset import PERSON_CATEGORY, category_json
-from stagepose.errors import ConfigError, DatasetError, StagePoseError
-from stagepose.files import write_json
+from stagepose.errors import ConfigError, DatasetError
 from stagepose.images import printable
+from stagepose.making import Progress, claim, in_processes, read_json
 from stagepose.rendering.fit import targets
 from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
 from stagepose.rendering.settings import RenderConfig
@@ -33,10 +27,8 @@ from stagepose.rendering.worker import Batch, Order, make_batch, start_worker
 
 BATCH = 16  # pictures: what a stop loses of each process
 CC0 = {"id": 1, "name": "CC0 1.0 Universal", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one each: the processes share the cores
 
 Row = dict[str, Any]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -60,12 +52,14 @@ def render_set(count: int, out: Path, config: RenderConfig, *, jobs: int, progre
     if config.poses is not None:
         targets(read_dataset(config.poses), read_landmarks(COCO_FILE))
     identity = config.identity(backdrops)
-    _claim(out, identity, count)
+    claim(out, "render.json", identity, "render")
+    _refuse_fewer(out, count)
     batches = [Batch(number, number * BATCH, min(count, (number + 1) * BATCH)) for number in range(-(-count // BATCH))]
     missing = [batch for batch in batches if not _is_done(out, batch)]
     done = count - sum(len(batch) for batch in missing)
     progress(done, count)
-    for batch in _make(missing, Order(out, config, backdrops), min(jobs, len(missing))):
+    for batch in in_processes(make_batch, missing, processes=jobs, start=start_worker,
+                              order=Order(out, config, backdrops)):
         done += len(batch)
         progress(done, count)
     images, people = _gather(out, batches, licensed=config.backgrounds is None)
@@ -78,73 +72,20 @@ def render_set(count: int, out: Path, config: RenderConfig, *, jobs: int, progre
     return Rendered(file, count, len(people), sum(person["num_keypoints"] > 0 for person in people))
 
 
-def _make(batches: Sequence[Batch], order: Order, jobs: int) -> Iterator[Batch]:
-    """Batches as they are done, by processes of one thread each."""
-    if not batches:
-        return
-    with _single_threads():
-        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=start_worker, initargs=(order,))
-        try:
-            waiting: dict[Future[None], Batch] = {pool.submit(make_batch, batch): batch for batch in batches}
-            for future in as_completed(waiting):
-                future.result()
-                yield waiting[future]
-        except BrokenProcessPool as error:
-            raise StagePoseError("a process that renders died, perhaps for want of memory; what is done is kept: run "
-                                 "the same command again, with fewer --jobs") from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _single_threads() -> Iterator[None]:
-    """Processes started here compute on one thread: sums then have one order, on any number of cores."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
 # --- the folder
 
 
-def _claim(out: Path, identity: Row, count: int) -> None:
-    """Take an empty folder, or one that was begun with the same settings and has no more than is asked for."""
-    note, shown = out / "render.json", printable(str(out))
-    if not note.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise DatasetError(f"{shown}: is not an empty folder, and none that was begun by render; choose another")
-        write_json(note, identity)
-        return
-    begun = _read(note)
-    if not isinstance(begun, dict):
-        raise DatasetError(f"{printable(str(note))}: cannot be read; choose another folder")
-    for name, value in identity.items():
-        if begun.get(name) != value:
-            raise DatasetError(f"{shown}: was begun with {name} {begun.get(name)!r}, now it is {value!r}; give the "
-                               "same settings to go on with it, or choose another folder")
-    if (there := _pictures(out)) > count:  # the others would lie about without labels
-        raise DatasetError(f"{shown}: holds {there} pictures already, {count} are asked for; ask for as many or more, "
-                           "or choose another folder")
-
-
-def _read(path: Path) -> Any:
-    """What a JSON file holds; None where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+def _refuse_fewer(out: Path, count: int) -> None:
+    """The pictures beyond ``count`` would lie about without labels."""
+    if (there := _pictures(out)) > count:
+        raise DatasetError(f"{printable(str(out))}: holds {there} pictures already, {count} are asked for; ask for as "
+                           "many or more, or choose another folder")
 
 
 def _pictures(out: Path) -> int:
     """How many pictures the last batch that is done reaches."""
     labels = sorted((out / "labels").glob("*.json"))
-    rows = _read(labels[-1]) if labels else None
+    rows = read_json(labels[-1]) if labels else None
     return rows[-1]["number"] + 1 if rows else 0
 
 
@@ -154,7 +95,7 @@ def _labels(out: Path, batch: Batch) -> Path:
 
 def _is_done(out: Path, batch: Batch) -> bool:
     """Whether its labels are written and its pictures, which came before them, are still there."""
-    rows = _read(_labels(out, batch)) or []
+    rows = read_json(_labels(out, batch)) or []
     return len(rows) >= len(batch) and all((out / "images" / row["file_name"]).is_file() for row in rows)
 
 
@@ -164,7 +105,7 @@ def _gather(out: Path, batches: Sequence[Batch], *, licensed: bool) -> tuple[lis
     people: list[Row] = []
     licence = {"license": CC0["id"]} if licensed else {}
     for batch in batches:
-        for row in _read(_labels(out, batch)):
+        for row in read_json(_labels(out, batch)):
             number = row["number"] + 1
             images.append({"id": number, "file_name": row["file_name"], "width": row["width"],
                            "height": row["height"], "generated": True, **licence})

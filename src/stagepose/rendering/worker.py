@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 from stagepose.coco import read_dataset, write_json_compact
 from stagepose.errors import StagePoseError
 from stagepose.files import write_bytes
+from stagepose.making import end_with_parent
 from stagepose.rendering.families import Stance, draw_stance
 from stagepose.rendering.fit import Target, fit, targets
 from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
@@ -83,16 +81,9 @@ def start_worker(order: Order) -> None:
     """Run once in each process; makes it end with its parent, even when that is killed."""
     global _workshop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and tells
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     cv2.setNumThreads(1)
     _workshop = Workshop(order)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def make_batch(batch: Batch) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stagepose.coco import CocoDataset, overlap_problems, read_dataset
+from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_generated
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.heatmaps import codec_from_json
 from stagepose.images import read_image
@@ -210,16 +210,17 @@ def _pose_validation(recipe: PoseRecipe, skeleton: Skeleton, setting: Setting) -
     if setting.val is None:
         return None
     dataset, images = read_dataset(setting.val, skeleton=skeleton), setting.val.parent / "images"
+    refuse_generated(dataset)
     refuse_bad_pictures(dataset, images)
     return PoseValidation(dataset=dataset, images_dir=images, codec=recipe.pose.codec, device=setting.device)
 
 
 def _refuse_overlap(train: CocoDataset, val: CocoDataset) -> None:
     """:class:`DatasetError` when pictures are both learnt from and judged by."""
-    shared = overlap_problems(train, val)
+    shared = [each for each in overlap_problems(train, val) if each.severity == "error"]
     if shared:
         raise DatasetError(f"{val.path}: {len(shared)} of its pictures are in {train.path} too, such as "
-                           f"{shared[0].where}; take them out of one with 'stagepose split {train.path} --minival "
+                           f"{shared[0]}; take them out of one with 'stagepose split {train.path} --minival "
                            f"{val.path} --out DIR'")
 
 

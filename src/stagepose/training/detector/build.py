@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stagepose.coco import read_dataset
+from stagepose.coco import read_dataset, refuse_generated
 from stagepose.coco.samepicture import image_key
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.modelinfo import ModelInfo
@@ -59,6 +59,7 @@ def _starting_weights(init: str) -> checkpoint.Tensors:
 def _judge(val: Path, path: Path, boxes: BoxSet) -> Judge:
     """The judge; :class:`DatasetError` when pictures are both learnt from and judged by."""
     truth, folder = read_dataset(val), val.parent / "images"
+    refuse_generated(truth)
     refuse_bad_pictures(truth, folder)
     shared = {image_key(image.file.name) for image in boxes.images} & {
         image_key(Path(image.file_name).name) for image in truth.images}

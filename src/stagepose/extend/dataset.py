@@ -1,0 +1,165 @@
+"""An extended set: pictures made by number, judged, counted, and gathered into an ordinary COCO file.
+
+    OUT/images/paste-000001.jpg ...    OUT/person_keypoints.json    OUT/sheet.jpg    OUT/report.json
+    OUT/extend.json                    what all of it was made with
+    OUT/notes/000000.json ...          a picture each: its people, and how well the judge found them
+
+A picture's note is written after the picture, so what an interruption leaves is whole or made again, to the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stagepose.coco import write_json_compact
+from stagepose.coco.dataset import PERSON_CATEGORY, category_json
+from stagepose.errors import ConfigError, DatasetError
+from stagepose.extend.judge import Judge
+from stagepose.extend.made import Recipe
+from stagepose.extend.worker import Order, Row, Workshop, note_of, start_worker, work
+from stagepose.files import write_json
+from stagepose.images import printable
+from stagepose.making import Progress, claim, draw_sheet, in_processes, read_json
+
+FORMAT = 1  # of what is made: raised when the same seed would no longer give the same pictures
+BATCH = 8  # pictures: what a stop loses of each process
+BINS = 10  # of the histogram of OKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extended:
+    """A finished set: its file, and what became of the pictures asked for and of their new people.
+
+    ``refused`` counts pictures that could not be made, by reason; ``dropped`` new people whom the judge did not find.
+    ``histogram`` (BINS,) counts the judged people by OKS, from 0 to 1; nobody where there was no judge.
+    """
+
+    file: str
+    asked: int
+    pictures: int
+    people: int
+    dropped: int
+    refused: dict[str, int]
+    histogram: list[int]
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the new people who were kept."""
+        return self.people / max(1, self.people + self.dropped)
+
+
+def extend_set(recipe: Recipe, count: int, out: Path, *, judge: Judge | None, jobs: int,
+               progress: Progress) -> Extended:
+    """Make pictures number 0 to ``count`` - 1 in ``out``, or those of them that are still missing.
+
+    With one job they are made in this process, with more in as many others. Nobody is made anew for one who was
+    dropped: the set is smaller then, and the report says by how much.
+    """
+    if count < 1:
+        raise ConfigError(f"{count} pictures asked for; expected 1 or more")
+    if jobs < 1:
+        raise ConfigError(f"jobs is {jobs}; expected 1 or more processes")
+    if judge is not None:
+        judge.check(recipe)
+    identity = {"format": FORMAT, "by": recipe.by, "seed": recipe.seed, **recipe.identity(),
+                "judge": judge.digest[:16] if judge else None}
+    claim(out, "extend.json", identity, "extend")
+    least = judge.least if judge else 0.0
+    rows: dict[int, Row] = {}
+    for number in range(count):
+        if (row := _done(out, number, least)) is not None:
+            rows[number] = row
+    missing = [number for number in range(count) if number not in rows]
+    progress(len(rows), count)
+    for numbers in _made(missing, Order(recipe, judge, out), jobs):
+        rows |= {number: read_json(note_of(out, number)) for number in numbers}
+        progress(len(rows), count)
+    return _gathered([rows[number] for number in range(count)], recipe, judge, identity, out)
+
+
+def _made(missing: Sequence[int], order: Order, jobs: int) -> Iterator[Sequence[int]]:
+    """Numbers as they are done."""
+    batches = [missing[first : first + BATCH] for first in range(0, len(missing), BATCH)]
+    if jobs > 1:
+        yield from in_processes(work, batches, processes=jobs, start=start_worker, order=order)
+    elif batches:
+        workshop = Workshop(order)
+        for numbers in batches:
+            workshop.work(numbers)
+            yield numbers
+
+
+def _done(out: Path, number: int, least: float) -> Row | None:
+    """The note of a picture that needs no making: its file is there, or was removed with its last person."""
+    row = read_json(note_of(out, number))
+    if not isinstance(row, dict) or row.get("number") != number:
+        return None
+    there = "refused" in row or not _kept(row, least) or (out / "images" / row["file_name"]).is_file()
+    return row if there else None
+
+
+def _kept(row: Row, least: float) -> list[Row]:
+    """The new people of a picture whom the judge finds."""
+    return [person for person in row.get("people", ()) if person["new"] and person.get("oks", 1.0) >= least]
+
+
+def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity: Row, out: Path) -> Extended:
+    """The COCO file, the report and the contact sheet."""
+    least = judge.least if judge else 0.0
+    shown = [row for row in rows if _kept(row, least)]
+    new = [person for row in rows for person in row.get("people", ()) if person["new"]]
+    kept = sum(len(_kept(row, least)) for row in shown)
+    _remove_unlisted(out, {row["file_name"] for row in shown})
+    histogram, _ = np.histogram([person["oks"] for person in new if "oks" in person], bins=BINS, range=(0, 1))
+    refused = dict(Counter(row["refused"] for row in rows if "refused" in row))
+    done = Extended(file=str(out / "person_keypoints.json"), asked=len(rows), pictures=len(shown), people=kept,
+                    dropped=len(new) - kept, refused=refused, histogram=histogram.tolist())
+    said = {"judge": judge.model if judge else None, "least_oks": least if judge else None,
+            "acceptance": round(done.acceptance, 4), **asdict(done)}
+    write_json(out / "report.json", said | {"file": Path(done.file).name})
+    if not kept:
+        raise DatasetError(f"{printable(str(out))}: nobody to keep of {len(rows)} pictures asked for: {_why(done)}; "
+                           "ask for more, or look at report.json there")
+    about = {"description": f"People made of others, by stagepose gan extend --by {recipe.by}", "generated": True,
+             "seed": recipe.seed, "extend": identity}
+    images = [_image(row) for row in shown]
+    people = [_person(person, row, least) for row in shown for person in row["people"]]
+    write_json_compact(Path(done.file), {
+        "info": about, "licenses": list(recipe.licences), "images": images,
+        "annotations": [{"id": number, **person} for number, person in enumerate(people, start=1)],
+        "categories": [category_json(recipe.skeleton)]})
+    draw_sheet(Path(done.file))
+    return done
+
+
+def _why(done: Extended) -> str:
+    """What became of all who were asked for."""
+    reasons = [f"{reason} ({count})" for reason, count in sorted(done.refused.items())]
+    return ", ".join([*reasons, *([f"not found by the judge ({done.dropped})"] if done.dropped else [])])
+
+
+def _remove_unlisted(out: Path, listed: set[str]) -> None:
+    """Pictures of whom nobody was kept would lie about without labels."""
+    for file in (out / "images").glob("*.jpg"):
+        if file.name not in listed:
+            file.unlink()
+
+
+def _image(row: Row) -> Row:
+    return {"id": row["number"] + 1, "file_name": row["file_name"], "width": row["width"], "height": row["height"],
+            "generated": True, "sources": row["sources"]}
+
+
+def _person(person: Row, row: Row, least: float) -> dict[str, Any]:
+    """An annotation; of bystanders, and of those who were dropped, the box alone."""
+    known = person["new"] and person.get("oks", 1.0) >= least
+    keypoints = person["keypoints"] if known else [0] * len(person["keypoints"])
+    rest = {name: value for name, value in person.items() if name not in ("new", "keypoints")}
+    return {"image_id": row["number"] + 1, "category_id": PERSON_CATEGORY, "iscrowd": 0, **rest,
+            "generated": person["new"], "keypoints": keypoints, "num_keypoints": sum(v > 0 for v in keypoints[2::3])}

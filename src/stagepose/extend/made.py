@@ -1,0 +1,93 @@
+"""What a way to make people gives: pictures with exact labels, each from (seed, number) alone.
+
+K keypoints of the set's skeleton.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.geometry import Float
+from stagepose.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture that pixels or a pose were taken from: its ``file_name``, the ``person``'s annotation id there."""
+
+    file_name: str
+    person: int | None = None
+    licence: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the set says it."""
+        named = {"person": self.person, "license": self.licence}
+        return {"file_name": self.file_name, **{name: value for name, value in named.items() if value is not None}}
+
+
+@dataclass(frozen=True, eq=False)
+class MadePerson:
+    """``box_xyxy`` (4,) and ``area`` of what is seen; ``keypoints`` (K, 3) x, y, v in pixels of the picture.
+
+    Who is ``new`` is judged and keeps the keypoints. Others, bystanders of the pictures it was made from, stand in
+    their own set as they are: only their boxes are kept, so that a detector does not take them for background.
+    """
+
+    box_xyxy: Float
+    area: float
+    keypoints: Float
+    new: bool = True
+    notes: Mapping[str, Any] = field(default_factory=dict)  # what else the annotation says, as plain JSON
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """One picture: ``pixels`` (H, W, 3) uint8 RGB, its people, and what it was made of."""
+
+    pixels: NDArray[np.uint8]
+    people: tuple[MadePerson, ...]
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """No picture of this number can be made. Reasons are counted: a few words, the same for the same cause."""
+
+    reason: str
+
+
+class Maker(Protocol):
+    """A way to make pictures, with all that it keeps in memory; one in each process."""
+
+    def make(self, numbers: Sequence[int]) -> list[Made | Refused]:
+        """One for each number, in their order, each from (seed, number) alone, whatever the numbers beside it."""
+
+
+class Recipe(Protocol):
+    """What pictures are made from. Plain data, which travels to other processes."""
+
+    @property
+    def by(self) -> str:
+        """The way's name, such as ``paste``."""
+    @property
+    def seed(self) -> int: ...
+    @property
+    def skeleton(self) -> Skeleton:
+        """Of the people who are made."""
+    @property
+    def licences(self) -> Sequence[Mapping[str, Any]]:
+        """COCO's ``licenses`` of the pictures that it takes from."""
+    @property
+    def taught_by(self) -> frozenset[str]:
+        """SHA-256 of the model files that it learnt from: none of them may judge what it makes."""
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for two runs to give one set, as plain JSON."""
+
+    def maker(self) -> Maker:
+        """Ready to make; called once in each process."""

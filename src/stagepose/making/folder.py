@@ -1,0 +1,40 @@
+"""The folder of a set that is made: whose it is, and what it was begun with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stagepose.errors import DatasetError
+from stagepose.files import write_json
+from stagepose.images import printable
+
+
+def claim(out: Path, note: str, identity: Mapping[str, Any], verb: str) -> None:
+    """Take an empty folder, or one that ``verb`` began with the same settings; the file ``note`` in it says which.
+
+    :class:`DatasetError` names the first setting that was another.
+    """
+    file, shown = out / note, printable(str(out))
+    if not file.exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise DatasetError(f"{shown}: is not an empty folder, and none that was begun by {verb}; choose another")
+        write_json(file, identity)
+        return
+    begun = read_json(file)
+    if not isinstance(begun, dict):
+        raise DatasetError(f"{printable(str(file))}: cannot be read; choose another folder")
+    for name, value in json.loads(json.dumps(identity)).items():  # as the file gives it back
+        if begun.get(name) != value:
+            raise DatasetError(f"{shown}: was begun with {name} {begun.get(name)!r}, now it is {value!r}; give the "
+                               "same settings to go on with it, or choose another folder")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

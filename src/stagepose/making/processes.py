@@ -1,0 +1,66 @@
+"""Work on all cores: processes of one thread each, which end with the one that started them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from typing import TypeVar
+
+from stagepose.errors import StagePoseError
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one each: the processes share the cores
+
+Job = TypeVar("Job")
+Order = TypeVar("Order")
+Progress = Callable[[int, int], None]  # (done, all)
+
+
+def in_processes(work: Callable[[Job], None], jobs: Sequence[Job], *, processes: int,
+                 start: Callable[[Order], None], order: Order) -> Iterator[Job]:
+    """The jobs as they are done. Each process calls ``start(order)`` once; both functions are a module's own."""
+    if not jobs:
+        return
+    with _single_threads():
+        pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"), initializer=start,
+                                   initargs=(order,))
+        try:
+            waiting: dict[Future[None], Job] = {pool.submit(work, job): job for job in jobs}
+            for future in as_completed(waiting):
+                future.result()
+                yield waiting[future]
+        except BrokenProcessPool as error:
+            raise StagePoseError("a process that makes pictures died, perhaps for want of memory; what is done is "
+                                 "kept: run the same command again, with fewer --jobs") from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _single_threads() -> Iterator[None]:
+    """Processes started here compute on one thread: sums then have one order, on any number of cores."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def end_with_parent() -> None:
+    """From now on this process ends with its parent, even when that is killed."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
