@@ -40,6 +40,8 @@ SURFACE = {
     "check": {"--help", "--images", "--write-clean", "--against", "--estimate-areas", "--no-estimate-areas"},
     "stats": {"--help"},
     "render": {"--help", "--out", "--size", "--people", "--seed", "--skeleton", "--backgrounds", "--poses", "--jobs"},
+    "gan extend": {"--help", "--pictures", "--out", "--by", "--people", "--over", "--empty", "--negatives", "--seed",
+                   "--judge", "--least-oks", "--jobs"},
     "split": {"--help", "--out", "--minival", "--count", "--fraction", "--seed", "--all-images", "--no-all-images"},
 }
 

@@ -59,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command("stagepose.commands.train:export", "write a trained run as one .onnx file", "train"),
     "experiment": Command("stagepose.commands.experiment:run_experiment", "repeat the report's experiments", "train"),
     "render": Command("stagepose.commands.render:render", "render people with exact keypoints, a training set of CC0"),
+    "gan extend": Command("stagepose.commands.gan:extend", "make more people of those that a set has, to learn from"),
     "import-detector": Command("stagepose.commands.import_detector:import_torchvision",
                                "turn a torchvision detector into one .onnx file", "train"),
     "networks": Command("stagepose.commands.networks:networks", "list the pose networks and what they cost", "train"),

@@ -152,8 +152,8 @@ def _remove_unlisted(out: Path, listed: set[str]) -> None:
 
 
 def _image(row: Row) -> Row:
-    return {"id": row["number"] + 1, "file_name": row["file_name"], "width": row["width"], "height": row["height"],
-            "generated": True, "sources": row["sources"]}
+    shown = {name: row[name] for name in ("file_name", "width", "height", "sources")}
+    return {**row["image"], "id": row["number"] + 1, **shown, "generated": True}
 
 
 def _person(person: Row, row: Row, least: float) -> dict[str, Any]:

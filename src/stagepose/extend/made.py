@@ -52,6 +52,7 @@ class Made:
     pixels: NDArray[np.uint8]
     people: tuple[MadePerson, ...]
     sources: tuple[Source, ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)  # what else the image's row says, as plain JSON
 
 
 @dataclass(frozen=True)

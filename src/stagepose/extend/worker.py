@@ -57,7 +57,7 @@ class Workshop:
         judged = self.judge.oks(_decoded(data), new) if self.judge else [None] * len(new)
         found = dict(zip(map(id, new), judged, strict=True))
         return {"number": number, "file_name": name, "width": made.pixels.shape[1], "height": made.pixels.shape[0],
-                "sources": [source.to_json() for source in made.sources],
+                "sources": [source.to_json() for source in made.sources], "image": dict(made.notes),
                 "people": [_annotation(person, found.get(id(person))) for person in made.people]}
 
 

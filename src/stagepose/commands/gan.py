@@ -1,0 +1,107 @@
+"""``stagepose gan extend``: more people from those there are, an ordinary COCO set to learn from with ``--extra``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import OmitArgPrefixes, arg
+
+from stagepose.commands.arguments import JsonFile, OptionalCount, OptionalFolder, OptionalName
+from stagepose.commands.console import counted, counter_or_lines, note, say, table
+from stagepose.errors import DatasetError
+from stagepose.extend import Extended, Judge, Recipe, extend_set
+from stagepose.extend.judge import LEAST_OKS
+from stagepose.extend.paste import PasteConfig, PasteRecipe
+from stagepose.images import printable
+from stagepose.runtime import available_cores
+
+By = Literal["paste"]
+BAR = 40  # letters of the longest bar of the histogram
+
+
+@dataclass(frozen=True, kw_only=True)
+class PasteOptions:
+    """How people are pasted.
+
+    Attributes:
+        people: Most people pasted into one picture.
+        over: Chance that one is put before somebody who is there already.
+        empty: Chance that the scene is a picture without people, where there are such.
+        negatives: Folder of pictures without people; by default negatives/ beside the file, if it is there.
+    """
+
+    people: int = PasteConfig.people
+    over: float = PasteConfig.over
+    empty: float = PasteConfig.empty
+    negatives: OptionalFolder = None
+
+    def recipe(self, data: Path, seed: int) -> PasteRecipe:
+        """With the pictures without people that there are."""
+        beside = data.parent / "negatives"
+        if self.negatives is not None and not self.negatives.is_dir():
+            raise DatasetError(f"{printable(str(self.negatives))}: no such folder; --negatives names one of pictures "
+                               "without people")
+        negatives = self.negatives or (beside if beside.is_dir() else None)
+        return PasteRecipe(data=data, negatives=negatives, seed=seed,
+                           config=PasteConfig(people=self.people, over=self.over, empty=self.empty))
+
+
+PASTE = PasteOptions()
+
+
+def extend(
+    data: JsonFile,
+    *,
+    pictures: Annotated[int, arg(aliases=["-n"], metavar="N")],
+    out: Path,
+    by: By = "paste",
+    paste: OmitArgPrefixes[PasteOptions] = PASTE,
+    seed: int = 0,
+    judge: OptionalName = None,
+    least_oks: float = LEAST_OKS,
+    jobs: OptionalCount = None,
+) -> None:
+    """Make more people of those that a set has: an ordinary COCO set, marked as generated.
+
+    paste: people are cut out and pasted into other scenes and before other people, so that limbs are hidden as they
+    are in crowds; labels follow. Stop it at any time: the same command goes on where it was, and a larger N adds to
+    what is there. The same seed gives the same pictures, whatever the number of processes. Learn from the set with
+    'stagepose train ... --extra OUT/person_keypoints.json'.
+
+    Args:
+        data: COCO annotation file, pictures in images/ beside it.
+        pictures: Number of pictures to make.
+        out: Folder for the set: images/, person_keypoints.json, report.json, and sheet.jpg to look at.
+        by: How people are made.
+        paste: How people are pasted.
+        seed: Another seed makes other people.
+        judge: Pose model that must find everybody who is made, independent of what made them; nobody is judged
+            without it.
+        least_oks: OKS below which the judge's find is none, and the person is dropped.
+        jobs: Processes; one a core by default.
+    """
+    if not data.is_file():
+        raise DatasetError(f"{printable(str(data))}: no such file; name a COCO annotation file")
+    recipe: Recipe = paste.recipe(data, seed)
+    judging = None if judge is None else Judge(model=judge, least=least_oks)
+    with counter_or_lines("making", "made {done:,} of {total:,} pictures") as progress:
+        done = extend_set(recipe, pictures, out, judge=judging,
+                          jobs=available_cores() if jobs is None else jobs, progress=progress)
+    _report(done, judging)
+
+
+def _report(done: Extended, judge: Judge | None) -> None:
+    for reason, count in sorted(done.refused.items()):
+        note(f"{counted(count, 'picture', 'pictures')} not made: {reason}")
+    if judge is None:
+        note("nobody judged them; --judge MODEL drops those whom an independent network does not find")
+    else:
+        tallest = max(1, *done.histogram)
+        table(("OKS by the judge", "people", ""), [
+            (f"{low / 10:.1f} to {(low + 1) / 10:.1f}", f"{count:,}", "#" * round(BAR * count / tallest))
+            for low, count in enumerate(done.histogram)])
+        say(f"kept {done.acceptance:.1%}: {done.dropped:,} of an OKS below {judge.least:g} are dropped")
+    say(f"{printable(done.file)}: {counted(done.pictures, 'picture', 'pictures')}, "
+        f"{counted(done.people, 'new person', 'new people')}")

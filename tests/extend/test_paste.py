@@ -1,0 +1,254 @@
+"""Pasted people: mattes that fit, labels that follow the pixels, and the command that makes a set of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+from tiny import HEIGHT, WIDTH, tiny_coco
+
+from stagepose.cli import main
+from stagepose.coco import check_dataset, read_dataset
+from stagepose.errors import ConfigError
+from stagepose.extend.paste import PasteConfig, PasteRecipe
+from stagepose.extend.paste.body import body_mask
+from stagepose.extend.paste.cutting import Cutout, cut_out
+from stagepose.extend.paste.scene import Figure, Scene
+from stagepose.extend.paste.segments import mask_of
+from stagepose.images import read_image
+from stagepose.rendering.families import draw_stance
+from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
+from stagepose.rendering.picture import draw_picture
+from stagepose.rendering.scene import draw_scene
+from stagepose.skeleton import COCO_17, Skeleton
+
+TWO = Skeleton(name="two", names=("head", "foot"), limbs=(("head", "foot"),))
+
+
+def drawn_set(folder: Path, images: int = 6, people: int = 2) -> Path:
+    """tiny's people with their segments, which are wherever there is colour; one of the pictures without people."""
+    path = tiny_coco(folder, images=images, people=people)
+    raw = json.loads(path.read_text())
+    names = {image["id"]: image["file_name"] for image in raw["images"]}
+    for row in raw["annotations"]:
+        pixels = read_image(folder / "images" / names[row["image_id"]]).pixels.astype(int)
+        coloured = np.ptp(pixels, axis=2) > 0
+        x, y, w, h = (round(value) for value in row["bbox"])
+        mine = np.zeros_like(coloured)
+        mine[y : y + h, x : x + w] = coloured[y : y + h, x : x + w]
+        row["segmentation"] = packed(mine)
+    path.write_text(json.dumps(raw))
+    (folder / "negatives").mkdir()
+    Image.new("RGB", (WIDTH, HEIGHT), (105, 105, 105)).save(folder / "negatives" / "empty.png")
+    return path
+
+
+def packed(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    coded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": coded["size"], "counts": coded["counts"].decode("ascii")}
+
+
+# --- segments
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_run_lengths_are_read_as_cocos_own_library_writes_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((rng.integers(1, 60), rng.integers(1, 90))) < rng.random()
+    if seed % 2:  # long runs, whose differences need several letters
+        mask = np.kron(mask, np.ones((9, 31), dtype=bool))
+    found = mask_of(packed(mask), *mask.shape)
+    assert found is not None and (found == mask).all()
+    flat = mask.T.ravel()
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], flat, [not flat[-1]]]).astype(int)))
+    plain = np.diff(np.concatenate([[0], changes])).tolist()
+    again = mask_of({"size": list(mask.shape), "counts": plain}, *mask.shape)
+    assert again is not None and (again == mask).all()
+
+
+def test_polygons_are_filled_and_nonsense_is_none() -> None:
+    square = mask_of([[10, 20, 30, 20, 30, 50, 10, 50]], 60, 40)
+    assert square is not None and abs(square.sum() - 20 * 30) < 100 and square[35, 20] and not square[5, 5]
+    for nonsense in (None, [], [[1, 2]], "x", {"size": [3, 3], "counts": "é"}, {"size": [9, 9], "counts": [1]},
+                     {"counts": [1]}, [["a", "b"]]):
+        assert mask_of(nonsense, 60, 40) is None or not mask_of(nonsense, 60, 40).any()  # type: ignore[union-attr]
+
+
+# --- mattes
+
+
+def overlap(found: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
+    return float((found & mask).sum() / (found | mask).sum())
+
+
+def test_mattes_of_rendered_people_fit_without_any_segment() -> None:
+    """People rendered alone, whose masks are known to the pixel: better than what keypoints tell by themselves."""
+    landmarks, overlaps, capsules = read_landmarks(COCO_FILE), [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        pixels, labels = draw_picture(rng, draw_scene(rng, 256, 1, draw_stance), landmarks, None)
+        if not labels or not labels[0].mask.any() or (labels[0].keypoints[:, 2] == 2).sum() < 6:
+            continue
+        rows, columns = (np.flatnonzero(labels[0].mask.any(axis=axis)) for axis in (1, 0))
+        box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=float)
+        cutout = cut_out(pixels, box, labels[0].keypoints, None, COCO_17)
+        if cutout is None:
+            continue
+        scene = Scene(np.zeros_like(pixels), [])
+        k = int(np.flatnonzero(labels[0].keypoints[:, 2])[0])
+        left, top = np.round(labels[0].keypoints[k, :2] - cutout.keypoints[k, :2]).astype(int)
+        found = scene.matte_of(cutout, int(left), int(top))
+        overlaps.append(overlap(found, labels[0].mask))
+        root = float(np.sqrt((box[2:] - box[:2]).prod()))
+        capsules.append(overlap(body_mask(labels[0].keypoints, root, COCO_17, *found.shape), labels[0].mask))
+    assert len(overlaps) >= 4 and np.mean(overlaps) > 0.65 and np.mean(overlaps) > np.mean(capsules)
+
+
+def test_a_person_of_the_colour_of_the_wall_is_not_cut_out() -> None:
+    grey = np.full((100, 80, 3), 100, dtype=np.uint8)
+    keypoints = np.tile([40.0, 50.0, 2.0], (17, 1))
+    assert cut_out(grey, np.array([10.0, 10, 70, 90]), keypoints, None, COCO_17) is None
+
+
+def test_a_mirrored_cutout_shows_the_other_side() -> None:
+    cutout = Cutout(np.arange(60, dtype=np.uint8).reshape(4, 5, 3), np.ones((4, 5), np.float32),
+                    np.array([[0.0, 1, 2], [4, 2, 2]]), np.zeros(3))
+    pair = Skeleton(name="pair", names=("left_x", "right_x"), flip_pairs=(("left_x", "right_x"),))
+    mirrored = cutout.resized(1.0, True, pair)
+    assert (mirrored.pixels == cutout.pixels[:, ::-1]).all()
+    assert mirrored.keypoints.tolist() == [[0, 2, 2], [4, 1, 2]]
+    double = cutout.resized(2.0, False, pair)
+    assert double.pixels.shape == (8, 10, 3) and double.keypoints[0].tolist() == [0.5, 2.5, 2]
+
+
+# --- labels
+
+
+def block(height: int = 10, width: int = 10) -> Cutout:
+    return Cutout(np.full((height, width, 3), 200, np.uint8), np.ones((height, width), np.float32),
+                  np.array([[2.0, 2, 2], [7, 7, 2]]), np.full(3, 100.0))
+
+
+def scene_of(keypoints: list[list[float]], box: list[float], guessed: bool) -> tuple[Scene, Figure]:
+    mask = np.zeros((40, 60), dtype=bool)
+    x1, y1, x2, y2 = map(int, box)
+    mask[y1:y2, x1:x2] = True
+    figure = Figure(np.array(keypoints, dtype=float), np.array(box, dtype=float), 100.0, mask, guessed, new=False)
+    return Scene(np.full((40, 60, 3), 100, np.uint8), [figure]), figure
+
+
+@pytest.mark.parametrize("guessed", [False, True])
+def test_what_is_covered_is_hidden_and_box_and_area_are_of_what_is_left(guessed: bool) -> None:
+    scene, figure = scene_of([[12, 12, 2], [12, 25, 1]], [10, 10, 20, 30], guessed)
+    scene.paste(block(10, 20), 5, 6, {})
+    below, above = (each.labelled() for each in scene.figures)
+    assert figure.keypoints.tolist() == [[12, 12, 1], [12, 25, 1]]
+    assert below is not None and above is not None
+    assert below.box_xyxy.tolist() == [10, 16, 20, 30]
+    assert below.area == pytest.approx(70.0 if guessed else 140)  # of 100, the file's own, 70 % are left
+    assert above.box_xyxy.tolist() == [5, 6, 25, 16] and above.area == 200
+    assert above.keypoints.tolist() == [[7, 8, 2], [12, 13, 2]]
+
+
+def test_who_is_not_touched_is_a_bystander_and_who_is_gone_is_no_one() -> None:
+    scene, _ = scene_of([[12, 12, 2], [12, 25, 2]], [10, 10, 20, 30], True)
+    scene.paste(block(), 40, 20, {})
+    untouched = scene.figures[0].labelled()
+    assert untouched is not None and not untouched.new and untouched.box_xyxy.tolist() == [10, 10, 20, 30]
+    scene.paste(block(30, 30), 5, 5, {})
+    assert scene.figures[0].labelled() is None
+
+
+def test_outside_of_the_frame_there_are_no_keypoints() -> None:
+    scene = Scene(np.full((40, 60, 3), 100, np.uint8), [])
+    scene.paste(block(), -5, 10, {})
+    person = scene.figures[0].labelled()
+    assert person is not None and person.keypoints.tolist() == [[0, 0, 0], [2, 17, 2]]
+    assert person.box_xyxy.tolist() == [0, 10, 5, 20] and person.area == 50
+
+
+def test_visible_keypoints_have_their_own_colour_and_hidden_ones_have_not(tmp_path: Path) -> None:
+    """tiny draws every joint as a disc of its own colour: what the labels say can be seen."""
+    path = drawn_set(tmp_path)
+    config = PasteConfig(mirror=0.0)
+    colours = np.random.default_rng(17).integers(0, 256, (64, 3))[:17]
+    right, hidden = [], []
+    for made in PasteRecipe(data=path, negatives=tmp_path / "negatives", config=config).maker().make(range(25)):
+        for person in made.people:  # type: ignore[union-attr]
+            for k in np.flatnonzero(person.keypoints[:, 2]):
+                x, y, v = np.round(person.keypoints[k]).astype(int)
+                near = made.pixels[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].reshape(-1, 3)  # type: ignore[union-attr]
+                gap = np.abs(near[:, None].astype(int) - colours).sum(-1)
+                (right if v == 2 else hidden).append(k in gap.argmin(1))
+    assert len(right) > 200 and np.mean(right) > 0.9
+    assert len(hidden) > 30 and np.mean(hidden) < 0.4
+
+
+# --- the command
+
+
+def extend(*words: str) -> int:
+    return main(["gan", "extend", *words])
+
+
+def contents(home: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(home)): file.read_bytes() for file in sorted(home.rglob("*")) if file.is_file()}
+
+
+def test_the_command_makes_an_ordinary_set_the_same_from_the_same_seed(tmp_path: Path) -> None:
+    path = str(drawn_set(tmp_path / "data"))
+    for out, more in (("a", ("--jobs", "1")), ("b", ("--jobs", "2")), ("c", ("--jobs", "1", "--seed", "1"))):
+        assert extend(path, "-n", "10", "--out", str(tmp_path / out), *more) == 0
+    file = tmp_path / "a/person_keypoints.json"
+    assert check_dataset(file, images_dir=tmp_path / "a/images") == []
+    found = read_dataset(file)
+    assert len(found.generated) == len(found.images) >= 9 and found.with_keypoints().sum() >= 9
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a") != contents(tmp_path / "c")
+    raw = json.loads(file.read_text())
+    assert {source["file_name"] for image in raw["images"] for source in image["sources"]} <= {
+        "empty.png", *(f"{n:012d}.png" for n in range(1, 7))}
+    known = [row for row in raw["annotations"] if row["num_keypoints"]]
+    assert all(row["generated"] and row["source"]["person"] for row in known)
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("-n", "0"), "0 pictures asked for; expected 1 or more"),
+    (("-n", "1", "--people", "13"), "people is 13; expected 1 to 12"),
+    (("-n", "1", "--over", "2"), "over is 2.0; expected a chance"),
+    (("-n", "1", "--negatives", "nowhere"), "nowhere: no such folder"),
+    (("-n", "1", "--judge", "nobody"), "nobody"),
+])
+def test_wrong_wishes_end_in_one_line(words: tuple[str, ...], said: str, tmp_path: Path,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    path = drawn_set(tmp_path / "data", images=2)
+    assert extend(str(path), "--out", str(tmp_path / "out"), *words) == 1
+    error = capsys.readouterr().err.strip()
+    assert said in error and "\n" not in error and not (tmp_path / "out").exists()
+
+
+def test_sets_that_nobody_can_be_cut_out_of_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = drawn_set(tmp_path / "data", images=2)
+    assert extend(str(tmp_path / "none.json"), "-n", "1", "--out", str(tmp_path / "a")) == 1
+    assert "none.json: no such file" in capsys.readouterr().err
+    assert extend(str(path), "-n", "2", "--out", str(tmp_path / "made"), "--jobs", "1") == 0
+    capsys.readouterr()
+    assert extend(str(tmp_path / "made/person_keypoints.json"), "-n", "1", "--out", str(tmp_path / "b")) == 1
+    assert "are generated already" in capsys.readouterr().err
+    raw = json.loads(path.read_text())
+    for row in raw["annotations"]:
+        row["keypoints"][2::3] = [min(v, 1) for v in row["keypoints"][2::3]]  # nobody is seen
+    path.write_text(json.dumps(raw))
+    assert extend(str(path), "-n", "1", "--out", str(tmp_path / "c")) == 1
+    assert "nobody in it can be cut out" in capsys.readouterr().err
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ConfigError, match="people is 0"):
+        PasteConfig(people=0)
