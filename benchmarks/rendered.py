@@ -300,7 +300,7 @@ def results(chosen: argparse.Namespace, file: Path, people: int, real: int, way:
     if way == "then":
         only_rendered(chosen, file, seed)
         return trained(chosen, home / f"then-{real}", [str(subset_)], chosen.samples // 2, seed, home / "rendered")
-    both = [str(file), f"{subset_}:{people / real:.3f}"]
+    both = [f"{subset_}:{people / real:.3f}", "--extra", str(file)]
     return trained(chosen, home / f"mixed-{real}", both, chosen.samples, seed)
 
 

@@ -157,6 +157,7 @@ def test_generated_people_are_learnt_from_in_one_arm_alone(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     train, val = two_sets(tmp_path)
     extra = tiny_coco(tmp_path / "generated", images=3, people=1, seed=7)
+    extra.write_text(json.dumps(json.loads(extra.read_text()) | {"info": {"generated": True}}))
     words = ["experiment", "extension", "--scale", "tiny", "--samples", "16", "--seeds", "1", "--threads", "1",
              "--device", "cpu", "--data", str(train), "--val", str(val), "--out", str(tmp_path / "out")]
     assert main(words) == 1

@@ -87,7 +87,7 @@ def run_experiment(
                                drop_bad=False, report=note if distributed.first() else lambda _: None)
         place = Place(out=folder, sources=[runs.Source.parse(text) for text in data], skeleton=COCO_17, setting=setting,
                       machine=runs.machine_for(where, workers, compile, resident=False), pretrained=pretrained,
-                      extra=[runs.Source.parse(text) for text in extra])
+                      extra=[runs.Source.parse(text, extra=True) for text in extra])
         outcome = Outcome.of(chosen, run_all(chosen, place))
         if distributed.first():
             learnt = ", ".join(Path(text.rpartition(".json")[0]).name + ".json" for text in (*data, *extra))

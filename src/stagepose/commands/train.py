@@ -27,7 +27,7 @@ from stagepose.training.stages import Pick, StagesConfig
 MOST_PICTURES = 16  # to compare a detector's file on
 Join = Literal["concat-heatmaps", "residual", "aggregate"]
 OF_POSES = ("skeleton", "input_size", "frozen", "imagenet", "init_std", "join", "loss", "level_weights", "upsample",
-            "coarse", "ohkm")  # options that mean nothing for a detector
+            "hardest_of", "coarse", "ohkm")  # options that mean nothing for a detector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,8 @@ class Options:
     """What the loss of each level counts, finest first."""
     upsample: bool | None = None
     """Judge coarse levels at the finest's size instead of at their own."""
+    hardest_of: int | None = None
+    """Adversarial augmentation: of so many augmentations of each sample, learn from the one with the greatest loss."""
     coarse: list[float] | None = None
     """Coarse to fine: so many times wider targets, one number for each stage, such as 1.5 1."""
     ohkm: list[int] | None = None
@@ -119,7 +121,7 @@ class Options:
                 raise ConfigError(f"--input-size {width} {height}: both sides must be divisible by 32")
             pose = replace(pose, codec=replace(pose.codec, input_size=self.input_size))
         given: dict[str, Any] = {name: getattr(self, name) for name in
-                                 ("frozen", "imagenet", "init_std", "loss", "upsample")}
+                                 ("frozen", "imagenet", "init_std", "loss", "upsample", "hardest_of")}
         for name in ("level_weights", "coarse", "ohkm"):
             given[name] = None if getattr(self, name) is None else tuple(getattr(self, name))
         if self.imagenet is False and self.frozen is None:
@@ -139,6 +141,7 @@ def train(
     preset: Positional[str],
     *,
     options: Shared,
+    extra: list[str] | None = None,
     gates: list[float] | None = None,
 ) -> None:
     """Train a network by the name of its preset, or go on with the run that OUT holds.
@@ -150,6 +153,8 @@ def train(
         preset: pose-small, pose-slim, any network of 'stagepose networks', or a detector: person-tiny, person-small,
             person-medium, person-resnet50.
         options: What every training is told.
+        extra: Generated sets to learn from beside --data, each FILE.json or FILE.json:WEIGHT (0.5: half of its people
+            are shown in an epoch, others in the next). They are never judged by.
         gates: Of a network of several stages: a later stage learns from a sample only while the OKS after the stage
             before is lower than this; one number for each later stage. All stages train together.
     """
@@ -157,7 +162,7 @@ def train(
         sources = [runs.Source.parse(text) for text in options.data]
         if preset in DETECTOR_PRESETS:
             _refuse_useless(preset, {f"--{name.replace('_', '-')}": getattr(options, name) for name in OF_POSES}
-                            | {"--gates": gates, "--no-mirror": None if options.mirror else True})
+                            | {"--extra": extra, "--gates": gates, "--no-mirror": None if options.mirror else True})
             boxes = DETECTOR_PRESETS[preset]()
             config = options.schedule(boxes.train)
             task: loop.Task = detector_task(boxes, sources, setting, partly_boxed=options.partly_boxed)
@@ -167,6 +172,7 @@ def train(
                 recipe = replace(recipe, pose=replace(recipe.pose, gates=tuple(gates)))
             config, skeleton = recipe.train, resolve(options.skeleton or "coco17")
             runs.check(recipe, len(skeleton))
+            sources += [runs.Source.parse(text, extra=True) for text in extra or ()]
             sets = runs.pose_sets(recipe, sources, skeleton, setting)
             task = runs.pose_task(recipe, sets, setting)
         machine = runs.machine_for(device, options.workers, options.compile, resident=runs.is_resident(task))

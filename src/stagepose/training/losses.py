@@ -43,7 +43,7 @@ def deep_loss(outputs: Sequence[Sequence[Tensor]], targets: LevelTargets | Seque
 def stage_losses(outputs: Sequence[Sequence[Tensor]], targets: LevelTargets | Sequence[LevelTargets],
                  labelled_BK: Tensor, *, kind: HeatmapLoss, level_weights: Sequence[float],
                  sample_weights: Tensor | None = None, ohkm: int | Sequence[int] = 0,
-                 upsample: bool = False) -> list[Tensor]:
+                 upsample: bool = False, by_sample: bool = False) -> list[Tensor]:
     """The loss of each stage over its levels: ``outputs[stage][level]`` against its targets, finest level first.
 
     - ``targets``: one list of levels for all stages, or one for each stage (coarse to fine: wider peaks in earlier
@@ -55,6 +55,7 @@ def stage_losses(outputs: Sequence[Sequence[Tensor]], targets: LevelTargets | Se
       the mean is over them; 0 counts all. One number, or one for each stage: (0, 8) for CPN.
     - ``upsample``: coarser heatmaps are brought to the finest's size (bilinear, corners on corners, which is how the
       grids of the unbiased codec lie); their targets must have that size then. Otherwise each at its own resolution.
+    - ``by_sample``: (B,) of each sample alone, the mean over its own joints, instead of the batch's one number.
     """
     stages = len(outputs)
     per_stage = cast(Sequence[LevelTargets], [targets] * stages if isinstance(targets[0], Tensor) else targets)
@@ -77,13 +78,13 @@ def stage_losses(outputs: Sequence[Sequence[Tensor]], targets: LevelTargets | Se
                                  f"{tuple(target.shape)}; see upsample")
             total = total + level_weights[level] * _level_loss(
                 heatmaps, target, labelled_BK, kind=kind, hardest=hardest[stage] if level == 0 else 0,
-                weights_B=None if weights_BS is None else weights_BS[:, stage])
+                weights_B=None if weights_BS is None else weights_BS[:, stage], by_sample=by_sample)
         losses.append(total)
     return losses
 
 
 def _level_loss(heatmaps: Tensor, target: Tensor, labelled_BK: Tensor, *, kind: HeatmapLoss, hardest: int,
-                weights_B: Tensor | None) -> Tensor:
+                weights_B: Tensor | None, by_sample: bool) -> Tensor:
     """Mean over the joints that count; ``weights_B`` scales samples without changing what is divided by."""
     if kind == "kl":  # a labelled joint outside the map has no target there
         losses_BK, drawn_BK = _kl_of_joints(heatmaps, target)
@@ -95,6 +96,8 @@ def _level_loss(heatmaps: Tensor, target: Tensor, labelled_BK: Tensor, *, kind: 
     weighted_BK = losses_BK * counted_BK
     if weights_B is not None:
         weighted_BK = weighted_BK * weights_B[:, None]
+    if by_sample:
+        return weighted_BK.sum(1) / counted_BK.sum(1).clamp_min(1)
     return weighted_BK.sum() / counted_BK.sum().clamp_min(1)
 
 

@@ -1,6 +1,6 @@
 """The training people: all crop stores laid end to end, read by (epoch, position).
 
-N people of all stores, B samples of a batch, K keypoints.
+N people of all stores, B samples of a batch, K keypoints, L looks of each sample.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class PoseRead(HostBatch):
     """What one batch needs of the stores: canvases (or just their ``rows``, where all canvases are on the device).
 
     ``crops`` of B people and ``occluders`` of M; ``keypoints`` (B, K, 3) in canvas pixels, ``areas`` (B,) in their
-    square; ``importance`` (B,) of each sample, or None; ``draws`` (B, UNIFORMS) random numbers.
+    square; ``importance`` (B,) of each sample, or None; ``draws`` (L, B, UNIFORMS) random numbers; ``occluded`` (L,) how
+    many samples of each look have an occluder: they lie in that order.
     """
 
     rows: Tensor
@@ -64,23 +65,26 @@ class PoseRead(HostBatch):
     areas: NDArray[np.float64]
     importance: NDArray[np.float32] | None
     draws: NDArray[np.float64]
+    occluded: tuple[int, ...]
 
 
 class PoseData:
     """All stores laid end to end. Worker processes hold one that opens the files again.
 
-    A store of weight 2.5 shows each of its chosen people 2.5 times an epoch. Without ``pixels`` none are read (the task
-    has them on its device already). ``in_place``: they are augmented on the CPU, in the process that reads them, which
-    then gets views of the mapped files; who travels, to a GPU or from a worker process, does so in one tensor.
+    A store of weight 2.5 shows each of its chosen people 2.5 times an epoch. Each sample is read in so many ``looks``,
+    of which the first is the same however many there are. Without ``pixels`` none are read (the task has them on its
+    device already). ``in_place``: they are augmented on the CPU, in the process that reads them, which then gets views
+    of the mapped files; who travels, to a GPU or from a worker process, does so in one tensor.
     """
 
     def __init__(self, stores: Sequence[CropStore], weights: Sequence[float], augment: AugmentConfig, *,
-                 seed: int = 0, pixels: bool = True, in_place: bool = False, chosen: Chosen | None = None) -> None:
+                 seed: int = 0, pixels: bool = True, in_place: bool = False, chosen: Chosen | None = None,
+                 looks: int = 1) -> None:
         canvases = {store.spec.canvas for store in stores}
         if len(canvases) != 1:
             raise ConfigError(f"the crop stores have different canvases {sorted(canvases)}; pack them alike")
         self.stores, self.weights, self.augment, self.seed = list(stores), list(weights), augment, seed
-        self.pixels, self.in_place = pixels, in_place
+        self.pixels, self.in_place, self.looks = pixels, in_place, looks
         self.starts = np.cumsum([0, *(len(s) for s in stores)])
         self.keypoints = np.concatenate([store.keypoints for store in stores]).astype(np.float64)  # (N, K, 3)
         grown = np.concatenate([np.abs(np.linalg.det(store.affines[:, :, :2])) for store in stores])
@@ -108,15 +112,17 @@ class PoseData:
 
     def read(self, samples: Sequence[SampleKey]) -> PoseRead:
         """A sample is the same in any batch, in any process, on any machine."""
-        rows, draws = self._orders.rows(samples), uniforms(self.seed, samples, UNIFORMS)
-        _, choices = occluded(draws, self.augment)
-        others = (choices * len(self)).astype(np.int64)  # whose pixels cover a part of whom
+        rows, drawn = self._orders.rows(samples), uniforms(self.seed, samples, UNIFORMS * self.looks)
+        draws = drawn.reshape(len(samples), self.looks, UNIFORMS).transpose(1, 0, 2)
+        choices = [occluded(look, self.augment)[1] for look in draws]
+        others = (np.concatenate(choices) * len(self)).astype(np.int64)  # whose pixels cover a part of whom
         importance = self.chosen.importance
         return PoseRead(
             rows=torch.from_numpy(rows), occluder_rows=torch.from_numpy(others),
             crops=self.canvases(rows), occluders=self.canvases(others) if len(others) else None,
             keypoints=self.keypoints[rows], areas=self.areas[rows],
-            importance=None if importance is None else importance[rows], draws=draws)
+            importance=None if importance is None else importance[rows], draws=draws,
+            occluded=tuple(map(len, choices)))
 
     def canvases(self, rows: NDArray[np.int64]) -> Canvases | None:
         """People by row, read as ``pixels`` and ``in_place`` say."""

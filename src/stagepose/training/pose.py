@@ -18,7 +18,7 @@ from stagepose.errors import ConfigError
 from stagepose.geometry import Size
 from stagepose.heatmaps import Codec
 from stagepose.skeleton import Skeleton
-from stagepose.training import decoding, distributed, targets
+from stagepose.training import adversarial, decoding, distributed, targets
 from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig, Canvases, augment, refuse_mirroring
 from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
@@ -59,12 +59,15 @@ class PoseConfig:
     stage_weights: tuple[float, ...] = ()  # of the losses, one a stage
     coarse: tuple[float, ...] = ()  # one a stage: so many times wider targets (coarse to fine: the first the widest)
     ohkm: tuple[int, ...] = ()  # one a stage: so many hardest joints count on the finest level; 0 all
+    hardest_of: int = 1  # so many augmentations of each sample: the one with the greatest loss is learnt from
     gates: tuple[float, ...] = ()  # one a later stage: it learns from samples whose OKS after the one before is lower
 
     def __post_init__(self) -> None:
         if len(self.level_weights) != len(self.level_sigmas) or len(self.level_weights) > len(self.level_kernels):
             raise ConfigError(f"level_weights has {len(self.level_weights)} levels, level_sigmas "
                               f"{len(self.level_sigmas)}, level_kernels {len(self.level_kernels)}; give one for each")
+        if self.hardest_of < 1:
+            raise ConfigError(f"hardest_of is {self.hardest_of}, expected 1 (each augmentation is learnt from) or more")
         if self.init_std < 0:
             raise ConfigError(f"init_std is {self.init_std}, expected 0 or more")
         if min((*self.stage_weights, *self.ohkm, *self.level_weights), default=0) < 0 or (
@@ -102,15 +105,33 @@ class PoseBatch:
     importance: NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True)
+class Looks:
+    """One batch in several augmentations, of which each sample will be learnt from in one."""
+
+    each: tuple[PoseBatch, ...]
+
+    def picked(self, which_B: Tensor) -> PoseBatch:
+        """Every sample in the look of its number."""
+        which, place = which_B.cpu().numpy(), np.arange(len(which_B))
+        pixels = torch.stack([look.images for look in self.each])
+        images = pixels[which_B, torch.arange(len(which_B), device=which_B.device)]
+        return PoseBatch(images.contiguous(memory_format=torch.channels_last),
+                         np.stack([look.keypoints for look in self.each])[which, place],
+                         np.stack([look.areas for look in self.each])[which, place], self.each[0].importance)
+
+
 class PoseTask:
     """See :class:`stagepose.training.loop.Task`. ``resident`` are all canvases in the device's memory, where they fit.
 
-    ``chosen`` are the people to learn from, all of them without it.
+    ``chosen`` are the people to learn from, all of them without it; ``generated`` says of each store whether its people
+    are.
     """
 
     def __init__(self, network: nn.Module, config: PoseConfig, stores: Sequence[CropStore], weights: Sequence[float],
                  *, seed: int = 0, validation: PoseJudge | None = None, device: str = "cpu",
-                 resident: Tensor | None = None, chosen: Chosen | None = None) -> None:
+                 resident: Tensor | None = None, chosen: Chosen | None = None,
+                 generated: Sequence[bool] = ()) -> None:
         names = {store.skeleton.names for store in stores}
         if len(names) != 1:
             raise ConfigError(f"the training sets have {len(names)} different skeletons; map them to one first")
@@ -120,10 +141,10 @@ class PoseTask:
         self.config, self.validation, self.device = config, validation, device
         self._on_gpu = torch.device(device).type == "cuda"
         self.reader = PoseData(stores, weights, config.augment, seed=seed, pixels=resident is None,
-                               in_place=not self._on_gpu, chosen=chosen)
+                               in_place=not self._on_gpu, chosen=chosen, looks=config.hardest_of)
         self.samples_per_epoch = len(self.reader.order(0))
         self._scale = config.size[1] / stores[0].spec.input_size[1]
-        self._resident = resident
+        self._resident, self._generated = resident, generated or [False] * len(stores)
         self._taught: Tensor | None = None  # (S,) which stages some sample of this step has taught
         check_fits(config, network)
         if config.frozen:
@@ -135,18 +156,28 @@ class PoseTask:
         data = self.reader
         picked = {"chosen": {"people": data.counts, "sha256": data.chosen.digest}} if data.chosen.some else {}
         return {"kind": "pose", "pose": pose, "skeleton": self.skeleton.to_json(), "sampling": data.weights, **picked,
-                "data": [{"people": len(s), "fingerprint": s.fingerprint} for s in data.stores]}
+                "data": [{"people": len(s), "fingerprint": s.fingerprint, **({"generated": True} if made else {})}
+                         for s, made in zip(data.stores, self._generated, strict=True)]}
 
     def names(self, samples: Sequence[SampleKey]) -> list[str]:
         """Store and annotation id of samples."""
         return self.reader.names(samples)
 
-    def prepare(self, read: PoseRead) -> PoseBatch:
-        """Augment on the device: one resampling per sample, straight from its canvas."""
+    def prepare(self, read: PoseRead) -> PoseBatch | Looks:
+        """Augment on the device: one resampling per sample and look, straight from its canvas."""
+        crops = self._canvases(read.rows, read.crops)
         occluders = self._canvases(read.occluder_rows, read.occluders) if len(read.occluder_rows) else None
-        images, moved, affines = augment(
-            self._canvases(read.rows, read.crops), read.keypoints, read.draws, base_scale=self._scale,
-            size=self.config.size, skeleton=self.skeleton, config=self.config.augment, occluders=occluders)
+        ends = np.cumsum(read.occluded).tolist()
+        spans = [slice(end - count, end) for end, count in zip(ends, read.occluded, strict=True)]
+        looks = tuple(self._look(read, crops, draws, occluders[span] if occluders is not None and count else None)
+                      for draws, span, count in zip(read.draws, spans, read.occluded, strict=True))
+        return looks[0] if len(looks) == 1 else Looks(looks)
+
+    def _look(self, read: PoseRead, crops: Canvases, draws: NDArray[np.float64],
+              occluders: Canvases | None) -> PoseBatch:
+        """The batch as one row of random numbers a sample has it."""
+        images, moved, affines = augment(crops, read.keypoints, draws, base_scale=self._scale, size=self.config.size,
+                                         skeleton=self.skeleton, config=self.config.augment, occluders=occluders)
         areas = read.areas * np.abs(np.linalg.det(affines[:, :, :2]))
         return PoseBatch(images, moved, areas, read.importance)
 
@@ -160,7 +191,7 @@ class PoseTask:
         whole = crops if isinstance(crops, Tensor) else torch.from_numpy(np.stack(crops))
         return whole.to(self.device, non_blocking=True)
 
-    def batch(self, samples: Sequence[SampleKey]) -> PoseBatch:
+    def batch(self, samples: Sequence[SampleKey]) -> PoseBatch | Looks:
         """Samples read and augmented here and now."""
         return self.prepare(self.reader.read(samples))
 
@@ -177,24 +208,47 @@ class PoseTask:
         canvas = np.array(self.reader.stores[0].spec.canvas)
         return (points_PK2 - (np.array(self.config.size) - 1) / 2) / self._scale + (canvas - 1) / 2
 
-    def loss(self, model: nn.Module, batch: PoseBatch) -> dict[str, Tensor]:
-        """The heatmap loss over all levels of each stage; v = 1 (hidden) and v = 2 joints count alike."""
+    def loss(self, model: nn.Module, batch: PoseBatch | Looks) -> dict[str, Tensor]:
+        """The heatmap loss over all levels of each stage; v = 1 (hidden) and v = 2 joints count alike.
+
+        Of several looks, the hardest of each sample for the model as it is now: chosen here, not where batches are
+        prepared, which is a step ahead.
+        """
         assert isinstance(model, PoseInference)
-        config, outputs = self.config, model.logits(batch.images)
+        if isinstance(batch, Looks):
+            batch = self._hardest(model, batch)
+        outputs = model.logits(batch.images)
         stages = len(outputs)
-        weights = config.stage_weights or (1.0,) * stages
-        labelled = batch.keypoints[..., 2] > 0
-        codecs = config.codecs(stages)
+        losses = self._stage_losses(outputs, batch, self._counting(model, outputs, batch))
+        named = [f"stage{number}" for number in range(1, stages + 1)] if stages > 1 else ["heatmaps"]
+        return {name: w * loss for name, w, loss in zip(named, self._stage_weights(stages), losses, strict=True)
+                if w or loss.requires_grad}  # a term of weight 0 keeps every parameter in the graph, as ranks need it
+
+    def _stage_weights(self, stages: int) -> tuple[float, ...]:
+        return self.config.stage_weights or (1.0,) * stages
+
+    def _stage_losses(self, outputs: list[list[Tensor]], batch: PoseBatch, counting: Tensor | None = None, *,
+                      by_sample: bool = False) -> list[Tensor]:
+        config, labelled = self.config, batch.keypoints[..., 2] > 0
+        codecs = config.codecs(len(outputs))
         drawn = {codec: targets.encode(codec, batch.keypoints[..., :2], labelled, self.device)
                  for codec in {codec for levels in codecs for codec in levels}}  # stages that share one draw it once
         mask = torch.as_tensor(labelled, dtype=torch.float32, device=self.device)
-        losses = stage_losses(
+        return stage_losses(
             outputs, [[drawn[codec] for codec in levels] for levels in codecs], mask, kind=config.loss,
-            level_weights=config.level_weights, sample_weights=self._counting(model, outputs, batch),
-            ohkm=config.ohkm or 0, upsample=config.upsample)
-        named = [f"stage{number}" for number in range(1, stages + 1)] if stages > 1 else ["heatmaps"]
-        return {name: w * loss for name, w, loss in zip(named, weights, losses, strict=True)
-                if w or loss.requires_grad}  # a term of weight 0 keeps every parameter in the graph, as ranks need it
+            level_weights=config.level_weights, sample_weights=counting, ohkm=config.ohkm or 0,
+            upsample=config.upsample, by_sample=by_sample)
+
+    def _hardest(self, model: PoseInference, looks: Looks) -> PoseBatch:
+        """Every sample in the look of greatest loss, as the model that users would get sees it."""
+        losses = []
+        with adversarial.looking_on(model):
+            for look in looks.each:
+                outputs = model.logits(look.images)
+                weighted = zip(self._stage_weights(len(outputs)), self._stage_losses(outputs, look, by_sample=True),
+                               strict=True)
+                losses.append(torch.stack([w * loss for w, loss in weighted]).sum(0))
+        return looks.picked(adversarial.hardest(torch.stack(losses)))
 
     def _counting(self, model: PoseInference, outputs: list[list[Tensor]], batch: PoseBatch) -> Tensor | None:
         """(B, S) what each sample counts in each stage, None where all count alike."""

@@ -46,15 +46,20 @@ Report = Callable[[str], None]  # a line for people
 
 @dataclass(frozen=True)
 class Source:
-    """One labelled set: the annotation file, its pictures, and how often its people are shown in an epoch."""
+    """One labelled set: the annotation file, its pictures, and how often its people are shown in an epoch.
+
+    ``extra`` people are generated: given with ``--extra``, beside photographs.
+    """
 
     path: Path
     images: Path
     weight: float
+    extra: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> Source:
+    def parse(cls, text: str, extra: bool = False) -> Source:
         """``FILE.json`` or ``FILE.json:WEIGHT``; pictures lie in ``images/`` beside it."""
+        option = "--extra" if extra else "--data"
         name, _, weight = text.rpartition(":")
         if not name.endswith(".json"):
             name, weight = text, "1"
@@ -63,14 +68,14 @@ class Source:
         except ValueError:
             factor = math.nan
         if not 0 < factor < math.inf:
-            raise ConfigError(f"--data {text}: weight {weight!r} must be a finite number above 0")
+            raise ConfigError(f"{option} {text}: weight {weight!r} must be a finite number above 0")
         path = Path(name)
         if not path.is_file():
-            raise DatasetError(f"--data {text}: no file {path}{_near(path)}")
+            raise DatasetError(f"{option} {text}: no file {path}{_near(path)}")
         images = path.parent / "images"
         if not images.is_dir():
             raise DatasetError(f"{path}: no folder {images}; put the pictures there")
-        return cls(path, images, factor)
+        return cls(path, images, factor, extra)
 
 
 def _near(path: Path) -> str:
@@ -140,23 +145,26 @@ class PoseSets:
     skeleton: Skeleton
     validation: PoseValidation | None
     resident: Tensor | None
+    generated: list[bool]
 
 
 def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton, setting: Setting) -> PoseSets:
-    """Crops, packed where they are missing; no picture of the judge's among them."""
+    """Crops, packed where they are missing; no picture of the judge's among them, nor made of one of those."""
     refuse_mirroring(recipe.pose.augment, skeleton)
     validation = _pose_validation(recipe, skeleton, setting)
-    for source in sources if validation else ():
-        _refuse_overlap(read_dataset(source.path, skeleton=skeleton), validation.dataset)  # type: ignore[union-attr]
+    generated = [_examined(source, skeleton, validation) for source in sources]
+    _refuse_mixing(sources, generated)
     spec = CropSpec(input_size=recipe.pose.size)
     stores = []
     for source in sources:
         stores.append(open_or_pack(source.path, source.images, setting.folder, spec=spec, skeleton=skeleton,
                                    drop_bad=setting.drop_bad, progress=_packing(source.path, setting.report)))
         setting.report(f"{source.path}: {len(stores[-1])} people; left out: {stores[-1].left_out}")
+    _tell_shares(sources, stores, setting.report)
     fits = fits_on_device(stores, setting.device)
     return PoseSets(stores, [s.weight for s in sources], skeleton, validation,
-                    load_resident(stores, setting.device) if fits else None)
+                    load_resident(stores, setting.device) if fits else None,
+                    generated)
 
 
 def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting) -> PoseTask:
@@ -166,7 +174,7 @@ def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting) -> PoseTask:
     network = start.fresh(config.network, keypoints, config.join, stages=config.stages,
                           imagenet=config.imagenet and setting.init is None, std=config.init_std)
     task = PoseTask(network, config, sets.stores, sets.weights, seed=setting.seed, validation=sets.validation,
-                    device=setting.device, resident=sets.resident)
+                    device=setting.device, resident=sets.resident, generated=sets.generated)
     if setting.init is not None:
         some = spread(np.arange(len(task.reader)), UNFOLDED_ON)
 
@@ -213,6 +221,31 @@ def _pose_validation(recipe: PoseRecipe, skeleton: Skeleton, setting: Setting) -
     refuse_generated(dataset)
     refuse_bad_pictures(dataset, images)
     return PoseValidation(dataset=dataset, images_dir=images, codec=recipe.pose.codec, device=setting.device)
+
+
+def _examined(source: Source, skeleton: Skeleton, validation: PoseValidation | None) -> bool:
+    """Whether a set is generated; :class:`DatasetError` where it has pictures of the judge's, or is made of some."""
+    dataset = read_dataset(source.path, skeleton=skeleton)
+    if validation is not None:
+        _refuse_overlap(dataset, validation.dataset)
+    return bool(dataset.generated)
+
+
+def _refuse_mixing(sources: Sequence[Source], generated: Sequence[bool]) -> None:
+    """:class:`ConfigError` where generated people stand among photographs under the name of data, or the other way."""
+    for source, made in zip(sources, generated, strict=True):
+        if source.extra and not made:
+            raise ConfigError(f"--extra {source.path}: none of its pictures is marked generated; give it with --data")
+        if not source.extra and made and not all(generated):
+            raise ConfigError(f"--data {source.path}: its pictures are generated; beside photographs, give it with "
+                              "--extra FILE.json:WEIGHT")
+
+
+def _tell_shares(sources: Sequence[Source], stores: Sequence[CropStore], report: Report) -> None:
+    shown = [source.weight * len(store) for source, store in zip(sources, stores, strict=True)]
+    for source, count in zip(sources, shown, strict=True):
+        if source.extra:
+            report(f"{source.path}: generated; {count / max(sum(shown), 1e-9):.1%} of the people shown are its own")
 
 
 def _refuse_overlap(train: CocoDataset, val: CocoDataset) -> None:
