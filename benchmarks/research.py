@@ -37,8 +37,9 @@ Sets = dict[str, tuple[CocoDataset, Path]]
 log = logging.getLogger("research")
 
 
-def arguments(description: str, seeds: tuple[int, ...]) -> Namespace:
-    """What every experiment is told; the log and the threads are ready."""
+def arguments(description: str, seeds: tuple[int, ...], more: Callable[[ArgumentParser], None] | None = None,
+              ) -> Namespace:
+    """What every experiment is told, and ``more`` that only one is; the log and the threads are ready."""
     parser = ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("train", type=Path, help="COCO keypoint file, pictures in images/ beside it")
     parser.add_argument("val", type=Path, help="the same to judge by at the end")
@@ -47,6 +48,8 @@ def arguments(description: str, seeds: tuple[int, ...]) -> Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--report", action="store_true", help="train nothing, write the Markdown of what is there")
     parser.add_argument("--lsp", type=Path, help="LSP-extended's keypoint file, for experiments that learn from it")
+    if more is not None:
+        more(parser)
     told = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     torch.set_num_threads(told.threads)

@@ -22,7 +22,6 @@ def looking_on(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             yield
     finally:
-        torch.clear_autocast_cache()  # weights that were cast here know no gradient, and would be used again
         model.train(training)
 
 

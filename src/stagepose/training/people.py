@@ -53,8 +53,8 @@ class PoseRead(HostBatch):
     """What one batch needs of the stores: canvases (or just their ``rows``, where all canvases are on the device).
 
     ``crops`` of B people and ``occluders`` of M; ``keypoints`` (B, K, 3) in canvas pixels, ``areas`` (B,) in their
-    square; ``importance`` (B,) of each sample, or None; ``draws`` (L, B, UNIFORMS) random numbers; ``occluded`` (L,) how
-    many samples of each look have an occluder: they lie in that order.
+    square; ``importance`` (B,) of each sample, or None; ``draws`` (L, B, UNIFORMS) random numbers; ``occluded`` (L,)
+    how many samples of each look have an occluder: they lie in that order.
     """
 
     rows: Tensor
