@@ -67,7 +67,7 @@ TRAIN = TrainConfig(batch=64, samples=SAMPLES, warmup=2_000, lr=2e-3, slower=pos
                     save_minutes=2)
 ARMS = {"real": "real people alone", "pasted": "a third pasted people", "hardest": f"the hardest of {LOOKS} looks",
         "made": "a third people made by the GAN", "longer": "real people alone, as long as the hardest looks take"}
-LONGER = 2.0  # times the samples of a plain training that the hardest of LOOKS looks cost; see --cost
+LONGER = 2.2  # times the samples of a plain training that cost what the hardest of LOOKS looks do
 DESIGN = """\
 `lite0-u`, pose-small's network, at 96x64 from its ImageNet trunk: {samples:,} samples each arm and seed
 ({seeds} seeds), batch {batch}, all else the preset's. {learnt:,} real people to learn from; {pasted}{made}
