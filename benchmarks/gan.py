@@ -9,6 +9,7 @@ the validation set last of all. ``--split`` only writes DIR/learn-3000/people.js
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import subprocess
@@ -112,7 +113,7 @@ def pasted_people(learn: Path, folder: Path, pictures: int) -> Path:
 
 def of_learning_people(made: Path, learn: Path, folder: Path) -> Path:
     """The pictures of a made set that are made of people to learn from alone; others would give away the judge's."""
-    file = folder / "made" / "people.json"
+    file = folder / f"made-{hashlib.sha256(made.read_bytes()).hexdigest()[:8]}" / "people.json"
     if not file.is_file():
         dataset = read_dataset(made)
         known = {image_key(image.file_name) for image in read_dataset(learn).images}
