@@ -18,7 +18,7 @@ from tiny import tiny_coco
 
 from stagepose.cli import main
 from stagepose.errors import ConfigError, DatasetError
-from stagepose.heatmaps import UdpDark
+from stagepose.heatmaps import UdpOks
 from stagepose.predictor import load
 from stagepose.skeleton import COCO_17
 from stagepose.training import decoding
@@ -34,7 +34,7 @@ from stagepose.training.pose import PoseConfig, PoseTask
 from stagepose.training.stages import StagedTraining, StagesConfig, chosen, earlier_slower, folds_by_picture
 from stagepose.training.table import Table, examine, recalibrate, spread
 
-CODEC = UdpDark(input_size=(64, 64))
+CODEC = UdpOks(input_size=(64, 64))
 CONFIG = TrainConfig(batch=4, samples=24, warmup=4, lr=3e-3, bf16=False, save_every=3)
 LONGEST = 120  # seconds
 
