@@ -57,6 +57,8 @@ COMMANDS: dict[str, Command] = {
                             "train a network stage by stage on harder and harder poses", "train"),
     "hard": Command("stagepose.commands.hard:hard", "show whom a stage-by-stage run finds hardest", "train"),
     "export": Command("stagepose.commands.train:export", "write a trained run as one .onnx file", "train"),
+    "gan train": Command("stagepose.commands.gan_train:train", "train the network that repairs people with moved limbs",
+                         "train"),
     "experiment": Command("stagepose.commands.experiment:run_experiment", "repeat the report's experiments", "train"),
     "render": Command("stagepose.commands.render:render", "render people with exact keypoints, a training set of CC0"),
     "gan extend": Command("stagepose.commands.gan:extend", "make more people of those that a set has, to learn from"),

@@ -137,10 +137,10 @@ class Run:
         self._thin_out()
 
     def judged(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Note a saved step's validation; ``best.json`` names the step of the highest ``ap`` so far."""
+        """Note a saved step's validation; ``best.json`` names the step of the highest ``ap`` so far, if any has one."""
         record = {"step": step, **metrics}
         best = self.folder / "best.json"
-        if not best.is_file() or record.get("ap", -1.0) > read_json(best).get("ap", -1.0):
+        if "ap" in record and (not best.is_file() or record["ap"] > read_json(best)["ap"]):
             files.write_json(best, record)
         files.write_json(self.folder / "judged.json", record)
 

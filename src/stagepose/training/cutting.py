@@ -60,7 +60,7 @@ class Work:
         rows = np.flatnonzero(self.dataset.with_keypoints())
         self.rows = rows[np.argsort(self.dataset.image_ids[rows], kind="stable")]  # a picture is decoded once
         self.image_ids = self.dataset.image_ids[self.rows]
-        self.affines = np.array([crop_affine(_canvas_box(box, self.spec), self.spec.canvas).matrix
+        self.affines = np.array([crop_affine(canvas_box(box, self.spec), self.spec.canvas).matrix
                                  for box in self.dataset.boxes_xyxy[self.rows]])
 
     def by_picture(self, people: range) -> list[tuple[int, list[int]]]:
@@ -87,7 +87,7 @@ class Work:
         return people * self.spec.row_bytes * (1 if self.config.form == "raw" else JPEG_SHARE) / 1e6
 
 
-def _canvas_box(box_xyxy: Float, spec: CropSpec) -> Float:
+def canvas_box(box_xyxy: Float, spec: CropSpec) -> Float:
     """The part of the picture that fills the canvas: the network's padded box, grown by the context."""
     x1, y1, x2, y2 = fit_box(box_xyxy, spec.input_size[0] / spec.input_size[1])
     cx, cy = (x1 + x2) / 2, (y1 + y2) / 2

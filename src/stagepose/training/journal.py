@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stagepose.images import write_image
 from stagepose.training.checkpoint import Run
 from stagepose.training.machine import Machine, cpu_seconds
 
@@ -60,7 +61,11 @@ class Journal:
                     self._board.add_scalar(name, value, record["step"])
 
     def picture(self, step: int, name: str, pixels_HW3: NDArray[np.uint8]) -> None:
-        """A picture for TensorBoard."""
+        """``pictures/STEP-NAME.png`` in the run folder, and TensorBoard's."""
+        if self.run.writes:
+            folder = self.run.folder / "pictures"
+            folder.mkdir(exist_ok=True)
+            write_image(folder / f"{step:09d}-{name}.png", pixels_HW3)
         if self._board is not None:
             self._board.add_image(name, pixels_HW3, step, dataformats="HWC")
 

@@ -1,4 +1,4 @@
-"""The training loop: one loop for pose networks and detectors alike, whole on one screen.
+"""The training loop: one loop for pose networks, detectors and repairs alike, whole on one screen.
 
 A :class:`Task` knows its data, its loss and how it is judged; the loop knows steps, schedules and checkpoints.
 """
@@ -86,8 +86,9 @@ class TrainConfig:
     minutes: float = 0.0
     warmup: int = 2_000
     lr: float = 2e-3
-    slower: tuple[tuple[str, float], ...] = ()  # (start of parameters' names, share of lr)
+    slower: tuple[tuple[str, float], ...] = ()  # (start of parameters' names, share of lr); above 1 faster
     weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     ema_decay: float = 0.998
     clip: float = 5.0
     log_every: int = 20  # steps
@@ -120,7 +121,8 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
             stop_signals() as stop, plain_errors(config.batch, config.accumulate, machine.workers):
         model = tuned(task.model, machine)
         ema = Ema(model, config.ema_decay)
-        optimizer = adamw(model, lr=config.lr, weight_decay=config.weight_decay, slower=config.slower)
+        optimizer = adamw(model, lr=config.lr, weight_decay=config.weight_decay, slower=config.slower,
+                          betas=config.betas)
         step, bad = _resume(run, model, ema, optimizer)
         if machine.compile:
             task.network.compile()

@@ -13,7 +13,8 @@ from stagepose.errors import ConfigError
 
 
 def adamw(model: nn.Module, *, lr: float, weight_decay: float,
-          slower: Sequence[tuple[str, float]] = ()) -> torch.optim.AdamW:
+          slower: Sequence[tuple[str, float]] = (),
+          betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.AdamW:
     """AdamW; no decay on biases and norms.
 
     ``slower``: pairs of the start of parameters' names and the share of ``lr`` that they learn at; the first that fits
@@ -28,7 +29,7 @@ def adamw(model: nn.Module, *, lr: float, weight_decay: float,
         raise ConfigError("every parameter of the network is frozen; nothing to train")
     return torch.optim.AdamW(
         [{"params": p, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()],
-        fused=True)
+        betas=betas, fused=True)
 
 
 def lr_factor(samples: int, total: int, warmup: int, floor: float = 0.01) -> float:

@@ -148,6 +148,14 @@ class PoseData:
         return sets, rows - self.starts[sets]
 
 
+def on_device(canvases: Canvases, device: str) -> Canvases:
+    """As the augmentation wants them: on a GPU one tensor, on a CPU an array each."""
+    if torch.device(device).type != "cuda":
+        return list(canvases.numpy()) if isinstance(canvases, Tensor) else canvases
+    whole = canvases if isinstance(canvases, Tensor) else torch.from_numpy(np.stack(canvases))
+    return whole.to(device, non_blocking=True)
+
+
 def fits_on_device(stores: Sequence[CropStore], device: str) -> bool:
     """Whether all canvases fit into a GPU's memory and leave most of it to the network."""
     if torch.device(device).type != "cuda":

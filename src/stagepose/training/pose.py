@@ -25,7 +25,7 @@ from stagepose.training.inference import PoseInference
 from stagepose.training.losses import HeatmapLoss, stage_losses
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import StageOptions, trunk_of
-from stagepose.training.people import Chosen, PoseData, PoseRead
+from stagepose.training.people import Chosen, PoseData, PoseRead, on_device
 from stagepose.training.randomness import SampleKey
 
 
@@ -182,14 +182,10 @@ class PoseTask:
         return PoseBatch(images, moved, areas, read.importance)
 
     def _canvases(self, rows: Tensor, crops: Canvases | None) -> Canvases:
-        """As the augmentation wants them: on a GPU one tensor, on a CPU an array each."""
         if self._resident is not None:
             return self._resident[rows.to(self.device)]
         assert crops is not None
-        if not self._on_gpu:
-            return list(crops.numpy()) if isinstance(crops, Tensor) else crops
-        whole = crops if isinstance(crops, Tensor) else torch.from_numpy(np.stack(crops))
-        return whole.to(self.device, non_blocking=True)
+        return on_device(crops, self.device)
 
     def batch(self, samples: Sequence[SampleKey]) -> PoseBatch | Looks:
         """Samples read and augmented here and now."""

@@ -1,0 +1,90 @@
+"""``stagepose gan train``: a network that repairs photos of people whose limbs were moved."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from stagepose.commands.console import note
+from stagepose.skeleton import resolve
+from stagepose.training import distributed, loop, runs
+from stagepose.training.gan.build import repair_task
+from stagepose.training.gan.presets import repair_preset
+
+
+def train(
+    preset: Positional[str],
+    *,
+    data: list[str],
+    out: Path,
+    crops: Path | None = None,
+    teacher: str | None = None,
+    skeleton: str | None = None,
+    samples: int | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    evaluate_every: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    accumulate: int | None = None,
+    workers: int | None = None,
+    compile: bool | None = None,
+    mirror: bool = True,
+    drop_bad: bool = False,
+    accept_changes: bool = False,
+) -> None:
+    """Train the network that repairs people, or go on with the run that OUT holds.
+
+    Every photo is its own exercise: limbs are cut out, displaced and erased, and the network paints the photo again.
+    OUT/pictures shows from time to time what it does to people it never learnt from. Stop it with Ctrl-C or SIGTERM: it
+    saves, and the same command goes on from there, exactly.
+
+    Args:
+        preset: repair-128 (128x96 pixels), repair-256 (256x192), or repair-small (96x72, for CPUs).
+        data: COCO annotation files, each FILE.json or FILE.json:WEIGHT, with images/ beside them.
+        out: Run folder: checkpoints, log.jsonl, config.json, pictures.
+        crops: Folder for packed crops, shared between runs; OUT's parent / crops by default.
+        teacher: A trained pose network that must find the painted people: a run folder of stagepose train, or
+            pose-small or a model file of its architecture. It cannot judge what is made then.
+        skeleton: Keypoints: a published skeleton's name or a file, coco17 by default.
+        samples: Photos to show, instead of the preset's.
+        minutes: Train about so long instead; turned into samples once, at the start.
+        steps: Only so many steps: a rehearsal.
+        batch: Photos in one step.
+        lr: Peak learning rate.
+        evaluate_every: Steps between sample pictures; 0 only at the end.
+        seed: Of the sample order and of all damage.
+        device: cpu, cuda, or auto.
+        threads: CPU threads; all cores by default.
+        accumulate: Show a step's photos in so many parts.
+        workers: Processes that read data ahead.
+        compile: Let torch.compile take the generator; by default on a GPU.
+        mirror: Show people mirrored too.
+        drop_bad: Leave out pictures that are missing, unreadable or of another size, instead of refusing the set.
+        accept_changes: Go on with a run although settings differ from those it began with.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    recipe = repair_preset(preset)
+    if not mirror:
+        augment = replace(recipe.repair.augment, flip_chance=0.0)
+        recipe = replace(recipe, repair=replace(recipe.repair, augment=augment))
+    config = runs.schedule(recipe.train, samples=samples, minutes=minutes, steps=steps, batch=batch, lr=lr,
+                           accumulate=accumulate, evaluate_every=evaluate_every, seed=seed)
+    device = runs.prepare_device(device, threads)
+    with distributed.started(device):
+        first = distributed.first()
+        logging.getLogger("stagepose").setLevel(logging.INFO if first else logging.ERROR)
+        task = repair_task(recipe, [runs.Source.parse(text) for text in data], resolve(skeleton or "coco17"),
+                           folder=crops or out.parent / "crops", seed=seed, device=device, teacher=teacher,
+                           drop_bad=drop_bad, report=note if first else lambda _: None)
+        machine = runs.machine_for(device, workers, compile, resident=not task.reader.pixels)
+        loop.train(task, config, out, machine, accept_changes=accept_changes)
+        if first:
+            note(f"trained; look at {out / 'pictures'}, then make people with: stagepose gan extend DATA.json --by gan "
+                 f"--with {out} -n N --out DIR")
