@@ -10,14 +10,14 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from stagepose.commands.arguments import JsonFile, OptionalCount, OptionalFolder, OptionalName
 from stagepose.commands.console import counted, counter_or_lines, note, say, table
-from stagepose.errors import DatasetError
+from stagepose.errors import ConfigError, DatasetError, MissingExtraError
 from stagepose.extend import Extended, Judge, Recipe, extend_set
 from stagepose.extend.judge import LEAST_OKS
 from stagepose.extend.paste import PasteConfig, PasteRecipe
 from stagepose.images import printable
 from stagepose.runtime import available_cores
 
-By = Literal["paste"]
+By = Literal["paste", "gan"]
 BAR = 40  # letters of the longest bar of the histogram
 
 
@@ -48,7 +48,38 @@ class PasteOptions:
                            config=PasteConfig(people=self.people, over=self.over, empty=self.empty))
 
 
-PASTE = PasteOptions()
+@dataclass(frozen=True, kw_only=True)
+class GanOptions:
+    """How limbs are carried to new poses.
+
+    Attributes:
+        with_run: Run folder of 'stagepose gan train', whose network repairs what was moved.
+        hard: Run folder of 'stagepose train-stages' on the same set: those whom it finds badly lend their poses more
+            often.
+        device: Where it repairs: cpu or cuda (with --jobs 1).
+    """
+
+    with_run: Annotated[Path | None, arg(name="with", metavar="RUN")] = None
+    hard: Annotated[Path | None, arg(metavar="RUN")] = None
+    device: str = "cpu"
+
+    def recipe(self, data: Path, seed: int, jobs: int) -> Recipe:
+        """With the network of the run; needs the extra 'train'."""
+        if self.with_run is None:
+            raise ConfigError("--by gan needs a trained network: train one with 'stagepose gan train PRESET --data "
+                              f"{printable(str(data))} --out RUN', and name it with --with RUN")
+        if self.device != "cpu" and jobs > 1:
+            raise ConfigError(f"--device {self.device} is one for all: use it with --jobs 1")
+        try:
+            from stagepose.training.gan.generate import RepairRecipe
+        except ModuleNotFoundError as error:
+            if (error.name or "stagepose").startswith("stagepose"):
+                raise
+            raise MissingExtraError(f"{error.name} is not installed; run: pip install 'stagepose[train]'") from error
+        return RepairRecipe(data=data, run=self.with_run, seed=seed, hard=self.hard, device=self.device)
+
+
+PASTE, GAN = PasteOptions(), GanOptions()
 
 
 def extend(
@@ -58,6 +89,7 @@ def extend(
     out: Path,
     by: By = "paste",
     paste: OmitArgPrefixes[PasteOptions] = PASTE,
+    gan: OmitArgPrefixes[GanOptions] = GAN,
     seed: int = 0,
     judge: OptionalName = None,
     least_oks: float = LEAST_OKS,
@@ -66,9 +98,10 @@ def extend(
     """Make more people of those that a set has: an ordinary COCO set, marked as generated.
 
     paste: people are cut out and pasted into other scenes and before other people, so that limbs are hidden as they
-    are in crowds; labels follow. Stop it at any time: the same command goes on where it was, and a larger N adds to
-    what is there. The same seed gives the same pictures, whatever the number of processes. Learn from the set with
-    'stagepose train ... --extra OUT/person_keypoints.json'.
+    are in crowds; labels follow. gan: arms and legs are carried to new poses that a body can take, and a network
+    paints what was behind and beside them; the labels go with the limbs. Stop it at any time: the same command goes on
+    where it was, and a larger N adds to what is there. The same seed gives the same pictures, whatever the number of
+    processes. Learn from the set with 'stagepose train ... --extra OUT/person_keypoints.json'.
 
     Args:
         data: COCO annotation file, pictures in images/ beside it.
@@ -76,6 +109,7 @@ def extend(
         out: Folder for the set: images/, person_keypoints.json, report.json, and sheet.jpg to look at.
         by: How people are made.
         paste: How people are pasted.
+        gan: How limbs are carried to new poses.
         seed: Another seed makes other people.
         judge: Pose model that must find everybody who is made, independent of what made them; nobody is judged
             without it.
@@ -84,11 +118,11 @@ def extend(
     """
     if not data.is_file():
         raise DatasetError(f"{printable(str(data))}: no such file; name a COCO annotation file")
-    recipe: Recipe = paste.recipe(data, seed)
+    jobs = available_cores() if jobs is None else jobs
+    recipe: Recipe = paste.recipe(data, seed) if by == "paste" else gan.recipe(data, seed, jobs)
     judging = None if judge is None else Judge(model=judge, least=least_oks)
     with counter_or_lines("making", "made {done:,} of {total:,} pictures") as progress:
-        done = extend_set(recipe, pictures, out, judge=judging,
-                          jobs=available_cores() if jobs is None else jobs, progress=progress)
+        done = extend_set(recipe, pictures, out, judge=judging, jobs=jobs, progress=progress)
     _report(done, judging)
 
 
