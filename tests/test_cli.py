@@ -41,7 +41,7 @@ SURFACE = {
     "stats": {"--help"},
     "render": {"--help", "--out", "--size", "--people", "--seed", "--skeleton", "--backgrounds", "--poses", "--jobs"},
     "gan extend": {"--help", "--pictures", "--out", "--by", "--people", "--over", "--empty", "--negatives", "--seed",
-                   "--judge", "--least-oks", "--jobs"},
+                   "--judge", "--least-oks", "--jobs", "--with", "--hard", "--device"},
     "split": {"--help", "--out", "--minival", "--count", "--fraction", "--seed", "--all-images", "--no-all-images"},
 }
 

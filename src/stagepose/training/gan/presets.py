@@ -39,7 +39,7 @@ def repair_256() -> RepairRecipe:
 
 
 def repair_small() -> RepairRecipe:
-    """96x72 pixels, 0.8 million parameters: what a CPU core learns in half an hour."""
+    """96x72 pixels, 0.8 million parameters: for CPUs, where half an hour is a rehearsal that repairs little."""
     return RepairRecipe(
         repair=RepairConfig(size=(72, 96), widths=(32, 64, 128), block=2, critic_width=24),
         train=TrainConfig(batch=16, samples=40_000, warmup=800, lr=1e-3, slower=CRITIC_FASTER, weight_decay=0.0,
