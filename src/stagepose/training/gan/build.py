@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stagepose.errors import CheckpointError, ConfigError
-from stagepose.heatmaps import codec_from_json
+from stagepose.heatmaps import Megvii, codec_from_json
 from stagepose.runtime import PoseModel, resolve
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint
@@ -71,6 +71,9 @@ def open_teacher(source: str, stores: Sequence[CropStore], skeleton: Skeleton, d
         like.load_state_dict(unfold_model_file(source, like, [_people(stores, info.codec.input_size)]))
         model, sha256 = (like, info.codec), hashlib.sha256(data).hexdigest()
     network, codec = model
+    if isinstance(codec, Megvii):
+        raise ConfigError(f"--teacher {source}: its codec {codec.name!r} is not decoded while a network trains; give a "
+                          "network of codec 'udp-oks', 'udp-dark' or 'msra'")
     network.to(device).eval().requires_grad_(False)
     return PoseTeacher(network, codec, skeleton.sigmas, source, sha256)
 
