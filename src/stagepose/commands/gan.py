@@ -56,27 +56,29 @@ class GanOptions:
         with_run: Run folder of 'stagepose gan train', whose network repairs what was moved.
         hard: Run folder of 'stagepose train-stages' on the same set: those whom it finds badly lend their poses more
             often.
-        device: Where it repairs: cpu or cuda (with --jobs 1).
+        device: Where it repairs: cpu or cuda (one process).
     """
 
     with_run: Annotated[Path | None, arg(name="with", metavar="RUN")] = None
     hard: Annotated[Path | None, arg(metavar="RUN")] = None
     device: str = "cpu"
 
-    def recipe(self, data: Path, seed: int, jobs: int) -> Recipe:
+    def recipe(self, data: Path, seed: int, jobs: int | None) -> Recipe:
         """With the network of the run; needs the extra 'train'."""
         if self.with_run is None:
             raise ConfigError("--by gan needs a trained network: train one with 'stagepose gan train PRESET --data "
                               f"{printable(str(data))} --out RUN', and name it with --with RUN")
-        if self.device != "cpu" and jobs > 1:
+        if self.device != "cpu" and (jobs or 1) > 1:
             raise ConfigError(f"--device {self.device} is one for all: use it with --jobs 1")
         try:
             from stagepose.training.gan.generate import RepairRecipe
+            from stagepose.training.runs import prepare_device
         except ModuleNotFoundError as error:
             if (error.name or "stagepose").startswith("stagepose"):
                 raise
             raise MissingExtraError(f"{error.name} is not installed; run: pip install 'stagepose[train]'") from error
-        return RepairRecipe(data=data, run=self.with_run, seed=seed, hard=self.hard, device=self.device)
+        return RepairRecipe(data=data, run=self.with_run, seed=seed, hard=self.hard,
+                            device=prepare_device(self.device, threads=1))
 
 
 PASTE, GAN = PasteOptions(), GanOptions()
@@ -118,11 +120,12 @@ def extend(
     """
     if not data.is_file():
         raise DatasetError(f"{printable(str(data))}: no such file; name a COCO annotation file")
-    jobs = available_cores() if jobs is None else jobs
     recipe: Recipe = paste.recipe(data, seed) if by == "paste" else gan.recipe(data, seed, jobs)
+    one = by == "gan" and gan.device != "cpu"  # a GPU is not shared by processes
+    processes = jobs if jobs is not None else 1 if one else available_cores()
     judging = None if judge is None else Judge(model=judge, least=least_oks)
     with counter_or_lines("making", "made {done:,} of {total:,} pictures") as progress:
-        done = extend_set(recipe, pictures, out, judge=judging, jobs=jobs, progress=progress)
+        done = extend_set(recipe, pictures, out, judge=judging, jobs=processes, progress=progress)
     _report(done, judging)
 
 

@@ -69,6 +69,7 @@ def extend_set(recipe: Recipe, count: int, out: Path, *, judge: Judge | None, jo
         judge.check(recipe)
     identity = {"format": FORMAT, "by": recipe.by, "seed": recipe.seed, **recipe.identity(),
                 "judge": judge.digest[:16] if judge else None}
+    licences = list(recipe.licences)  # reads the set: one that is refused claims no folder
     claim(out, "extend.json", identity, "extend")
     least = judge.least if judge else 0.0
     rows: dict[int, Row] = {}
@@ -80,7 +81,7 @@ def extend_set(recipe: Recipe, count: int, out: Path, *, judge: Judge | None, jo
     for numbers in _made(missing, Order(recipe, judge, out), jobs):
         rows |= {number: read_json(note_of(out, number)) for number in numbers}
         progress(len(rows), count)
-    return _gathered([rows[number] for number in range(count)], recipe, judge, identity, out)
+    return _gathered([rows[number] for number in range(count)], recipe, judge, identity, licences, out)
 
 
 def _made(missing: Sequence[int], order: Order, jobs: int) -> Iterator[Sequence[int]]:
@@ -109,7 +110,8 @@ def _kept(row: Row, least: float) -> list[Row]:
     return [person for person in row.get("people", ()) if person["new"] and person.get("oks", 1.0) >= least]
 
 
-def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity: Row, out: Path) -> Extended:
+def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity: Row, licences: Sequence[Any],
+              out: Path) -> Extended:
     """The COCO file, the report and the contact sheet."""
     least = judge.least if judge else 0.0
     shown = [row for row in rows if _kept(row, least)]
@@ -131,7 +133,7 @@ def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity
     images = [_image(row) for row in shown]
     people = [_person(person, row, least) for row in shown for person in row["people"]]
     write_json_compact(Path(done.file), {
-        "info": about, "licenses": list(recipe.licences), "images": images,
+        "info": about, "licenses": licences, "images": images,
         "annotations": [{"id": number, **person} for number, person in enumerate(people, start=1)],
         "categories": [category_json(recipe.skeleton)]})
     draw_sheet(Path(done.file))

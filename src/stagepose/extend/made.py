@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.coco import CocoDataset
+from stagepose.errors import DatasetError
 from stagepose.geometry import Float
 from stagepose.skeleton import Skeleton
 
@@ -92,3 +94,10 @@ class Recipe(Protocol):
 
     def maker(self) -> Maker:
         """Ready to make; called once in each process."""
+
+
+def refuse_made(dataset: CocoDataset) -> None:
+    """:class:`DatasetError` for a generated set: what is made of it would no longer name the photographs it shows."""
+    if dataset.generated:
+        raise DatasetError(f"{dataset.path}: {len(dataset.generated)} of its pictures are generated already; name the "
+                           "set of photographs that they were made of")

@@ -124,3 +124,15 @@ def test_the_command_says_what_it_lacks(home, tmp_path, capsys):
     assert main(["gan", "extend", data, "--by", "gan", "--with", str(home / "run"), "-n", "4", "--out",
                  str(tmp_path / "o"), "--jobs", "1"]) == 0
     assert "new people" in capsys.readouterr().out
+
+
+def test_a_refused_command_claims_no_folder(home, tmp_path, capsys):
+    command = ["gan", "extend", "--by", "gan", "--with", str(home / "run"), "-n", "1", "--out", str(tmp_path / "o")]
+    content = json.loads((home / "person_keypoints.json").read_text())
+    made = tmp_path / "made.json"
+    made.write_text(json.dumps(content | {"images": [image | {"generated": True} for image in content["images"]]}))
+    assert main([*command, str(made)]) == 1
+    assert "generated already" in capsys.readouterr().err
+    assert main([*command, str(home / "person_keypoints.json"), "--device", "gpu"]) == 1
+    assert "device 'gpu' is not here" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()

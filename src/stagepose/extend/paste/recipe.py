@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.errors import ConfigError, DatasetError
-from stagepose.extend.made import Made, Refused, Source
+from stagepose.extend.made import Made, Refused, Source, refuse_made
 from stagepose.extend.paste.body import body_mask
 from stagepose.extend.paste.cutting import VISIBLE, Cutout, cut_out
 from stagepose.extend.paste.scene import COVERS, Figure, Scene
@@ -73,9 +73,7 @@ class PasteRecipe:
     def dataset(self) -> CocoDataset:
         """The set; :class:`DatasetError` where it is generated itself, or nobody in it can be cut out."""
         dataset = read_dataset(self.data)
-        if dataset.generated:
-            raise DatasetError(f"{self.data}: {len(dataset.generated)} of its pictures are generated already; name the "
-                               "set of photographs that they were made of")
+        refuse_made(dataset)
         if not len(can_be_cut(dataset)):
             raise DatasetError(f"{self.data}: nobody in it can be cut out; that takes {LEAST_JOINTS} visible "
                                f"keypoints, a box {LEAST_HEIGHT} pixels high, and no other people's boxes over it")

@@ -22,6 +22,7 @@ from stagepose.coco import CocoDataset, read_dataset
 from stagepose.coco.clean import AREA_OF_BOX
 from stagepose.errors import ConfigError
 from stagepose.extend import Made, MadePerson, Refused, Source
+from stagepose.extend.made import refuse_made
 from stagepose.geometry import Affine, Float, Size, crop_affine
 from stagepose.images import read_image
 from stagepose.skeleton import Skeleton
@@ -63,13 +64,16 @@ class RepairRecipe:
 
     @cached_property
     def dataset(self) -> CocoDataset:
-        """All people of the file, mapped onto the skeleton."""
-        return read_dataset(self.data, skeleton=self.skeleton)
+        """All people of the file, mapped onto the skeleton; :class:`DatasetError` where it is generated itself."""
+        dataset = read_dataset(self.data, skeleton=self.skeleton)
+        refuse_made(dataset)
+        return dataset
 
     @property
     def licences(self) -> Sequence[Mapping[str, Any]]:
         """Of the photos."""
-        return self.dataset.raw.get("licenses", ())  # type: ignore[no-any-return]
+        listed = self.dataset.raw.get("licenses")
+        return listed if isinstance(listed, list) else []
 
     @property
     def taught_by(self) -> frozenset[str]:
