@@ -121,6 +121,10 @@ def extend(
     if not data.is_file():
         raise DatasetError(f"{printable(str(data))}: no such file; name a COCO annotation file")
     recipe: Recipe = paste.recipe(data, seed) if by == "paste" else gan.recipe(data, seed, jobs)
+    if (by == "paste" and gan != GAN) or (by == "gan" and paste != PASTE):
+        other = "gan" if by == "paste" else "paste"
+        raise ConfigError(f"options of --by {other} are given, but people are made --by {by}; leave them out, or give "
+                          f"--by {other}")
     one = by == "gan" and gan.device != "cpu"  # a GPU is not shared by processes
     processes = jobs if jobs is not None else 1 if one else available_cores()
     judging = None if judge is None else Judge(model=judge, least=least_oks)

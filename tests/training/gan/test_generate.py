@@ -136,3 +136,11 @@ def test_a_refused_command_claims_no_folder(home, tmp_path, capsys):
     assert main([*command, str(home / "person_keypoints.json"), "--device", "gpu"]) == 1
     assert "device 'gpu' is not here" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("options", [["--with", "RUN"], ["--by", "gan", "--with", "RUN", "--people", "2"]])
+def test_options_of_the_other_way_are_refused(home, tmp_path, capsys, options):
+    given = [str(home / "run") if option == "RUN" else option for option in options]
+    data = str(home / "person_keypoints.json")
+    assert main(["gan", "extend", data, "-n", "1", "--out", str(tmp_path / "o"), *given]) == 1
+    assert "leave them out" in capsys.readouterr().err
