@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from analysis import table
 from numpy.typing import NDArray
 from tyro.conf import Positional
 
@@ -180,11 +181,6 @@ def by_hand(out: Path) -> list[str]:
     """The last section of the file that is there, which people write."""
     text = out.read_text(encoding="utf-8") if out.is_file() else ""
     return [BY_HAND + text.partition(BY_HAND)[2]] if BY_HAND in text else []
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings),
-            *("| " + " | ".join(row) + " |" for row in rows)]
 
 
 if __name__ == "__main__":
