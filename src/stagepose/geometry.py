@@ -132,6 +132,12 @@ def crop_affine(box_xyxy: NDArray[np.floating], size: Size, rotation: float = 0.
     return similarity(centre, target, size[0] / (x2 - x1), rotation)
 
 
+def resize_affine(old: Size, new: Size) -> Affine:
+    """The map from points of a picture to those of the same picture resized: edges go to edges."""
+    grown = np.array(new) / old
+    return Affine(np.column_stack([np.diag(grown), grown / 2 - 0.5]))
+
+
 def edge_crop_affine(centre_xy: NDArray[np.floating], box_width: float, size: Size, rotation: float = 0.0) -> Affine:
     """The published msra and megvii form of :func:`crop_affine`: ``centre_xy`` goes to size / 2.
 

@@ -55,6 +55,12 @@ class CocoDataset:
         """(N,) who counts as a person of the keypoint task: no crowd, at least one labelled keypoint."""
         return (self.num_keypoints > 0) & ~self.crowd
 
+    @property
+    def licences(self) -> list[dict[str, Any]]:
+        """The file's ``licenses``; none where it has none, or something else in their place."""
+        listed = self.raw.get("licenses")
+        return listed if isinstance(listed, list) else []
+
     @cached_property
     def generated(self) -> frozenset[int]:
         """Ids of the images that the file marks ``generated``: rendered, or made of others."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco import write_json_compact
-from stagepose.errors import StagePoseError
 from stagepose.extend.judge import Judge
 from stagepose.extend.made import Made, MadePerson, Recipe, Refused
 from stagepose.files import write_bytes
 from stagepose.geometry import xyxy_to_xywh
-from stagepose.making import end_with_parent
+from stagepose.making import encode_jpeg
 
 JPEG_QUALITY = 92
 
@@ -51,7 +49,7 @@ class Workshop:
         if isinstance(made, Refused):
             return {"number": number, "refused": made.reason}
         name = f"{self.by}-{number + 1:06d}.jpg"
-        data = _jpeg(made.pixels)
+        data = encode_jpeg(made.pixels, JPEG_QUALITY)
         write_bytes(self.out / "images" / name, data)
         new = [person for person in made.people if person.new]
         judged = self.judge.oks(_decoded(data), new) if self.judge else [None] * len(new)
@@ -74,13 +72,6 @@ def _annotation(person: MadePerson, oks: float | None) -> Row:
             "keypoints": [int(value) if value.is_integer() else value for value in keypoints.ravel().tolist()]}
 
 
-def _jpeg(pixels_HW3: NDArray[np.uint8]) -> bytes:
-    done, data = cv2.imencode(".jpg", pixels_HW3[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise StagePoseError("OpenCV could not write a JPEG")
-    return data.tobytes()
-
-
 def _decoded(data: bytes) -> NDArray[np.uint8]:
     """As whoever learns from it will see it."""
     pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
@@ -94,9 +85,6 @@ _workshop: Workshop | None = None  # of this process, set once by start_worker
 def start_worker(order: Order) -> None:
     """Run once in each process."""
     global _workshop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and tells
-    end_with_parent()
-    cv2.setNumThreads(1)
     _workshop = Workshop(order)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -10,6 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from typing import TypeVar
+
+import cv2
 
 from stagepose.errors import StagePoseError
 
@@ -22,12 +25,15 @@ Progress = Callable[[int, int], None]  # (done, all)
 
 def in_processes(work: Callable[[Job], None], jobs: Sequence[Job], *, processes: int,
                  start: Callable[[Order], None], order: Order) -> Iterator[Job]:
-    """The jobs as they are done. Each process calls ``start(order)`` once; both functions are a module's own."""
+    """The jobs as they are done. Each process calls ``start(order)`` once; both functions are a module's own.
+
+    A process leaves Ctrl-C to its parent, which tells it, and ends with that, even when it is killed.
+    """
     if not jobs:
         return
     with _single_threads():
-        pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"), initializer=start,
-                                   initargs=(order,))
+        pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"), initializer=_begin,
+                                   initargs=(start, order))
         try:
             waiting: dict[Future[None], Job] = {pool.submit(work, job): job for job in jobs}
             for future in as_completed(waiting):
@@ -54,12 +60,14 @@ def _single_threads() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def end_with_parent() -> None:
-    """From now on this process ends with its parent, even when that is killed."""
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
+def _begin(start: Callable[[Order], None], order: Order) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    cv2.setNumThreads(1)
+    start(order)
 
 
-def _wait_for_parent() -> None:
+def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

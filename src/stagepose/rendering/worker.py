@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from stagepose.coco import read_dataset, write_json_compact
-from stagepose.errors import StagePoseError
 from stagepose.files import write_bytes
-from stagepose.making import end_with_parent
+from stagepose.making import encode_jpeg
 from stagepose.rendering.families import Stance, draw_stance
 from stagepose.rendering.fit import Target, fit, targets
 from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
@@ -64,7 +60,7 @@ class Workshop:
         backdrop = order.backdrops[rng.integers(len(order.backdrops))] if order.backdrops else None
         pixels, labels = draw_picture(rng, scene, self._landmarks, backdrop)
         name = f"{number + 1:012d}.jpg"
-        write_bytes(order.out / "images" / name, _jpeg(pixels, int(rng.integers(*JPEG_QUALITY))))
+        write_bytes(order.out / "images" / name, encode_jpeg(pixels, int(rng.integers(*JPEG_QUALITY))))
         return {"number": number, "file_name": name, "width": pixels.shape[1], "height": pixels.shape[0],
                 "people": [label.annotation() for label in labels if label.mask.any()]}
 
@@ -78,11 +74,8 @@ _workshop: Workshop | None = None  # of this process, set once by start_worker
 
 
 def start_worker(order: Order) -> None:
-    """Run once in each process; makes it end with its parent, even when that is killed."""
+    """Run once in each process."""
     global _workshop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and tells
-    end_with_parent()
-    cv2.setNumThreads(1)
     _workshop = Workshop(order)
 
 
@@ -91,10 +84,3 @@ def make_batch(batch: Batch) -> None:
     assert _workshop is not None
     rows = [_workshop.picture(number) for number in range(batch.first, batch.end)]
     write_json_compact(_workshop.order.out / "labels" / f"{batch.number:06d}.json", rows)
-
-
-def _jpeg(pixels_HW3: NDArray[np.uint8], quality: int) -> bytes:
-    done, data = cv2.imencode(".jpg", pixels_HW3[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise StagePoseError("OpenCV could not write a JPEG")
-    return data.tobytes()

@@ -148,8 +148,14 @@ class PoseData:
         return sets, rows - self.starts[sets]
 
 
-def on_device(canvases: Canvases, device: str) -> Canvases:
-    """As the augmentation wants them: on a GPU one tensor, on a CPU an array each."""
+def on_device(rows: Tensor, canvases: Canvases | None, device: str, resident: Tensor | None) -> Canvases:
+    """As the augmentation wants them: on a GPU one tensor, on a CPU an array each.
+
+    Of ``resident``, all people's in the device's memory, those of ``rows``; else ``canvases``, which were read.
+    """
+    if resident is not None:
+        return resident[rows.to(device)]
+    assert canvases is not None
     if torch.device(device).type != "cuda":
         return list(canvases.numpy()) if isinstance(canvases, Tensor) else canvases
     whole = canvases if isinstance(canvases, Tensor) else torch.from_numpy(np.stack(canvases))

@@ -182,10 +182,7 @@ class PoseTask:
         return PoseBatch(images, moved, areas, read.importance)
 
     def _canvases(self, rows: Tensor, crops: Canvases | None) -> Canvases:
-        if self._resident is not None:
-            return self._resident[rows.to(self.device)]
-        assert crops is not None
-        return on_device(crops, self.device)
+        return on_device(rows, crops, self.device, self._resident)
 
     def batch(self, samples: Sequence[SampleKey]) -> PoseBatch | Looks:
         """Samples read and augmented here and now."""

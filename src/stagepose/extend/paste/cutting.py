@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stagepose.extend.paste.body import CORE, body_mask
 from stagepose.extend.paste.segments import mask_of
-from stagepose.geometry import Affine, Float
+from stagepose.geometry import Affine, Float, resize_affine
 from stagepose.skeleton import Skeleton
 
 MARGIN = 0.12  # of the box's sides, that is looked at around it
@@ -47,8 +47,7 @@ class Cutout:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         pixels, matte = (cv2.resize(each, size, interpolation=way) for each in (self.pixels, self.matte))
-        grown = np.array(size) / (width, height)
-        moved = Affine(np.column_stack([np.diag(grown), grown / 2 - 0.5]))
+        moved = resize_affine((width, height), size)
         keypoints = self.keypoints.copy()
         if mirrored:
             pixels, matte = pixels[:, ::-1], matte[:, ::-1]

@@ -23,7 +23,7 @@ from stagepose.extend.paste.body import body_mask
 from stagepose.extend.paste.cutting import VISIBLE, Cutout, cut_out
 from stagepose.extend.paste.scene import COVERS, Figure, Scene
 from stagepose.extend.paste.segments import mask_of
-from stagepose.geometry import Affine, Float
+from stagepose.geometry import Affine, Float, resize_affine
 from stagepose.images import find_images, read_image
 from stagepose.skeleton import Skeleton
 
@@ -87,8 +87,7 @@ class PasteRecipe:
     @property
     def licences(self) -> Sequence[Mapping[str, Any]]:
         """The set's."""
-        listed = self.dataset.raw.get("licenses")
-        return listed if isinstance(listed, list) else []
+        return self.dataset.licences
 
     @property
     def empty_scenes(self) -> list[Path]:
@@ -262,10 +261,9 @@ def _shrunk(pixels_HW3: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Affine]:
     height, width = pixels_HW3.shape[:2]
     scale = min(1.0, LONGEST / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    grown = np.array(size) / (width, height)
     if scale < 1:
         pixels_HW3 = np.asarray(cv2.resize(pixels_HW3, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return pixels_HW3, Affine(np.column_stack([np.diag(grown), grown / 2 - 0.5]))
+    return pixels_HW3, resize_affine((width, height), size)
 
 
 def _guess(keypoints_K3: Float, box_xyxy: Float, skeleton: Skeleton, height: int, width: int) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stagepose.training.augment.config import AugmentConfig, Canvases, Draw, Float
+from stagepose.training.tensors import numbers_on
 
 OCCLUDER_HEIGHT, OCCLUDER_WIDTH = (0.08, 0.33), (0.1, 0.5)  # of the input's sides
 SAMPLED = 4  # the mean that contrast is changed around is that of every fourth line
@@ -52,25 +53,19 @@ def _chosen(uniforms: Float, column: Draw, chance: float) -> Rows:
 
 def _picked(images: Tensor, rows: Rows) -> Tensor:
     """A copy of some pictures."""
-    return images.index_select(0, _on(images.device, rows))  # whole pictures: images[rows] goes number by number
+    return images.index_select(0, numbers_on(images.device, rows))  # whole pictures: images[rows] goes number by number
 
 
 def _put_back(images: Tensor, rows: Rows, changed: Tensor) -> None:
-    images.index_copy_(0, _on(images.device, rows), changed)
-
-
-def _on(device: torch.device, values: NDArray[np.generic]) -> Tensor:
-    """Numbers on the device of the pictures; floats in single precision."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return (tensor.float() if tensor.is_floating_point() else tensor).to(device, non_blocking=True)
+    images.index_copy_(0, numbers_on(images.device, rows), changed)
 
 
 def colour(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
     """A gain per channel, contrast and brightness, together one factor and one summand; and now and then grey."""
     if config.colour:
         u = 2 * uniforms - 1
-        gain = _on(images.device, 1 + config.colour / 2 * u[:, [Draw.RED, Draw.GREEN, Draw.BLUE]])
-        contrast, brightness = (_on(images.device, 1 + config.colour * u[:, column, None])
+        gain = numbers_on(images.device, 1 + config.colour / 2 * u[:, [Draw.RED, Draw.GREEN, Draw.BLUE]])
+        contrast, brightness = (numbers_on(images.device, 1 + config.colour * u[:, column, None])
                                 for column in (Draw.CONTRAST, Draw.BRIGHTNESS))
         mean = (images[:, ::SAMPLED].mean(1).mean(1) * gain).mean(1, keepdim=True)
         width = images.shape[2]
@@ -148,9 +143,9 @@ def _paste_arrays(images: Tensor, occluders: Sequence[NDArray[np.uint8]], rows: 
 def _paste_tensor(images: Tensor, occluders_RHW3: Tensor, rows: Rows, y: _Span, x: _Span) -> None:
     """All at once: windows are cut out of both pictures, and what is inside goes from one to the other."""
     device, shape = images.device, (y.longest, x.longest)
-    inside = _on(device, y.inside[:, None, :, None] & x.inside[:, None, None, :])
-    there = tuple(_on(device, i) for i in (rows, y.window, x.window))
-    source = tuple(_on(device, i) for i in (np.arange(len(rows)), y.source, x.source))
+    inside = numbers_on(device, y.inside[:, None, :, None] & x.inside[:, None, None, :])
+    there = tuple(numbers_on(device, i) for i in (rows, y.window, x.window))
+    source = tuple(numbers_on(device, i) for i in (np.arange(len(rows)), y.source, x.source))
     covered, covering = _windows(images, shape), _windows(occluders_RHW3, shape)
     covered[there] = torch.where(inside, covering[source].to(images.dtype), covered[there])
 
@@ -179,8 +174,8 @@ def add_noise(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
     [windows] = _windows(_noise(height, width, images.device)[None], (height, width))
     top, left = ((uniforms[rows, column] * side).astype(np.intp)
                  for column, side in ((Draw.NOISE_Y, height), (Draw.NOISE_X, width)))
-    strength = _on(images.device, config.noise * uniforms[rows, Draw.NOISE])
-    drawn = windows[_on(images.device, top), _on(images.device, left)].permute(0, 2, 3, 1)
+    strength = numbers_on(images.device, config.noise * uniforms[rows, Draw.NOISE])
+    drawn = windows[numbers_on(images.device, top), numbers_on(images.device, left)].permute(0, 2, 3, 1)
     _put_back(images, rows, (_picked(images, rows) + strength[:, None, None, None] * drawn).clamp_(0, 255))
 
 
@@ -197,7 +192,7 @@ def compress(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
     if not len(rows):
         return
     low, high = config.jpeg_quality
-    steps = _on(images.device, quantisation(np.round(low + (high - low) * uniforms[rows, Draw.QUALITY])))
+    steps = numbers_on(images.device, quantisation(np.round(low + (high - low) * uniforms[rows, Draw.QUALITY])))
     _put_back(images, rows, _as_jpeg(_picked(images, rows), steps))
 
 
@@ -232,4 +227,4 @@ def _matrices(device: torch.device) -> tuple[Tensor, Tensor]:
     k = np.arange(BLOCK)
     rows = np.cos(math.pi / BLOCK * (k + 0.5) * k[:, None]) * math.sqrt(2 / BLOCK)
     rows[0] /= math.sqrt(2)
-    return _on(device, np.array(TO_YCC)), _on(device, np.kron(rows, rows))
+    return numbers_on(device, np.array(TO_YCC)), numbers_on(device, np.kron(rows, rows))

@@ -72,8 +72,7 @@ class RepairRecipe:
     @property
     def licences(self) -> Sequence[Mapping[str, Any]]:
         """Of the photos."""
-        listed = self.dataset.raw.get("licenses")
-        return listed if isinstance(listed, list) else []
+        return self.dataset.licences
 
     @property
     def taught_by(self) -> frozenset[str]:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from stagepose.geometry import Float, Size
 from stagepose.skeleton import Skeleton
+from stagepose.training.tensors import numbers_on
 
 CUT = 1.4  # times as wide as what is put down is the strip that is cut out and filled: no rim of the limb stays
 REPAIRED = 1.7  # times as wide is what may be repaired
@@ -48,7 +49,7 @@ class Moved:
 def move_limbs(pictures: Tensor, move: Move) -> Moved:
     """Cut out, fill what is behind, put down: bones in their order, so later chains lie over earlier ones."""
     size, device = (pictures.shape[3], pictures.shape[2]), pictures.device
-    source, target, radii, cut, drawn, holes, hole_radii = (_on(device, part) for part in (
+    source, target, radii, cut, drawn, holes, hole_radii = (numbers_on(device, part) for part in (
         move.source, move.target, move.radii, move.cut, move.drawn, move.holes, move.hole_radii))
     there = radii * _lengths(target) / _lengths(source)  # of what is put down
     removed = torch.maximum(_covered(source, radii * CUT, cut, size), _covered(holes, hole_radii, hole_radii > 0, size))
@@ -56,7 +57,7 @@ def move_limbs(pictures: Tensor, move: Move) -> Moved:
                           _covered(target, there * REPAIRED, drawn, size),
                           _covered(holes, hole_radii * REPAIRED / CUT, hole_radii > 0, size)])
     out, filled = fill(pictures, removed), removed
-    cores = None if move.cores is None else radii * _on(device, move.cores)
+    cores = None if move.cores is None else radii * numbers_on(device, move.cores)
     for bone in range(source.shape[1]):
         rows, own = torch.nonzero(drawn[:, bone])[:, 0], slice(bone, bone + 1)
         if not len(rows):
@@ -132,8 +133,8 @@ def pose_maps(keypoints_BK3: Float, skeleton: Skeleton, size: Size, device: torc
 
     What is labelled but hidden is dimmer.
     """
-    bright = _on(device, np.select([keypoints_BK3[..., 2] >= 2, keypoints_BK3[..., 2] > 0], [1.0, HIDDEN], 0.0))
-    points = _on(device, keypoints_BK3[..., :2])
+    bright = numbers_on(device, np.select([keypoints_BK3[..., 2] >= 2, keypoints_BK3[..., 2] > 0], [1.0, HIDDEN], 0.0))
+    points = numbers_on(device, keypoints_BK3[..., :2])
     sigma = JOINT_SIGMA * size[1]
     spots = [torch.exp(-((torch.arange(side, device=device) - points[..., axis, None]) / sigma).square() / 2)
              for axis, side in enumerate(size)]
@@ -150,9 +151,3 @@ def _elsewhere(pictures: Tensor) -> Tensor:
 
 def _lengths(segments: Tensor) -> Tensor:
     return torch.linalg.vector_norm(segments[..., 1, :] - segments[..., 0, :], dim=-1).clamp_min(1e-3)  # type: ignore[no-any-return]
-
-
-def _on(device: torch.device | str, values: NDArray[np.generic]) -> Tensor:
-    """Numbers on the device; floats in single precision."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return (tensor.float() if tensor.is_floating_point() else tensor).to(device, non_blocking=True)

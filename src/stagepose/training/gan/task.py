@@ -257,10 +257,7 @@ class RepairTask:
         return RepairBatch(photos, move_limbs(photos, move), maps, points, batch.areas[rows])
 
     def _canvases(self, rows: Tensor, crops: Canvases | None) -> Canvases:
-        if self._resident is not None:
-            return self._resident[rows.to(self.device)]
-        assert crops is not None
-        return on_device(crops, self.device)
+        return on_device(rows, crops, self.device, self._resident)
 
 
 def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
