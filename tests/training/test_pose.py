@@ -1,5 +1,6 @@
 """Recipes by name, and the losses that they ask for."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -85,6 +86,19 @@ def test_people_count_what_they_are_said_to(store):
 def test_settings_that_make_no_sense(change, message):
     with pytest.raises(ConfigError, match=message):
         PoseConfig(network="u-300m", codec=CODEC, **change)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system can't be told to use one core")
+def test_more_workers_than_cores_are_no_warning_of_torch(store, recwarn):
+    """The user asked for them; torch's advice would be a second line beside an error's one."""
+    task = PoseTask(build("u-300m", 17), PoseConfig(network="u-300m", codec=CODEC), [store], [1.0])
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert len(list(Feed(task.reader, [[(0, 0)], [(0, 1)]], Machine(workers=2)))) == 2
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert not recwarn.list
 
 
 def test_a_worker_sends_the_pixels_that_the_process_itself_looks_at_on_disk(store):

@@ -54,13 +54,14 @@ class Feed:
         self.waited = 0.0
         self._device = torch.device(machine.device)
         self._copies = _stream(self._device) if machine.cuda else None
-        loader = DataLoader(
-            _Keyed(reader), batch_size=None, sampler=_Keys(keys), collate_fn=_as_it_is, num_workers=machine.workers,
-            prefetch_factor=AHEAD if machine.workers else None, pin_memory=machine.cuda,
-            worker_init_fn=_begin_worker, generator=torch.Generator())
-        with warnings.catch_warnings():  # Python 3.12 warns of threads at a fork; the workers touch none of them
+        with warnings.catch_warnings():  # how many workers is the user's choice, and a line of his log is not torch's
+            warnings.filterwarnings("ignore", message=".*suggested max number of worker")
+            # Python 3.12 warns of threads at a fork; the workers touch none of them
             warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-            self._loader = iter(loader)
+            self._loader = iter(DataLoader(
+                _Keyed(reader), batch_size=None, sampler=_Keys(keys), collate_fn=_as_it_is,
+                num_workers=machine.workers, prefetch_factor=AHEAD if machine.workers else None,
+                pin_memory=machine.cuda, worker_init_fn=_begin_worker, generator=torch.Generator()))
         self._next = self._fetch()
 
     def __iter__(self) -> Iterator[Any]:
