@@ -26,8 +26,8 @@ from stagepose.training.stages import Pick, StagesConfig
 
 MOST_PICTURES = 16  # to compare a detector's file on
 Join = Literal["concat-heatmaps", "residual", "aggregate"]
-OF_POSES = ("skeleton", "input_size", "frozen", "imagenet", "init_std", "join", "loss", "level_weights", "upsample",
-            "hardest_of", "coarse", "ohkm")  # options that mean nothing for a detector
+OF_POSES = ("skeleton", "input_size", "box_padding", "frozen", "imagenet", "init_std", "join", "loss",
+            "level_weights", "upsample", "hardest_of", "coarse", "ohkm")  # options that mean nothing for a detector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class Options:
     what a set does not label costs nothing."""
     input_size: tuple[int, int] | None = None
     """Width and height of a pose network's input, instead of the preset's."""
+    box_padding: float | None = None
+    """What the network is shown of a person, times the box, in training and ever after; smaller is closer."""
     frozen: int | None = None
     """First blocks of the trunk that keep their weights, instead of the preset's."""
     imagenet: bool | None = None
@@ -121,7 +123,7 @@ class Options:
                 raise ConfigError(f"--input-size {width} {height}: both sides must be divisible by 32")
             pose = replace(pose, codec=replace(pose.codec, input_size=self.input_size))
         given: dict[str, Any] = {name: getattr(self, name) for name in
-                                 ("frozen", "imagenet", "init_std", "loss", "upsample", "hardest_of")}
+                                 ("box_padding", "frozen", "imagenet", "init_std", "loss", "upsample", "hardest_of")}
         for name in ("level_weights", "coarse", "ohkm"):
             given[name] = None if getattr(self, name) is None else tuple(getattr(self, name))
         if self.imagenet is False and self.frozen is None:

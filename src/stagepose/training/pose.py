@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stagepose.errors import ConfigError
-from stagepose.geometry import Size
+from stagepose.geometry import BOX_PADDING, Size
 from stagepose.heatmaps import Codec
 from stagepose.skeleton import Skeleton
 from stagepose.training import adversarial, decoding, distributed, targets
@@ -45,6 +45,7 @@ class PoseConfig:
 
     network: str
     codec: Codec
+    box_padding: float = BOX_PADDING  # the network's view of a person, times the box
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: HeatmapLoss = "kl"
     level_weights: tuple[float, ...] = (1.0, 0.25, 0.25, 0.25)
@@ -66,6 +67,8 @@ class PoseConfig:
         if len(self.level_weights) != len(self.level_sigmas) or len(self.level_weights) > len(self.level_kernels):
             raise ConfigError(f"level_weights has {len(self.level_weights)} levels, level_sigmas "
                               f"{len(self.level_sigmas)}, level_kernels {len(self.level_kernels)}; give one for each")
+        if not 0.5 <= self.box_padding <= 4:
+            raise ConfigError(f"box_padding is {self.box_padding}, expected 0.5 to 4; {BOX_PADDING} is usual")
         if self.hardest_of < 1:
             raise ConfigError(f"hardest_of is {self.hardest_of}, expected 1 (each augmentation is learnt from) or more")
         if self.init_std < 0:
@@ -143,7 +146,8 @@ class PoseTask:
         self.reader = PoseData(stores, weights, config.augment, seed=seed, pixels=resident is None,
                                in_place=not self._on_gpu, chosen=chosen, looks=config.hardest_of)
         self.samples_per_epoch = len(self.reader.order(0))
-        self._scale = config.size[1] / stores[0].spec.input_size[1]
+        # input pixels per canvas pixel: a store's middle shows what BOX_PADDING does
+        self._scale = config.size[1] / stores[0].spec.input_size[1] * BOX_PADDING / config.box_padding
         self._resident, self._generated = resident, generated or [False] * len(stores)
         self._taught: Tensor | None = None  # (S,) which stages some sample of this step has taught
         check_fits(config, network)

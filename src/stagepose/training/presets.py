@@ -33,7 +33,8 @@ def pose_small() -> PoseRecipe:
     Made for training on a CPU: 16,000 people, an hour or two on two cores.
     """
     return PoseRecipe(
-        pose=PoseConfig(network="lite0-u", codec=UdpOks(input_size=(192, 256)), imagenet=True, frozen=3),
+        pose=PoseConfig(network="lite0-u", codec=UdpOks(input_size=(192, 256)), box_padding=1.15,
+                        augment=AugmentConfig(shift=0.08), imagenet=True, frozen=3),
         train=TrainConfig(batch=32, samples=400_000, lr=2e-3, slower=PRETRAINED_AT_HALF),
     )
 

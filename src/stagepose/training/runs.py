@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_generated
 from stagepose.errors import ConfigError, DatasetError
+from stagepose.geometry import BOX_PADDING
 from stagepose.heatmaps import codec_from_json
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
@@ -220,7 +221,8 @@ def _pose_validation(recipe: PoseRecipe, skeleton: Skeleton, setting: Setting) -
     dataset, images = read_dataset(setting.val, skeleton=skeleton), setting.val.parent / "images"
     refuse_generated(dataset)
     refuse_bad_pictures(dataset, images)
-    return PoseValidation(dataset=dataset, images_dir=images, codec=recipe.pose.codec, device=setting.device)
+    return PoseValidation(dataset=dataset, images_dir=images, codec=recipe.pose.codec,
+                          box_padding=recipe.pose.box_padding, device=setting.device)
 
 
 def _examined(source: Source, skeleton: Skeleton, validation: PoseValidation | None) -> bool:
@@ -284,7 +286,8 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
         model = PoseInference(_network(config, len(skeleton), run), codec, config["pose"]["loss"], reading=reading,
                               route_below=below)
         checkpoint.fill(model, weights, str(run))
-        info = ModelInfo(kind="pose", input_size=codec.input_size, skeleton=skeleton, codec=codec, **described)
+        info = ModelInfo(kind="pose", input_size=codec.input_size, skeleton=skeleton, codec=codec,
+                         box_padding=config["pose"].get("box_padding", BOX_PADDING), **described)
         made = export_pose(model.eval(), out, info, half=half)
         stages = f"stage {last.stem} of {config['row']}; " if (last := checkpoint.last_stage(run)) else ""
         return (f"{made.megabytes:.1f} MB; {stages}heatmaps differ from the trained network's by "

@@ -15,7 +15,7 @@ from torch import nn
 from stagepose.coco import CocoDataset
 from stagepose.draw import draw_people
 from stagepose.evaluation import evaluate_keypoints, gather_by_person, predict_dataset
-from stagepose.geometry import crop_affine, fit_box
+from stagepose.geometry import BOX_PADDING, crop_affine, fit_box
 from stagepose.heatmaps import Codec
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
@@ -37,6 +37,7 @@ class PoseValidation:
     dataset: CocoDataset
     images_dir: Path
     codec: Codec
+    box_padding: float = BOX_PADDING
     flip: bool = False
     device: str = "cpu"
 
@@ -67,7 +68,8 @@ class PoseValidation:
 
     def _predictor(self, model: nn.Module) -> Predictor:
         info = ModelInfo(kind="pose", name="in training", input_size=self.codec.input_size,
-                         skeleton=self.dataset.skeleton, codec=self.codec)
+                         skeleton=self.dataset.skeleton, codec=self.codec,
+                         box_padding=self.box_padding)
         return Predictor(info, NumpyHeatmaps(model, self.device), None, PredictorConfig(flip=self.flip))
 
 
