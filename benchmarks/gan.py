@@ -63,7 +63,7 @@ SHARE = 1 / 3  # of made people among those shown
 LOOKS = 4
 PASTED = 1_500  # pictures, of about two new people each
 CODEC = UdpDark(input_size=(64, 96))
-POSE = replace(pose_small().pose, codec=CODEC)
+POSE = PoseConfig(network="lite0-u", codec=CODEC, imagenet=True, frozen=3)
 TRAIN = TrainConfig(batch=64, samples=SAMPLES, warmup=2_000, lr=2e-3, slower=pose_small().train.slower, log_every=20,
                     save_minutes=2)
 ARMS = {"real": "real people alone", "pasted": "a third pasted people", "hardest": f"the hardest of {LOOKS} looks",

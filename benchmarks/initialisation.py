@@ -24,7 +24,7 @@ from stagepose.training.networks.zoo import build
 from stagepose.training.pose import PoseConfig, PoseTask
 
 SEEDS = (1, 2, 3)
-SAMPLES = 16_000
+SAMPLES = 8_000
 CODEC = UdpDark(input_size=(64, 96))
 POSE = PoseConfig(network="lite0-u", codec=CODEC)
 TRAIN = TrainConfig(batch=64, samples=SAMPLES, warmup=1_000, lr=2e-3, ema_decay=0.998, log_every=100, save_minutes=2)
