@@ -128,6 +128,7 @@ PUBLISHED = {  # M parameters, GMACs at 256x192
     # unpublished, pinned: shipped weights and comparisons rest on them
     "1xres50": (27.1, 7.1), "4xres50": (108.6, 28.1), "2xres101": (92.3, 21.4), "2xresinc101": (85.5, 20.2),
     "u-300m": (1.3, 0.3), "slim-u": (3.6, 1.0), "u-3g": (12.8, 3.0), "lite0-u": (3.4, 0.8), "2xlite0-u": (4.7, 1.0),
+    "lite2-u256": (7.1, 3.3),
 }  # fmt: skip
 
 

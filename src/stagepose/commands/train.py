@@ -145,6 +145,8 @@ def train(
     options: Shared,
     extra: list[str] | None = None,
     gates: list[float] | None = None,
+    teacher: Path | None = None,
+    teacher_share: float = 0.5,
 ) -> None:
     """Train a network by the name of its preset, or go on with the run that OUT holds.
 
@@ -152,19 +154,23 @@ def train(
     GPUs: torchrun --nproc-per-node N -m stagepose.cli train ...
 
     Args:
-        preset: pose-small, pose-slim, any network of 'stagepose networks', or a detector: person-tiny, person-small,
-            person-medium, person-resnet50.
+        preset: pose-small, pose-large, pose-slim, any network of 'stagepose networks', or a detector: person-tiny,
+            person-small, person-medium, person-resnet50.
         options: What every training is told.
         extra: Generated sets to learn from beside --data, each FILE.json or FILE.json:WEIGHT (0.5: half of its people
             are shown in an epoch, others in the next). They are never judged by.
         gates: Of a network of several stages: a later stage learns from a sample only while the OKS after the stage
             before is lower than this; one number for each later stage. All stages train together.
+        teacher: A run folder of a pose network to learn from as well: its heatmaps become a part of the targets, and
+            all of the target where a joint has no label and it is sure.
+        teacher_share: The teacher's part of a labelled joint's target.
     """
     with _started(options) as (setting, device):
         sources = [runs.Source.parse(text) for text in options.data]
         if preset in DETECTOR_PRESETS:
             _refuse_useless(preset, {f"--{name.replace('_', '-')}": getattr(options, name) for name in OF_POSES}
-                            | {"--extra": extra, "--gates": gates, "--no-mirror": None if options.mirror else True})
+                            | {"--extra": extra, "--gates": gates, "--teacher": teacher,
+                               "--no-mirror": None if options.mirror else True})
             boxes = DETECTOR_PRESETS[preset]()
             config = options.schedule(boxes.train)
             task: loop.Task = detector_task(boxes, sources, setting, partly_boxed=options.partly_boxed)
@@ -172,11 +178,13 @@ def train(
             recipe = options.changed(pose_preset(preset))
             if gates is not None:
                 recipe = replace(recipe, pose=replace(recipe.pose, gates=tuple(gates)))
+            recipe = replace(recipe, pose=replace(recipe.pose, teacher_share=teacher_share))
             config, skeleton = recipe.train, resolve(options.skeleton or "coco17")
             runs.check(recipe, len(skeleton))
             sources += [runs.Source.parse(text, extra=True) for text in extra or ()]
-            sets = runs.pose_sets(recipe, sources, skeleton, setting)
-            task = runs.pose_task(recipe, sets, setting)
+            shows = runs.teacher_of(recipe, teacher, skeleton, setting)
+            sets = runs.pose_sets(recipe, sources, skeleton, setting, shows)
+            task = runs.pose_task(recipe, sets, setting, shows)
         machine = runs.machine_for(device, options.workers, options.compile, resident=runs.is_resident(task))
         loop.train(task, config, options.out, machine, accept_changes=options.accept_changes)
         _trained(options, setting)

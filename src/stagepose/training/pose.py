@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stagepose.errors import ConfigError
-from stagepose.geometry import BOX_PADDING, Size
+from stagepose.geometry import BOX_PADDING, Float, Size
 from stagepose.heatmaps import Codec
 from stagepose.skeleton import Skeleton
 from stagepose.training import adversarial, decoding, distributed, targets
@@ -27,6 +27,7 @@ from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import StageOptions, trunk_of
 from stagepose.training.people import Chosen, PoseData, PoseRead, on_device
 from stagepose.training.randomness import SampleKey
+from stagepose.training.teacher import Teacher, taught
 
 
 class PoseJudge(Protocol):
@@ -61,6 +62,7 @@ class PoseConfig:
     coarse: tuple[float, ...] = ()  # one a stage: so many times wider targets (coarse to fine: the first the widest)
     ohkm: tuple[int, ...] = ()  # one a stage: so many hardest joints count on the finest level; 0 all
     hardest_of: int = 1  # so many augmentations of each sample: the one with the greatest loss is learnt from
+    teacher_share: float = 0.5  # of a labelled joint's target on the finest level, where there is a teacher
     gates: tuple[float, ...] = ()  # one a later stage: it learns from samples whose OKS after the one before is lower
 
     def __post_init__(self) -> None:
@@ -71,6 +73,8 @@ class PoseConfig:
             raise ConfigError(f"box_padding is {self.box_padding}, expected 0.5 to 4; {BOX_PADDING} is usual")
         if self.hardest_of < 1:
             raise ConfigError(f"hardest_of is {self.hardest_of}, expected 1 (each augmentation is learnt from) or more")
+        if not 0 < self.teacher_share <= 1:
+            raise ConfigError(f"teacher_share is {self.teacher_share}, expected more than 0 and at most 1")
         if self.init_std < 0:
             raise ConfigError(f"init_std is {self.init_std}, expected 0 or more")
         if min((*self.stage_weights, *self.ohkm, *self.level_weights), default=0) < 0 or (
@@ -100,12 +104,14 @@ class PoseBatch:
     """``images`` (B, 3, h, w) float 0..255; ``keypoints`` (B, K, 3) in input pixels.
 
     ``areas`` (B,) in input pixels^2; ``importance`` (B,) is what each sample counts, None where all count alike.
+    ``for_teacher`` are the same views at its size, None where they are ``images`` or nobody teaches.
     """
 
     images: Tensor
     keypoints: NDArray[np.float64]
     areas: NDArray[np.float64]
     importance: NDArray[np.float32] | None = None
+    for_teacher: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -117,24 +123,29 @@ class Looks:
     def picked(self, which_B: Tensor) -> PoseBatch:
         """Every sample in the look of its number."""
         which, place = which_B.cpu().numpy(), np.arange(len(which_B))
-        pixels = torch.stack([look.images for look in self.each])
-        images = pixels[which_B, torch.arange(len(which_B), device=which_B.device)]
-        return PoseBatch(images.contiguous(memory_format=torch.channels_last),
+
+        def pictures(of_looks: list[Tensor]) -> Tensor:
+            chosen = torch.stack(of_looks)[which_B, torch.arange(len(which_B), device=which_B.device)]
+            return chosen.contiguous(memory_format=torch.channels_last)
+
+        larger = [look.for_teacher for look in self.each if look.for_teacher is not None]
+        return PoseBatch(pictures([look.images for look in self.each]),
                          np.stack([look.keypoints for look in self.each])[which, place],
-                         np.stack([look.areas for look in self.each])[which, place], self.each[0].importance)
+                         np.stack([look.areas for look in self.each])[which, place], self.each[0].importance,
+                         pictures(larger) if larger else None)
 
 
 class PoseTask:
     """See :class:`stagepose.training.loop.Task`. ``resident`` are all canvases in the device's memory, where they fit.
 
     ``chosen`` are the people to learn from, all of them without it; ``generated`` says of each store whether its people
-    are.
+    are; ``teacher`` is a trained network to learn from as well.
     """
 
     def __init__(self, network: nn.Module, config: PoseConfig, stores: Sequence[CropStore], weights: Sequence[float],
                  *, seed: int = 0, validation: PoseJudge | None = None, device: str = "cpu",
                  resident: Tensor | None = None, chosen: Chosen | None = None,
-                 generated: Sequence[bool] = ()) -> None:
+                 generated: Sequence[bool] = (), teacher: Teacher | None = None) -> None:
         names = {store.skeleton.names for store in stores}
         if len(names) != 1:
             raise ConfigError(f"the training sets have {len(names)} different skeletons; map them to one first")
@@ -150,7 +161,11 @@ class PoseTask:
         self._scale = config.size[1] / stores[0].spec.input_size[1] * BOX_PADDING / config.box_padding
         self._resident, self._generated = resident, generated or [False] * len(stores)
         self._taught: Tensor | None = None  # (S,) which stages some sample of this step has taught
+        self._teacher = teacher
         check_fits(config, network)
+        if teacher is not None and config.loss != "kl":
+            raise ConfigError(f"a teacher shows how likely a joint is at each pixel, which loss {config.loss!r} does "
+                              "not learn; use 'kl'")
         if config.frozen:
             trunk_of(network).freeze(config.frozen)
 
@@ -159,7 +174,9 @@ class PoseTask:
         pose = asdict(self.config) | {"codec": self.config.codec.to_json()}
         data = self.reader
         picked = {"chosen": {"people": data.counts, "sha256": data.chosen.digest}} if data.chosen.some else {}
+        taught = {"teacher": self._teacher.sha256} if self._teacher is not None else {}
         return {"kind": "pose", "pose": pose, "skeleton": self.skeleton.to_json(), "sampling": data.weights, **picked,
+                **taught,
                 "data": [{"people": len(s), "fingerprint": s.fingerprint, **({"generated": True} if made else {})}
                          for s, made in zip(data.stores, self._generated, strict=True)]}
 
@@ -180,10 +197,15 @@ class PoseTask:
     def _look(self, read: PoseRead, crops: Canvases, draws: NDArray[np.float64],
               occluders: Canvases | None) -> PoseBatch:
         """The batch as one row of random numbers a sample has it."""
-        images, moved, affines = augment(crops, read.keypoints, draws, base_scale=self._scale, size=self.config.size,
-                                         skeleton=self.skeleton, config=self.config.augment, occluders=occluders)
+        def seen(size: Size) -> tuple[Tensor, Float, Float]:
+            return augment(crops, read.keypoints, draws, base_scale=self._scale * size[1] / self.config.size[1],
+                           size=size, skeleton=self.skeleton, config=self.config.augment, occluders=occluders)
+
+        images, moved, affines = seen(self.config.size)
         areas = read.areas * np.abs(np.linalg.det(affines[:, :, :2]))
-        return PoseBatch(images, moved, areas, read.importance)
+        larger = self._teacher is not None and self._teacher.size != self.config.size
+        return PoseBatch(images, moved, areas, read.importance,
+                         seen(self._teacher.size)[0] if self._teacher is not None and larger else None)
 
     def _canvases(self, rows: Tensor, crops: Canvases | None) -> Canvases:
         return on_device(rows, crops, self.device, self._resident)
@@ -216,7 +238,7 @@ class PoseTask:
             batch = self._hardest(model, batch)
         outputs = model.logits(batch.images)
         stages = len(outputs)
-        losses = self._stage_losses(outputs, batch, self._counting(model, outputs, batch))
+        losses = self._stage_losses(outputs, batch, self._counting(model, outputs, batch), self._lesson(batch))
         named = [f"stage{number}" for number in range(1, stages + 1)] if stages > 1 else ["heatmaps"]
         return {name: w * loss for name, w, loss in zip(named, self._stage_weights(stages), losses, strict=True)
                 if w or loss.requires_grad}  # a term of weight 0 keeps every parameter in the graph, as ranks need it
@@ -224,13 +246,24 @@ class PoseTask:
     def _stage_weights(self, stages: int) -> tuple[float, ...]:
         return self.config.stage_weights or (1.0,) * stages
 
-    def _stage_losses(self, outputs: list[list[Tensor]], batch: PoseBatch, counting: Tensor | None = None, *,
-                      by_sample: bool = False) -> list[Tensor]:
+    def _lesson(self, batch: PoseBatch) -> Tensor | None:
+        """What the teacher sees in the batch: (B, K, h, w)."""
+        if self._teacher is None:
+            return None
+        images = batch.images if batch.for_teacher is None else batch.for_teacher
+        return self._teacher.heatmaps(images, self.config.codec.heatmap_size)
+
+    def _stage_losses(self, outputs: list[list[Tensor]], batch: PoseBatch, counting: Tensor | None = None,
+                      lesson: Tensor | None = None, *, by_sample: bool = False) -> list[Tensor]:
         config, labelled = self.config, batch.keypoints[..., 2] > 0
         codecs = config.codecs(len(outputs))
         drawn = {codec: targets.encode(codec, batch.keypoints[..., :2], labelled, self.device)
                  for codec in {codec for levels in codecs for codec in levels}}  # stages that share one draw it once
         mask = torch.as_tensor(labelled, dtype=torch.float32, device=self.device)
+        if lesson is not None:  # coarser levels keep their targets: what has none costs nothing there
+            for codec in {levels[0] for levels in codecs}:
+                drawn[codec], known = taught(drawn[codec], lesson, config.teacher_share)
+            mask = known.float()
         return stage_losses(
             outputs, [[drawn[codec] for codec in levels] for levels in codecs], mask, kind=config.loss,
             level_weights=config.level_weights, sample_weights=counting, ohkm=config.ohkm or 0,

@@ -12,17 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_generated
 from stagepose.errors import ConfigError, DatasetError
-from stagepose.geometry import BOX_PADDING
-from stagepose.heatmaps import codec_from_json
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
 from stagepose.runtime import available_cores
 from stagepose.skeleton import Skeleton
-from stagepose.training import checkpoint, distributed, start
+from stagepose.training import checkpoint, distributed, start, trained
 from stagepose.training.augment import refuse_mirroring
 from stagepose.training.crops import CropSpec, CropStore, open_or_pack, refuse_bad_pictures
 from stagepose.training.detector.build import export_detector_run
@@ -31,12 +29,13 @@ from stagepose.training.inference import PoseInference, Reading
 from stagepose.training.loop import TrainConfig, shortened
 from stagepose.training.machine import Machine, use_threads
 from stagepose.training.networks.cost import on_meta
-from stagepose.training.networks.zoo import StageOptions, build, row_length
+from stagepose.training.networks.zoo import build, row_length
 from stagepose.training.people import fits_on_device, load_resident
 from stagepose.training.pose import PoseTask, check_fits
 from stagepose.training.presets import PoseRecipe
 from stagepose.training.stages import StagedTraining, StagesConfig
 from stagepose.training.table import Table, plain_batches, spread
+from stagepose.training.teacher import Teacher, open_teacher
 from stagepose.training.validation import PoseValidation
 
 MOST_WORKERS = 8  # processes that read data for one GPU
@@ -149,13 +148,22 @@ class PoseSets:
     generated: list[bool]
 
 
-def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton, setting: Setting) -> PoseSets:
-    """Crops, packed where they are missing; no picture of the judge's among them, nor made of one of those."""
+def teacher_of(recipe: PoseRecipe, run: Path | None, skeleton: Skeleton, setting: Setting) -> Teacher | None:
+    """The network of ``run`` as a teacher for the recipe's; asked for before anything is packed."""
+    return None if run is None else open_teacher(run, skeleton, recipe.pose.codec, setting.device)
+
+
+def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton, setting: Setting,
+              teacher: Teacher | None = None) -> PoseSets:
+    """Crops, packed where they are missing; no picture of the judge's among them, nor made of one of those.
+
+    They are as large as the recipe's network or its ``teacher`` wants them, whichever wants more.
+    """
     refuse_mirroring(recipe.pose.augment, skeleton)
     validation = _pose_validation(recipe, skeleton, setting)
     generated = [_examined(source, skeleton, validation) for source in sources]
     _refuse_mixing(sources, generated)
-    spec = CropSpec(input_size=recipe.pose.size)
+    spec = CropSpec(input_size=max(recipe.pose.size, teacher.size if teacher is not None else recipe.pose.size))
     stores = []
     for source in sources:
         stores.append(open_or_pack(source.path, source.images, setting.folder, spec=spec, skeleton=skeleton,
@@ -168,14 +176,14 @@ def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton,
                     generated)
 
 
-def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting) -> PoseTask:
+def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting, teacher: Teacher | None = None) -> PoseTask:
     """A fresh network, or one that begins as ``setting.init`` says, with its people and its judge."""
     config, keypoints = recipe.pose, len(sets.skeleton)
     torch.manual_seed(setting.seed)  # a run killed before its first checkpoint begins again with the same weights
     network = start.fresh(config.network, keypoints, config.join, stages=config.stages,
                           imagenet=config.imagenet and setting.init is None, std=config.init_std)
     task = PoseTask(network, config, sets.stores, sets.weights, seed=setting.seed, validation=sets.validation,
-                    device=setting.device, resident=sets.resident, generated=sets.generated)
+                    device=setting.device, resident=sets.resident, generated=sets.generated, teacher=teacher)
     if setting.init is not None:
         some = spread(np.arange(len(task.reader)), UNFOLDED_ON)
 
@@ -276,31 +284,21 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
     on. ``reading`` says which stages' heatmaps come out; a router goes on where the table after stage 1 predicts an
     OKS below ``route_below``. Returns what was compared, in words.
     """
-    config = checkpoint.read_json(run / "config.json")
-    weights = _weights(run, step)
     described: dict[str, Any] = {"name": name, "licence": licence, "training_data": training_data,
                                  "metrics": checkpoint.read_json(metrics) if metrics else {}}
-    if config.get("kind") in ("pose", "stages"):
-        skeleton, codec = Skeleton.from_json(config["skeleton"]), codec_from_json(config["pose"]["codec"])
+    config = checkpoint.read_json(run / "config.json")
+    if config.get("kind") in trained.POSE_KINDS:
         below = _route_score(run, route_below) if reading == "router" else 0.0
-        model = PoseInference(_network(config, len(skeleton), run), codec, config["pose"]["loss"], reading=reading,
-                              route_below=below)
-        checkpoint.fill(model, weights, str(run))
-        info = ModelInfo(kind="pose", input_size=codec.input_size, skeleton=skeleton, codec=codec,
-                         box_padding=config["pose"].get("box_padding", BOX_PADDING), **described)
-        made = export_pose(model.eval(), out, info, half=half)
+        pose = trained.open_pose(run, step=step, reading=reading, route_below=below)
+        info = ModelInfo(kind="pose", input_size=pose.codec.input_size, skeleton=pose.skeleton, codec=pose.codec,
+                         box_padding=pose.box_padding, **described)
+        made = export_pose(pose.model, out, info, half=half)
         stages = f"stage {last.stem} of {config['row']}; " if (last := checkpoint.last_stage(run)) else ""
         return (f"{made.megabytes:.1f} MB; {stages}heatmaps differ from the trained network's by "
                 f"{made.max_difference:.2g} of their range")
+    weights = trained.averaged_weights(run, step)
     shown = [np.array(read_image(path).pixels) for path in pictures]
     return export_detector_run(config, weights, run, out, described, half=half, pictures=shown)
-
-
-def _network(config: dict[str, Any], keypoints: int, run: Path) -> nn.Module:
-    """The network that a run's weights belong to: of stages trained one by one, those that are finished."""
-    pose, last = config["pose"], checkpoint.last_stage(run)
-    stages = int(last.stem) if last is not None else pose.get("stages", 0)
-    return build(pose["network"], keypoints, StageOptions(**pose.get("join", {})), stages=stages)
 
 
 def _route_score(run: Path, below: float) -> float:
@@ -312,13 +310,3 @@ def _route_score(run: Path, below: float) -> float:
     return Table.read(table).score_at(below)
 
 
-def _weights(run: Path, step: int | None) -> checkpoint.Tensors:
-    if step is not None and checkpoint.last_stage(run) is not None:
-        raise ConfigError(f"{run}: --step {step} means nothing for stages trained one by one; leave it out, or export "
-                          f"the run of one stage below {run / checkpoint.STAGES}")
-    best = run / "best.json"
-    if step is None and best.is_file():
-        step = int(checkpoint.read_json(best)["step"])
-    if step is not None:
-        return checkpoint.load_step(run / "steps" / f"{step:09d}").parts["ema"]
-    return checkpoint.load_weights(run)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stagepose.errors import CheckpointError, ConfigError
-from stagepose.heatmaps import Megvii, codec_from_json
+from stagepose.heatmaps import Codec, Megvii
 from stagepose.runtime import PoseModel, resolve
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint
@@ -24,9 +24,10 @@ from stagepose.training.gan.presets import RepairRecipe
 from stagepose.training.gan.task import PICTURE_CHANNELS, RepairConfig, RepairTask
 from stagepose.training.inference import PoseInference
 from stagepose.training.networks.repair import Repairer, RepairNet
-from stagepose.training.networks.zoo import StageOptions, build
+from stagepose.training.networks.zoo import build
 from stagepose.training.people import fits_on_device, load_resident
 from stagepose.training.runs import Report, Source
+from stagepose.training.trained import open_pose
 from stagepose.training.unfold import unfold_model_file
 
 TEACHER_NETWORK = "lite0-u"  # of model files that teach: what pose-small ships as
@@ -78,17 +79,10 @@ def open_teacher(source: str, stores: Sequence[CropStore], skeleton: Skeleton, d
     return PoseTeacher(network, codec, skeleton.sigmas, source, sha256)
 
 
-def _of_run(run: Path, skeleton: Skeleton) -> tuple[PoseInference, Any]:
-    config = checkpoint.read_json(run / "config.json")
-    if config.get("kind") != "pose":
-        raise ConfigError(f"{run}: a run of kind {config.get('kind')!r}, expected one of a pose network")
-    _same_names(str(run), Skeleton.from_json(config["skeleton"]), skeleton)
-    pose = config["pose"]
-    codec = codec_from_json(pose["codec"])
-    network = build(pose["network"], len(skeleton), StageOptions(**pose.get("join", {})), stages=pose.get("stages", 0))
-    model = PoseInference(network, codec, pose["loss"])
-    checkpoint.fill(model, checkpoint.load_weights(run), str(run))
-    return model, codec
+def _of_run(run: Path, skeleton: Skeleton) -> tuple[PoseInference, Codec]:
+    pose = open_pose(run)
+    _same_names(str(run), pose.skeleton, skeleton)
+    return pose.model, pose.codec
 
 
 def _same_names(source: str, theirs: Skeleton | None, ours: Skeleton) -> None:

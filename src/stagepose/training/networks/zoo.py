@@ -90,13 +90,14 @@ def mspn50(keypoints: int, options: StageOptions = StageOptions(aggregate=True),
     return in_a_row(stem, [res_stage(keypoints, RES50, late=True) for _ in range(stages)], options)
 
 
-def lite_u(keypoints: int, options: StageOptions = StageOptions(), *, variant: int = 0, stages: int = 1) -> MultiStage:
-    """A U-stage of width 96 on EfficientNet-Lite, made for CPUs, meant to start from ImageNet weights.
+def lite_u(keypoints: int, options: StageOptions = StageOptions(), *, variant: int = 0, stages: int = 1,
+           width: int = 96) -> MultiStage:
+    """A U-stage on EfficientNet-Lite, meant to start from ImageNet weights; of width 96 made for CPUs.
 
     Later stages are those of ``u-300m``: the trunk of the first sees pixels, theirs see its features.
     """
     trunk = EfficientNetLite(variant)
-    first = UStage(trunk, trunk.out_channels, width=96, keypoints=keypoints)
+    first = UStage(trunk, trunk.out_channels, width=width, keypoints=keypoints)
     later = [slim_stage(keypoints, widths=W300M, width=40, door=32) for _ in range(stages - 1)]
     return in_a_row(nn.Identity(), [first, *later], options, door=32)
 
@@ -149,6 +150,7 @@ SINGLE: dict[str, Fixed] = {  # one U-stage
     "lite0-u": lite_u,
     "lite1-u": partial(lite_u, variant=1),
     "lite2-u": partial(lite_u, variant=2),
+    "lite2-u256": partial(lite_u, variant=2, width=256),
     "slim-u": slim_u,
     "u-3g": u_3g,
     "1xres50": multistage_res,

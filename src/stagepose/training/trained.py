@@ -1,0 +1,61 @@
+"""A finished run opened again: its averaged weights in the network that they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stagepose.errors import CheckpointError, ConfigError
+from stagepose.geometry import BOX_PADDING
+from stagepose.heatmaps import Codec, codec_from_json
+from stagepose.skeleton import Skeleton
+from stagepose.training import checkpoint
+from stagepose.training.inference import PoseInference, Reading
+from stagepose.training.networks.zoo import StageOptions, build
+
+POSE_KINDS = ("pose", "stages")  # of runs that leave a pose network behind
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedPose:
+    """A pose network as a run left it, in evaluation mode on the CPU."""
+
+    model: PoseInference
+    skeleton: Skeleton
+    codec: Codec
+    box_padding: float
+
+
+def open_pose(run: str | Path, *, step: int | None = None, reading: Reading = "last",
+              route_below: float = 0.0) -> TrainedPose:
+    """What a run folder of ``stagepose train`` or ``train-stages`` holds.
+
+    ``step`` None takes the best by validation, else the newest. Raises :class:`CheckpointError` or
+    :class:`ConfigError` where ``run`` is no such folder.
+    """
+    run = Path(run)
+    if not (run / "config.json").is_file():
+        raise CheckpointError(f"{run}: no run folder of 'stagepose train': it has no config.json")
+    config = checkpoint.read_json(run / "config.json")
+    if config.get("kind") not in POSE_KINDS:
+        raise ConfigError(f"{run}: a run of kind {config.get('kind')!r}, expected one of a pose network")
+    pose, last = config["pose"], checkpoint.last_stage(run)
+    skeleton, codec = Skeleton.from_json(config["skeleton"]), codec_from_json(pose["codec"])
+    stages = int(last.stem) if last is not None else pose.get("stages", 0)  # of stages one by one: those that are done
+    network = build(pose["network"], len(skeleton), StageOptions(**pose.get("join", {})), stages=stages)
+    model = PoseInference(network, codec, pose["loss"], reading=reading, route_below=route_below)
+    checkpoint.fill(model, averaged_weights(run, step), str(run))
+    return TrainedPose(model.eval(), skeleton, codec, pose.get("box_padding", BOX_PADDING))
+
+
+def averaged_weights(run: Path, step: int | None = None) -> checkpoint.Tensors:
+    """Of a step, by default the best by validation, else the newest."""
+    if step is not None and checkpoint.last_stage(run) is not None:
+        raise ConfigError(f"{run}: --step {step} means nothing for stages trained one by one; leave it out, or export "
+                          f"the run of one stage below {run / checkpoint.STAGES}")
+    best = run / "best.json"
+    if step is None and best.is_file():
+        step = int(checkpoint.read_json(best)["step"])
+    if step is not None:
+        return checkpoint.load_step(run / "steps" / f"{step:09d}").parts["ema"]
+    return checkpoint.load_weights(run)
