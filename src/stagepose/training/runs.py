@@ -286,7 +286,7 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
     """
     described: dict[str, Any] = {"name": name, "licence": licence, "training_data": training_data,
                                  "metrics": checkpoint.read_json(metrics) if metrics else {}}
-    config = checkpoint.read_json(run / "config.json")
+    config = trained.config_of(run)
     if config.get("kind") in trained.POSE_KINDS:
         below = _route_score(run, route_below) if reading == "router" else 0.0
         pose = trained.open_pose(run, step=step, reading=reading, route_below=below)

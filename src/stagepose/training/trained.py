@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stagepose.errors import CheckpointError, ConfigError
 from stagepose.geometry import BOX_PADDING
@@ -34,9 +35,7 @@ def open_pose(run: str | Path, *, step: int | None = None, reading: Reading = "l
     :class:`ConfigError` where ``run`` is no such folder.
     """
     run = Path(run)
-    if not (run / "config.json").is_file():
-        raise CheckpointError(f"{run}: no run folder of 'stagepose train': it has no config.json")
-    config = checkpoint.read_json(run / "config.json")
+    config = config_of(run)
     if config.get("kind") not in POSE_KINDS:
         raise ConfigError(f"{run}: a run of kind {config.get('kind')!r}, expected one of a pose network")
     pose, last = config["pose"], checkpoint.last_stage(run)
@@ -46,6 +45,13 @@ def open_pose(run: str | Path, *, step: int | None = None, reading: Reading = "l
     model = PoseInference(network, codec, pose["loss"], reading=reading, route_below=route_below)
     checkpoint.fill(model, averaged_weights(run, step), str(run))
     return TrainedPose(model.eval(), skeleton, codec, pose.get("box_padding", BOX_PADDING))
+
+
+def config_of(run: Path) -> dict[str, Any]:
+    """Every setting of a run; :class:`CheckpointError` where ``run`` is no run folder."""
+    if not (run / "config.json").is_file():
+        raise CheckpointError(f"{run}: no run folder of 'stagepose train': it has no config.json")
+    return checkpoint.read_json(run / "config.json")
 
 
 def averaged_weights(run: Path, step: int | None = None) -> checkpoint.Tensors:
