@@ -29,7 +29,7 @@ ARMS = {"3-4-23-3": RES101, "4-8-16-3": SPATIAL101, "4-8-18-3": SPATIAL101_EQUAL
 WIDTHS = (16, 32, 64, 128)  # a quarter of ResNet's
 CODEC = UdpDark(input_size=(64, 96))
 POSE = PoseConfig(network="1xres101", codec=CODEC)  # its name only: the networks here are narrow copies
-TRAIN = TrainConfig(batch=64, samples=60_000, warmup=1_000, lr=2e-3, ema_decay=0.998, log_every=100, save_minutes=2)
+TRAIN = TrainConfig(batch=64, samples=20_000, warmup=1_000, lr=2e-3, ema_decay=0.998, log_every=100, save_minutes=2)
 
 DESIGN = """\
 The report's comparison of ResNet-101's blocks at a small scale: one stage, a quarter of the width (2.9, 2.5 and 2.6 M
