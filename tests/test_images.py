@@ -56,7 +56,8 @@ def test_all_sources_give_the_same_picture(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(data)
     with path.open("rb") as file:
-        sources = [path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), file, gradient()]
+        sources = [path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), file, gradient(),
+                   Image.fromarray(gradient())]
         pictures = [read_image(source) for source in sources]  # type: ignore[arg-type]
     for picture in pictures:
         assert picture.pixels.dtype == np.uint8
@@ -131,10 +132,37 @@ def test_arrays_that_are_not_pictures_are_refused(array: NDArray[Any], says: str
     assert says in str(info.value)
 
 
-@pytest.mark.parametrize("source", [None, 7, ["a.jpg"], io.StringIO("text"), Image.new("RGB", (2, 2))])
+@pytest.mark.parametrize("source", [None, 7, ["a.jpg"], io.StringIO("text")])
 def test_other_types_are_refused_with_a_remedy(source: Any) -> None:
-    with pytest.raises(ImageError, match="pass a path, bytes, or an RGB uint8 array"):
+    with pytest.raises(ImageError, match=rf"^<{type(source).__name__}>: not a picture; pass a path"):
         read_image(source)
+
+
+def test_a_pillow_picture_is_read_as_its_file_and_stays_as_it_was() -> None:
+    turned = Image.fromarray(gradient())
+    turned.getexif()[0x0112] = 6
+    file = io.BytesIO()
+    turned.save(file, "PNG", exif=turned.getexif())
+    opened = Image.open(file)
+    assert (read_image(opened).pixels == read_image(file.getvalue()).pixels).all()
+    assert opened.size == turned.size and (np.asarray(opened) == gradient()).all()  # open still, and unturned
+
+
+def test_a_pillow_picture_is_taken_at_its_frame() -> None:
+    file = io.BytesIO()
+    Image.new("L", (4, 3), 10).save(file, "TIFF", save_all=True, append_images=[Image.new("L", (4, 3), 200)])
+    pages = Image.open(file)
+    pages.seek(1)
+    assert (read_image(pages).pixels == 200).all() and read_image(pages).notices == ()
+
+
+@pytest.mark.parametrize(("picture", "says"), [
+    (Image.new("RGB", (20, 10)), "megapixels"), (Image.new("RGB", (0, 5)), "at least 1 x 1"),
+    (Image.new("F", (2, 2), 9.0), "no agreed white")])
+def test_pillow_pictures_are_judged_as_files_are(picture: Image.Image, says: str) -> None:
+    with pytest.raises(ImageError, match=says) as info:
+        read_image(picture, max_pixels=100)
+    assert str(info.value).startswith("<picture>: ")
 
 
 def test_many_threads_read_what_one_reads() -> None:

@@ -91,6 +91,10 @@ def test_always_a_list_of_lists(predictor: Predictor, tmp_path: Path) -> None:
         result = predictor(one)
         assert isinstance(result, list) and len(result) == 1 and isinstance(result[0], list)
         assert_same(result[0], predictor(image)[0])
+    with path.open("rb") as file:  # lines of a file are no pictures
+        assert_same(predictor(file)[0], predictor(image)[0])
+    for one in (io.BytesIO(path.read_bytes()), bytearray(path.read_bytes()), Image.fromarray(image)):
+        assert_same(predictor(one)[0], predictor(image)[0])
     assert predictor([]) == []
     assert predictor(dots([])) == [[]]
     assert predictor([dots([]), dots([])]) == [[], []]

@@ -47,7 +47,7 @@ def open_source(source: Source, name: str | None = None) -> Iterator[tuple[IO[by
         with _open_file(source, shown) as file:
             yield file, shown
     else:
-        shown = printable(name or "<bytes>")
+        shown = printable(name or f"<{type(source).__name__}>")
         yield io.BytesIO(_read_bytes(source, shown)), shown
 
 
@@ -76,8 +76,8 @@ def _read_bytes(source: object, name: str) -> bytes:
         return bytes(source)
     data = source.read() if hasattr(source, "read") else None
     if not isinstance(data, bytes):
-        kind = type(source).__name__
-        raise ImageError(f"{name}: cannot read a picture from a {kind}; pass a path, bytes, or an RGB uint8 array")
+        raise ImageError(f"{name}: not a picture; pass a path, the bytes of a file, a file opened in binary mode, an "
+                         "RGB uint8 array or a Pillow picture")
     return data
 
 

@@ -1,4 +1,6 @@
-"""The only door for pixels: a path, bytes or an array becomes one upright RGB picture, or an :class:`ImageError`.
+"""The only door for pixels: a path, bytes, an array or a Pillow picture becomes one upright RGB picture, or an
+
+:class:`ImageError`.
 
 The format is decided by content, from a short list; the size is judged from the header, before any pixel is decoded;
 a picture cut short is refused, never filled up with grey. What each kind of pixel becomes (modes are Pillow's):
@@ -99,13 +101,17 @@ class Header:
     turned: bool
 
 
-def read_image(source: Source | NDArray[Any], *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Picture:
-    """Read a file, the bytes of one (or an open binary file), or an RGB array, which is never changed.
+def read_image(source: Source | NDArray[Any] | Image.Image, *, max_pixels: int = MAX_PIXELS,
+               name: str | None = None) -> Picture:
+    """Read a file, the bytes of one (or an open binary file), an RGB array or a Pillow picture, neither ever changed.
 
-    ``max_pixels`` limits what a file may unfold to; ``name`` is what messages call the picture.
+    ``max_pixels`` limits what a file may unfold to; ``name`` is what messages call the picture. A Pillow picture is
+    taken at its current frame, and turned upright by its EXIF orientation as a file is.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, printable(name or "<array>"))
+    if isinstance(source, Image.Image):
+        return _from_pillow(source, printable(name or "<picture>"), max_pixels)
     with open_source(source, name) as (file, shown):
         return _decode(file, shown, max_pixels)
 
@@ -152,17 +158,30 @@ def write_image(path: str | Path, pixels_HW3: NDArray[np.uint8]) -> None:
 
 def _decode(file: IO[bytes], name: str, max_pixels: int) -> Picture:
     kind, image = _open(file, name, max_pixels)
+    picture = _upright(image, kind, name)
+    with pillow_at_work(name, kind):
+        frames = _count_frames(image)
+        image.close()
+    if frames < 2:
+        return picture
+    what = "several pages: first of {} used" if kind == "TIFF" else "animated: first of {} frames used"
+    return Picture(picture.pixels, name, (*picture.notices, what.format(frames)))
+
+
+def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> Picture:
+    """A picture that somebody else opened and may go on to use: its current frame."""
+    _check_size(image.size, name, max_pixels)
+    if not image.width or not image.height:
+        raise ImageError(f"{name}: {image.width} x {image.height} pixels; a picture needs at least 1 x 1")
+    return _upright(image, image.format or "picture", name)
+
+
+def _upright(image: Image.Image, kind: str, name: str) -> Picture:
     with pillow_at_work(name, kind), no_grey:
         image.load()
     with pillow_at_work(name, kind):
         turn, notices = _orientation(image)
-        upright = image if turn is None else image.transpose(turn)
-        pixels, said = _to_rgb(upright, name)
-        frames = _count_frames(image)
-        image.close()
-    if frames > 1:
-        what = "several pages: first of {} used" if kind == "TIFF" else "animated: first of {} frames used"
-        said = (*said, what.format(frames))
+        pixels, said = _to_rgb(image if turn is None else image.transpose(turn), name)
     return Picture(pixels, name, (*notices, *said))
 
 

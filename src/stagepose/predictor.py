@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import repeat, zip_longest
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import IO, Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image as PillowImage
 
 from stagepose.errors import ConfigError, ModelError
 from stagepose.geometry import Affine, crop_affine, fit_box
@@ -26,7 +27,8 @@ from stagepose.skeleton import Skeleton
 from stagepose.structures import Detections, Person
 
 Float = NDArray[np.float64]
-Image: TypeAlias = str | Path | bytes | NDArray[Any] | Picture  # an array is RGB, (H, W, 3) uint8; never BGR
+# An array is RGB, (H, W, 3) uint8; never BGR
+Image: TypeAlias = str | Path | bytes | IO[bytes] | NDArray[Any] | PillowImage | Picture
 Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of one picture; plain ones xyxy, (N, 4)
 
 DEFAULT_POSE = "pose-small"
@@ -107,7 +109,10 @@ class Predictor:
 
     def __call__(self, images: Image | Iterable[Image], *,
                  boxes: Boxes | Iterable[Boxes | None] | None = None) -> list[list[Person]]:
-        """One picture (path, file bytes, or RGB uint8 array) or many of them, which may differ in size.
+        """One picture or many of them, which may differ in size; a generator or (N, H, W, 3) array will do.
+
+        A picture is a path, the bytes of a file or an open one, an RGB uint8 array, a Pillow picture, or what
+        :func:`stagepose.read_image` gave.
 
         ``boxes``: the people's boxes, xyxy, instead of the detector's: (N, 4) or :class:`Detections` for one picture;
         for many a list with an entry for each, where None asks the detector.
@@ -311,7 +316,9 @@ def _paired(images: Image | Iterable[Image],
 def _is_one(images: Image | Iterable[Image]) -> bool:
     if isinstance(images, np.ndarray):
         return images.ndim != 4  # (N, H, W, 3) is many
-    return isinstance(images, (str, Path, bytes, Picture)) or not isinstance(images, Iterable)
+    if hasattr(images, "read"):  # an open file, whose lines nobody means
+        return True
+    return isinstance(images, (str, bytes, bytearray, memoryview)) or not isinstance(images, Iterable)
 
 
 def _is_boxes(value: object) -> bool:
