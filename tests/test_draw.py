@@ -154,3 +154,14 @@ def test_limbs_are_thicker_on_larger_people() -> None:
 def test_other_arrays_are_refused(picture: Any) -> None:
     with pytest.raises(ConfigError, match=r"needs \(H, W, 3\) uint8 RGB, got"):
         draw_people(picture, [])
+
+
+@pytest.mark.parametrize("people", [[[person()]], [[]], person(), ["anna"]])
+def test_people_of_several_pictures_are_not_those_of_one(people: Any) -> None:
+    with pytest.raises(ConfigError, match=r"the people of one picture.*\[0\]"):
+        draw_people(backdrop(), people)
+
+
+def test_a_path_is_not_yet_a_picture() -> None:
+    with pytest.raises(ConfigError, match=r"got a str; read_image\(...\)\.pixels"):
+        draw_people("photo.jpg", [person()])  # type: ignore[arg-type]

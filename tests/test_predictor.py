@@ -393,6 +393,17 @@ def test_a_name_that_does_not_ship_lists_what_does() -> None:
         load("pose-gigantic")
 
 
+def test_a_run_folder_is_no_model_yet(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"a run folder; .*: stagepose export .*--out MODEL\.onnx"):
+        load(tmp_path)
+
+
+def test_models_may_be_the_bytes_of_their_files(predictor: Predictor) -> None:
+    in_memory = load(pose_bytes(), detector_bytes(), threads=1, providers="cpu")
+    assert_same(in_memory(dots(TWO))[0], predictor(dots(TWO))[0])
+
+
 def test_a_default_detector_that_does_not_ship_says_how_to_do_without(files: Path, tmp_path: Path,
                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stagepose.runtime.WEIGHTS", tmp_path)

@@ -209,6 +209,7 @@ def test_threads_and_providers() -> None:
     assert PoseModel(pose_bytes(), providers=["CPUExecutionProvider"]).info.name == "toy-pose"
     with pytest.raises(ConfigError, match="threads is 0"):
         PoseModel(pose_bytes(), threads=0)
+    assert PoseModel(pose_bytes(), providers="cpu").info.name == "toy-pose"
     with pytest.raises(ModelError, match=r"providers.*CPUExecutionProvider"):
         PoseModel(pose_bytes(), providers=["abacus"])
     with pytest.raises(ModelError, match="providers"):
@@ -235,3 +236,14 @@ def test_a_failing_run_is_a_model_error(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(model._session, "run", fail)
     with pytest.raises(StagePoseError, match=r"failed on an input of shape.*bad luck"):
         model.heatmaps(crops(1))
+
+
+@pytest.mark.parametrize("name", ["cuda", "CUDAExecutionProvider"])
+def test_a_gpu_that_this_runtime_does_not_know_says_which_runtime_does(name: str,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ModelError, match="pip install onnxruntime-gpu"):
+        PoseModel(pose_bytes(), providers=name)
+    with pytest.raises(ModelError) as error:
+        PoseModel(pose_bytes(), providers=["coreml"])
+    assert "onnxruntime-gpu" not in str(error.value)

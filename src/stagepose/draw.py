@@ -43,8 +43,14 @@ def draw_people(
 
     Joints that score below ``threshold``, and limbs that end in one, are left out.
     """
+    if not isinstance(pixels_HW3, np.ndarray):
+        raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got a {type(pixels_HW3).__name__}; "
+                          "read_image(...).pixels are such")
     if pixels_HW3.dtype != np.uint8 or pixels_HW3.ndim != 3 or pixels_HW3.shape[2] != 3:
         raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got {pixels_HW3.shape} {pixels_HW3.dtype}")
+    if isinstance(people, Person) or not all(isinstance(person, Person) for person in people):
+        raise ConfigError("draw_people needs the people of one picture; a predictor gives a list of them for each "
+                          "picture: take predictor(picture)[0]")
     canvas = np.array(pixels_HW3, order="C")
     ordered = sorted(people, key=lambda person: person.score)
     if boxes:

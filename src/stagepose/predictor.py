@@ -29,6 +29,7 @@ from stagepose.structures import Detections, Person
 Float = NDArray[np.float64]
 # An array is RGB, (H, W, 3) uint8; never BGR
 Image: TypeAlias = str | Path | bytes | IO[bytes] | NDArray[Any] | PillowImage | Picture
+Model: TypeAlias = str | Path | bytes  # a shipped name, a file, or what a file holds
 Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of one picture; plain ones xyxy, (N, 4)
 
 DEFAULT_POSE = "pose-small"
@@ -191,15 +192,17 @@ class Predictor:
         return image if isinstance(image, Picture) else read_image(image, max_pixels=self.config.max_pixels)
 
 
-def load(pose: str | Path | Sequence[str | Path] = DEFAULT_POSE, detector: str | Path | None = DEFAULT_DETECTOR, *,
-         threads: int | None = None, providers: Sequence[str] | None = None, **config: Any) -> Predictor:
+def load(pose: Model | Sequence[Model] = DEFAULT_POSE, detector: Model | None = DEFAULT_DETECTOR, *,
+         threads: int | None = None, providers: str | Sequence[str] | None = None, **config: Any) -> Predictor:
     """A predictor from model files, or from the names of models that ship; of several pose models the mean is taken.
 
-    ``detector=None``: none, and every call brings boxes. ``threads``: by default all cores this process may use;
-    ``providers``: of ONNX Runtime (``["cuda"]``), by default the CPU. The rest are fields of :class:`PredictorConfig`.
+    A model may also be the bytes of its file. ``detector=None``: none, and every call brings boxes. ``threads``: by
+    default all cores this process may use; ``providers``: of ONNX Runtime (``"cuda"``, or several in the order of
+    preference), by default the CPU. The rest are fields of :class:`PredictorConfig`. :class:`ModelError` for a file
+    that is no model of this kind, :class:`ConfigError` for a setting out of range.
     """
     settings = _replaced(PredictorConfig(), config)
-    sources = [pose] if isinstance(pose, (str, Path)) else list(pose)
+    sources = [pose] if isinstance(pose, (str, Path, bytes)) else list(pose)
     if not sources:
         raise ConfigError("pose is empty; name one model or more")
     models = [_opened(PoseModel, source, threads, providers) for source in sources]
@@ -208,7 +211,7 @@ def load(pose: str | Path | Sequence[str | Path] = DEFAULT_POSE, detector: str |
     return Predictor(network.info, network, finder, settings)
 
 
-def _opened(model: type[_Model], source: str | Path, threads: int | None, providers: Sequence[str] | None) -> _Model:
+def _opened(model: type[_Model], source: Model, threads: int | None, providers: str | Sequence[str] | None) -> _Model:
     """The model; an error that has a likely cause says the way out as well."""
     try:
         return model(source, threads=threads, providers=providers)
@@ -219,7 +222,7 @@ def _opened(model: type[_Model], source: str | Path, threads: int | None, provid
         raise ModelError(f"{error}. {remedy}") from error
 
 
-def _remedy(model: type[PoseModel] | type[DetectorModel], source: str | Path) -> str | None:
+def _remedy(model: type[PoseModel] | type[DetectorModel], source: Model) -> str | None:
     if model is DetectorModel and source == DEFAULT_DETECTOR and source not in shipped():
         return ("Name a detector, or do without: detector=None, and boxes= with every call (on the command line "
                 "--boxes FILE)")

@@ -38,7 +38,7 @@ class PoseModel:
     """A pose network: uint8 RGB crops of ``info.input_size`` -> heatmaps whose ideal peak is 1."""
 
     def __init__(self, source: str | Path | bytes, *, threads: int | None = None,
-                 providers: Sequence[str] | None = None) -> None:
+                 providers: str | Sequence[str] | None = None) -> None:
         self.source = _label(source)
         self.info, self._session = _open(source, "pose", threads, providers)
         self.skeleton, self.codec = self.info.heatmaps_of
@@ -87,7 +87,7 @@ class DetectorModel:
     """A person detector: one uint8 RGB picture of any size -> boxes in its pixels, best first."""
 
     def __init__(self, source: str | Path | bytes, *, threads: int | None = None,
-                 providers: Sequence[str] | None = None) -> None:
+                 providers: str | Sequence[str] | None = None) -> None:
         self.source = _label(source)
         self.info, self._session = _open(source, "detector", threads, providers)
         _expect(self.source, self._session.get_inputs(), [("tensor(uint8)", (None, None, 3))])
@@ -137,6 +137,9 @@ def resolve(name_or_path: str | Path) -> Path:
             return inside
     path = Path(name_or_path)
     if not path.is_file():
+        if (path / "config.json").is_file():
+            raise ModelError(f"model {str(name_or_path)!r}: a run folder; make a model file of it: stagepose export "
+                             f"{path} --out MODEL.onnx")
         what = "is not a file" if path.exists() else "no such file"
         raise ModelError(f"model {str(name_or_path)!r}: {what}. Give the path of an .onnx file or one of the names "
                          f"that ship: {', '.join(shipped()) or 'none in this build'}")
@@ -193,7 +196,7 @@ def _read(source: str | Path | bytes) -> tuple[ModelInfo, bytes]:
 
 
 def _open(source: str | Path | bytes, kind: ModelKind, threads: int | None,
-          providers: Sequence[str] | None) -> tuple[ModelInfo, ort.InferenceSession]:
+          providers: str | Sequence[str] | None) -> tuple[ModelInfo, ort.InferenceSession]:
     info, data = _read(source)
     if info.kind != kind:
         raise ModelError(f"{_label(source)}: a {info.kind} model ({info.name!r}), where a {kind} model is expected")
@@ -220,14 +223,16 @@ def _options(threads: int | None) -> ort.SessionOptions:
     return options
 
 
-def _providers(wanted: Sequence[str] | None) -> list[str]:
+def _providers(wanted: str | Sequence[str] | None) -> list[str]:
     """Execution providers by their ONNX Runtime names or shorter (``cuda``); CPU alone when none is named."""
     have = ort.get_available_providers()
     by_short_name = {name.removesuffix("ExecutionProvider").lower(): name for name in have}
-    names = ["cpu"] if wanted is None else list(wanted)
+    names = ["cpu"] if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
     chosen = [name if name in have else by_short_name.get(name.lower(), "") for name in names]
     if not chosen or "" in chosen:
-        raise ModelError(f"providers {names}: not all are in this ONNX Runtime, which has {have}")
+        asked = {name.lower().removesuffix("executionprovider") for name in names}
+        gpu = "; for NVIDIA GPUs: pip uninstall onnxruntime, pip install onnxruntime-gpu" if "cuda" in asked else ""
+        raise ModelError(f"providers {names}: not all are in this ONNX Runtime, which has {have}{gpu}")
     return chosen
 
 
