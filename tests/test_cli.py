@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny import tiny_coco, tiny_dict
-from toy_models import ONE, TWO, coco_bytes, detector_bytes, dots, pose_bytes
+from toy_models import ONE, TOY, TWO, coco_bytes, detector_bytes, dots, pose_bytes
 
 import stagepose
 from stagepose import cli
@@ -31,7 +32,8 @@ SHARED = {"--help", "--pose", "--detector", "--boxes", "--threshold", "--max-peo
           "--out", "--threads", "--provider"}  # fmt: skip
 JUDGING = {"--images", "--rescoring", "--oks-nms", "--soft-nms", "--no-soft-nms", "--scales"}
 SURFACE = {
-    "predict": SHARED | {"--json-only", "--no-json-only", "--strict", "--no-strict", "--max-pixels"},
+    "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--strict", "--no-strict",
+                         "--max-pixels"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
@@ -196,8 +198,26 @@ def test_predict_leaves_people_images_and_overlays(capsys: pytest.CaptureFixture
     assert people[0]["box"] == [42, 52, 119, 159]
     assert images["complete"] is True and images["failed"] == [] and images["images"][0] == {
         "id": 1, "file_name": "two.png", "width": 320, "height": 240, "people": 2, "overlay": "two.pose.png"}
+    assert images["keypoints"] == list(TOY.names)
     overlay = np.asarray(Image.open("out/two.pose.png"))
     assert overlay.shape == (240, 320, 3) and (overlay != dots(TWO)).any()
+
+
+def test_predict_writes_a_table_of_the_same_people() -> None:
+    Path("two.png").rename("zwei, größer\n.png")
+    Image.fromarray(dots([])).save("nobody.png")
+    assert predict("zwei, größer\n.png", "one.jpg", "nobody.png", "--csv", "--json-only") == 0
+    assert files_in("out") == ["images.json", "people.csv", "people.json"]
+    with Path("out/people.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    people = read("out/people.json")
+    assert [(row["file_name"], row["person"]) for row in rows] == [
+        ("zwei, größer\n.png", "1"), ("zwei, größer\n.png", "2"), ("one.jpg", "1")]
+    for row, person in zip(rows, people, strict=True):
+        assert int(row["image_id"]) == person["image_id"] and float(row["score"]) == round(person["score"], 4)
+        assert [float(row[edge]) for edge in ("x1", "y1", "x2", "y2")] == person["box"]
+        triples = [[float(row[f"{name}_{what}"]) for what in ("x", "y", "score")] for name in TOY.names]
+        np.testing.assert_allclose(triples, np.reshape(person["keypoints"], (3, 3)), atol=0.006)
 
 
 def test_bad_photos_are_named_counted_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,12 @@
 """The models that ship: they load by default, find the people of the examples, and each has its card."""
 
+import json
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -48,6 +53,29 @@ def test_every_model_has_a_card_and_says_where_it_comes_from():
         assert info.name == name and info.licence and any("COCO" in data for data in info.training_data)
         assert "val2017" in card and "Apache-2.0" in card
     assert sum(path.stat().st_size for path in WEIGHTS.glob("*.onnx")) < 30e6
+
+
+def test_the_page_on_python_does_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(EXAMPLES / "two_people.jpg", "photo.jpg")
+    frame = np.ascontiguousarray(read_image("photo.jpg").pixels[:, :, ::-1])
+    video = cv2.VideoWriter("video.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 25, frame.shape[1::-1])
+    for picture in (frame, frame * 0):
+        video.write(picture)
+    video.release()
+    page = (EXAMPLES.parent / "docs" / "python.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(block, names)
+    people, *frames = capsys.readouterr().out.splitlines()
+    assert [set(person) for person in json.loads(people)] == [{"score", "box_score", "box", "keypoints"}] * 2
+    assert frames == ["0 2", "1 0"] and Path("photo.pose.jpg").is_file()
+
+
+def test_threads_may_share_a_predictor(predictor):
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(predictor, [EXAMPLES / "astronaut.jpg"] * 4))
+    assert all((people[0][0].keypoints == found[0][0][0].keypoints).all() for people in found)
 
 
 def test_the_readmes_command(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -67,3 +68,10 @@ def test_a_person_without_sense_is_refused(changes: dict[str, Any], message: str
 def test_scores_are_plain_floats() -> None:
     one = person(score=np.float32(0.5), box_score=np.array(1))
     assert type(one.score) is float and type(one.box_score) is float and one["foot"] == (1.0, 1.0, 1.0)
+
+
+def test_a_person_as_plain_values() -> None:
+    one = person(keypoints=np.array([[1.5, 2], [3, 4]]), scores=np.array([0.25, 1]), box_score=0.75)
+    assert json.loads(json.dumps(one.to_dict())) == {
+        "score": 0.5, "box_score": 0.75, "box": [0, 0, 9, 9],
+        "keypoints": {"head": [1.5, 2, 0.25], "foot": [3, 4, 1]}}

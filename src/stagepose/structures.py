@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,11 @@ class Person:
         index = self.skeleton.index(name)
         x, y = self.keypoints[index]
         return float(x), float(y), float(self.scores[index])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values, as JSON takes them: ``score, box_score, box, keypoints: {name: [x, y, score]}``."""
+        keypoints = {name: list(self[name]) for name in self.skeleton.names}
+        return {"score": self.score, "box_score": self.box_score, "box": self.box.tolist(), "keypoints": keypoints}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -17,6 +17,7 @@ from stagepose.coco import keypoint_result, write_results
 from stagepose.commands.arguments import OptionalCount, OptionalFile, Photos
 from stagepose.commands.boxes import BoxFile, image_ids
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
+from stagepose.commands.spreadsheet import write_csv
 from stagepose.draw import draw_people
 from stagepose.errors import DatasetError, ImageError, StagePoseError
 from stagepose.files import write_json
@@ -48,6 +49,8 @@ class Source:
 class Outcome:
     """What a run has found so far; ``complete`` once it has been through all photos."""
 
+    keypoints: Sequence[str]  # names, in the order of the people's
+    csv: bool = False  # people.csv is wanted too
     people: list[dict[str, Any]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
@@ -60,7 +63,10 @@ class Outcome:
 
     def write(self, out: Path) -> None:
         write_results(out / "people.json", self.people)
-        write_json(out / "images.json", {"complete": self.complete, "images": self.images, "failed": self.failed})
+        if self.csv:
+            write_csv(out / "people.csv", self.people, self.keypoints)
+        write_json(out / "images.json", {"complete": self.complete, "keypoints": list(self.keypoints),
+                                         "images": self.images, "failed": self.failed})
 
 
 def predict(
@@ -75,6 +81,7 @@ def predict(
     flip: bool = False,
     batch: int = 8,
     json_only: bool = False,
+    csv: bool = False,
     strict: bool = False,
     max_pixels: int = MAX_PIXELS,
     threads: OptionalCount = None,
@@ -88,8 +95,8 @@ def predict(
 
     people.json: a COCO keypoint result list; entries also have file_name and box (x1, y1, x2, y2).
 
-    images.json: id, file name and size of every photo, and what could not be read. An id is the number at the end of
-    the file's name where no other photo has the same; the others are numbered on from there.
+    images.json: the keypoints' names; id, file name and size of every photo, and what could not be read. An id is the
+    number at the end of the file's name where no other photo has the same; the others are numbered on from there.
 
     Photos that cannot be read are reported, counted and left out. The exit code is 1 when none could be used, or with
     --strict when any could not. A run that is stopped leaves what it has found, marked "complete": false.
@@ -106,6 +113,7 @@ def predict(
         flip: Also look at every person mirrored: more precise, twice the time.
         batch: People in one run of the network.
         json_only: Write no overlays.
+        csv: Also write people.csv: a row a person, with x, y and score of every keypoint by its name.
         strict: A photo that cannot be read makes the exit code 1; the others are done all the same.
         max_pixels: Refuse photos with more pixels than this.
         threads: CPU threads; all cores by default.
@@ -117,7 +125,7 @@ def predict(
     predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
                      max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels)
     given = BoxFile.read(boxes) if boxes else None
-    outcome = Outcome()
+    outcome = Outcome(predictor.skeleton.names, csv)
     paths = _expand(photos, out, outcome)
     sources = _sources(paths, given)
     if given:

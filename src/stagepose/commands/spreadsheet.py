@@ -1,0 +1,31 @@
+"""``people.csv``: a row a person, for spreadsheets and data frames."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stagepose.files import write_bytes
+
+OF_PERSON = ("file_name", "image_id", "person", "score", "x1", "y1", "x2", "y2")
+
+
+def write_csv(path: Path, people: Iterable[Mapping[str, Any]], keypoints: Sequence[str]) -> None:
+    """The entries of ``people.json`` as UTF-8 text, atomically; ``person`` counts a photo's people from 1, best first.
+
+    Pixels to 2 decimals, scores to 4. ``keypoints`` are the names, in the order of the entries' triples.
+    """
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow([*OF_PERSON, *(f"{name}_{what}" for name in keypoints for what in ("x", "y", "score"))])
+    seen: dict[int, int] = {}
+    for person in people:
+        image_id = person["image_id"]
+        seen[image_id] = seen.get(image_id, 0) + 1
+        triples = [round(value, 4 if i % 3 == 2 else 2) for i, value in enumerate(person["keypoints"])]
+        rows.writerow([person["file_name"], image_id, seen[image_id], round(person["score"], 4), *person["box"],
+                       *triples])
+    write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))  # a name that is no text at all
