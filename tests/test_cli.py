@@ -100,13 +100,21 @@ def test_options_are_pinned(verb: str, capsys: pytest.CaptureFixture[str]) -> No
     assert options_of(capsys.readouterr().out) == SURFACE[verb]
 
 
+def test_help_of_a_verb_is_the_verbs_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["help", "gan", "extend"], ["gan", "extend", "--help"]):
+        assert cli.main(words) == 0
+        assert "usage: stagepose gan extend" in capsys.readouterr().out
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"stagepose {stagepose.__version__}\n"
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["predcit"], "did you mean 'predict'?"), (["--frobnicate"], "see stagepose --help"),
+    (["predcit"], "did you mean 'predict'?"), (["gan"], "there are 'gan train' and 'gan extend'"),
+    (["gan", "trian"], "did you mean 'gan train'?"),
+    (["help", "predcit"], "did you mean 'predict'?"), (["--frobnicate"], "see stagepose --help"),
     (["predict"], "at least one photo"), (["stats"], "at least one annotation file"),
     (["split", "a.json", "--out", "o"], "one of --minival, --count and --fraction"),
     (["split", "a.json", "--out", "o", "--count", "1", "--fraction", "0.1"], "one of --minival"),
@@ -121,6 +129,8 @@ def test_wrong_usage_is_exit_code_2(words: list[str], message: str, capsys: pyte
 def test_errors_are_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["predict", "two.png", "--pose", "none.onnx"], ["predict", "two.png", "--pose", "two.png"],
                   ["predict", "two.png", *MODELS, "--threshold", "7"], ["stats", "none.json"],
+                  ["check", "none.json"], ["check", "."], ["predict", "two.png", *MODELS, "--out", "two.png"],
+                  ["predict", "two.png", *MODELS, "--boxes", "none.json"],
                   ["predict", "two.png", *MODELS, "--provider", "abacus"]):  # fmt: skip
         assert cli.main(words) == 1
         err = capsys.readouterr().err
@@ -779,3 +789,21 @@ def test_a_disk_that_is_full_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr("stagepose.commands.predict.write_json", full)
     assert predict("two.png") == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_boxes_of_nobody_are_no_boxes(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("boxes.json").write_text("[]")
+    assert predict("two.png", "--boxes", "boxes.json") == 1
+    assert capsys.readouterr().err == ("error: boxes.json: holds no box of a person; leave --boxes out to have them "
+                                       "found\n")
+    box = {"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}
+    Path("boxes.json").write_text(json.dumps([box]))
+    assert predict("two.png", "--boxes", "boxes.json") == 1
+    assert "its image ids begin [7], no photo's name ends in a number" in capsys.readouterr().err
+
+
+def test_annotations_are_no_results(capsys: pytest.CaptureFixture[str]) -> None:
+    truth = tiny_coco(Path("set"))
+    assert cli.main(["eval", str(truth), "--results", str(truth)]) == 1
+    err = capsys.readouterr().err
+    assert "an object with annotations, as a file of the truth is, expected a list of results" in err and len(err) < 250

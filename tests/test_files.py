@@ -50,3 +50,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StagePoseError, match=r"x\.json: cannot write"):
         files.write_json(tmp_path / "file" / "x.json", 1)
+
+
+def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    for name in ("out/x.json", "out/deeper/x.json"):
+        with pytest.raises(StagePoseError, match=r"x\.json: cannot write: \S*out is a file, not a folder"):
+            files.write_bytes(tmp_path / name, b"1")
+    assert (tmp_path / "out").read_text() == "mine"

@@ -92,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words[:1] == ["help"] and len(words) > 1:  # "help predict" is "predict --help"
+        words = [*words[1:], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         say(overview())
         return OK
@@ -102,9 +104,17 @@ def _dispatch(words: list[str]) -> int:
         verb = " ".join(words[:count])
         if verb in COMMANDS and count <= len(words):
             return _run(verb, words[count:])
-    near = difflib.get_close_matches(words[0], COMMANDS, n=1)
-    note(f"error: no command {words[0]!r}; {f'did you mean {near[0]!r}?' if near else 'see stagepose --help'}")
+    note(f"error: no command {words[0]!r}; {_advice(words)}")
     return USAGE
+
+
+def _advice(words: list[str]) -> str:
+    """What to say to words that begin no command."""
+    two = [verb for verb in COMMANDS if verb.startswith(f"{words[0]} ")]
+    near = difflib.get_close_matches(" ".join(words[:2] if two else words[:1]), two or COMMANDS, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there are {' and '.join(map(repr, two))}" if two else "see stagepose --help"
 
 
 def _run(verb: str, arguments: list[str]) -> int:

@@ -31,6 +31,9 @@ def write_bytes(path: str | Path, data: bytes) -> None:
             temporary.unlink()
         if error.errno == errno.ENOSPC:
             raise StagePoseError(f"{path}: disk full, {len(data) / 1e6:.1f} MB needed; free some space") from error
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            blocking = next((folder for folder in path.parents if folder.is_file()), path.parent)
+            raise StagePoseError(f"{path}: cannot write: {blocking} is a file, not a folder; choose another") from error
         raise StagePoseError(f"{path}: cannot write: {error.strerror}; choose a folder you may write to") from error
 
 

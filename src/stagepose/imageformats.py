@@ -48,8 +48,9 @@ STRANGERS = (
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
     (b"\0\0\0\x0cjxl ", "JPEG XL"),
     (b"\xff\x0a", "JPEG XL"),
-    (b"\x1a\x45\xdf\xa3", "a video"),
 )
+MATROSKA = b"\x1a\x45\xdf\xa3"  # WebM too
+VIDEO = "is a video, not a picture; take its frames out first: ffmpeg -i VIDEO FOLDER/%06d.jpg"
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 TURNING_CHUNKS = (b"eXIf", b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # of a PNG: a kind, two keywords
 
@@ -69,7 +70,11 @@ def tell_format(file: IO[bytes], name: str) -> str:
         if head[8:12] in {b"avif", b"avis"}:
             return "AVIF"
         heif = head[8:12] in {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}
-        raise ImageError(f"{name}: is {'HEIC' if heif else 'a video'}, not a picture this reads; convert it to JPEG")
+        if heif:
+            raise ImageError(f"{name}: is HEIC, not a picture this reads; convert it to JPEG")
+        raise ImageError(f"{name}: {VIDEO}")
+    if (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head.startswith(MATROSKA):
+        raise ImageError(f"{name}: {VIDEO}")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for start, what in STRANGERS:
         if text.startswith(start.lower()):

@@ -365,6 +365,8 @@ def test_i4_no_pixels_at_all_is_refused(size: tuple[int, int]) -> None:
         (b"\0\0\0\x18ftypheic" + bytes(40), "is HEIC"),
         (b"\0\0\0\x18ftypisom" + bytes(40), "is a video"),
         (b"\x1a\x45\xdf\xa3" + bytes(40), "is a video"),
+        (b"\0\0\0\x14ftypqt  " + bytes(40), "ffmpeg -i VIDEO"),
+        (b"RIFF\0\1\0\0AVI LIST" + bytes(40), "is a video"),
         (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40), "is JPEG 2000"),
         (b"\xff\x4f\xff\x51" + bytes(40), "is JPEG 2000"),
         (b"8BPS\0\x01" + bytes(40), "is a Photoshop file"),

@@ -85,6 +85,21 @@ def test_a_file_that_differs_is_not_written(trained, monkeypatch, tmp_path, wron
     assert not (tmp_path / "wrong.onnx").exists()
 
 
+@pytest.mark.parametrize(("words", "says"), [
+    (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--steps", "0"], "--steps is 0; use at least 1"),
+    (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--samples", "0"], "samples 0"),
+    (["export", "nowhere", "--out", "m.onnx"], "nowhere: no run folder of 'stagepose train'.*no such folder"),
+    (["export", ".", "--out", "m.onnx"], r"\.: no run folder of 'stagepose train'.*no config.json"),
+])
+def test_wishes_that_cannot_be_met_are_said_at_once(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "images").mkdir()
+    assert main(words) == 1
+    assert re.fullmatch(rf"error: [^\n]*{says}[^\n]*\n", capsys.readouterr().err)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "images"}
+
+
 def test_the_command_line_trains_resumes_exports(tmp_path, capsys):
     path = tiny_coco(tmp_path, images=2)
     run = tmp_path / "run"

@@ -61,10 +61,18 @@ def check_predictions(results: Any, dataset: CocoDataset) -> list[Problem]:
     results between AP-medium and AP-large.
     """
     if not isinstance(results, list):
-        return [problem("results-type", "", f"the results are {show(results)}, expected a list", "results")]
+        return [no_list(results)]
     if columns_of(results, dataset) is not None:
         return [found for index, result in enumerate(results) for found in _check_bbox(result, index)]
     return [found for index, result in enumerate(results) for found in _check(result, index, dataset)]
+
+
+def no_list(results: Any) -> Problem:
+    """What is wrong with results that are no list; most often they are annotations."""
+    what = f"{show(results)}, expected a list"
+    if isinstance(results, dict) and "annotations" in results:
+        what = "an object with annotations, as a file of the truth is, expected a list of results"
+    return problem("results-type", "", f"the file holds {what}", "results")
 
 
 def _check(result: Any, index: int, dataset: CocoDataset) -> list[Problem]:

@@ -169,6 +169,9 @@ def as_error(path: Path | str | None, problems: Sequence[Problem]) -> DatasetErr
     return DatasetError(f"{whole} 'stagepose check {name}' lists all, with --write-clean OUT it drops or mends them.")
 
 
+LONGEST_SHOWN = 200  # characters of a value
+
+
 def shown_path(path: Path | str | None) -> str:
     """A path for a message: on one line, whatever it holds."""
     text = str(path) if path is not None else "data set"
@@ -178,9 +181,10 @@ def shown_path(path: Path | str | None) -> str:
 def show(value: object) -> str:
     """A value from the file, short enough for one line."""
     try:
-        return _SHORT.repr(value)
+        text = _SHORT.repr(value)
     except (ValueError, RecursionError):
         return f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 _SHORT = reprlib.Repr()

@@ -10,7 +10,7 @@ import numpy as np
 
 from stagepose.coco import jsonfile
 from stagepose.coco.dataset import PERSON_CATEGORY, CocoDataset
-from stagepose.coco.predictions import check_predictions, check_score, is_finite_number
+from stagepose.coco.predictions import check_predictions, check_score, is_finite_number, no_list
 from stagepose.coco.problems import Problem, as_error, errors, problem, show
 from stagepose.geometry import xywh_to_xyxy, xyxy_to_xywh
 from stagepose.structures import Detections, Person
@@ -57,7 +57,7 @@ def read_box_results(path: str | Path) -> dict[int, Detections]:
     """
     results, _ = jsonfile.load_json_leniently(path, what="a COCO results file")
     if not isinstance(results, list):
-        raise as_error(path, [problem("results-type", "", f"holds {show(results)}, expected a list", "results")])
+        raise as_error(path, [no_list(results)])
     wrong = [found for index, result in enumerate(results) for found in _check_box(result, index)]
     if wrong:
         raise as_error(path, wrong)

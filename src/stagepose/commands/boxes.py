@@ -61,9 +61,13 @@ class BoxFile:
     def require_any(self, names: Sequence[str]) -> None:
         """:class:`DatasetError` when not one of these photos has boxes: then the ids are other ids."""
         ids = [self.image_id(name) for name in names]
+        if not self.boxes:
+            raise DatasetError(f"{printable(str(self.path))}: holds no box of a person; leave --boxes out to have them "
+                               "found")
         if ids and not any(image_id in self.boxes for image_id in ids):
+            theirs = f"the photos' ids {ids[:3]}" if any(ids) else "no photo's name ends in a number to be its id"
             raise DatasetError(f"{printable(str(self.path))}: has boxes for none of the photos: its image ids begin "
-                               f"{sorted(self.boxes)[:3]}, the photos' ids {ids[:3]}. Give its entries a file_name")
+                               f"{sorted(self.boxes)[:3]}, {theirs}. Give its entries a file_name")
 
 
 def _boxes_by_image(dataset: CocoDataset) -> dict[int, Detections]:

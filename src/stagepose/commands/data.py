@@ -7,7 +7,7 @@ from typing import Any
 
 from stagepose import coco
 from stagepose.commands.arguments import JsonFile, JsonFiles, OptionalCount, OptionalFile, OptionalFolder, OptionalShare
-from stagepose.commands.console import note, say, table, wrong_usage
+from stagepose.commands.console import counted, note, say, table, wrong_usage
 from stagepose.errors import DatasetError
 from stagepose.images import printable
 
@@ -32,6 +32,9 @@ def check(
         against: The other half of a split: a picture that is in both is a mistake.
         estimate_areas: With --write-clean, fill in missing areas from the boxes, and mark them as estimated.
     """
+    if not file.is_file():
+        what = "not a file" if file.exists() else "no such file"
+        raise DatasetError(f"{printable(str(file))}: {what}; give a COCO annotation file")
     folder = _pictures_of(file, images)
     problems = coco.check_dataset(file, images_dir=folder, other=against)
     for kind in coco.summarise(problems):
@@ -39,7 +42,8 @@ def check(
         for example in kind.examples:
             say(f"    {printable(str(example))}")
     wrong = sum(problem.severity == "error" for problem in problems)
-    note(f"{printable(str(file))}: {wrong} errors, {len(problems) - wrong} warnings")
+    note(f"{printable(str(file))}: {counted(wrong, 'error', 'errors')}, "
+         f"{counted(len(problems) - wrong, 'warning', 'warnings')}")
     if write_clean is None:
         return 1 if wrong else 0
     _keep_inputs(write_clean, [file, *([against] if against else [])])

@@ -218,8 +218,9 @@ def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StagePoseError(f"{printable(str(out))}: cannot make this folder: {error.strerror}; choose another with "
-                             "--out") from error
+        reason = "a file of that name is there" if isinstance(error, FileExistsError) else error.strerror
+        raise StagePoseError(f"{printable(str(out))}: cannot make this folder: {reason}; choose another with --out"
+                             ) from error
 
 
 def _expand(photos: Sequence[str], out: Path, outcome: Outcome) -> list[Path | None]:

@@ -128,12 +128,14 @@ def schedule(base: TrainConfig, *, samples: int | None, minutes: float | None, s
     """A recipe's schedule with what the command line changes; None leaves the recipe's value."""
     if samples is not None and minutes is not None:
         raise ConfigError(f"give either --samples or --minutes, got {samples} and {minutes}")
+    if steps is not None and steps < 1:
+        raise ConfigError(f"--steps is {steps}; use at least 1, or leave it out for the whole training")
     config = replace(base, **{k: v for k, v in changes.items() if v is not None})
     if samples is not None:
         config = replace(config, samples=samples, minutes=0.0)
     if minutes is not None:
         config = replace(config, samples=0, minutes=minutes)
-    return shortened(config, steps) if steps else config
+    return shortened(config, steps) if steps is not None else config
 
 
 @dataclass(frozen=True)
