@@ -100,6 +100,16 @@ def test_options_are_pinned(verb: str, capsys: pytest.CaptureFixture[str]) -> No
     assert options_of(capsys.readouterr().out) == SURFACE[verb]
 
 
+@pytest.mark.parametrize("verb", sorted(cli.COMMANDS))
+def test_help_speaks_of_files_and_numbers_not_of_types(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if cli.COMMANDS[verb].extra:
+        pytest.importorskip("torch")
+    assert cli.main([*verb.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    for word in ("None", "PATH", "(default: )"):
+        assert word not in text, f"{verb}: {word}"
+
+
 def test_help_of_a_verb_is_the_verbs_help(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["help", "gan", "extend"], ["gan", "extend", "--help"]):
         assert cli.main(words) == 0

@@ -141,6 +141,11 @@ class Bomb:
         return (open, (str(self.path), "w"))
 
 
+def test_weights_that_are_not_there_say_what_could_be(tmp_path):
+    with pytest.raises(CheckpointError, match=r"pose-smal: no such run folder or file, .*ships \(.*pose-small"):
+        load_weights("pose-smal")
+
+
 def test_a_pickle_is_never_opened(tmp_path):
     path = tmp_path / "weights.pt"
     path.write_bytes(pickle.dumps(Bomb(tmp_path / "pwned")))

@@ -88,7 +88,7 @@ def test_a_file_that_differs_is_not_written(trained, monkeypatch, tmp_path, wron
 @pytest.mark.parametrize(("words", "says"), [
     (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--steps", "0"], "--steps is 0; use at least 1"),
     (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--samples", "0"], "samples 0"),
-    (["export", "nowhere", "--out", "m.onnx"], "nowhere: no run folder of 'stagepose train'.*no such folder"),
+    (["export", "nowhere", "--out", "m.onnx"], "nowhere: no run folder of 'stagepose train'.*no config.json"),
     (["export", ".", "--out", "m.onnx"], r"\.: no run folder of 'stagepose train'.*no config.json"),
 ])
 def test_wishes_that_cannot_be_met_are_said_at_once(words, says, tmp_path, monkeypatch, capsys):

@@ -78,7 +78,7 @@ def test_files_that_are_no_weights(tmp_path):
     ruined = {k: v * torch.nan if v.is_floating_point() else v for k, v in model(3).state_dict().items()}
     save_file(ruined, tmp_path / "nan.safetensors")
     three = Skeleton(name="three", names=("a", "b", "c"))
-    for name, message in (("bad", "not a valid safetensors"), ("nan", "NaN or infinity"), ("none", "cannot read")):
+    for name, message in (("bad", "not a valid safetensors"), ("nan", "NaN or infinity"), ("none", "no such run")):
         with pytest.raises(CheckpointError, match=message):
             start.begin(model(3), str(tmp_path / f"{name}.safetensors"), skeleton=three, make=model, batches=list)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from stagepose import coco
-from stagepose.commands.arguments import JsonFile
+from stagepose.commands.arguments import Folder, JsonFile
 from stagepose.commands.console import counted, note, say, table
 from stagepose.commands.judging import PeopleOptions, find_people
 from stagepose.errors import ConfigError
@@ -25,7 +25,7 @@ def analyze_results(
     file: JsonFile,
     *,
     people: OmitArgPrefixes[PeopleOptions] = DEFAULT_PEOPLE,
-    out: Path = Path("stagepose-analysis"),
+    out: Folder = Path("stagepose-analysis"),
     gallery: int = WORST,
     bootstrap: int = RESAMPLES,
     seed: int = 0,

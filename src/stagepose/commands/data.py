@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from stagepose import coco
-from stagepose.commands.arguments import JsonFile, JsonFiles, OptionalCount, OptionalFile, OptionalFolder, OptionalShare
+from stagepose.commands.arguments import (
+    Folder,
+    JsonFile,
+    JsonFiles,
+    OptionalCount,
+    OptionalFile,
+    OptionalFolder,
+    OptionalNumber,
+)
 from stagepose.commands.console import counted, note, say, table, wrong_usage
 from stagepose.errors import DatasetError
 from stagepose.images import printable
@@ -71,10 +79,10 @@ def stats(files: JsonFiles) -> None:
 def split(
     files: JsonFiles,
     *,
-    out: Path,
+    out: Folder,
     minival: OptionalFile = None,
     count: OptionalCount = None,
-    fraction: OptionalShare = None,
+    fraction: OptionalNumber = None,
     seed: int = 0,
     all_images: bool = False,
 ) -> None:

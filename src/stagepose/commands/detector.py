@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stagepose import coco
-from stagepose.commands.arguments import JsonFile, OptionalCount, OptionalFile, OptionalFolder, OptionalName
+from stagepose.commands.arguments import (
+    JsonFile,
+    ModelName,
+    OptionalCount,
+    OptionalFile,
+    OptionalFolder,
+    OptionalName,
+)
 from stagepose.commands.boxes import BoxFile
 from stagepose.commands.console import counter, note, say, table, wrong_usage
 from stagepose.errors import DatasetError
@@ -21,7 +28,7 @@ def eval_detector(
     file: JsonFile,
     *,
     images: OptionalFolder = None,
-    detector: str = DEFAULT_DETECTOR,
+    detector: ModelName = DEFAULT_DETECTOR,
     boxes: OptionalFile = None,
     negatives: OptionalFolder = None,
     pose: OptionalName = None,

@@ -10,7 +10,14 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from stagepose.commands.arguments import OptionalCount, OptionalFile, OptionalFolder
+from stagepose.commands.arguments import (
+    UNSAID,
+    OptionalCount,
+    OptionalFile,
+    OptionalFolder,
+    OptionalNumber,
+    OptionalSwitch,
+)
 from stagepose.commands.console import note, say, table, wrong_usage
 from stagepose.skeleton import COCO_17
 from stagepose.training import distributed, runs
@@ -23,23 +30,23 @@ from stagepose.training.experiments.runner import Place
 def run_experiment(
     name: Positional[Annotated[str, arg(metavar="NAME")]],
     *,
-    data: Annotated[tuple[str, ...], arg(metavar="FILE.json ...")] = (),
+    data: Annotated[tuple[str, ...], arg(metavar="FILE.json ...", help_behavior_hint=UNSAID)] = (),
     val: OptionalFile = None,
     out: OptionalFolder = None,
     scale: Scale = "small",
-    arms: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = (),
+    arms: Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint=UNSAID)] = (),
     seeds: OptionalCount = None,
     samples: OptionalCount = None,
     batch: OptionalCount = None,
     crops: OptionalFolder = None,
     pretrained: OptionalFolder = None,
-    extra: Annotated[tuple[str, ...], arg(metavar="FILE.json ...")] = (),
+    extra: Annotated[tuple[str, ...], arg(metavar="FILE.json ...", help_behavior_hint=UNSAID)] = (),
     plan: bool = False,
-    throughput: Annotated[float | None, arg(metavar="FLOAT")] = None,
+    throughput: OptionalNumber = None,
     device: str = "auto",
     threads: OptionalCount = None,
     workers: OptionalCount = None,
-    compile: bool | None = None,
+    compile: OptionalSwitch = None,
 ) -> None:
     """Repeat one of the report's experiments: train every arm with several seeds, write a table and a plot.
 

@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from stagepose.commands.arguments import JsonFile, OptionalCount, OptionalFolder, OptionalName
+from stagepose.commands.arguments import (
+    UNSAID,
+    Folder,
+    JsonFile,
+    OptionalCount,
+    OptionalFolder,
+    OptionalName,
+    OptionalRun,
+)
 from stagepose.commands.console import counted, counter_or_lines, note, say, table
 from stagepose.errors import ConfigError, DatasetError, MissingExtraError
 from stagepose.extend import Extended, Judge, Recipe, extend_set
@@ -59,8 +67,8 @@ class GanOptions:
         device: Where it repairs: cpu or cuda (one process).
     """
 
-    with_run: Annotated[Path | None, arg(name="with", metavar="RUN")] = None
-    hard: Annotated[Path | None, arg(metavar="RUN")] = None
+    with_run: Annotated[Path | None, arg(name="with", metavar="RUN", help_behavior_hint=UNSAID)] = None
+    hard: OptionalRun = None
     device: str = "cpu"
 
     def recipe(self, data: Path, seed: int, jobs: int | None) -> Recipe:
@@ -88,7 +96,7 @@ def extend(
     data: JsonFile,
     *,
     pictures: Annotated[int, arg(aliases=["-n"], metavar="N")],
-    out: Path,
+    out: Folder,
     by: By = "paste",
     paste: OmitArgPrefixes[PasteOptions] = PASTE,
     gan: OmitArgPrefixes[GanOptions] = GAN,

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 
-from tyro.conf import Positional
-
+from stagepose.commands.arguments import (
+    Folder,
+    OptionalCount,
+    OptionalFolder,
+    OptionalName,
+    OptionalNumber,
+    OptionalSwitch,
+    Preset,
+    Sets,
+)
 from stagepose.commands.console import note
 from stagepose.skeleton import resolve
 from stagepose.training import distributed, loop, runs
@@ -16,25 +23,25 @@ from stagepose.training.gan.presets import repair_preset
 
 
 def train(
-    preset: Positional[str],
+    preset: Preset,
     *,
-    data: list[str],
-    out: Path,
-    crops: Path | None = None,
-    teacher: str | None = None,
-    skeleton: str | None = None,
-    samples: int | None = None,
-    minutes: float | None = None,
-    steps: int | None = None,
-    batch: int | None = None,
-    lr: float | None = None,
-    evaluate_every: int | None = None,
+    data: Sets,
+    out: Folder,
+    crops: OptionalFolder = None,
+    teacher: OptionalName = None,
+    skeleton: OptionalName = None,
+    samples: OptionalCount = None,
+    minutes: OptionalNumber = None,
+    steps: OptionalCount = None,
+    batch: OptionalCount = None,
+    lr: OptionalNumber = None,
+    evaluate_every: OptionalCount = None,
     seed: int = 0,
     device: str = "auto",
-    threads: int | None = None,
-    accumulate: int | None = None,
-    workers: int | None = None,
-    compile: bool | None = None,
+    threads: OptionalCount = None,
+    accumulate: OptionalCount = None,
+    workers: OptionalCount = None,
+    compile: OptionalSwitch = None,
     mirror: bool = True,
     drop_bad: bool = False,
     accept_changes: bool = False,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
+from stagepose.commands.arguments import File, Run
 from stagepose.commands.console import note, say, table
 from stagepose.errors import ConfigError
 from stagepose.training import hardest
@@ -16,9 +15,9 @@ LISTED = 10  # on the terminal
 
 
 def hard(
-    run: Positional[Path],
+    run: Run,
     *,
-    out: Path = Path("hard.jpg"),
+    out: File = Path("hard.jpg"),
     stage: int = 1,
     count: int = 48,
     skip: int = 0,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
+from stagepose.commands.arguments import File, OptionalFile, OptionalFolder, OptionalText, OptionalTexts
 from stagepose.commands.console import note, say
 from stagepose.images import find_images, printable, read_image
 from stagepose.modelinfo import ModelInfo
@@ -18,15 +19,15 @@ ITS_DATA = "COCO train2017 (torchvision's weights)"
 
 
 def import_torchvision(
-    architecture: Positional[str],
+    architecture: Positional[Annotated[str, arg(metavar="ARCHITECTURE")]],
     *,
-    out: Path,
-    weights: Path | None = None,
-    name: str | None = None,
+    out: File,
+    weights: OptionalFile = None,
+    name: OptionalText = None,
     licence: str = "",
-    training_data: list[str] | None = None,
+    training_data: OptionalTexts = None,
     half: bool = False,
-    pictures: Path | None = None,
+    pictures: OptionalFolder = None,
 ) -> None:
     """Turn a torchvision detector's weights into a model file that finds people, with torchvision's own boxes.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stagepose import coco
 from stagepose.commands.arguments import (
+    ModelName,
     OksNms,
     OptionalCount,
     OptionalFile,
@@ -57,7 +58,7 @@ class ModelOptions:
     """
 
     images: OptionalFolder = None
-    detector: str = DEFAULT_DETECTOR
+    detector: ModelName = DEFAULT_DETECTOR
     boxes: str = "ground-truth"
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)

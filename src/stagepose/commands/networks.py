@@ -7,6 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from stagepose.commands.arguments import UNSAID, OptionalCount
 from stagepose.commands.console import counted, counter, note, table
 from stagepose.training.machine import use_threads
 from stagepose.training.networks import cost, zoo
@@ -14,14 +15,14 @@ from stagepose.training.networks.zoo import StageOptions
 
 SIZES = ((192, 256), (288, 384))  # (width, height) that the literature reports
 
-Names = Positional[Annotated[list[str], arg(metavar="[NETWORK ...]")]]
+Names = Positional[Annotated[list[str], arg(metavar="[NETWORK ...]", help_behavior_hint=UNSAID)]]
 
 
 def networks(
     names: Names = [],  # noqa: B006 (read only; tyro wants a list)
     *,
     latency: bool = False,
-    threads: int | None = None,
+    threads: OptionalCount = None,
     keypoints: int = 17,
     concat_heatmaps: bool = False,
     residual: bool = False,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from stagepose import coco
-from stagepose.commands.arguments import JsonFiles, OptionalCount, OptionalFolder
+from stagepose.commands.arguments import Folder, JsonFiles, ModelName, OptionalCount, OptionalFolder
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
 from stagepose.errors import DatasetError
 from stagepose.images import printable
@@ -22,14 +22,14 @@ LINES = 10  # of progress for a file, where no terminal shows a bar
 def pack(
     files: JsonFiles,
     *,
-    out: Path,
+    out: Folder,
     images: OptionalFolder = None,
     input_size: tuple[int, int] = (192, 256),
     context: float = 1.5,
     form: Literal["raw", "jpeg"] = "raw",
     quality: int = 90,
     shard_mb: int = 512,
-    skeleton: str = "coco17",
+    skeleton: ModelName = "coco17",
     drop_bad: bool = False,
     jobs: OptionalCount = None,
 ) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco import keypoint_result, write_results
-from stagepose.commands.arguments import OptionalCount, OptionalFile, Photos
+from stagepose.commands.arguments import Folder, ModelName, OptionalCount, OptionalFile, Photos
 from stagepose.commands.boxes import BoxFile, image_ids
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
 from stagepose.commands.spreadsheet import write_csv
@@ -72,9 +72,9 @@ class Outcome:
 def predict(
     photos: Photos,
     *,
-    out: Path = Path("stagepose-out"),
-    pose: str = DEFAULT_POSE,
-    detector: str = DEFAULT_DETECTOR,
+    out: Folder = Path("stagepose-out"),
+    pose: ModelName = DEFAULT_POSE,
+    detector: ModelName = DEFAULT_DETECTOR,
     boxes: OptionalFile = None,
     threshold: float = DEFAULT_THRESHOLD,
     max_people: int = 100,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from stagepose.commands.arguments import OptionalCount, OptionalFile, OptionalFolder
+from stagepose.commands.arguments import Folder, OptionalCount, OptionalFile, OptionalFolder
 from stagepose.commands.console import counted, counter_or_lines, say
 from stagepose.images import printable
 from stagepose.making import draw_sheet
@@ -19,7 +18,7 @@ from stagepose.runtime import available_cores
 def render(
     pictures: Positional[Annotated[int, arg(metavar="N")]],
     *,
-    out: Path,
+    out: Folder,
     size: int = 256,
     people: int = 4,
     seed: int = 0,

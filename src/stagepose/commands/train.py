@@ -6,11 +6,33 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
+from stagepose.commands.arguments import (
+    UNSAID,
+    Counts,
+    File,
+    Folder,
+    Numbers,
+    OptionalCount,
+    OptionalCounts,
+    OptionalFile,
+    OptionalFolder,
+    OptionalName,
+    OptionalNumber,
+    OptionalNumbers,
+    OptionalRun,
+    OptionalSets,
+    OptionalSize,
+    OptionalSwitch,
+    OptionalText,
+    OptionalTexts,
+    Preset,
+    Run,
+    Sets,
+)
 from stagepose.commands.console import note, say
 from stagepose.errors import ConfigError
 from stagepose.images import find_images
@@ -34,68 +56,69 @@ OF_POSES = ("skeleton", "input_size", "box_padding", "frozen", "imagenet", "init
 class Options:
     """What every training is told."""
 
-    data: list[str]
+    data: Sets
     """COCO annotation files, each FILE.json or FILE.json:WEIGHT (2.5: its people are shown 2.5 times an epoch).
     Pictures lie in images/ beside the file, pictures without people in negatives/ (detectors)."""
-    out: Path
+    out: Folder
     """Run folder: checkpoints, log.jsonl, config.json."""
-    val: Path | None = None
+    val: OptionalFile = None
     """COCO annotation file to judge by, with images/ beside it."""
-    crops: Path | None = None
+    crops: OptionalFolder = None
     """Folder for packed crops or decoded pictures, shared between runs; OUT's parent / crops by default."""
-    init: str | None = None
+    init: OptionalName = None
     """Weights to start from: a run folder, a .safetensors file, a model file or the name of one that ships, such as
     pose-small. Heads are matched by keypoint name."""
-    skeleton: str | None = None
+    skeleton: OptionalName = None
     """Keypoints to learn: a published skeleton's name or a file, coco17 by default; sets are mapped to it by name, and
     what a set does not label costs nothing."""
-    input_size: tuple[int, int] | None = None
+    input_size: OptionalSize = None
     """Width and height of a pose network's input, instead of the preset's."""
-    box_padding: float | None = None
+    box_padding: OptionalNumber = None
     """What the network is shown of a person, times the box, in training and ever after; smaller is closer."""
-    frozen: int | None = None
+    frozen: OptionalCount = None
     """First blocks of the trunk that keep their weights, instead of the preset's."""
-    imagenet: bool | None = None
+    imagenet: OptionalSwitch = None
     """Start an EfficientNet-Lite trunk from ImageNet weights or from a Gaussian, instead of as the preset does."""
-    init_std: float | None = None
+    init_std: OptionalNumber = None
     """Standard deviation of the Gaussian that convolutions start from; Kaiming's fan-out by default."""
-    join: list[Join] | None = None
+    join: Annotated[list[Join] | None, arg(metavar="{concat-heatmaps,residual,aggregate} ...",
+                                           help_behavior_hint=UNSAID)] = None
     """How stages in a row are joined, beyond the report's way: any of concat-heatmaps, residual, aggregate."""
-    loss: HeatmapLoss | None = None
+    loss: Annotated[HeatmapLoss | None, arg(metavar="{kl,mse}", help_behavior_hint=UNSAID)] = None
     """kl (softmax over each heatmap) or mse (squared error), instead of the preset's."""
-    level_weights: list[float] | None = None
+    level_weights: OptionalNumbers = None
     """What the loss of each level counts, finest first."""
-    upsample: bool | None = None
+    upsample: OptionalSwitch = None
     """Judge coarse levels at the finest's size instead of at their own."""
-    hardest_of: int | None = None
+    hardest_of: OptionalCount = None
     """Adversarial augmentation: of so many augmentations of each sample, learn from the one with the greatest loss."""
-    coarse: list[float] | None = None
+    coarse: OptionalNumbers = None
     """Coarse to fine: so many times wider targets, one number for each stage, such as 1.5 1."""
-    ohkm: list[int] | None = None
+    ohkm: OptionalCounts = None
     """So many hardest joints count on the finest level, one number for each stage; 0 counts all."""
-    samples: int | None = None
+    samples: OptionalCount = None
     """Pictures to show, instead of the preset's."""
-    minutes: float | None = None
+    minutes: OptionalNumber = None
     """Train about so long instead; turned into samples once, at the start."""
-    steps: int | None = None
+    steps: OptionalCount = None
     """Only so many steps: a rehearsal."""
-    batch: int | None = None
+    batch: OptionalCount = None
     """Pictures in one step."""
-    lr: float | None = None
+    lr: OptionalNumber = None
     """Peak learning rate."""
-    evaluate_every: int | None = None
+    evaluate_every: OptionalCount = None
     """Steps between validations; 0 only at the end."""
     seed: int = 0
     """Of the sample order and of every augmentation."""
     device: str = "auto"
     """cpu, cuda, or auto."""
-    threads: int | None = None
+    threads: OptionalCount = None
     """CPU threads; all cores by default."""
-    accumulate: int | None = None
+    accumulate: OptionalCount = None
     """Show a step's pictures in so many parts, where a GPU's memory does not hold them at once."""
-    workers: int | None = None
+    workers: OptionalCount = None
     """Processes that read data ahead; by default none on a CPU, or where all data is in the GPU's memory."""
-    compile: bool | None = None
+    compile: OptionalSwitch = None
     """Let torch.compile take the network, which costs minutes at the start; by default on a GPU."""
     mirror: bool = True
     """Show people mirrored too; the skeleton's flip_pairs say which keypoints trade places then."""
@@ -140,12 +163,12 @@ Shared = Annotated[Options, arg(name="")]
 
 
 def train(
-    preset: Positional[str],
+    preset: Preset,
     *,
     options: Shared,
-    extra: list[str] | None = None,
-    gates: list[float] | None = None,
-    teacher: Path | None = None,
+    extra: OptionalSets = None,
+    gates: OptionalNumbers = None,
+    teacher: OptionalRun = None,
     teacher_share: float = 0.5,
 ) -> None:
     """Train a network by the name of its preset, or go on with the run that OUT holds.
@@ -191,18 +214,18 @@ def train(
 
 
 def train_stages(
-    preset: Positional[str],
+    preset: Preset,
     *,
     options: Shared,
     thresholds: tuple[float, ...] = (0.8, 0.6),
-    shares: tuple[float, ...] = (),
+    shares: Numbers = (),
     pick: Pick = "hard",
     by_difficulty: bool = False,
     easy_share: float = 0.0,
     folds: int = 2,
     earlier: Literal["frozen", "tuned"] = "frozen",
     earlier_lr: float = 0.1,
-    later_samples: tuple[int, ...] = (),
+    later_samples: Counts = (),
     recalibrate: int = 4096,
 ) -> None:
     """Train a network stage by stage, each later stage on the people whom the stages before it do not find.
@@ -263,16 +286,16 @@ def _refuse_useless(preset: str, given: dict[str, object]) -> None:
 
 
 def export(
-    run: Positional[Path],
+    run: Run,
     *,
-    out: Path,
-    name: str | None = None,
+    out: File,
+    name: OptionalText = None,
     licence: str = "",
-    training_data: list[str] | None = None,
-    metrics: Path | None = None,
-    step: int | None = None,
+    training_data: OptionalTexts = None,
+    metrics: OptionalFile = None,
+    step: OptionalCount = None,
     half: bool = True,
-    pictures: Path | None = None,
+    pictures: OptionalFolder = None,
     reading: Reading = "last",
     route_below: float = 0.8,
 ) -> None:

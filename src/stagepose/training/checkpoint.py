@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError
+from stagepose.runtime import shipped
 from stagepose.training import distributed
 
 log = logging.getLogger(__name__)
@@ -273,6 +274,9 @@ def load_weights(path: str | Path) -> Tensors:
         if checkpoint is None:
             raise CheckpointError(f"{path}: no checkpoint in this run folder; train it first")
         return checkpoint.parts["ema"]
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such run folder or file, nor is it the name of a model that ships "
+                              f"({', '.join(shipped())})")
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path}: weights come from a .safetensors file or a run folder, never from a pickle")
     try:
