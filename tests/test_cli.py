@@ -817,3 +817,22 @@ def test_annotations_are_no_results(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["eval", str(truth), "--results", str(truth)]) == 1
     err = capsys.readouterr().err
     assert "an object with annotations, as a file of the truth is, expected a list of results" in err and len(err) < 250
+
+
+@pytest.mark.parametrize("words", [["eval", "--json", "file/x.json"], ["eval", "--out", "set"],
+                                   ["analyze", "--out", "file"], ["eval-detector", "--out", "file/boxes.json"]])
+def test_where_results_cannot_go_is_said_before_anybody_looks(words: list[str], monkeypatch: pytest.MonkeyPatch,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    if words[0] == "eval-detector":
+        pytest.importorskip("faster_coco_eval")
+    truth = tiny_coco(Path("set"))
+    Path("file").write_text("mine")
+
+    def looked(*_: Any) -> None:
+        pytest.fail("somebody looked at a picture")
+
+    for model in ("PoseModel", "DetectorModel"):
+        monkeypatch.setattr(f"stagepose.runtime.{model}.__call__", looked)
+    assert cli.main([words[0], str(truth), *words[1:]]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "cannot write" in err and Path("file").read_text() == "mine"

@@ -58,3 +58,14 @@ def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
         with pytest.raises(StagePoseError, match=r"x\.json: cannot write: \S*out is a file, not a folder"):
             files.write_bytes(tmp_path / name, b"1")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_place_is_required_before_the_work(tmp_path: Path) -> None:
+    files.require_place(tmp_path / "new" / "x.json")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("mine")
+    files.require_place(tmp_path / "file")  # would be replaced
+    for wrong, says in ((tmp_path / "file" / "x.json", r"file is a file"), (tmp_path / "new", "a folder of that name")):
+        with pytest.raises(StagePoseError, match=says):
+            files.require_place(wrong)
+    assert (tmp_path / "file").read_text() == "mine"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,27 @@ def write_bytes(path: str | Path, data: bytes) -> None:
             temporary.unlink()
         if error.errno == errno.ENOSPC:
             raise StagePoseError(f"{path}: disk full, {len(data) / 1e6:.1f} MB needed; free some space") from error
-        if isinstance(error, (FileExistsError, NotADirectoryError)):
-            blocking = next((folder for folder in path.parents if folder.is_file()), path.parent)
-            raise StagePoseError(f"{path}: cannot write: {blocking} is a file, not a folder; choose another") from error
-        raise StagePoseError(f"{path}: cannot write: {error.strerror}; choose a folder you may write to") from error
+        raise _refused(path, error) from error
+
+
+def require_place(path: str | Path) -> None:
+    """Before long work: :class:`StagePoseError` where its result could not be written at ``path``."""
+    path = Path(path)
+    if path.is_dir():
+        raise StagePoseError(f"{path}: cannot write: a folder of that name is there; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: OSError) -> StagePoseError:
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        blocking = next((folder for folder in path.parents if folder.is_file()), path.parent)
+        return StagePoseError(f"{path}: cannot write: {blocking} is a file, not a folder; choose another")
+    return StagePoseError(f"{path}: cannot write: {error.strerror}; choose a folder you may write to")
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -15,7 +15,7 @@ from stagepose.evaluation.analysis import WORST, Analysis, analyze
 from stagepose.evaluation.bootstrap import RESAMPLES, check_draws
 from stagepose.evaluation.report import write_report
 from stagepose.evaluation.taxonomy import KINDS
-from stagepose.files import write_json
+from stagepose.files import require_place, write_json
 from stagepose.images import printable
 
 DEFAULT_PEOPLE = PeopleOptions()
@@ -48,6 +48,7 @@ def analyze_results(
         raise ConfigError(f"gallery is {gallery}; use 0 or more people")
     if bootstrap:
         check_draws(bootstrap, seed)
+    require_place(out / "report.html")
     found = find_people(file, people, besides=("--images",))
     of = people.results.name if people.results is not None else " + ".join(Path(name).name for name in people.pose)
     analysis = analyze(found.dataset, found.results, resamples=bootstrap, seed=seed, worst=gallery,

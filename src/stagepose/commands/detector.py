@@ -18,6 +18,7 @@ from stagepose.commands.boxes import BoxFile
 from stagepose.commands.console import counter, note, say, table, wrong_usage
 from stagepose.errors import DatasetError
 from stagepose.evaluation import detect_dataset, evaluate_detector, evaluate_end_to_end, recall_rows
+from stagepose.files import require_place
 from stagepose.images import find_images, printable, read_image
 from stagepose.predictor import DEFAULT_DETECTOR, load
 from stagepose.runtime import DetectorModel
@@ -55,6 +56,8 @@ def eval_detector(
     """
     if boxes is not None and (negatives is not None or detector != DEFAULT_DETECTOR):
         wrong_usage("--boxes judges what is there already; leave out --detector and --negatives")
+    if out is not None:
+        require_place(out)
     dataset, folder = coco.read_dataset(file), coco.images_folder(file, images)
     of_nobody: list[Detections] = []
     if boxes is None:

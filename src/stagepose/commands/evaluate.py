@@ -16,7 +16,7 @@ from stagepose.errors import ConfigError, MissingExtraError
 from stagepose.evaluation import BoxMetrics, breakdown, compare, evaluate_boxes, intervals, judge_keypoints
 from stagepose.evaluation.bootstrap import FEW_PICTURES, RESAMPLES, Interval, check_draws, too_few
 from stagepose.evaluation.keypoints import NUMBERS, metrics_of
-from stagepose.files import write_json
+from stagepose.files import require_place, write_json
 from stagepose.images import printable
 from stagepose.skeleton import resolve as resolve_skeleton
 
@@ -56,6 +56,8 @@ def evaluate(
         wrong_usage("--results judges what is there already, without a model; leave out --out")
     if bootstrap:
         check_draws(bootstrap, seed)
+    for wanted in filter(None, (out, json)):
+        require_place(wanted)
     found = find_people(file, people)
     if out is not None:
         coco.write_results(out, found.results)

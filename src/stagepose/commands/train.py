@@ -35,6 +35,7 @@ from stagepose.commands.arguments import (
 )
 from stagepose.commands.console import note, say
 from stagepose.errors import ConfigError
+from stagepose.files import require_place
 from stagepose.images import find_images
 from stagepose.skeleton import resolve
 from stagepose.training import distributed, loop, runs
@@ -315,6 +316,7 @@ def export(
             later stages only people that the first finds hard (for runs of train-stages).
         route_below: OKS, as predicted from the heatmaps of the first stage, below which a router goes on.
     """
+    require_place(out)
     shown = find_images([pictures])[:MOST_PICTURES] if pictures else []
     made = runs.export_run(run, out, name=name or out.stem, licence=licence, training_data=tuple(training_data or ()),
                            metrics=metrics, step=step, half=half, pictures=shown, reading=reading,
