@@ -1,6 +1,4 @@
-"""The only door for pixels: a path, bytes, an array or a Pillow picture becomes one upright RGB picture, or an
-
-:class:`ImageError`.
+"""The only door for pixels: whatever holds a picture becomes one upright RGB picture, or an :class:`ImageError`.
 
 The format is decided by content, from a short list; the size is judged from the header, before any pixel is decoded;
 a picture cut short is refused, never filled up with grey. What each kind of pixel becomes (modes are Pillow's):
