@@ -27,7 +27,8 @@ def in_processes(work: Callable[[Job], None], jobs: Sequence[Job], *, processes:
                  start: Callable[[Order], None], order: Order) -> Iterator[Job]:
     """The jobs as they are done. Each process calls ``start(order)`` once; both functions are a module's own.
 
-    A process leaves Ctrl-C to its parent, which tells it, and ends with that, even when it is killed.
+    What either raises is raised here. A process leaves Ctrl-C to its parent, which tells it, and ends with that, even
+    when it is killed.
     """
     if not jobs:
         return
@@ -35,7 +36,7 @@ def in_processes(work: Callable[[Job], None], jobs: Sequence[Job], *, processes:
         pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"), initializer=_begin,
                                    initargs=(start, order))
         try:
-            waiting: dict[Future[None], Job] = {pool.submit(work, job): job for job in jobs}
+            waiting: dict[Future[None], Job] = {pool.submit(_do, work, job): job for job in jobs}
             for future in as_completed(waiting):
                 future.result()
                 yield waiting[future]
@@ -60,11 +61,25 @@ def _single_threads() -> Iterator[None]:
                 os.environ[name] = value
 
 
+_failed: Exception | None = None  # why this process could not start
+
+
 def _begin(start: Callable[[Order], None], order: Order) -> None:
+    """The pool would only say that a process died, not why: what ``start`` raises waits for the first job."""
+    global _failed
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
-    start(order)
+    try:
+        start(order)
+    except Exception as error:
+        _failed = error
+
+
+def _do(work: Callable[[Job], None], job: Job) -> None:
+    if _failed is not None:
+        raise _failed
+    work(job)
 
 
 def _end_with_parent() -> None:
