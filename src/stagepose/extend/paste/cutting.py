@@ -25,8 +25,12 @@ ROUNDS = 4  # of GrabCut
 LEAST_INSIDE = 0.9  # share of the visible keypoints that a good matte covers
 SHARES = (0.15, 0.9)  # of the box that it covers
 SMALL_HOLE = 0.01  # of the person's area
+NEAR = 0.02  # of the root of the box's area: a keypoint so far from the matte is as far off as people label
+SQUARE = np.ones((2, 2), dtype=np.uint8)
+FIRST, LAST = (0, 0), (1, 1)  # which of the square's pixels stands for it
 NOWHERE = (0, 0, 1, 1)  # the rectangle that GrabCut does not look at where labels are given
-VISIBLE = 2
+COVERS = 0.5  # matte from which a pixel is the person's
+HIDDEN, VISIBLE = 1, 2  # COCO's v
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,11 @@ class Cutout:
     matte: NDArray[np.float32]
     keypoints: Float
     around: Float
+
+    @property
+    def covers(self) -> NDArray[np.bool_]:
+        """(h, w) what is the person's."""
+        return np.asarray(self.matte > COVERS)
 
     def resized(self, scale: float, mirrored: bool, skeleton: Skeleton) -> Cutout:
         """So many times as large, and as a mirror shows it: keypoints trade places then."""
@@ -60,7 +69,10 @@ class Cutout:
 
 def cut_out(pixels_HW3: NDArray[np.uint8], box_xyxy: Float, keypoints_K3: Float, segmentation: Any,
             skeleton: Skeleton, others: Sequence[Float] = ()) -> Cutout | None:
-    """One person of a picture; None where no good matte was found. ``others`` are the other people's keypoints."""
+    """One person of a picture; None where no good matte was found. ``others`` are the other people's keypoints.
+
+    A keypoint that could be seen, but that the matte leaves behind, is hidden: its pixels do not come along.
+    """
     height, width = pixels_HW3.shape[:2]
     x1, y1, x2, y2 = _window(box_xyxy, width, height)
     if x2 - x1 < 2 or y2 - y1 < 2:
@@ -73,6 +85,8 @@ def cut_out(pixels_HW3: NDArray[np.uint8], box_xyxy: Float, keypoints_K3: Float,
             else segment[y1:y2, x1:x2])
     if not mask.any() or (segment is None and not _is_good(mask, box, keypoints)):
         return None
+    left_behind = (keypoints[:, 2] == VISIBLE) & ~_near(mask, keypoints, NEAR * root_of(box))
+    keypoints[left_behind, 2] = HIDDEN
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     top, left = max(0, rows[0] - 2), max(0, columns[0] - 2)
     inside = np.s_[top : rows[-1] + 3, left : columns[-1] + 3]
@@ -90,19 +104,30 @@ def _window(box_xyxy: Float, width: int, height: int) -> tuple[int, int, int, in
 
 def _soft(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """A matte whose edge is half a pixel inside: what lies on it is half background."""
-    shrunk = cv2.erode(mask.astype(np.uint8), np.ones((2, 2), dtype=np.uint8))
-    return np.asarray(cv2.GaussianBlur(shrunk.astype(np.float32), (0, 0), 0.8), dtype=np.float32)
+    whole = mask.astype(np.float32)
+    shrunk = (cv2.erode(whole, SQUARE, anchor=FIRST) + cv2.erode(whole, SQUARE, anchor=LAST)) / 2  # on all sides alike
+    return np.asarray(cv2.GaussianBlur(shrunk, (0, 0), 0.8), dtype=np.float32)
 
 
 def _is_good(mask: NDArray[np.bool_], box_xyxy: Float, keypoints_K3: Float) -> bool:
     """Whether it covers the keypoints that can be seen, and neither nearly nothing nor nearly all of the box."""
+    seen = keypoints_K3[keypoints_K3[:, 2] == VISIBLE]
+    return (len(seen) > 0 and float(_near(mask, seen, 1).mean()) >= LEAST_INSIDE  # a wrist may lie on the edge
+            and SHARES[0] <= mask.sum() / root_of(box_xyxy) ** 2 <= SHARES[1])
+
+
+def _near(mask: NDArray[np.bool_], keypoints_K3: Float, reach: float) -> NDArray[np.bool_]:
+    """(K,) whether the mask is within ``reach`` pixels, one at least, of each keypoint."""
     height, width = mask.shape
-    seen = keypoints_K3[keypoints_K3[:, 2] == VISIBLE, :2]
-    at = np.round(seen).astype(int).clip(0, (width - 1, height - 1))
-    area = max(1.0, float((box_xyxy[2:] - box_xyxy[:2]).prod()))
-    thick = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), dtype=np.uint8))  # a wrist may lie on the edge
-    return (len(seen) > 0 and float(thick[at[:, 1], at[:, 0]].mean()) >= LEAST_INSIDE
-            and SHARES[0] <= mask.sum() / area <= SHARES[1])
+    side = 2 * max(1, round(reach)) + 1
+    thick = cv2.dilate(mask.astype(np.uint8), np.ones((side, side), dtype=np.uint8))
+    at = np.round(keypoints_K3[:, :2]).astype(int).clip(0, (width - 1, height - 1))
+    return np.asarray(thick[at[:, 1], at[:, 0]] > 0)
+
+
+def root_of(box_xyxy: Float) -> float:
+    """Of the box's area, a pixel at least: what a person's size is measured by."""
+    return float(np.sqrt(max(1.0, float((box_xyxy[2:] - box_xyxy[:2]).prod()))))
 
 
 def _grabbed(part: NDArray[np.uint8], box: Float, keypoints: Float, skeleton: Skeleton,
@@ -111,24 +136,33 @@ def _grabbed(part: NDArray[np.uint8], box: Float, keypoints: Float, skeleton: Sk
     scale = min(1.0, TALLEST / part.shape[0])
     size = max(2, round(part.shape[1] * scale)), max(2, round(part.shape[0] * scale))
     small = np.ascontiguousarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA)[:, :, ::-1])
-    labels = _first_guess(size, box * scale, keypoints * (scale, scale, 1), skeleton,
-                          [other * (scale, scale, 1) for other in others])
+    shrunk = resize_affine((part.shape[1], part.shape[0]), size)
+    keypoints, *others = [_moved(each, shrunk) for each in (keypoints, *others)]
+    labels = _first_guess(size, shrunk.boxes(box)[0], keypoints, skeleton, others)
     cv2.setRNGSeed(0)  # GrabCut's mixtures begin at random places
     try:
         cv2.grabCut(small, labels, NOWHERE, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
     except cv2.error:  # all of one colour, or too few pixels for its mixtures
         return np.zeros(part.shape[:2], dtype=bool)
     person = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    opened = np.asarray(cv2.morphologyEx(person, cv2.MORPH_OPEN, np.ones((2, 2), dtype=np.uint8)), dtype=np.uint8)
-    person = _with_joints(opened, keypoints * (scale, scale, 1))
+    person = _with_joints(_opened(person), keypoints)
     grown = cv2.resize(person.astype(np.float32), part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return np.asarray(grown > 0.5)
+
+
+def _moved(keypoints_K3: Float, affine: Affine) -> Float:
+    return np.column_stack([affine.points(keypoints_K3[:, :2]), keypoints_K3[:, 2]])
+
+
+def _opened(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Without what is one pixel wide. MORPH_OPEN has one anchor for both steps, which moves the mask by a pixel."""
+    return np.asarray(cv2.dilate(cv2.erode(mask, SQUARE, anchor=LAST), SQUARE, anchor=FIRST), dtype=np.uint8)
 
 
 def _first_guess(size: tuple[int, int], box: Float, keypoints: Float, skeleton: Skeleton,
                  others: Sequence[Float]) -> NDArray[np.uint8]:
     width, height = size
-    root = float(np.sqrt(max(1.0, (box[2:] - box[:2]).prod())))
+    root = root_of(box)
     labels = np.full((height, width), cv2.GC_BGD, dtype=np.uint8)
     x1, y1, x2, y2 = np.round(box).astype(int).clip(0)
     labels[y1:y2, x1:x2] = cv2.GC_PR_BGD

@@ -20,8 +20,8 @@ from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.extend.made import Made, Refused, Source, refuse_made
 from stagepose.extend.paste.body import body_mask
-from stagepose.extend.paste.cutting import VISIBLE, Cutout, cut_out
-from stagepose.extend.paste.scene import COVERS, Figure, Scene
+from stagepose.extend.paste.cutting import VISIBLE, Cutout, cut_out, root_of
+from stagepose.extend.paste.scene import Figure, Scene
 from stagepose.extend.paste.segments import mask_of
 from stagepose.geometry import Affine, Float, resize_affine
 from stagepose.images import find_images, read_image
@@ -225,9 +225,11 @@ class PasteMaker:
         scale = float(np.clip(tall, LEAST_HEIGHT, 1.2 * height)) / cutout.matte.shape[0]
         mirrored = bool(self.dataset.skeleton.flip_pairs) and rng.random() < self.config.mirror
         sized = cutout.resized(min(scale, GROWN), mirrored, self.dataset.skeleton)
+        if not sized.covers.any():  # a segment as thin as a hair
+            return None
         for _ in range(TRIES):
             left, top = self._corner(rng, sized, before, width, height)
-            shown = float(scene.matte_of(sized, left, top).sum()) / max(1, int((sized.matte > COVERS).sum()))
+            shown = float(scene.matte_of(sized, left, top).sum()) / float(sized.covers.sum())
             if shown >= LEAST_IN_FRAME:
                 return sized, left, top
         return None
@@ -240,7 +242,7 @@ class PasteMaker:
             return int(rng.integers(-w // 4, width - w + w // 4 + 1 if width > w // 2 else 1)), int(
                 rng.integers(-h // 8, height - h + h // 4 + 1 if height > h * 7 // 8 else 1))
         hit = before.keypoints[rng.choice(np.flatnonzero(before.keypoints[:, 2])), :2]
-        rows, columns = np.nonzero(cutout.matte > COVERS)
+        rows, columns = np.nonzero(cutout.covers)
         pixel = int(rng.integers(len(rows)))
         return round(float(hit[0])) - int(columns[pixel]), round(float(hit[1])) - int(rows[pixel])
 
@@ -273,6 +275,5 @@ def _guess(keypoints_K3: Float, box_xyxy: Float, skeleton: Skeleton, height: int
     inside[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = True
     if not (keypoints_K3[:, 2] > 0).any():
         return inside
-    root = float(np.sqrt(max(1.0, float((box_xyxy[2:] - box_xyxy[:2]).prod()))))
-    body = body_mask(keypoints_K3, root, skeleton, height, width) & inside
+    body = body_mask(keypoints_K3, root_of(box_xyxy), skeleton, height, width) & inside
     return body if body.any() else inside

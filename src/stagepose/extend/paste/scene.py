@@ -14,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.extend.made import MadePerson
-from stagepose.extend.paste.cutting import VISIBLE, Cutout
+from stagepose.extend.paste.cutting import HIDDEN, VISIBLE, Cutout
 from stagepose.geometry import Float
 
-HIDDEN = 1  # COCO's v of a keypoint that is known but covered
-COVERS = 0.5  # matte from which a pixel is the upper person's
 LEAST_SEEN = 3  # visible keypoints, and share of the area, of a person who is asked for keypoints
 LEAST_SHARE = 0.3
 LIGHT = (0.7, 1.15)  # how much darker or lighter a cut-out becomes at most
@@ -106,14 +104,14 @@ class Scene:
             figure.cover(matte)
         keypoints = _inside(cutout.keypoints + np.array([left, top, 0.0]), self.pixels.shape[1], self.pixels.shape[0])
         figure = Figure(keypoints, np.zeros(4), float(matte.sum()), matte, guessed=False, new=True, notes=notes)
-        figure.whole = max(1, int((cutout.matte > COVERS).sum()))
+        figure.whole = max(1, int(cutout.covers.sum()))
         self.figures.append(figure)
 
     def matte_of(self, cutout: Cutout, left: int, top: int) -> NDArray[np.bool_]:
         """(H, W) what a cut-out would cover."""
         matte = np.zeros(self.pixels.shape[:2], dtype=bool)
         inside, part = self._windows(cutout, left, top)
-        matte[inside] = cutout.matte[part] > COVERS
+        matte[inside] = cutout.covers[part]
         return matte
 
     def _windows(self, cutout: Cutout, left: int, top: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from stagepose.geometry import Float
 
 Mask = NDArray[np.bool_]
 
@@ -29,16 +30,33 @@ def mask_of(segmentation: Any, height: int, width: int) -> Mask | None:
 
 def _polygons(polygons: list[Any], height: int, width: int) -> Mask | None:
     corners = [np.array(flat, dtype=np.float64).reshape(-1, 2) for flat in polygons]
-    if not any(len(polygon) > 2 for polygon in corners):
+    if not any(len(polygon) > 2 for polygon in corners) or not all(np.isfinite(polygon).all() for polygon in corners):
         return None
-    canvas = np.zeros((height, width), dtype=np.uint8)
-    for polygon in corners:  # in edges, as boxes are: a pixel's centre is half a pixel on
-        cv2.fillPoly(canvas, [np.round(polygon - 0.5).astype(np.int32)], 1)
-    return canvas > 0
+    inside = np.zeros((height, width), dtype=bool)
+    for polygon in corners:
+        inside |= _within(polygon - 0.5, height, width)  # in edges, as boxes are: a pixel's centre is half a pixel on
+    return inside
 
 
-def _runs(counts: list[int], height: int, width: int) -> Mask:
+def _within(polygon_P2: Float, height: int, width: int) -> Mask:
+    """(H, W) pixels whose centre is inside: where a row has crossed an odd number of sides.
+
+    OpenCV's fillPoly takes every pixel that a side touches, half a pixel too much all around.
+    """
+    start, end = polygon_P2, np.roll(polygon_P2, -1, axis=0)
+    y = np.arange(height)[:, None]
+    rows, sides = np.nonzero((start[:, 1] <= y) != (end[:, 1] <= y))
+    (x1, y1), (x2, y2) = start[sides].T, end[sides].T
+    columns = np.ceil(x1 + (rows - y1) * (x2 - x1) / (y2 - y1)).clip(0, width).astype(np.int64)
+    crossed = np.zeros((height, width + 1), dtype=np.int64)
+    np.add.at(crossed, (rows, columns), 1)
+    return np.asarray(crossed.cumsum(axis=1)[:, :-1] % 2 == 1)
+
+
+def _runs(counts: list[int], height: int, width: int) -> Mask | None:
     """Lengths of what is not and what is the person's in turn, column by column."""
+    if sum(counts) != height * width:
+        return None
     values = np.arange(len(counts)) % 2 == 1
     flat = np.repeat(values, np.asarray(counts, dtype=np.int64))
     return np.asarray(flat.reshape(width, height).T)
