@@ -27,6 +27,9 @@ class Dots:
     skeleton: Skeleton = TOY
     licences: Sequence[Mapping[str, Any]] = ()
 
+    def check(self) -> None:
+        pass
+
     def identity(self) -> dict[str, Any]:
         return {"size": (WIDTH, HEIGHT)}
 

@@ -80,6 +80,32 @@ def test_another_threshold_keeps_others_without_another_judging(made: Path, judg
     assert contents(home) == contents(made)
 
 
+def test_a_bar_that_nobody_reaches_takes_nothing_away(judge: Judge, tmp_path: Path) -> None:
+    home = tmp_path / "set"
+    make(home, judge)
+    before = contents(home)
+    with pytest.raises(DatasetError, match="nobody to keep of 20 pictures"):
+        make(home, Judge(model=judge.model, least=1.0))
+    after = contents(home)
+    assert {name for name in before if after[name] != before[name]} == {"report.json"}
+
+
+def test_fewer_than_there_are_is_refused(judge: Judge, tmp_path: Path) -> None:
+    home = tmp_path / "set"
+    make(home, judge)
+    before = contents(home)
+    with pytest.raises(DatasetError, match="holds 20 pictures already, 8 are asked for; ask for as many or more"):
+        make(home, judge, count=8)
+    assert contents(home) == before
+
+
+def test_a_seed_is_a_number_of_32_bits(tmp_path: Path) -> None:
+    for seed in (-1, 2**32):
+        with pytest.raises(ConfigError, match=f"seed is {seed}; expected 0 to 4294967295"):
+            make(tmp_path / "set", None, recipe=Dots(seed=seed))
+    assert not (tmp_path / "set").exists()
+
+
 def test_without_a_judge_everybody_is_kept(tmp_path: Path) -> None:
     done = make(tmp_path / "set", None)
     assert (done.people, done.dropped, sum(done.histogram)) == (16, 0, 0)

@@ -297,6 +297,24 @@ def test_sets_that_nobody_can_be_cut_out_of_are_refused(tmp_path: Path, capsys: 
     assert "nobody in it can be cut out" in capsys.readouterr().err
 
 
+def test_pictures_that_do_not_fit_their_labels_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = drawn_set(tmp_path / "data", images=3)
+    Image.new("RGB", (WIDTH // 2, HEIGHT // 2)).save(tmp_path / "data/images/000000000001.png")
+    (tmp_path / "data/images/000000000002.png").unlink()
+    assert extend(str(path), "-n", "4", "--out", str(tmp_path / "out")) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "1 x image-size-differs" in error and "1 x image-missing" in error
+    assert "'stagepose check FILE --write-clean OUT'" in error and not (tmp_path / "out").exists()
+
+
+def test_rendered_people_are_pasted_too(tmp_path: Path) -> None:
+    path = drawn_set(tmp_path / "data")
+    raw = json.loads(path.read_text())
+    raw["info"] = {"generated": True}  # as 'stagepose render' says it: nobody's photographs
+    path.write_text(json.dumps(raw))
+    assert extend(str(path), "-n", "2", "--out", str(tmp_path / "out"), "--jobs", "1") == 0
+
+
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="people is 0"):
         PasteConfig(people=0)

@@ -7,7 +7,7 @@ from stagepose.coco.jsonfile import write_json_compact
 from stagepose.coco.pictures import images_folder
 from stagepose.coco.predictions import check_predictions
 from stagepose.coco.problems import Problem, ProblemKind, summarise
-from stagepose.coco.readiness import overlap_problems, picture_problems, refuse_generated
+from stagepose.coco.readiness import overlap_problems, picture_problems, refuse_bad_pictures, refuse_generated
 from stagepose.coco.results import box_results, keypoint_result, read_box_results, read_keypoint_results, write_results
 from stagepose.coco.splits import split
 from stagepose.coco.statistics import STATISTICS_HEADER, Statistics, statistics, statistics_rows
@@ -35,6 +35,7 @@ __all__ = [
     "read_dataset",
     "read_instances",
     "read_keypoint_results",
+    "refuse_bad_pictures",
     "refuse_generated",
     "split",
     "statistics",

@@ -10,7 +10,7 @@ from typing import Any
 
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.pictures import check_pictures
-from stagepose.coco.problems import Problem, problem, shown_path
+from stagepose.coco.problems import Problem, errors, problem, shown_path, summarise
 from stagepose.coco.samepicture import check_overlap, image_key
 from stagepose.errors import DatasetError
 
@@ -18,6 +18,16 @@ from stagepose.errors import DatasetError
 def picture_problems(dataset: CocoDataset, images_dir: str | Path) -> list[Problem]:
     """A problem for each picture of a set that is missing, unreadable or of another size than the set says."""
     return check_pictures(dataset.images, range(len(dataset.images)), Path(images_dir))
+
+
+def refuse_bad_pictures(dataset: CocoDataset, images_dir: str | Path,
+                        otherwise: str = "leave them out with --drop-bad") -> None:
+    """:class:`DatasetError` with the kinds and counts of what is wrong with a set's pictures, and what to do."""
+    problems = errors(picture_problems(dataset, images_dir))
+    if problems:
+        kinds = "; ".join(f"{k.count} x {k.kind}, such as {k.examples[0]}" for k in summarise(problems))
+        raise DatasetError(f"{dataset.path}: its pictures do not fit its labels: {kinds}. Mend them ('stagepose check "
+                           f"FILE --images DIR' lists all), or {otherwise}")
 
 
 def overlap_problems(train: CocoDataset, val: CocoDataset) -> list[Problem]:

@@ -48,9 +48,6 @@ class PasteOptions:
     def recipe(self, data: Path, seed: int) -> PasteRecipe:
         """With the pictures without people that there are."""
         beside = data.parent / "negatives"
-        if self.negatives is not None and not self.negatives.is_dir():
-            raise DatasetError(f"{printable(str(self.negatives))}: no such folder; --negatives names one of pictures "
-                               "without people")
         negatives = self.negatives or (beside if beside.is_dir() else None)
         return PasteRecipe(data=data, negatives=negatives, seed=seed,
                            config=PasteConfig(people=self.people, over=self.over, empty=self.empty))
@@ -79,13 +76,13 @@ class GanOptions:
         if self.device != "cpu" and (jobs or 1) > 1:
             raise ConfigError(f"--device {self.device} is one for all: use it with --jobs 1")
         try:
-            from stagepose.training.gan.generate import RepairRecipe
+            from stagepose.training.gan.generate import GanRecipe
             from stagepose.training.runs import prepare_device
         except ModuleNotFoundError as error:
             if (error.name or "stagepose").startswith("stagepose"):
                 raise
             raise MissingExtraError(f"{error.name} is not installed; run: pip install 'stagepose[train]'") from error
-        return RepairRecipe(data=data, run=self.with_run, seed=seed, hard=self.hard,
+        return GanRecipe(data=data, run=self.with_run, seed=seed, hard=self.hard,
                             device=prepare_device(self.device, threads=1))
 
 

@@ -25,9 +25,10 @@ from stagepose.extend.made import Recipe
 from stagepose.extend.worker import Order, Row, Workshop, note_of, start_worker, work
 from stagepose.files import write_json
 from stagepose.images import printable
-from stagepose.making import Progress, claim, draw_sheet, in_processes, read_json
+from stagepose.making import Progress, claim, draw_sheet, in_processes, read_json, refuse_fewer
 
 FORMAT = 2  # of what is made: raised when the same seed would no longer give the same pictures
+LARGEST_SEED = 2**32 - 1
 BATCH = 8  # pictures: what a stop loses of each process
 BINS = 10  # of the histogram of OKS
 
@@ -65,12 +66,15 @@ def extend_set(recipe: Recipe, count: int, out: Path, *, judge: Judge | None, jo
         raise ConfigError(f"{count} pictures asked for; expected 1 or more")
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}; expected 1 or more processes")
+    if not 0 <= recipe.seed <= LARGEST_SEED:
+        raise ConfigError(f"seed is {recipe.seed}; expected 0 to {LARGEST_SEED}")
     if judge is not None:
         judge.check(recipe)
+    recipe.check()
     identity = {"format": FORMAT, "by": recipe.by, "seed": recipe.seed, **recipe.identity(),
                 "judge": judge.digest[:16] if judge else None}
-    licences = list(recipe.licences)  # reads the set: one that is refused claims no folder
     claim(out, "extend.json", identity, "extend")
+    refuse_fewer(out, _reached(out), count)
     least = judge.least if judge else 0.0
     rows: dict[int, Row] = {}
     for number in range(count):
@@ -81,7 +85,7 @@ def extend_set(recipe: Recipe, count: int, out: Path, *, judge: Judge | None, jo
     for numbers in _made(missing, Order(recipe, judge, out), jobs):
         rows |= {number: read_json(note_of(out, number)) for number in numbers}
         progress(len(rows), count)
-    return _gathered([rows[number] for number in range(count)], recipe, judge, identity, licences, out)
+    return _gathered([rows[number] for number in range(count)], recipe, judge, identity, out)
 
 
 def _made(missing: Sequence[int], order: Order, jobs: int) -> Iterator[Sequence[int]]:
@@ -110,34 +114,43 @@ def _kept(row: Row, least: float) -> list[Row]:
     return [person for person in row.get("people", ()) if person["new"] and person.get("oks", 1.0) >= least]
 
 
-def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity: Row, licences: Sequence[Any],
-              out: Path) -> Extended:
-    """The COCO file, the report and the contact sheet."""
+def _reached(out: Path) -> int:
+    """How many pictures the last one that was made reaches."""
+    return max((int(note.stem) + 1 for note in (out / "notes").glob("[0-9]*.json")), default=0)
+
+
+def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity: Row, out: Path) -> Extended:
+    """The report, the COCO file and the contact sheet; only then is what the file no longer lists taken away."""
     least = judge.least if judge else 0.0
-    shown = [row for row in rows if _kept(row, least)]
-    new = [person for row in rows for person in row.get("people", ()) if person["new"]]
-    kept = sum(len(_kept(row, least)) for row in shown)
-    _remove_unlisted(out, {row["file_name"] for row in shown})
-    histogram, _ = np.histogram([person["oks"] for person in new if "oks" in person], bins=BINS, range=(0, 1))
-    refused = dict(Counter(row["refused"] for row in rows if "refused" in row))
-    done = Extended(file=str(out / "person_keypoints.json"), asked=len(rows), pictures=len(shown), people=kept,
-                    dropped=len(new) - kept, refused=refused, histogram=histogram.tolist())
+    done = _counted(rows, least, out)
     said = {"judge": judge.model if judge else None, "least_oks": least if judge else None,
             "acceptance": round(done.acceptance, 4), **asdict(done)}
     write_json(out / "report.json", said | {"file": Path(done.file).name})
-    if not kept:
+    if not done.people:
         raise DatasetError(f"{printable(str(out))}: nobody to keep of {len(rows)} pictures asked for: {_why(done)}; "
                            "ask for more, or look at report.json there")
     about = {"description": f"People made of others, by stagepose gan extend --by {recipe.by}", "generated": True,
              "seed": recipe.seed, "extend": identity}
-    images = [_image(row) for row in shown]
+    shown = [row for row in rows if _kept(row, least)]
     people = [_person(person, row, least) for row in shown for person in row["people"]]
     write_json_compact(Path(done.file), {
-        "info": about, "licenses": licences, "images": images,
+        "info": about, "licenses": list(recipe.licences), "images": [_image(row) for row in shown],
         "annotations": [{"id": number, **person} for number, person in enumerate(people, start=1)],
         "categories": [category_json(recipe.skeleton)]})
     draw_sheet(Path(done.file))
+    _remove_unlisted(out, {row["file_name"] for row in shown})
     return done
+
+
+def _counted(rows: Sequence[Row], least: float, out: Path) -> Extended:
+    """What became of the pictures and of their new people."""
+    new = [person for row in rows for person in row.get("people", ()) if person["new"]]
+    kept = [len(_kept(row, least)) for row in rows]
+    histogram, _ = np.histogram([person["oks"] for person in new if "oks" in person], bins=BINS, range=(0, 1))
+    return Extended(file=str(out / "person_keypoints.json"), asked=len(rows), pictures=sum(map(bool, kept)),
+                    people=sum(kept), dropped=len(new) - sum(kept),
+                    refused=dict(Counter(row["refused"] for row in rows if "refused" in row)),
+                    histogram=histogram.tolist())
 
 
 def _why(done: Extended) -> str:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.coco import CocoDataset
+from stagepose.coco import CocoDataset, refuse_bad_pictures
 from stagepose.errors import DatasetError
 from stagepose.geometry import Float
 from stagepose.skeleton import Skeleton
@@ -89,6 +90,12 @@ class Recipe(Protocol):
     def taught_by(self) -> frozenset[str]:
         """SHA-256 of the model files that it learnt from: none of them may judge what it makes."""
 
+    def check(self) -> None:
+        """:class:`StagePoseError` where nobody can be made of the set, or its pictures do not fit its labels.
+
+        Called once, before a folder is claimed; what it finds out travels to the processes.
+        """
+
     def identity(self) -> dict[str, Any]:
         """What must be the same for two runs to give one set, as plain JSON."""
 
@@ -96,8 +103,13 @@ class Recipe(Protocol):
         """Ready to make; called once in each process."""
 
 
-def refuse_made(dataset: CocoDataset) -> None:
-    """:class:`DatasetError` for a generated set: what is made of it would no longer name the photographs it shows."""
-    if dataset.generated:
-        raise DatasetError(f"{dataset.path}: {len(dataset.generated)} of its pictures are generated already; name the "
-                           "set of photographs that they were made of")
+def refuse_unfit(dataset: CocoDataset, images_dir: Path) -> None:
+    """:class:`DatasetError` for pictures that do not fit their labels, and for those that were made of others.
+
+    What is made of the latter would no longer name the photographs it shows. Rendered ones show none.
+    """
+    made = sum(bool(row.get("sources")) for row in dataset.raw.get("images", ()))
+    if made:
+        raise DatasetError(f"{dataset.path}: {made} of its pictures are generated already; name the set of photographs "
+                           "that they were made of")
+    refuse_bad_pictures(dataset, images_dir, "drop them with 'stagepose check FILE --write-clean OUT'")

@@ -32,6 +32,13 @@ def claim(out: Path, note: str, identity: Mapping[str, Any], verb: str) -> None:
                                "same settings to go on with it, or choose another folder")
 
 
+def refuse_fewer(out: Path, there: int, count: int) -> None:
+    """:class:`DatasetError` where a folder holds more pictures than are asked for: none is ever taken away."""
+    if there > count:
+        raise DatasetError(f"{printable(str(out))}: holds {there} pictures already, {count} are asked for; ask for as "
+                           "many or more, or choose another folder")
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds; None where it is missing or damaged."""
     try:

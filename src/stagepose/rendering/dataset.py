@@ -17,9 +17,8 @@ from typing import Any
 
 from stagepose.coco import read_dataset, write_json_compact
 from stagepose.coco.dataset import PERSON_CATEGORY, category_json
-from stagepose.errors import ConfigError, DatasetError
-from stagepose.images import printable
-from stagepose.making import Progress, claim, in_processes, read_json
+from stagepose.errors import ConfigError
+from stagepose.making import Progress, claim, in_processes, read_json, refuse_fewer
 from stagepose.rendering.fit import targets
 from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
 from stagepose.rendering.settings import RenderConfig
@@ -53,7 +52,7 @@ def render_set(count: int, out: Path, config: RenderConfig, *, jobs: int, progre
         targets(read_dataset(config.poses), read_landmarks(COCO_FILE))
     identity = config.identity(backdrops)
     claim(out, "render.json", identity, "render")
-    _refuse_fewer(out, count)
+    refuse_fewer(out, _pictures(out), count)
     batches = [Batch(number, number * BATCH, min(count, (number + 1) * BATCH)) for number in range(-(-count // BATCH))]
     missing = [batch for batch in batches if not _is_done(out, batch)]
     done = count - sum(len(batch) for batch in missing)
@@ -73,13 +72,6 @@ def render_set(count: int, out: Path, config: RenderConfig, *, jobs: int, progre
 
 
 # --- the folder
-
-
-def _refuse_fewer(out: Path, count: int) -> None:
-    """The pictures beyond ``count`` would lie about without labels."""
-    if (there := _pictures(out)) > count:
-        raise DatasetError(f"{printable(str(out))}: holds {there} pictures already, {count} are asked for; ask for as "
-                           "many or more, or choose another folder")
 
 
 def _pictures(out: Path) -> int:

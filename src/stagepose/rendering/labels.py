@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.making import in_picture
 from stagepose.rendering.landmarks import Landmarks
 from stagepose.rendering.scene import Scene
 
@@ -56,11 +57,13 @@ class Label:
 def label(scene: Scene, number: int, mask: NDArray[np.bool_], landmarks: Landmarks, surface: Surface) -> Label:
     """Of person ``number``."""
     figure, (height, width) = scene.figures[number], scene.camera.size
-    keypoints = np.zeros((len(landmarks.skeleton), 3))
     seen = scene.camera.project(landmarks.of(figure.points, figure.heads)).astype(np.float64)
-    for k, (x, y, depth) in enumerate(np.round(seen, 2).tolist()):
-        if depth > 0 and 0 < x <= width - 1 and 0 < y <= height - 1:  # the corner itself means unlabelled to COCO
-            keypoints[k] = (x, y, VISIBLE if _is_seen(k, x, y, number, landmarks, surface) else HIDDEN)
+    before = np.where(seen[:, 2] > 0, HIDDEN, OUTSIDE)
+    keypoints = in_picture(np.column_stack([seen[:, :2], before]), width, height)
+    for k in np.flatnonzero(keypoints[:, 2]).tolist():
+        x, y, _ = keypoints[k].tolist()
+        if _is_seen(k, x, y, number, landmarks, surface):
+            keypoints[k, 2] = VISIBLE
     return Label(mask, keypoints)
 
 

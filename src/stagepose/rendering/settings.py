@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stagepose.errors import ConfigError, DatasetError
-from stagepose.images import find_images, printable, read_header
+from stagepose.images import printable
+from stagepose.making import scenes_in
 from stagepose.rendering.landmarks import COCO_FILE
 
 FORMAT = 1  # of what is rendered: raised when the same seed would no longer give the same pictures
@@ -38,16 +39,8 @@ class RenderConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
 
     def backdrops(self) -> tuple[Path, ...]:
-        """The background pictures, each looked at: one that cannot be read is refused before any work."""
-        if self.backgrounds is None:
-            return ()
-        if not self.backgrounds.is_dir():
-            raise DatasetError(f"{printable(str(self.backgrounds))}: no such folder; --backgrounds names one of "
-                               "pictures without people")
-        files = tuple(sorted(find_images([self.backgrounds])))
-        for file in files:
-            read_header(file)
-        return files
+        """The background pictures; one that cannot be read is refused."""
+        return () if self.backgrounds is None else scenes_in(self.backgrounds, "--backgrounds")
 
     def identity(self, backdrops: Sequence[Path]) -> dict[str, Any]:
         """What must be the same for two runs to give one set; files count by what is in them."""

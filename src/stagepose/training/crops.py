@@ -5,9 +5,8 @@
 has the folder, file by file.
 """
 
-from stagepose.training.packing import open_or_pack, pack, pack_file, refuse_bad_pictures
+from stagepose.training.packing import open_or_pack, pack, pack_file
 from stagepose.training.shards import PackConfig
 from stagepose.training.store import CropSpec, CropStore, open_store
 
-__all__ = ["CropSpec", "CropStore", "PackConfig", "open_or_pack", "open_store", "pack", "pack_file",
-           "refuse_bad_pictures"]
+__all__ = ["CropSpec", "CropStore", "PackConfig", "open_or_pack", "open_store", "pack", "pack_file"]

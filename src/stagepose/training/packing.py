@@ -23,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from stagepose import files
-from stagepose.coco import CocoDataset, picture_problems, read_dataset, summarise
+from stagepose.coco import CocoDataset, read_dataset, refuse_bad_pictures
 from stagepose.errors import DatasetError, StagePoseError
 from stagepose.skeleton import Skeleton
 from stagepose.training.cutting import MISFIT, UNREADABLE, Fault, Work, in_order
@@ -82,15 +82,6 @@ def pack_file(path: str | Path, images_dir: str | Path, folder: str | Path, *, s
         pack(dataset, images_dir, home, spec=spec, fingerprint=fingerprint + config.suffix, config=config,
              drop_bad=drop_bad, progress=progress)
     return open_store(home)
-
-
-def refuse_bad_pictures(dataset: CocoDataset, images_dir: Path) -> None:
-    """:class:`DatasetError` with the kinds and counts of what is wrong with a set's pictures."""
-    problems = [p for p in picture_problems(dataset, images_dir) if p.severity == "error"]
-    if problems:
-        kinds = "; ".join(f"{k.count} x {k.kind}, such as {k.examples[0]}" for k in summarise(problems))
-        raise DatasetError(f"{dataset.path}: its pictures do not fit its labels: {kinds}. Mend them ('stagepose check "
-                           "FILE --images DIR' lists all), or leave them out with --drop-bad")
 
 
 def pack(dataset: CocoDataset, images_dir: str | Path, home: str | Path, *, spec: CropSpec, fingerprint: str = "",

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_generated
+from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_bad_pictures, refuse_generated
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
@@ -22,7 +22,7 @@ from stagepose.runtime import available_cores
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint, distributed, start, trained
 from stagepose.training.augment import refuse_mirroring
-from stagepose.training.crops import CropSpec, CropStore, open_or_pack, refuse_bad_pictures
+from stagepose.training.crops import CropSpec, CropStore, open_or_pack
 from stagepose.training.detector.build import export_detector_run
 from stagepose.training.export import export_pose
 from stagepose.training.inference import PoseInference, Reading

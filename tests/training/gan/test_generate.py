@@ -11,7 +11,7 @@ from stagepose.errors import ConfigError
 from stagepose.extend import Judge, extend_set
 from stagepose.images import read_image
 from stagepose.skeleton import COCO_17
-from stagepose.training.gan.generate import RepairRecipe
+from stagepose.training.gan.generate import GanRecipe
 from stagepose.training.gan.limbs import limbs_of
 from stagepose.training.loop import train
 from stagepose.training.people import PoseData
@@ -31,8 +31,9 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
     path = drawn_coco(folder, 40)
     data = json.loads(path.read_text())
-    data["annotations"].append({"id": 5, "image_id": 1, "category_id": 1, "iscrowd": 0, "bbox": [2, 2, 30, 60],
-                                "area": 900, "keypoints": [0] * 51, "num_keypoints": 0})
+    for number, crowd in ((5, 0), (6, 1)):
+        data["annotations"].append({"id": number, "image_id": 1, "category_id": 1, "iscrowd": crowd,
+                                    "bbox": [2, 2, 30, 60], "area": 900, "keypoints": [0] * 51, "num_keypoints": 0})
     path.write_text(json.dumps(data))
     recipe = tiny_recipe(2)
     train(toy_task(folder, recipe), recipe.train, folder / "run")
@@ -40,7 +41,7 @@ def home(tmp_path_factory):
 
 
 def made(home, out, count=COUNT, **changes):
-    recipe = RepairRecipe(data=home / "person_keypoints.json", run=home / "run", **changes)
+    recipe = GanRecipe(data=home / "person_keypoints.json", run=home / "run", **changes)
     extend_set(recipe, count, out, judge=None, jobs=1, progress=lambda done, total: None)
     return out / "person_keypoints.json"
 
@@ -70,7 +71,12 @@ def test_it_is_an_ordinary_set_that_says_what_it_was_made_of(home, tmp_path):
     kinds = {person["pose"] for person in data["annotations"] if person["num_keypoints"]}
     assert kinds == {"real", "mixed", "turned"}
     bystanders = [person for person in data["annotations"] if not person["generated"]]
-    assert len(bystanders) in (1, 2) and all(person["num_keypoints"] == 0 for person in bystanders)
+    assert len(bystanders) in (2, 4) and all(person["num_keypoints"] == 0 for person in bystanders)
+    assert [person["iscrowd"] for person in bystanders[:2]] == [0, 1]
+    sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
+    for person in data["annotations"]:
+        points = np.reshape(person["keypoints"], (-1, 3))
+        assert (points[:, :2] >= 0).all() and (points[:, :2] <= np.array(sizes[person["image_id"]]) - 1).all()
 
 
 def test_the_same_seed_gives_the_same_pictures(home, tmp_path):
@@ -84,7 +90,7 @@ def test_the_same_seed_gives_the_same_pictures(home, tmp_path):
 
 
 def test_hard_people_lend_their_poses(home, tmp_path):
-    recipe = RepairRecipe(data=home / "person_keypoints.json", run=home / "run", hard=tmp_path / "staged")
+    recipe = GanRecipe(data=home / "person_keypoints.json", run=home / "run", hard=tmp_path / "staged")
     with pytest.raises(ConfigError, match="nobody is judged after stage 1 there"):
         recipe.identity()
     task = toy_task(home, tiny_recipe(1))
@@ -96,11 +102,11 @@ def test_hard_people_lend_their_poses(home, tmp_path):
     weights = recipe.donor_weights()
     assert weights.argmax() == 4 and weights[4] == 1 and weights[5] == pytest.approx(0.05)
     assert weights[-1] == 0  # the bystander is in no table
-    assert recipe.identity() != RepairRecipe(data=recipe.data, run=recipe.run).identity()
+    assert recipe.identity() != GanRecipe(data=recipe.data, run=recipe.run).identity()
 
 
 def test_a_network_that_taught_never_judges(home):
-    recipe = RepairRecipe(data=home / "person_keypoints.json", run=home / "run")
+    recipe = GanRecipe(data=home / "person_keypoints.json", run=home / "run")
     assert recipe.taught_by == frozenset()
     judge = Judge(model="pose-small")
     judge.check(recipe)
@@ -130,11 +136,16 @@ def test_a_refused_command_claims_no_folder(home, tmp_path, capsys):
     command = ["gan", "extend", "--by", "gan", "--with", str(home / "run"), "-n", "1", "--out", str(tmp_path / "o")]
     content = json.loads((home / "person_keypoints.json").read_text())
     made = tmp_path / "made.json"
-    made.write_text(json.dumps(content | {"images": [image | {"generated": True} for image in content["images"]]}))
+    sources = {"generated": True, "sources": [{"file_name": "photo.jpg"}]}
+    made.write_text(json.dumps(content | {"images": [image | sources for image in content["images"]]}))
     assert main([*command, str(made)]) == 1
     assert "generated already" in capsys.readouterr().err
     assert main([*command, str(home / "person_keypoints.json"), "--device", "gpu"]) == 1
     assert "device 'gpu' is not here" in capsys.readouterr().err
+    few = tmp_path / "few" / "person_keypoints.json"
+    drawn_coco(few.parent, 5)
+    assert main([*command, str(few), "--jobs", "2"]) == 1
+    assert "no poses to learn from: only 5 people show" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
 

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.errors import ConfigError, DatasetError
-from stagepose.extend.made import Made, Refused, Source, refuse_made
+from stagepose.extend.made import Made, Refused, Source, refuse_unfit
 from stagepose.extend.paste.body import body_mask
 from stagepose.extend.paste.cutting import VISIBLE, Cutout, cut_out, root_of
 from stagepose.extend.paste.scene import Figure, Scene
 from stagepose.extend.paste.segments import mask_of
 from stagepose.geometry import Affine, Float, resize_affine
-from stagepose.images import find_images, read_image
+from stagepose.images import read_image
+from stagepose.making import scenes_in
 from stagepose.skeleton import Skeleton
 
 LONGEST = 640  # pixels of a scene's longer side: larger pictures are made smaller
@@ -71,13 +72,13 @@ class PasteRecipe:
 
     @cached_property
     def dataset(self) -> CocoDataset:
-        """The set; :class:`DatasetError` where it is generated itself, or nobody in it can be cut out."""
-        dataset = read_dataset(self.data)
-        refuse_made(dataset)
-        if not len(can_be_cut(dataset)):
-            raise DatasetError(f"{self.data}: nobody in it can be cut out; that takes {LEAST_JOINTS} visible "
-                               f"keypoints, a box {LEAST_HEIGHT} pixels high, and no other people's boxes over it")
-        return dataset
+        """The set."""
+        return read_dataset(self.data)
+
+    @cached_property
+    def people(self) -> NDArray[np.int64]:
+        """Rows of those who can be cut out."""
+        return can_be_cut(self.dataset)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -89,10 +90,17 @@ class PasteRecipe:
         """The set's."""
         return self.dataset.licences
 
-    @property
-    def empty_scenes(self) -> list[Path]:
-        """Pictures without people, in the order of their names."""
-        return sorted(find_images([self.negatives])) if self.negatives is not None else []
+    @cached_property
+    def empty_scenes(self) -> tuple[Path, ...]:
+        """Pictures without people."""
+        return () if self.negatives is None else scenes_in(self.negatives, "--negatives")
+
+    def check(self) -> None:
+        """:class:`DatasetError` where nobody can be cut out, or a picture would not fit its labels."""
+        refuse_unfit(self.dataset, images_folder(self.data))
+        if not len(self.people):
+            raise DatasetError(f"{self.data}: nobody in it can be cut out; that takes {LEAST_JOINTS} visible "
+                               f"keypoints, a box {LEAST_HEIGHT} pixels high, and no other people's boxes over it")
 
     def identity(self) -> dict[str, Any]:
         """By content, not by place: the set's file, the names of the negatives, the settings."""
@@ -102,7 +110,7 @@ class PasteRecipe:
 
     def maker(self) -> PasteMaker:
         """Ready to paste."""
-        return PasteMaker(self.dataset, images_folder(self.data), self.empty_scenes, self.config, self.seed)
+        return PasteMaker(self)
 
 
 def can_be_cut(dataset: CocoDataset) -> NDArray[np.int64]:
@@ -132,11 +140,11 @@ def _covered(dataset: CocoDataset, row: int) -> float:
 class PasteMaker:
     """See :class:`stagepose.extend.made.Maker`."""
 
-    def __init__(self, dataset: CocoDataset, images: Path, empty: Sequence[Path], config: PasteConfig,
-                 seed: int) -> None:
-        self.dataset, self.images, self.empty, self.config, self.seed = dataset, images, list(empty), config, seed
-        self._people, self._segments = can_be_cut(dataset), _segments(dataset)
-        self._raw = {row["id"]: row for row in dataset.raw.get("images", ())}
+    def __init__(self, recipe: PasteRecipe) -> None:
+        self.dataset, self.images, self.config = recipe.dataset, images_folder(recipe.data), recipe.config
+        self.seed, self.empty = recipe.seed, recipe.empty_scenes
+        self._people, self._segments = recipe.people, _segments(self.dataset)
+        self._raw = {row["id"]: row for row in self.dataset.raw.get("images", ())}
 
     def make(self, numbers: Sequence[int]) -> list[Made | Refused]:
         """One picture after the other."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stagepose.extend.made import MadePerson
 from stagepose.extend.paste.cutting import HIDDEN, VISIBLE, Cutout
 from stagepose.geometry import Float
+from stagepose.making import in_picture
 
 LEAST_SEEN = 3  # visible keypoints, and share of the area, of a person who is asked for keypoints
 LEAST_SHARE = 0.3
@@ -102,7 +103,8 @@ class Scene:
         self.pixels[inside] = np.clip(np.round(below + (lit - below) * alpha), 0, 255).astype(np.uint8)
         for figure in self.figures:
             figure.cover(matte)
-        keypoints = _inside(cutout.keypoints + np.array([left, top, 0.0]), self.pixels.shape[1], self.pixels.shape[0])
+        height, width = self.pixels.shape[:2]
+        keypoints = in_picture(cutout.keypoints + np.array([left, top, 0.0]), width, height)
         figure = Figure(keypoints, np.zeros(4), float(matte.sum()), matte, guessed=False, new=True, notes=notes)
         figure.whole = max(1, int(cutout.covers.sum()))
         self.figures.append(figure)
@@ -132,10 +134,3 @@ def light(around: Float, below_hw3: NDArray[np.uint8]) -> NDArray[np.float32]:
     ratio = (below_hw3.mean((0, 1)) + 1) / (around + 1)
     mixed = (1 - COLOUR) * ratio.mean() + COLOUR * ratio
     return np.asarray((1 + HALFWAY * (mixed - 1)).clip(*LIGHT), dtype=np.float32)
-
-
-def _inside(keypoints_K3: Float, width: int, height: int) -> Float:
-    """Keypoints outside of the picture are none; the corner itself means unlabelled to COCO."""
-    x, y = keypoints_K3[:, 0], keypoints_K3[:, 1]
-    kept = (x > 0) & (y > 0) & (x <= width - 1) & (y <= height - 1)
-    return np.where((kept & (keypoints_K3[:, 2] > 0))[:, None], keypoints_K3, 0.0)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stagepose.coco import read_dataset, refuse_generated
+from stagepose.coco import read_dataset, refuse_bad_pictures, refuse_generated
 from stagepose.coco.samepicture import image_key
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.modelinfo import ModelInfo
 from stagepose.runtime import shipped
 from stagepose.training import checkpoint
-from stagepose.training.crops import refuse_bad_pictures
 from stagepose.training.detector.cache import open_or_decode
 from stagepose.training.detector.config import DetectorConfig
 from stagepose.training.detector.data import BoxData

@@ -18,13 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stagepose.coco import CocoDataset, read_dataset
+from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.coco.clean import AREA_OF_BOX
 from stagepose.errors import ConfigError
 from stagepose.extend import Made, MadePerson, Refused, Source
-from stagepose.extend.made import refuse_made
+from stagepose.extend.made import refuse_unfit
 from stagepose.geometry import Affine, Float, Size, crop_affine
 from stagepose.images import read_image
+from stagepose.making import in_picture
 from stagepose.skeleton import Skeleton
 from stagepose.training.checkpoint import STAGES
 from stagepose.training.cutting import canvas_box
@@ -33,11 +34,11 @@ from stagepose.training.gan.carry import carry_to, covered
 from stagepose.training.gan.limbs import Limbs, limbs_of
 from stagepose.training.gan.losses import HALF
 from stagepose.training.gan.moving import move_limbs, pose_maps
-from stagepose.training.gan.poses import NewPose, learn_poses
+from stagepose.training.gan.poses import NewPose, Poses, learn_poses
 from stagepose.training.gan.task import repair, to_pixels
 from stagepose.training.machine import use_threads
 from stagepose.training.networks.repair import RepairNet
-from stagepose.training.randomness import generator, weighted_order
+from stagepose.training.randomness import Orders, generator, weighted_order
 from stagepose.training.store import CropSpec
 from stagepose.training.table import Table
 
@@ -47,7 +48,7 @@ MILDEST = 0.05  # chance of a person who is found perfectly to lend a pose, of o
 
 
 @dataclass(frozen=True, kw_only=True)
-class RepairRecipe:
+class GanRecipe:
     """The photos, the run whose generator repairs, and the stage-by-stage run that says whose poses are hard."""
 
     data: Path
@@ -64,10 +65,21 @@ class RepairRecipe:
 
     @cached_property
     def dataset(self) -> CocoDataset:
-        """All people of the file, mapped onto the skeleton; :class:`DatasetError` where it is generated itself."""
-        dataset = read_dataset(self.data, skeleton=self.skeleton)
-        refuse_made(dataset)
-        return dataset
+        """All people of the file, mapped onto the skeleton."""
+        return read_dataset(self.data, skeleton=self.skeleton)
+
+    @cached_property
+    def areas(self) -> Float:
+        """(N,) of the people, estimated where the file has none."""
+        boxes = self.dataset.boxes_xyxy
+        estimated = AREA_OF_BOX * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+        return np.where(np.isnan(self.dataset.areas), estimated, self.dataset.areas)
+
+    @cached_property
+    def poses(self) -> Poses:
+        """What the people of the set can do; crowds show nothing."""
+        shown = np.where(self.dataset.with_keypoints()[:, None, None], self.dataset.keypoints, 0)
+        return learn_poses(shown, self.areas, limbs_of(self.skeleton), self.donor_weights())
 
     @property
     def licences(self) -> Sequence[Mapping[str, Any]]:
@@ -80,17 +92,22 @@ class RepairRecipe:
         teacher = read_config(self.run)[2].get("teacher") or {}
         return frozenset({teacher["sha256"]} if teacher.get("sha256") else ())
 
+    def check(self) -> None:
+        """:class:`DatasetError` where there are no poses to learn from, or a photo would not fit its labels."""
+        refuse_unfit(self.dataset, images_folder(self.data))
+        _ = self.poses  # says itself why there are none
+
     def identity(self) -> dict[str, Any]:
         """Photos' labels, weights and hard poses by their digests."""
         hard = None if self.hard is None else _digest(self._table_file.read_bytes())
         weights = weights_digest(load_generator(self.run))
         return {"data": _digest(self.data.read_bytes()), "weights": weights, "hard": hard}
 
-    def maker(self) -> RepairMaker:
+    def maker(self) -> GanMaker:
         """With the generator in memory."""
         if torch.device(self.device).type == "cpu":
             use_threads(1)  # sums then have one order in any process, and the same picture the same bytes
-        return RepairMaker(self)
+        return GanMaker(self)
 
     def donor_weights(self) -> Float | None:
         """(N,) chances to lend a pose, the greater the worse somebody is found; None without a run that says so."""
@@ -116,22 +133,17 @@ class RepairRecipe:
         return file
 
 
-class RepairMaker:
+class GanMaker:
     """Makes picture after picture; see :class:`stagepose.extend.made.Maker`."""
 
-    def __init__(self, recipe: RepairRecipe) -> None:
-        self.recipe, self.data = recipe, recipe.dataset
+    def __init__(self, recipe: GanRecipe) -> None:
+        self.recipe, self.data, self.areas, self.poses = recipe, recipe.dataset, recipe.areas, recipe.poses
         config, _, _ = read_config(recipe.run)
         self.size, self.spec = config.size, CropSpec(input_size=config.size)
         self.network: RepairNet = load_generator(recipe.run).to(recipe.device)
-        self.limbs = limbs_of(recipe.skeleton)
-        boxes = self.data.boxes_xyxy
-        estimated = AREA_OF_BOX * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)  # where the file has no area
-        self.areas = np.where(np.isnan(self.data.areas), estimated, self.data.areas)
-        people = self.data.with_keypoints()
-        shown = np.where(people[:, None, None], self.data.keypoints, 0)
-        self.poses = learn_poses(shown, self.areas, self.limbs, recipe.donor_weights())
+        self.limbs = self.poses.limbs
         self.rows: NDArray[np.int64] = np.flatnonzero(self.poses.whole.any(1))  # whose photos are changed
+        self._orders = Orders(lambda turn: weighted_order(recipe.seed, turn, [len(self.rows)], [1.0]))
         self._licence = {row["id"]: row.get("license") for row in self.data.raw.get("images", ())}
 
     def make(self, numbers: Sequence[int]) -> list[Made | Refused]:
@@ -141,7 +153,7 @@ class RepairMaker:
     def _one(self, number: int) -> Made | Refused:
         """Everybody once, in random order, then everybody again."""
         turn, place = divmod(number, len(self.rows))
-        row = int(self.rows[weighted_order(self.recipe.seed, turn, [len(self.rows)], [1.0])[place]])
+        row = int(self.rows[self._orders.rows([(turn, place)])[0]])
         to_canvas = crop_affine(canvas_box(self.data.boxes_xyxy[row], self.spec), self.spec.canvas)
         keypoints = _through(self._window(to_canvas), self.data.keypoints[row])
         area = float(self.areas[row] * np.linalg.det(to_canvas.matrix[:, :2]))
@@ -149,7 +161,7 @@ class RepairMaker:
         if isinstance(pose, str):
             return Refused(pose)
         image = self.data.image_by_id[int(self.data.image_ids[row])]
-        photo = read_image(self.recipe.data.parent / "images" / image.file_name).pixels
+        photo = read_image(images_folder(self.recipe.data) / image.file_name).pixels
         canvas = to_canvas.warp(photo, self.spec.canvas)
         left, top = _margins(self.spec)
         window = (slice(top, top + self.size[1]), slice(left, left + self.size[0]))
@@ -193,21 +205,20 @@ class RepairMaker:
         x2, y2 = np.clip(np.floor(covers[2:] + 0.01), [x1 + 1, y1 + 1], limits).astype(int).tolist()
         to_frame = _shift(-x1, -y1)
         frame = np.array([x2 - x1, y2 - y1])
-        keypoints = _through(to_frame, made.keypoints)
-        inside = np.all((keypoints[:, :2] > -0.5) & (keypoints[:, :2] < frame - 0.5), axis=1)
         person = MadePerson(_clipped(to_frame.boxes(made.box_xyxy[None])[0], frame), made.area,
-                            keypoints * inside[:, np.newaxis], notes=made.notes)
+                            in_picture(_through(to_frame, made.keypoints), x2 - x1, y2 - y1), notes=made.notes)
         others = [other for other in self.data.rows_by_image[image.id].tolist() if other != row]
         return Made(np.ascontiguousarray(canvas[y1:y2, x1:x2]),
                     (person, *self._bystanders(others, to_canvas.then(to_frame), frame)),
                     tuple(self._source(one) for one in (row, *pose.donors)))
 
     def _bystanders(self, rows: Sequence[int], to_frame: Affine, frame: NDArray[np.int64]) -> list[MadePerson]:
-        """What of other people's boxes is in the picture."""
+        """What of other people's boxes, and of crowds', is in the picture."""
         boxes = [_clipped(to_frame.boxes(self.data.boxes_xyxy[row][None])[0], frame) for row in rows]
         nobody = np.zeros((len(self.recipe.skeleton), 3))
-        return [MadePerson(box, float(AREA_OF_BOX * np.prod(box[2:] - box[:2])), nobody, new=False)
-                for box in boxes if (box[2:] - box[:2]).min() >= SMALLEST]
+        return [MadePerson(box, float(AREA_OF_BOX * np.prod(box[2:] - box[:2])), nobody, new=False,
+                           notes={"iscrowd": int(self.data.crowd[row])})
+                for row, box in zip(rows, boxes, strict=True) if (box[2:] - box[:2]).min() >= SMALLEST]
 
     def _source(self, row: int) -> Source:
         image_id = int(self.data.image_ids[row])
