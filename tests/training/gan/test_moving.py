@@ -122,6 +122,15 @@ def test_joints_under_a_limb_that_was_moved_are_hidden():
     assert np.array_equal(labels[:, :2], person[:, :2])
 
 
+def test_a_forearm_may_hide_its_own_shoulder():
+    person = standing(np.random.default_rng(5), 1)[0]
+    shoulder, elbow, wrist = (COCO_17.index(f"left_{name}") for name in ("shoulder", "elbow", "wrist"))
+    person[elbow, :2] = person[shoulder, :2] + [0, 14]
+    person[wrist, :2] = person[shoulder, :2] + [1, 1]  # folded up
+    labels = covered(person, np.array([True, False, False, False]), 900.0, LIMBS)
+    assert labels[[shoulder, elbow, wrist], 2].tolist() == [1, 2, 2]
+
+
 def test_a_limb_of_no_length_does_no_harm():
     segment = np.zeros((1, 1, 2, 2)) + 20
     one, none = np.ones((1, 1), dtype=bool), np.zeros((1, 0))

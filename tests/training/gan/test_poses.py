@@ -7,7 +7,7 @@ from stagepose.coco import read_dataset
 from stagepose.errors import DatasetError
 from stagepose.skeleton import COCO_17
 from stagepose.training.gan.limbs import limbs_of
-from stagepose.training.gan.poses import MARGIN, NewPose, learn_poses, placed, shape_of, wrapped
+from stagepose.training.gan.poses import MARGIN, STRETCH, NewPose, learn_poses, placed, shape_of, wrapped
 from stagepose.training.randomness import generator
 
 from .drawn import HEIGHT, WIDTH, drawn_coco
@@ -57,6 +57,25 @@ def test_drawn_poses_are_new_possible_and_in_the_frame(people):
         assert (len(pose.donors) == 0) == (pose.kind == "turned")
     again = poses.draw(keypoints[3], areas[3], (WIDTH, HEIGHT), generator(0, 0, 3))
     assert isinstance(again, NewPose) and np.array_equal(again.keypoints, dict(new)[3].keypoints)
+
+
+def test_no_limb_is_stretched_further_than_its_picture_may_be(people):
+    keypoints, areas = people
+    rng = np.random.default_rng(0)
+    lengths = keypoints.copy()
+    for row, factor in enumerate(rng.uniform(0.4, 1.6, len(keypoints))):  # people of long limbs, people of short ones
+        shape = shape_of(lengths[row : row + 1], areas[row : row + 1], LIMBS)
+        longer = type(shape)(shape.angles, shape.ratios * rng.uniform(0.6, 1.5, shape.ratios.shape) * factor**0.5)
+        lengths[row] = placed(keypoints[row], areas[row], longer, np.ones(4, dtype=bool), LIMBS)
+    poses, changes = learn_poses(lengths, areas, LIMBS), []
+    for row in range(len(lengths)):
+        pose = poses.draw(lengths[row], areas[row], (3 * WIDTH, 3 * HEIGHT), generator(2, 0, row))
+        if isinstance(pose, NewPose):
+            long = [np.linalg.norm(np.diff(points[LIMBS.bones, :2], axis=1)[:, 0], axis=1)
+                    for points in (lengths[row], pose.keypoints)]
+            changes += (long[1] / long[0]).tolist()
+    assert len(changes) > 200 and max(changes) <= STRETCH + 1e-6 and min(changes) >= 1 / STRETCH - 1e-6
+    assert max(changes) > 1.3
 
 
 def test_the_preferred_lend_their_poses(people):

@@ -26,17 +26,18 @@ def carry_to(old_BK3: Float, new_BK3: Float, moved_BC: NDArray[np.bool_], areas_
 def covered(new_K3: Float, moved_C: NDArray[np.bool_], area: float, limbs: Limbs) -> Float:
     """Keypoints (K, 3) with v = 1 where a limb that was moved now lies over a joint that was seen.
 
-    Limbs are put down in their order, so a joint of a limb that moved is only covered by later ones.
+    Bones are put down in their order, so those that end in a joint are covered, and it with them, by later ones only:
+    a forearm may hide its own shoulder.
     """
     out = new_K3.astype(np.float64, copy=True)
     segments, radii = limbs.segments(new_K3[None, :, :2])[0], COVERS * radii_of(np.array([area]), limbs)[0]
-    chain_of_joint = {joint: number for number, chain in enumerate(limbs.chains) for joint in chain}
-    for bone in np.flatnonzero(moved_C[limbs.chain_of]):
-        mine = limbs.chain_of[bone]
-        for joint in np.flatnonzero(out[:, 2] == VISIBLE):
-            chain = chain_of_joint.get(int(joint), -1)
-            above = chain >= mine and (chain == mine or moved_C[chain])
-            if not above and _distance(out[joint, :2], segments[bone]) < radii[bone]:
+    put_down = np.flatnonzero(moved_C[limbs.chain_of])
+    last_at = np.full(len(out), -1)  # the last bone put down that begins or ends in each joint
+    for bone in put_down:
+        last_at[limbs.bones[bone]] = bone
+    for bone in put_down:
+        for joint in np.flatnonzero((out[:, 2] == VISIBLE) & (last_at < bone)):
+            if _distance(out[joint, :2], segments[bone]) < radii[bone]:
                 out[joint, 2] = OCCLUDED
     return out
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -93,7 +94,7 @@ class Poses:
                 rng: np.random.Generator) -> tuple[Shape, NDArray[np.bool_], tuple[int, ...]]:
         """-> the shape (1, N), chains that move (C,), and the rows of the people whose limbs these are like."""
         chains = len(self.limbs.chains)
-        donors = rng.choice(len(self.weights), size=chains, p=self.weights)
+        donors = self._chances.searchsorted(rng.random(chains), side="right")
         if kind == "real":
             donors[:] = donors[0]
             moved = movable & self.whole[donors[0]]
@@ -105,14 +106,25 @@ class Poses:
             return _chosen(own, Shape(angles[None], own.ratios), moved, self.limbs), moved, ()
         bones = np.arange(len(self.limbs.bones))
         theirs = donors[self.limbs.chain_of]
-        ratios = np.clip(self.shape.ratios[theirs, bones], own.ratios / STRETCH, own.ratios * STRETCH)
+        ratios = stretched_ratios(own.ratios, self.shape.ratios[theirs, bones], self.limbs)
         wanted = _chosen(own, Shape(self.shape.angles[theirs, bones][None], ratios), moved, self.limbs)
         return wanted, moved, tuple(np.unique(donors[moved]).tolist())
 
     def _angle_each(self, rng: np.random.Generator) -> Float:
         """(N,) an angle for each bone by itself, as often as the data set has it."""
-        seen = self.whole[:, self.limbs.chain_of]
-        return np.array([rng.choice(self.shape.angles[seen[:, bone], bone]) for bone in range(seen.shape[1])])
+        return np.array([rng.choice(of_bone) for of_bone in self._angles])
+
+    @cached_property
+    def _chances(self) -> Float:
+        """(B,) the weights one upon the other, up to 1."""
+        heaped = np.cumsum(self.weights)
+        return np.asarray(heaped / heaped[-1])
+
+    @cached_property
+    def _angles(self) -> list[Float]:
+        """N arrays: the angles that each bone has in the set."""
+        seen_BN = self.whole[:, self.limbs.chain_of]
+        return [self.shape.angles[seen, bone] for bone, seen in enumerate(seen_BN.T)]
 
     def _refused(self, own: Shape, wanted: Shape, moved: NDArray[np.bool_], keypoints: Float, size: Size) -> str:
         """Why a pose is no use; "" where it is."""
@@ -189,6 +201,19 @@ def placed(keypoints_K3: Float, area: float, wanted: Shape, moved: NDArray[np.bo
         direction = direction + wanted.angles[0, bone]
         length = length * wanted.ratios[0, bone]
         out[end, :2] = out[start, :2] + length * np.array([np.cos(direction), np.sin(direction)])
+    return out
+
+
+def stretched_ratios(own: Float, wanted: Float, limbs: Limbs) -> Float:
+    """Ratios (..., N) like those wanted, of bones that become STRETCH times longer or shorter at most.
+
+    A ratio is to the bone before, so that what a bone grows by, all that follow it would grow by as well.
+    """
+    out, grown = np.empty_like(own), np.ones(own.shape[:-1])
+    for bone, first in enumerate(limbs.firsts):
+        before = np.ones_like(grown) if first else grown
+        grown = np.clip(before * wanted[..., bone] / np.maximum(own[..., bone], 1e-6), 1 / STRETCH, STRETCH)
+        out[..., bone] = own[..., bone] * grown / before
     return out
 
 
