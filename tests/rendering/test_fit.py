@@ -10,12 +10,12 @@ from tiny import tiny_coco
 
 from stagepose.coco import dataset_from_arrays, read_dataset
 from stagepose.errors import DatasetError
-from stagepose.rendering.body import Traits
+from stagepose.rendering.body import Traits, load_body
 from stagepose.rendering.families import draw_stance
 from stagepose.rendering.figures import draw_figure
-from stagepose.rendering.fit import LEAST_LABELLED, fit, targets
+from stagepose.rendering.fit import LEAST_LABELLED, _Model, fit, targets
 from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
-from stagepose.rendering.pose import HIGHEST, LOWEST
+from stagepose.rendering.pose import HIGHEST, LOWEST, move
 
 COCO = read_landmarks(COCO_FILE)
 
@@ -49,6 +49,16 @@ def test_the_same_points_give_the_same_pose_wherever_they_are() -> None:
     elsewhere = points * [2, 2, 1] + [50, -30, 0]
     first, second = (fit(targets(dataset(each), COCO)[0], COCO) for each in (points, elsewhere))
     np.testing.assert_allclose(first.stance.angles, second.stance.angles, atol=1e-3)
+
+
+def test_the_model_carries_keypoints_as_the_body_does() -> None:
+    """Those that are the mean of vertices of several bones, too, as shoulders are."""
+    rng, model, body = np.random.default_rng(3), _Model(COCO), load_body()
+    angles = np.stack([draw_stance(rng).angles for _ in range(8)])
+    frame = move(body, model.shape, angles)
+    found = model.points(angles, np.tile(np.eye(3), (8, 1, 1)))
+    for one, turns, places in zip(found, frame.turns, frame.places, strict=True):
+        np.testing.assert_allclose(one, COCO.of(body.skin(model.shape, turns, places), places)[:, :2], atol=1e-5)
 
 
 def test_people_with_few_keypoints_are_not_taken() -> None:

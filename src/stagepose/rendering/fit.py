@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset
 from stagepose.errors import DatasetError
-from stagepose.rendering.body import Shape, Traits, load_body
+from stagepose.rendering.body import Body, Shape, Traits, load_body
 from stagepose.rendering.families import Stance, draw_stance, relaxed
 from stagepose.rendering.figures import turned
 from stagepose.rendering.landmarks import Landmarks
@@ -81,19 +82,48 @@ class _Model:
         self.body = load_body()
         self.shape: Shape = self.body.shape(Traits())
         self.height = float(np.ptp(self.shape.vertices[:, 1]))
-        rest = landmarks.of(self.shape.vertices, self.shape.heads)
-        carriers = [bone if bone >= 0 else int(self.body.influence[vertices[0], 0])
-                    for bone, vertices in zip(landmarks.bones, landmarks.vertices, strict=True)]
-        self.carriers = np.array(carriers)
-        self.offsets = rest - self.shape.heads[self.carriers]
+        self._carried = _carried(landmarks, self.body, self.shape)
 
     def points(self, angles_PA: Floats, views_P33: Floats) -> Floats:
         """(P, K, 2) metres to the right and up, as seen from far away."""
-        frame = move(self.body, self.shape, angles_PA)
-        turns, places = frame.turns[:, self.carriers], frame.places[:, self.carriers]
-        there = places + np.einsum("pkij,kj->pki", turns, self.offsets)
+        frame, by = move(self.body, self.shape, angles_PA), self._carried
+        parts_PM3 = (by.weights[:, None] * frame.places[:, by.bones]
+                     + np.einsum("pmij,mj->pmi", frame.turns[:, by.bones], by.offsets))
+        there = np.add.reduceat(parts_PM3, by.firsts, axis=1)
         seen: Floats = np.einsum("pij,pkj->pki", views_P33, there)[:, :, :2]
         return seen
+
+
+@dataclass(frozen=True, eq=False)
+class _Carried:
+    """By which bones (M,) keypoints are carried, one keypoint's after the other's, each from ``firsts`` (K,) on.
+
+    Skinning is linear, so the mean of some vertices is a sum over the bones that move any of them: ``weights`` (M,) of
+    where a bone's head is, and of ``offsets`` (M, 3) that turn with it.
+    """
+
+    bones: NDArray[np.int64]
+    weights: Floats
+    offsets: Floats
+    firsts: NDArray[np.int64]
+
+
+def _carried(landmarks: Landmarks, body: Body, shape: Shape) -> _Carried:
+    parts = [[(head, 1.0, np.zeros(3))] if head >= 0 else _shares(list(vertices), body, shape)
+             for head, vertices in zip(landmarks.bones, landmarks.vertices, strict=True)]
+    bones, weights, offsets = zip(*chain.from_iterable(parts), strict=True)
+    firsts = np.cumsum([0, *map(len, parts[:-1])])
+    return _Carried(np.array(bones), np.array(weights), np.array(offsets), firsts)
+
+
+def _shares(vertices: list[int], body: Body, shape: Shape) -> list[tuple[int, float, Floats]]:
+    """Of each bone that moves any of them: its number, its share of their mean, and that share's place beside it."""
+    influence_V4, share_V4 = body.influence[vertices], body.weight[vertices] / len(vertices)
+    found = []
+    for bone in np.unique(influence_V4[share_V4 > 0]).tolist():
+        share_V = (share_V4 * (influence_V4 == bone)).sum(axis=1)
+        found.append((bone, float(share_V.sum()), share_V @ (shape.vertices[vertices] - shape.heads[bone])))
+    return found
 
 
 @cache
