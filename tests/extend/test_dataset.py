@@ -74,9 +74,11 @@ def test_who_is_not_found_is_dropped_and_counted(made: Path, judge: Judge) -> No
 def test_another_threshold_keeps_others_without_another_judging(made: Path, judge: Judge, tmp_path: Path) -> None:
     home = tmp_path / "set"
     make(home, judge)
+    (home / "images" / "mine.jpg").write_text("mine")
     lenient = make(home, Judge(model=judge.model, least=0.0))
     assert (lenient.people, lenient.dropped) == (16, 0)
     make(home, judge)
+    (home / "images" / "mine.jpg").unlink()  # what it has not made itself is never taken away
     assert contents(home) == contents(made)
 
 
@@ -94,7 +96,7 @@ def test_fewer_than_there_are_is_refused(judge: Judge, tmp_path: Path) -> None:
     home = tmp_path / "set"
     make(home, judge)
     before = contents(home)
-    with pytest.raises(DatasetError, match="holds 20 pictures already, 8 are asked for; ask for as many or more"):
+    with pytest.raises(DatasetError, match="has come to picture 20 already, 8 are asked for; ask for as many or more"):
         make(home, judge, count=8)
     assert contents(home) == before
 

@@ -307,6 +307,14 @@ def test_pictures_that_do_not_fit_their_labels_are_refused(tmp_path: Path, capsy
     assert "'stagepose check FILE --write-clean OUT'" in error and not (tmp_path / "out").exists()
 
 
+def test_one_picture_is_no_place_for_its_own_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = drawn_set(tmp_path / "data", images=1)
+    assert extend(str(path), "-n", "1", "--out", str(tmp_path / "out"), "--jobs", "1", "--empty", "1") == 0
+    (tmp_path / "data/negatives").rename(tmp_path / "data/elsewhere")
+    assert extend(str(path), "-n", "1", "--out", str(tmp_path / "other")) == 1
+    assert "has one picture only" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
 def test_rendered_people_are_pasted_too(tmp_path: Path) -> None:
     path = drawn_set(tmp_path / "data")
     raw = json.loads(path.read_text())

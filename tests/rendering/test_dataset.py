@@ -158,7 +158,8 @@ def test_a_wrong_wish_is_one_line(arguments: tuple[str, ...], fault: str, tmp_pa
 
 def test_a_set_of_other_settings_is_left_alone(rendered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(rendered)
-    for arguments, fault in ((("--size", "64"), "was begun with size 48, now it is 64"), (SMALL, "holds 20 pictures")):
+    for arguments, fault in ((("--size", "64"), "was begun with size 48, now it is 64"),
+                             (SMALL, "has come to picture 20 already")):
         assert render("3", "--out", str(rendered), *arguments, *(() if arguments is SMALL else SMALL[2:])) == 1
         error = capsys.readouterr().err
         assert fault in error and error.count("\n") == 1

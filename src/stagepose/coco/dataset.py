@@ -74,6 +74,15 @@ class CocoDataset:
         return {image.id: image for image in self.images}
 
     @cached_property
+    def raw_images(self) -> dict[int, dict[str, Any]]:
+        """What the file says of each image, by id; nothing of those that do not come from one."""
+        return {row["id"]: row for row in self.raw.get("images", ())}
+
+    def image_of(self, row: int) -> ImageInfo:
+        """The image that a person is in."""
+        return self.image_by_id[int(self.image_ids[row])]
+
+    @cached_property
     def rows_by_image(self) -> dict[int, NDArray[np.int64]]:
         """Rows of the people of each image, in file order; images without people have an empty array."""
         order = np.argsort(self.image_ids, kind="stable")
@@ -175,7 +184,7 @@ def dataset_from_arrays(
 
 def to_json(dataset: CocoDataset) -> dict[str, Any]:
     """COCO JSON of a set's people in its skeleton: what the file said besides (licences, segments) is kept."""
-    images = {i["id"]: i for i in dataset.raw.get("images", [])}
+    images = dataset.raw_images
     info = {"info": dataset.raw["info"]} if "info" in dataset.raw else {}
     licences = {"licenses": dataset.raw["licenses"]} if "licenses" in dataset.raw else {}
     return {

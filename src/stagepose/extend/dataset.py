@@ -138,7 +138,9 @@ def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity
         "annotations": [{"id": number, **person} for number, person in enumerate(people, start=1)],
         "categories": [category_json(recipe.skeleton)]})
     draw_sheet(Path(done.file))
-    _remove_unlisted(out, {row["file_name"] for row in shown})
+    for row in rows:  # pictures of whom nobody was kept would lie about without labels
+        if "file_name" in row and not _kept(row, least):
+            (out / "images" / row["file_name"]).unlink(missing_ok=True)
     return done
 
 
@@ -157,13 +159,6 @@ def _why(done: Extended) -> str:
     """What became of all who were asked for."""
     reasons = [f"{reason} ({count})" for reason, count in sorted(done.refused.items())]
     return ", ".join([*reasons, *([f"not found by the judge ({done.dropped})"] if done.dropped else [])])
-
-
-def _remove_unlisted(out: Path, listed: set[str]) -> None:
-    """Pictures of whom nobody was kept would lie about without labels."""
-    for file in (out / "images").glob("*.jpg"):
-        if file.name not in listed:
-            file.unlink()
 
 
 def _image(row: Row) -> Row:

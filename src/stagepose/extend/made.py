@@ -103,6 +103,12 @@ class Recipe(Protocol):
         """Ready to make; called once in each process."""
 
 
+def source_of(dataset: CocoDataset, row: int) -> Source:
+    """A person of a set as the source of one who is made."""
+    image = dataset.image_of(row)
+    return Source(image.file_name, int(dataset.ids[row]), dataset.raw_images.get(image.id, {}).get("license"))
+
+
 def refuse_unfit(dataset: CocoDataset, images_dir: Path) -> None:
     """:class:`DatasetError` for pictures that do not fit their labels, and for those that were made of others.
 

@@ -33,10 +33,10 @@ def claim(out: Path, note: str, identity: Mapping[str, Any], verb: str) -> None:
 
 
 def refuse_fewer(out: Path, there: int, count: int) -> None:
-    """:class:`DatasetError` where a folder holds more pictures than are asked for: none is ever taken away."""
+    """:class:`DatasetError` where more pictures are made already than are asked for: none is ever taken away."""
     if there > count:
-        raise DatasetError(f"{printable(str(out))}: holds {there} pictures already, {count} are asked for; ask for as "
-                           "many or more, or choose another folder")
+        raise DatasetError(f"{printable(str(out))}: has come to picture {there} already, {count} are asked for; ask "
+                           "for as many or more, or choose another folder")
 
 
 def read_json(path: Path) -> Any:

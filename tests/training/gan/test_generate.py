@@ -145,7 +145,7 @@ def test_a_refused_command_claims_no_folder(home, tmp_path, capsys):
     few = tmp_path / "few" / "person_keypoints.json"
     drawn_coco(few.parent, 5)
     assert main([*command, str(few), "--jobs", "2"]) == 1
-    assert "no poses to learn from: only 5 people show" in capsys.readouterr().err
+    assert f"error: {few}: no poses to learn from: only 5 people show" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.errors import ConfigError, DatasetError
-from stagepose.extend.made import Made, Refused, Source, refuse_unfit
+from stagepose.extend.made import Made, Refused, Source, refuse_unfit, source_of
 from stagepose.extend.paste.body import body_mask
 from stagepose.extend.paste.cutting import VISIBLE, Cutout, cut_out, root_of
 from stagepose.extend.paste.scene import Figure, Scene
@@ -101,6 +101,9 @@ class PasteRecipe:
         if not len(self.people):
             raise DatasetError(f"{self.data}: nobody in it can be cut out; that takes {LEAST_JOINTS} visible "
                                f"keypoints, a box {LEAST_HEIGHT} pixels high, and no other people's boxes over it")
+        if len(self.dataset.images) == 1 and not self.empty_scenes:
+            raise DatasetError(f"{self.data}: has one picture only, and people are pasted into others than their own; "
+                               "give pictures without people with --negatives, or a larger set")
 
     def identity(self) -> dict[str, Any]:
         """By content, not by place: the set's file, the names of the negatives, the settings."""
@@ -144,7 +147,6 @@ class PasteMaker:
         self.dataset, self.images, self.config = recipe.dataset, images_folder(recipe.data), recipe.config
         self.seed, self.empty = recipe.seed, recipe.empty_scenes
         self._people, self._segments = recipe.people, _segments(self.dataset)
-        self._raw = {row["id"]: row for row in self.dataset.raw.get("images", ())}
 
     def make(self, numbers: Sequence[int]) -> list[Made | Refused]:
         """One picture after the other."""
@@ -157,7 +159,7 @@ class PasteMaker:
             placed = self._placed(rng, scene, cutout)
             if placed is not None:
                 pasted, left, top = placed
-                source = self._source(row)
+                source = source_of(self.dataset, row)
                 scene.paste(pasted, left, top, {"source": source.to_json()})
                 sources.append(source)
         people = tuple(person for figure in scene.figures if (person := figure.labelled()) is not None)
@@ -178,7 +180,7 @@ class PasteMaker:
         rows = self.dataset.rows_by_image[image.id].tolist()
         rows.sort(key=lambda row: self.dataset.boxes_xyxy[row, 3])  # whose feet are lower stands before the others
         figures = [self._figure(row, shrunk, pixels.shape[:2]) for row in rows]
-        raw = self._raw.get(image.id, {})
+        raw = self.dataset.raw_images[image.id]
         notes = {name: raw[name] for name in ("all_person_boxes",) if name in raw}
         return Scene(pixels, figures), [Source(image.file_name, licence=raw.get("license"))], notes, image.id
 
@@ -187,7 +189,7 @@ class PasteMaker:
         keypoints = dataset.keypoints[row].copy()
         keypoints[:, :2] = shrunk.points(keypoints[:, :2]) * (keypoints[:, 2:] > 0)
         box = shrunk.boxes(dataset.boxes_xyxy[row])[0].clip(0, (width, height, width, height))
-        image = dataset.image_by_id[int(dataset.image_ids[row])]
+        image = dataset.image_of(row)
         mask = mask_of(self._segments.get(int(dataset.ids[row])), image.height, image.width)
         exact = mask is not None and not dataset.crowd[row]
         if mask is None or not exact:
@@ -198,7 +200,7 @@ class PasteMaker:
         if np.isnan(area):
             area = float(mask.sum())
         return Figure(keypoints, box, area, mask, guessed=not exact, new=False, crowd=bool(dataset.crowd[row]),
-                      notes={"source": self._source(row).to_json()})
+                      notes={"source": source_of(dataset, row).to_json()})
 
     # --- who is pasted, how large and where
 
@@ -216,7 +218,7 @@ class PasteMaker:
 
     def _cut(self, row: int) -> Cutout | None:
         dataset = self.dataset
-        image = dataset.image_by_id[int(dataset.image_ids[row])]
+        image = dataset.image_of(row)
         others = [dataset.keypoints[other] for other in dataset.rows_by_image[image.id].tolist() if other != row]
         return cut_out(read_image(self.images / image.file_name).pixels, dataset.boxes_xyxy[row],
                        dataset.keypoints[row], self._segments.get(int(dataset.ids[row])), dataset.skeleton, others)
@@ -253,10 +255,6 @@ class PasteMaker:
         rows, columns = np.nonzero(cutout.covers)
         pixel = int(rng.integers(len(rows)))
         return round(float(hit[0])) - int(columns[pixel]), round(float(hit[1])) - int(rows[pixel])
-
-    def _source(self, row: int) -> Source:
-        image = self.dataset.image_by_id[int(self.dataset.image_ids[row])]
-        return Source(image.file_name, int(self.dataset.ids[row]), self._raw.get(image.id, {}).get("license"))
 
 
 def _height(figure: Figure) -> float:

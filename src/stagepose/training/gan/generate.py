@@ -20,9 +20,9 @@ from torch import Tensor
 
 from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.coco.clean import AREA_OF_BOX
-from stagepose.errors import ConfigError
-from stagepose.extend import Made, MadePerson, Refused, Source
-from stagepose.extend.made import refuse_unfit
+from stagepose.errors import ConfigError, DatasetError
+from stagepose.extend import Made, MadePerson, Refused
+from stagepose.extend.made import refuse_unfit, source_of
 from stagepose.geometry import Affine, Float, Size, crop_affine
 from stagepose.images import read_image
 from stagepose.making import in_picture
@@ -79,7 +79,10 @@ class GanRecipe:
     def poses(self) -> Poses:
         """What the people of the set can do; crowds show nothing."""
         shown = np.where(self.dataset.with_keypoints()[:, None, None], self.dataset.keypoints, 0)
-        return learn_poses(shown, self.areas, limbs_of(self.skeleton), self.donor_weights())
+        try:
+            return learn_poses(shown, self.areas, limbs_of(self.skeleton), self.donor_weights())
+        except DatasetError as error:
+            raise DatasetError(f"{self.data}: {error}") from None
 
     @property
     def licences(self) -> Sequence[Mapping[str, Any]]:
@@ -144,7 +147,6 @@ class GanMaker:
         self.limbs = self.poses.limbs
         self.rows: NDArray[np.int64] = np.flatnonzero(self.poses.whole.any(1))  # whose photos are changed
         self._orders = Orders(lambda turn: weighted_order(recipe.seed, turn, [len(self.rows)], [1.0]))
-        self._licence = {row["id"]: row.get("license") for row in self.data.raw.get("images", ())}
 
     def make(self, numbers: Sequence[int]) -> list[Made | Refused]:
         """One by one: a sum over a batch could round otherwise than over one picture."""
@@ -160,7 +162,7 @@ class GanMaker:
         pose = self.poses.draw(keypoints, area, self.size, generator(self.recipe.seed, turn, place))
         if isinstance(pose, str):
             return Refused(pose)
-        image = self.data.image_by_id[int(self.data.image_ids[row])]
+        image = self.data.image_of(row)
         photo = read_image(images_folder(self.recipe.data) / image.file_name).pixels
         canvas = to_canvas.warp(photo, self.spec.canvas)
         left, top = _margins(self.spec)
@@ -198,7 +200,7 @@ class GanMaker:
 
     def _framed(self, canvas: NDArray[np.uint8], to_canvas: Affine, made: MadePerson, row: int, pose: NewPose) -> Made:
         """The part of the canvas that the photo covers, with everybody else who stands there."""
-        image = self.data.image_by_id[int(self.data.image_ids[row])]
+        image = self.data.image_of(row)
         limits = np.array(self.spec.canvas)
         covers = to_canvas.boxes(np.array([[0, 0, image.width, image.height]]))[0]
         x1, y1 = np.clip(np.ceil(covers[:2] - 0.01), 0, limits - 1).astype(int).tolist()
@@ -210,7 +212,7 @@ class GanMaker:
         others = [other for other in self.data.rows_by_image[image.id].tolist() if other != row]
         return Made(np.ascontiguousarray(canvas[y1:y2, x1:x2]),
                     (person, *self._bystanders(others, to_canvas.then(to_frame), frame)),
-                    tuple(self._source(one) for one in (row, *pose.donors)))
+                    tuple(source_of(self.data, one) for one in (row, *pose.donors)))
 
     def _bystanders(self, rows: Sequence[int], to_frame: Affine, frame: NDArray[np.int64]) -> list[MadePerson]:
         """What of other people's boxes, and of crowds', is in the picture."""
@@ -219,10 +221,6 @@ class GanMaker:
         return [MadePerson(box, float(AREA_OF_BOX * np.prod(box[2:] - box[:2])), nobody, new=False,
                            notes={"iscrowd": int(self.data.crowd[row])})
                 for row, box in zip(rows, boxes, strict=True) if (box[2:] - box[:2]).min() >= SMALLEST]
-
-    def _source(self, row: int) -> Source:
-        image_id = int(self.data.image_ids[row])
-        return Source(self.data.image_by_id[image_id].file_name, int(self.data.ids[row]), self._licence.get(image_id))
 
 
 def weights_digest(network: torch.nn.Module) -> str:
