@@ -69,3 +69,13 @@ def test_a_place_is_required_before_the_work(tmp_path: Path) -> None:
         with pytest.raises(StagePoseError, match=says):
             files.require_place(wrong)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_ctrl_c_amid_a_write_leaves_nothing_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_bytes(tmp_path / "labels.json", b"{}")
+    assert list(tmp_path.iterdir()) == []

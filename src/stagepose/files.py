@@ -27,9 +27,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too leaves nothing half-written about
         with suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         if error.errno == errno.ENOSPC:
             raise StagePoseError(f"{path}: disk full, {len(data) / 1e6:.1f} MB needed; free some space") from error
         raise _refused(path, error) from error

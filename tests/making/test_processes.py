@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from stagepose.errors import DatasetError, StagePoseError
 from stagepose.making import in_processes
+
+PATIENCE = 60  # seconds until a test gives up
 
 _home = Path()  # of this process
 
@@ -26,6 +32,11 @@ def work(job: int) -> None:
     if job == 99:
         os._exit(9)  # as the kernel ends who takes too much memory
     (_home / str(job)).write_text("done")
+
+
+def dawdle(job: int) -> None:
+    (_home / str(job)).write_text("begun")
+    time.sleep(10 * PATIENCE)
 
 
 def run(home: Path, *jobs: int) -> list[int]:
@@ -49,3 +60,23 @@ def test_what_a_start_or_a_job_raises_is_raised(tmp_path: Path, capfd: pytest.Ca
 def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
     with pytest.raises(StagePoseError, match=r"died, perhaps for want of memory.*fewer --jobs"):
         run(tmp_path, 99)
+
+
+def test_a_second_ctrl_c_waits_for_nobody(tmp_path: Path) -> None:
+    code = ("import sys; from pathlib import Path; from test_processes import *; "
+            "list(in_processes(dawdle, range(9), processes=2, start=start, order=Path(sys.argv[1])))")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=environment, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while len(list(tmp_path.iterdir())) < 2:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None  # the first one waits for what is in the making
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == -signal.SIGINT and b"KeyboardInterrupt" in said

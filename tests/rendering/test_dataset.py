@@ -166,6 +166,14 @@ def test_a_set_of_other_settings_is_left_alone(rendered: Path, capsys: pytest.Ca
     assert contents(rendered) == before
 
 
+def test_a_set_of_another_version_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "render.json").write_text('{"format": 0}')
+    assert render("3", "--out", str(tmp_path), *SMALL) == 1
+    error = capsys.readouterr().err
+    assert "was begun by another version of render" in error and "choose another folder" in error
+    assert [file.name for file in tmp_path.iterdir()] == ["render.json"]
+
+
 def test_a_full_disk_is_told_and_what_is_done_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                       capsys: pytest.CaptureFixture[str]) -> None:
     home = tmp_path / "set"

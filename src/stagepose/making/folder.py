@@ -15,7 +15,8 @@ from stagepose.images import printable
 def claim(out: Path, note: str, identity: Mapping[str, Any], verb: str) -> None:
     """Take an empty folder, or one that ``verb`` began with the same settings; the file ``note`` in it says which.
 
-    :class:`DatasetError` names the first setting that was another.
+    :class:`DatasetError` names the first setting that was another. ``format`` among them is no user's: it says which
+    pictures the same settings give.
     """
     file, shown = out / note, printable(str(out))
     if not file.exists():
@@ -26,7 +27,11 @@ def claim(out: Path, note: str, identity: Mapping[str, Any], verb: str) -> None:
     begun = read_json(file)
     if not isinstance(begun, dict):
         raise DatasetError(f"{printable(str(file))}: cannot be read; choose another folder")
-    for name, value in json.loads(json.dumps(identity)).items():  # as the file gives it back
+    wanted = json.loads(json.dumps(identity))  # as the file gives it back
+    if begun.get("format") != wanted.get("format"):
+        raise DatasetError(f"{shown}: was begun by another version of {verb}, which makes other pictures of the same "
+                           "seed; choose another folder")
+    for name, value in wanted.items():
         if begun.get(name) != value:
             raise DatasetError(f"{shown}: was begun with {name} {begun.get(name)!r}, now it is {value!r}; give the "
                                "same settings to go on with it, or choose another folder")

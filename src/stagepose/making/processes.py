@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 import cv2
@@ -32,6 +33,7 @@ def in_processes(work: Callable[[Job], None], jobs: Sequence[Job], *, processes:
     """
     if not jobs:
         return
+    others = active_children()
     with _single_threads():
         pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"), initializer=_begin,
                                    initargs=(start, order))
@@ -44,7 +46,18 @@ def in_processes(work: Callable[[Job], None], jobs: Sequence[Job], *, processes:
             raise StagePoseError("a process that makes pictures died, perhaps for want of memory; what is done is "
                                  "kept: run the same command again, with fewer --jobs") from error
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            _shut_down(pool, others)
+
+
+def _shut_down(pool: ProcessPoolExecutor, others: Sequence[BaseProcess]) -> None:
+    """Wait for what is in the making; a second Ctrl-C does not, and what was half made is made again another time."""
+    try:
+        pool.shutdown(wait=True, cancel_futures=True)
+    except KeyboardInterrupt:
+        for process in active_children():
+            if process not in others:
+                process.kill()
+        raise
 
 
 @contextmanager
