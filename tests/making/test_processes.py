@@ -57,6 +57,12 @@ def test_what_a_start_or_a_job_raises_is_raised(tmp_path: Path, capfd: pytest.Ca
     assert capfd.readouterr().err == ""  # the one line is the command's to write
 
 
+def test_after_a_fault_nothing_more_is_begun(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="picture 13"):
+        list(in_processes(work, [13, *range(5)], processes=1, start=start, order=tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
     with pytest.raises(StagePoseError, match=r"died, perhaps for want of memory.*fewer --jobs"):
         run(tmp_path, 99)

@@ -6,9 +6,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import active_children, connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
@@ -38,10 +39,14 @@ def in_processes(work: Callable[[Job], None], jobs: Sequence[Job], *, processes:
         pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"), initializer=_begin,
                                    initargs=(start, order))
         try:
-            waiting: dict[Future[None], Job] = {pool.submit(_do, work, job): job for job in jobs}
-            for future in as_completed(waiting):
-                future.result()
-                yield waiting[future]
+            left = iter(jobs)  # one each: what waits in the pool's own queue is done even after Ctrl-C
+            waiting: dict[Future[None], Job] = {pool.submit(_do, work, job): job for job in islice(left, processes)}
+            while waiting:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    job = waiting.pop(future)
+                    future.result()
+                    waiting |= {pool.submit(_do, work, another): another for another in islice(left, 1)}
+                    yield job
         except BrokenProcessPool as error:
             raise StagePoseError("a process that makes pictures died, perhaps for want of memory; what is done is "
                                  "kept: run the same command again, with fewer --jobs") from error
