@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from stagepose.cli import main
 from stagepose.coco import check_dataset, read_dataset
 from stagepose.errors import ConfigError
 from stagepose.extend.paste import PasteConfig, PasteRecipe
+from stagepose.extend.paste import recipe as recipe_module
 from stagepose.extend.paste.body import body_mask
 from stagepose.extend.paste.cutting import Cutout, cut_out
-from stagepose.extend.paste.recipe import LEAST_HEIGHT
+from stagepose.extend.paste.recipe import LEAST_HEIGHT, can_be_cut
 from stagepose.extend.paste.scene import Figure, Scene
 from stagepose.extend.paste.segments import mask_of
 from stagepose.images import read_image
@@ -305,6 +307,15 @@ def test_pictures_that_do_not_fit_their_labels_are_refused(tmp_path: Path, capsy
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "1 x image-size-differs" in error and "1 x image-missing" in error
     assert "'stagepose check FILE --write-clean OUT'" in error and not (tmp_path / "out").exists()
+
+
+def test_who_can_be_cut_out_is_found_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(recipe_module, "can_be_cut", lambda dataset: asked.append(dataset) or can_be_cut(dataset))
+    recipe = PasteRecipe(data=drawn_set(tmp_path))
+    recipe.check()
+    pickle.loads(pickle.dumps(recipe)).maker().make([0])  # as another process does
+    assert len(asked) == 1
 
 
 def test_one_picture_is_no_place_for_its_own_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

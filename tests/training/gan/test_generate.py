@@ -11,10 +11,12 @@ from stagepose.errors import ConfigError
 from stagepose.extend import Judge, extend_set
 from stagepose.images import read_image
 from stagepose.skeleton import COCO_17
+from stagepose.training.gan import generate
 from stagepose.training.gan.generate import GanRecipe
 from stagepose.training.gan.limbs import limbs_of
 from stagepose.training.loop import train
 from stagepose.training.people import PoseData
+from stagepose.training.randomness import weighted_order
 from stagepose.training.table import Table
 
 from .drawn import COLOURS, drawn_coco
@@ -87,6 +89,14 @@ def test_the_same_seed_gives_the_same_pictures(home, tmp_path):
         assert image.read_bytes() == (tmp_path / "b" / "images" / image.name).read_bytes()
     other = made(home, tmp_path / "c", 6, seed=1)
     assert json.loads(other.read_text())["annotations"] != json.loads(first.read_text())["annotations"]
+
+
+def test_the_order_of_people_is_drawn_once_a_turn(home, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(generate, "weighted_order", lambda *a: drawn.append(a[1]) or weighted_order(*a))
+    maker = GanRecipe(data=home / "person_keypoints.json", run=home / "run").maker()
+    maker.make([0, 1, 2, len(maker.rows), len(maker.rows) + 1])
+    assert drawn == [0, 1]
 
 
 def test_hard_people_lend_their_poses(home, tmp_path):
