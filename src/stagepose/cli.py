@@ -118,9 +118,9 @@ def _advice(words: list[str]) -> str:
 
 
 def _run(verb: str, arguments: list[str]) -> int:
-    import tyro  # a twentieth of a second that --version need not wait for
+    from stagepose.commands.usage import parse  # and tyro: a twentieth of a second that --version need not wait for
 
-    return tyro.cli(COMMANDS[verb].load(), prog=f"stagepose {verb}", args=arguments) or OK
+    return parse(COMMANDS[verb].load(), f"stagepose {verb}", arguments)() or OK
 
 
 def overview() -> str:
