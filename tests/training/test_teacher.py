@@ -144,7 +144,7 @@ def test_what_is_no_teacher(people, runs, tmp_path):
     with pytest.raises(CheckpointError, match="no run folder"):
         open_teacher(tmp_path, COCO_17, CODEC, "cpu")
     (tmp_path / "config.json").write_text('{"kind": "detector"}')
-    with pytest.raises(ConfigError, match="a run of kind 'detector'"):
+    with pytest.raises(CheckpointError, match="a run of kind 'detector'"):
         open_teacher(tmp_path, COCO_17, CODEC, "cpu")
     strangers = replace(COCO_17, names=tuple(f"other_{n}" for n in range(17)), flip_pairs=(), limbs=(), upper=(),
                         lower=())

@@ -21,6 +21,7 @@ from stagepose.commands.arguments import (
 from stagepose.commands.console import note, say, table, wrong_usage
 from stagepose.skeleton import COCO_17
 from stagepose.training import distributed, runs
+from stagepose.training.checkpoint import require_folder
 from stagepose.training.experiments import Outcome, Scale, estimate, experiment, run_all, write_outcome
 from stagepose.training.experiments.outcome import require_plots
 from stagepose.training.experiments.plan import Experiment
@@ -88,6 +89,7 @@ def run_experiment(
         wrong_usage("an experiment needs labelled pictures: --data FILE.json and --val FILE.json (or --plan)")
     require_plots()
     folder = out or Path("runs") / f"{name}-{scale}"
+    require_folder(folder)
     with distributed.started(where):
         logging.getLogger("stagepose").setLevel(logging.INFO if distributed.first() else logging.ERROR)
         setting = runs.Setting(folder=crops or folder / "crops", val=val, init=None, seed=0, device=where,

@@ -18,6 +18,7 @@ from stagepose.commands.arguments import (
 from stagepose.commands.console import note
 from stagepose.skeleton import resolve
 from stagepose.training import distributed, loop, runs
+from stagepose.training.checkpoint import require_folder
 from stagepose.training.gan.build import repair_task
 from stagepose.training.gan.presets import repair_preset
 
@@ -78,6 +79,7 @@ def train(
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     recipe = repair_preset(preset)
+    require_folder(out)
     if not mirror:
         augment = replace(recipe.repair.augment, flip_chance=0.0)
         recipe = replace(recipe, repair=replace(recipe.repair, augment=augment))

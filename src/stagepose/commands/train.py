@@ -39,6 +39,7 @@ from stagepose.files import require_place
 from stagepose.images import find_images
 from stagepose.skeleton import resolve
 from stagepose.training import distributed, loop, runs
+from stagepose.training.checkpoint import require_folder
 from stagepose.training.detector.build import detector_task
 from stagepose.training.detector.presets import DETECTOR_PRESETS
 from stagepose.training.inference import Reading
@@ -206,6 +207,7 @@ def train(
             config, skeleton = recipe.train, resolve(options.skeleton or "coco17")
             runs.check(recipe, len(skeleton))
             sources += [runs.Source.parse(text, extra=True) for text in extra or ()]
+            runs.check_start(recipe, len(skeleton), setting)
             shows = runs.teacher_of(recipe, teacher, skeleton, setting)
             sets = runs.pose_sets(recipe, sources, skeleton, setting, shows)
             task = runs.pose_task(recipe, sets, setting, shows)
@@ -257,7 +259,9 @@ def train_stages(
         recipe = options.changed(pose_preset(preset))
         runs.check_stages(recipe, stages)
         sources = [runs.Source.parse(text) for text in options.data]
-        sets = runs.pose_sets(recipe, sources, resolve(options.skeleton or "coco17"), setting)
+        skeleton = resolve(options.skeleton or "coco17")
+        runs.check_start(runs.first_stage(recipe), len(skeleton), setting)
+        sets = runs.pose_sets(recipe, sources, skeleton, setting)
         machine = runs.machine_for(device, options.workers, options.compile, resident=sets.resident is not None)
         runs.staged_training(recipe, stages, sets, setting, options.out, machine,
                              accept_changes=options.accept_changes).run()
@@ -268,6 +272,7 @@ def train_stages(
 def _started(options: Options) -> Iterator[tuple[runs.Setting, str]]:
     """The device and the other processes ready; only the first says anything."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    require_folder(options.out)
     device = runs.prepare_device(options.device, options.threads)
     with distributed.started(device):
         logging.getLogger("stagepose").setLevel(logging.INFO if distributed.first() else logging.ERROR)

@@ -330,16 +330,32 @@ def fill_matching(model: nn.Module, weights: Tensors, source: str) -> str:
 
     Raises :class:`CheckpointError` when nothing fits.
     """
+    own, taken = model.state_dict(), matching(model, weights, source)
+    model.load_state_dict({**own, **taken})
+    fresh = [name for name in own if name not in taken]
+    return f"{source}: {len(taken)} of {len(own)} tensors taken, {len(fresh)} start fresh" + (
+        f", {fresh[0]} the first" if fresh else "")
+
+
+def matching(model: nn.Module, weights: Tensors, source: str) -> Tensors:
+    """The ``weights`` whose name and shape ``model`` has; :class:`CheckpointError` for none, and for NaN in them."""
     own = model.state_dict()
     taken = {name: t for name, t in weights.items() if name in own and t.shape == own[name].shape}
     if not taken:
         raise CheckpointError(f"{source}: no tensor fits this network; give weights of the same kind")
     for name, tensor in taken.items():
         _refuse_nan(name, tensor, source)
-    model.load_state_dict({**own, **taken})
-    fresh = [name for name in own if name not in taken]
-    return f"{source}: {len(taken)} of {len(own)} tensors taken, {len(fresh)} start fresh" + (
-        f", {fresh[0]} the first" if fresh else "")
+    return taken
+
+
+def require_folder(folder: str | Path) -> None:
+    """Before long work: :class:`CheckpointError` where no run folder can be."""
+    folder = Path(folder)
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir():
+        raise CheckpointError(f"{folder}: cannot be a run folder: {there} is a file; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise CheckpointError(f"{folder}: cannot be a run folder: {there} may not be written to; choose another folder")
 
 
 def _read(path: Path) -> bytes:

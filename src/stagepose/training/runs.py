@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_bad_pictures, refuse_generated
-from stagepose.errors import ConfigError, DatasetError
+from stagepose.errors import CheckpointError, ConfigError, DatasetError
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
 from stagepose.runtime import available_cores
@@ -152,7 +153,10 @@ class PoseSets:
 
 def teacher_of(recipe: PoseRecipe, run: Path | None, skeleton: Skeleton, setting: Setting) -> Teacher | None:
     """The network of ``run`` as a teacher for the recipe's; asked for before anything is packed."""
-    return None if run is None else open_teacher(run, skeleton, recipe.pose.codec, setting.device)
+    try:
+        return None if run is None else open_teacher(run, skeleton, recipe.pose.codec, setting.device)
+    except CheckpointError as error:
+        raise CheckpointError(f"--teacher {error}") from error
 
 
 def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton, setting: Setting,
@@ -188,20 +192,32 @@ def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting, teacher: Tea
                     device=setting.device, resident=sets.resident, generated=sets.generated, teacher=teacher)
     if setting.init is not None:
         some = spread(np.arange(len(task.reader)), UNFOLDED_ON)
-
-        def make(count: int) -> PoseInference:
-            return PoseInference(build(config.network, count, config.join, stages=config.stages), config.codec,
-                                 config.loss)
-
-        setting.report(start.begin(task.model, setting.init, skeleton=sets.skeleton, make=make,
+        setting.report(start.begin(task.model, setting.init, skeleton=sets.skeleton, make=partial(_inference, recipe),
                                    batches=lambda: plain_batches(task, some)))
     return task
+
+
+def _inference(recipe: PoseRecipe, keypoints: int) -> PoseInference:
+    """The recipe's network for so many keypoints."""
+    config = recipe.pose
+    return PoseInference(build(config.network, keypoints, config.join, stages=config.stages), config.codec, config.loss)
 
 
 def check(recipe: PoseRecipe, keypoints: int) -> None:
     """:class:`ConfigError` where a recipe does not fit its network; asked before anything is packed."""
     config = recipe.pose
     check_fits(config, on_meta(lambda: build(config.network, keypoints, config.join, stages=config.stages)))
+
+
+def check_start(recipe: PoseRecipe, keypoints: int, setting: Setting) -> None:
+    """An error where the recipe's network cannot begin with ``setting.init``; asked before anything is packed."""
+    if setting.init is not None:
+        start.require_start(setting.init, partial(_inference, recipe), keypoints)
+
+
+def first_stage(recipe: PoseRecipe) -> PoseRecipe:
+    """Of a network trained stage by stage: what begins with ``setting.init``."""
+    return replace(recipe, pose=replace(recipe.pose, stages=1, stage_weights=(), coarse=(), ohkm=(), gates=()))
 
 
 def check_stages(recipe: PoseRecipe, stages: StagesConfig) -> None:
@@ -217,8 +233,7 @@ def staged_training(recipe: PoseRecipe, stages: StagesConfig, sets: PoseSets, se
     """The same for a training stage by stage; ``setting.init`` is what stage 1 begins with."""
     first = None
     if setting.init is not None:
-        alone = replace(recipe, pose=replace(recipe.pose, stages=1, stage_weights=(), coarse=(), ohkm=(), gates=()))
-        first = pose_task(alone, sets, setting).model.state_dict()
+        first = pose_task(first_stage(recipe), sets, setting).model.state_dict()
     return StagedTraining(pose=recipe.pose, train=recipe.train, config=stages, stores=sets.stores,
                           weights=sets.weights, out=out, machine=machine, validation=sets.validation, first=first,
                           resident=sets.resident, accept_changes=accept_changes)

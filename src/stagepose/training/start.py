@@ -17,12 +17,14 @@ from stagepose.runtime import PoseModel, resolve, shipped
 from stagepose.skeleton import Skeleton, map_by_name
 from stagepose.training import checkpoint
 from stagepose.training.inference import PoseInference
+from stagepose.training.networks.cost import on_meta
 from stagepose.training.networks.efficientnet_lite import load_imagenet
 from stagepose.training.networks.hourglass import StackedHourglass
 from stagepose.training.networks.init import gaussian_, zero_heads_
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import StageOptions, build, trunk_of
-from stagepose.training.unfold import unfold_model_file
+from stagepose.training.trained import POSE_KINDS
+from stagepose.training.unfold import rebuild, unfold_model_file
 
 Batches = Callable[[], Iterable[Tensor]]  # float pictures (N, 3, H, W) in 0..255, to measure batch norms on
 Make = Callable[[int], PoseInference]  # the same architecture for so many keypoints
@@ -48,7 +50,7 @@ def begin(model: PoseInference, init: str, *, skeleton: Skeleton, make: Make, ba
     where its skeleton is another; keypoints that it lacks start fresh. Raises :class:`CheckpointError` or
     :class:`ModelError`.
     """
-    file = init in shipped() or init.endswith(".onnx")
+    file = _is_model_file(init)
     if file:
         info = PoseModel(resolve(init).read_bytes(), threads=1).info
         theirs = info.skeleton
@@ -61,6 +63,25 @@ def begin(model: PoseInference, init: str, *, skeleton: Skeleton, make: Make, ba
         found = f"; {count} of {len(skeleton)} keypoints found by name among the {len(theirs)} of {theirs.name!r}"
     taken = checkpoint.fill_matching(model, weights, init)
     return (f"starts from the model file {init}" if file else taken) + found
+
+
+def require_start(init: str, make: Make, keypoints: int) -> None:
+    """Before any picture is looked at: the errors of :func:`begin` about what ``init`` is, and whether any of it fits.
+
+    ``keypoints`` are those of the network that is to begin with it.
+    """
+    if _is_model_file(init):
+        rebuild(init, make(len(PoseModel(resolve(init), threads=1).skeleton)))
+        return
+    config = Path(init) / "config.json"
+    kind = checkpoint.read_json(config).get("kind", "pose") if config.is_file() else "pose"
+    if kind not in POSE_KINDS:
+        raise CheckpointError(f"{init}: a run of kind {kind!r}; a pose network begins with one of a pose network")
+    checkpoint.matching(on_meta(lambda: make(keypoints)), checkpoint.load_weights(init), init)
+
+
+def _is_model_file(init: str) -> bool:
+    return init in shipped() or init.endswith(".onnx")
 
 
 def skeleton_of(run: Path) -> Skeleton | None:

@@ -31,13 +31,13 @@ def open_pose(run: str | Path, *, step: int | None = None, reading: Reading = "l
               route_below: float = 0.0) -> TrainedPose:
     """What a run folder of ``stagepose train`` or ``train-stages`` holds.
 
-    ``step`` None takes the best by validation, else the newest. Raises :class:`CheckpointError` or
-    :class:`ConfigError` where ``run`` is no such folder.
+    ``step`` None takes the best by validation, else the newest. Raises :class:`CheckpointError` where ``run`` is no
+    such folder.
     """
     run = Path(run)
     config = config_of(run)
     if config.get("kind") not in POSE_KINDS:
-        raise ConfigError(f"{run}: a run of kind {config.get('kind')!r}, expected one of a pose network")
+        raise CheckpointError(f"{run}: a run of kind {config.get('kind')!r}, expected one of a pose network")
     pose, last = config["pose"], checkpoint.last_stage(run)
     skeleton, codec = Skeleton.from_json(config["skeleton"]), codec_from_json(pose["codec"])
     stages = int(last.stem) if last is not None else pose.get("stages", 0)  # of stages one by one: those that are done

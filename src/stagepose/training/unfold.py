@@ -33,6 +33,16 @@ def unfold_model_file(path: str | Path, like: PoseInference, batches: Iterable[T
     file does not hold, such as the coarser levels' heads, keeps ``like``'s values.
     Raises :class:`ModelError` when the file's network is another one.
     """
+    model, norms = rebuild(path, like)
+    _learn_statistics(model, norms, batches)
+    return model.state_dict()
+
+
+def rebuild(path: str | Path, like: PoseInference) -> tuple[PoseInference, list[nn.BatchNorm2d]]:
+    """A copy of ``like`` with a model file's convolutions, and its batch norms, which do nothing as yet.
+
+    :class:`ModelError` when the file's network is another one.
+    """
     file = resolve(path)
     data = file.read_bytes()
     sample = drawn_crops(PoseModel(data, threads=1).info.input_size)  # refuses what is not a pose model of ours
@@ -57,8 +67,7 @@ def unfold_model_file(path: str | Path, like: PoseInference, batches: Iterable[T
     if difference > MAX_PARITY_ERROR:
         raise ModelError(f"{file}: the network rebuilt from it differs from it by {difference:.3g} of a heatmap's "
                          f"range, more than {MAX_PARITY_ERROR}; it was made by another architecture")
-    _learn_statistics(model, [norm for _, norm in order if norm is not None], batches)
-    return model.state_dict()
+    return model, [norm for _, norm in order if norm is not None]
 
 
 def _convolutions_in_order(model: PoseInference,

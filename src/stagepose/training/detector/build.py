@@ -39,14 +39,14 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
     boxes = read_boxes(path, images, negatives_dir=negatives if negatives.is_dir() else None,
                        partly_boxed=partly_boxed, drop_bad=setting.drop_bad)
     judge = None if setting.val is None else _judge(setting.val, path, boxes)
+    torch.manual_seed(setting.seed)
+    model = Detector(replace(recipe.detector, categories=len(boxes.categories)))
+    if setting.init is not None:  # before any picture is decoded: it may be no detector's
+        setting.report(checkpoint.fill_matching(model, _starting_weights(setting.init), setting.init))
     augment = recipe.augment
     cache = open_or_decode(boxes.images, setting.folder, max_side=round(augment.long_side * augment.zoom[1]))
     data = BoxData(boxes, cache, augment=augment, seed=setting.seed)
     setting.report(f"{path}: {len(data)} pictures, {len(boxes.categories)} categories; left out: {boxes.left_out}")
-    torch.manual_seed(setting.seed)
-    model = Detector(replace(recipe.detector, categories=len(boxes.categories)))
-    if setting.init is not None:
-        setting.report(checkpoint.fill_matching(model, _starting_weights(setting.init), setting.init))
     return DetectorTask(model, data, judge, device=setting.device)
 
 
