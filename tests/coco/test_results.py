@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +37,17 @@ def test_a_result_has_no_box() -> None:
     result = keypoint_result(7, person)
     assert set(result) == {"image_id", "category_id", "keypoints", "score"}
     triples = np.reshape(result["keypoints"], (17, 3))
-    np.testing.assert_array_equal(triples[:, :2], person.keypoints)
-    np.testing.assert_array_equal(triples[:, 2], person.scores)
+    np.testing.assert_allclose(triples[:, :2], person.keypoints, atol=0.005001)
+    np.testing.assert_allclose(triples[:, 2], person.scores, atol=0.00005001)
+    assert abs(result["score"] - person.score) < 6e-7
     json.dumps(result)
+
+
+def test_a_result_has_no_more_digits_than_it_knows() -> None:
+    person = replace(_person(0), keypoints=np.full((17, 2), -0.001))
+    text = json.dumps(keypoint_result(7, person))
+    assert "-" not in text and max(len(digits) for digits in re.findall(r"\.(\d+)", text)) <= 6
+    assert len(text) < 17 * 25
 
 
 def test_nan_is_not_written(tmp_path: Path) -> None:
