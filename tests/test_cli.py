@@ -240,6 +240,17 @@ def test_predict_writes_a_table_of_the_same_people() -> None:
         np.testing.assert_allclose(triples, np.reshape(person["keypoints"], (3, 3)), atol=0.006)
 
 
+@pytest.mark.parametrize("words", [["eval", "set/person_keypoints.json", "--results", "none.json"],
+                                   ["analyze", "set/person_keypoints.json", "--results", "none.json"],
+                                   ["compare", "none.json", "none.json", "--truth", "set/person_keypoints.json"]])
+def test_an_empty_list_of_results_is_judged_with_a_warning(words: list[str],
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    Path("none.json").write_text("[]")
+    assert cli.main(words) == 0
+    assert "warning: none.json is an empty list of results: nobody is found" in capsys.readouterr().err
+
+
 def test_bad_photos_are_named_counted_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad.jpg").write_bytes(Path("one.jpg").read_bytes()[:1500])
     Path("line\nbreak.png").write_text("no picture")

@@ -11,7 +11,15 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from stagepose import coco
 from stagepose.commands.arguments import JsonFile, OptionalFile, OptionalName
 from stagepose.commands.console import note, say, table, wrong_usage
-from stagepose.commands.judging import ModelOptions, People, PeopleOptions, find_people, predict, truth_for
+from stagepose.commands.judging import (
+    ModelOptions,
+    People,
+    PeopleOptions,
+    find_people,
+    predict,
+    read_results,
+    truth_for,
+)
 from stagepose.errors import ConfigError, MissingExtraError
 from stagepose.evaluation import BoxMetrics, breakdown, compare, evaluate_boxes, intervals, judge_keypoints
 from stagepose.evaluation.bootstrap import FEW_PICTURES, RESAMPLES, Interval, check_draws, too_few
@@ -146,7 +154,7 @@ def compare_results(
     judged = []
     for name in names:
         results = (predict(predictors[name], dataset, truth, model).results if name in predictors
-                   else coco.read_keypoint_results(name, dataset))
+                   else read_results(name, dataset))
         judged.append(judge_keypoints(dataset, results))
     comparison = compare(judged[0], judged[1], bootstrap, seed)
     table(("measure", "A", "B", "B - A", "95 % interval"), comparison.rows())

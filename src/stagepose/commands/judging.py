@@ -24,6 +24,7 @@ from stagepose.commands.console import counter, note, wrong_usage
 from stagepose.errors import ConfigError
 from stagepose.evaluation import predict_dataset
 from stagepose.evaluation.run import Boxes
+from stagepose.images import printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, PredictorConfig, load
 from stagepose.runtime import Detector
 from stagepose.skeleton import Skeleton
@@ -123,11 +124,20 @@ def find_people(file: Path, options: PeopleOptions, besides: tuple[str, ...] = (
         if idle := [option for option in options.changed() if option not in useful]:
             wrong_usage(f"--results judges what is there already, without a model; leave out {', '.join(idle)}")
         dataset = truth_for(resolve_skeleton(options.skeleton) if options.skeleton else None, file)
-        return People(dataset, coco.read_keypoint_results(options.results, dataset))
+        return People(dataset, read_results(options.results, dataset))
     if options.skeleton is not None:
         wrong_usage("--skeleton goes with --results; a model brings its own skeleton")
     predictor = options.predictor(options.pose)
     return predict(predictor, truth_for(predictor.skeleton, file), file, options)
+
+
+def read_results(path: str | Path, dataset: coco.CocoDataset) -> list[dict[str, Any]]:
+    """COCO keypoint results for a truth; that there are none at all, as any submission may, is said."""
+    results = coco.read_keypoint_results(path, dataset)
+    if not results:
+        note(f"warning: {printable(str(path))} is an empty list of results: nobody is found, so that AP and AR are 0 "
+             "wherever there are people")
+    return results
 
 
 def predict(predictor: Predictor, dataset: coco.CocoDataset, file: Path, options: ModelOptions) -> People:
