@@ -240,6 +240,16 @@ def test_predict_writes_a_table_of_the_same_people() -> None:
         np.testing.assert_allclose(triples, np.reshape(person["keypoints"], (3, 3)), atol=0.006)
 
 
+def test_a_table_of_an_earlier_run_does_not_stay_beside_newer_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("two.png", "--csv", "--json-only") == 0
+    assert predict("one.jpg", "--json-only") == 0
+    assert files_in("out") == ["images.json", "people.json"]
+    assert "out/people.csv, of an earlier run, removed; --csv writes one of this run\n" in capsys.readouterr().err
+    Path("out/people.csv").write_text("name,age\nAda,36\n")  # somebody's own
+    assert predict("one.jpg", "--json-only") == 0
+    assert Path("out/people.csv").read_text() == "name,age\nAda,36\n" and "removed" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["eval", "set/person_keypoints.json", "--results", "none.json"],
                                    ["analyze", "set/person_keypoints.json", "--results", "none.json"],
                                    ["compare", "none.json", "none.json", "--truth", "set/person_keypoints.json"]])

@@ -17,7 +17,7 @@ from stagepose.coco import keypoint_result, write_results
 from stagepose.commands.arguments import Folder, ModelName, OptionalCount, OptionalFile, Photos
 from stagepose.commands.boxes import BoxFile, image_ids
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
-from stagepose.commands.spreadsheet import write_csv
+from stagepose.commands.spreadsheet import remove_csv, write_csv
 from stagepose.draw import draw_people
 from stagepose.errors import DatasetError, ImageError, StagePoseError
 from stagepose.files import write_json
@@ -26,6 +26,7 @@ from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, DEFAULT_THRESHOL
 from stagepose.structures import Person
 
 STDIN = "-"
+TABLE = "people.csv"
 CONFIDENT = 0.3  # joints scored from here on are drawn, and counted in the printed lines
 OVERLAY_SUFFIXES = ".pose.jpg", ".pose.png"
 LONGEST_STEM = 180  # bytes of an overlay's name; file systems take 255 in all
@@ -64,7 +65,9 @@ class Outcome:
     def write(self, out: Path) -> None:
         write_results(out / "people.json", self.people)
         if self.csv:
-            write_csv(out / "people.csv", self.people, self.keypoints)
+            write_csv(out / TABLE, self.people, self.keypoints)
+        elif remove_csv(out / TABLE):
+            note(f"{printable(str(out / TABLE))}, of an earlier run, removed; --csv writes one of this run")
         write_json(out / "images.json", {"complete": self.complete, "keypoints": list(self.keypoints),
                                          "images": self.images, "failed": self.failed})
 
@@ -113,7 +116,8 @@ def predict(
         flip: Also look at every person mirrored: more precise, twice the time.
         batch: People in one run of the network.
         json_only: Write no overlays.
-        csv: Also write people.csv: a row a person, with x, y and score of every keypoint by its name.
+        csv: Also write people.csv: a row a person, with x, y and score of every keypoint by its name. Without it, an
+            earlier run's, which would tell of other people, is removed.
         strict: A photo that cannot be read makes the exit code 1; the others are done all the same.
         max_pixels: Refuse photos with more pixels than this.
         threads: CPU threads; all cores by default.

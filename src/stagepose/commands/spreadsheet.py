@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stagepose.errors import StagePoseError
 from stagepose.files import write_bytes
 
 OF_PERSON = ("file_name", "image_id", "person", "score", "x1", "y1", "x2", "y2")
@@ -29,3 +30,17 @@ def write_csv(path: Path, people: Iterable[Mapping[str, Any]], keypoints: Sequen
         rows.writerow([person["file_name"], image_id, seen[image_id], round(person["score"], 4), *person["box"],
                        *triples])
     write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))  # a name that is no text at all
+
+
+def remove_csv(path: Path) -> bool:
+    """Remove such a table; False where there is none. Another's file of that name stays."""
+    try:
+        with path.open("rb") as file:
+            if not file.readline().startswith(",".join(OF_PERSON).encode()):
+                return False
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StagePoseError(f"{path}: of an earlier run, and cannot be removed: {error.strerror}") from error
+    return True
