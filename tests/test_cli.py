@@ -250,6 +250,15 @@ def test_a_table_of_an_earlier_run_does_not_stay_beside_newer_people(capsys: pyt
     assert Path("out/people.csv").read_text() == "name,age\nAda,36\n" and "removed" not in capsys.readouterr().err
 
 
+def test_a_box_billions_of_pixels_away_is_named_and_its_photo_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"image_id": 1, "category_id": 1, "file_name": "one.jpg", "bbox": [5e9, 0, 50, 90], "score": 1},
+            {"image_id": 2, "category_id": 1, "file_name": "two.png", "bbox": BOXES_XYWH[0], "score": 1}]
+    Path("boxes.json").write_text(json.dumps(rows))
+    assert predict("one.jpg", "two.png", "--boxes", "boxes.json") == 0
+    assert "skipped: one.jpg: box [5e+09, 0, 5e+09, 90] reaches more" in capsys.readouterr().err
+    assert [person["file_name"] for person in read("out/people.json")] == ["two.png"]
+
+
 @pytest.mark.parametrize("words", [["eval", "set/person_keypoints.json", "--results", "none.json"],
                                    ["analyze", "set/person_keypoints.json", "--results", "none.json"],
                                    ["compare", "none.json", "none.json", "--truth", "set/person_keypoints.json"]])

@@ -209,6 +209,14 @@ def test_as_many_boxes_as_pictures(without_detector: Predictor) -> None:
         without_detector([dots(ONE)] * 2, boxes=iter([BOXES]))
 
 
+@pytest.mark.parametrize("box", [[0, 0, 3e9, 5e9], [-1e18, 0, -1e18 + 50, 50], [0, 0, 9, 1e300]])
+def test_boxes_that_no_picture_reaches_are_named(without_detector: Predictor, box: list[float], tmp_path: Path) -> None:
+    Image.fromarray(dots(ONE)).save(tmp_path / "one.png")
+    with pytest.raises(ConfigError, match=r"one\.png: box \[.*e\+\d+.*\] reaches more than 10,000,000 pixels away from "
+                                          r"a picture of 320 x 240; boxes are x1, y1, x2, y2"):
+        without_detector(tmp_path / "one.png", boxes=[[10, 10, 60, 90], box])
+
+
 def test_degenerate_boxes_do_no_harm(without_detector: Predictor) -> None:
     boxes = [[50, 50, 50, 50], [-9000, -9000, -8999, -8000], [0, 0, 1e7, 1e7], [310, 0, 400, 240]]
     [people] = without_detector.with_config(oks_nms=None)(dots(ONE), boxes=boxes)

@@ -35,6 +35,7 @@ Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of o
 DEFAULT_POSE = "pose-small"
 DEFAULT_DETECTOR = "person-small"
 DEFAULT_THRESHOLD = 0.6  # of a box's score; below it most boxes of person-small are wrong: benchmarks/threshold.md
+FARTHEST = 10_000_000  # pixels that an edge of a box may lie away; beyond, doubles lose a crop's last digits
 RULES_WITHOUT_NMS = frozenset({"megvii"})  # the released MSPN, whose rule that is, drops nobody
 
 _Model = TypeVar("_Model", PoseModel, DetectorModel)
@@ -132,6 +133,7 @@ class Predictor:
     def people(self, picture: Picture, boxes: Boxes | None = None) -> list[Person]:
         """The people of one picture that was read already."""
         found = self.detect(picture) if boxes is None else as_detections(boxes)
+        _refuse_far(found.boxes, picture)
         points_NK2, scores_NK = self.keypoints(picture.pixels, found.boxes)
         kept, ranks = self._ranked(points_NK2, rescore(found.scores, scores_NK, self.config.rescoring), found.boxes)
         return [
@@ -257,6 +259,16 @@ def decode_crops(codec: Codec, skeleton: Skeleton, maps_NKHW: NDArray[np.float32
     points_NK2, scores_NK = codec.decode(maps_NKHW, skeleton.sigmas)
     moved = [affine.inverse().points(xy) for affine, xy in zip(affines, points_NK2, strict=True)]
     return np.reshape(moved, points_NK2.shape), scores_NK
+
+
+def _refuse_far(boxes_N4: Float, picture: Picture) -> None:
+    """:class:`ConfigError` names the picture and its first box that no crop can be made of."""
+    far = np.flatnonzero((np.abs(boxes_N4) > FARTHEST).any(axis=1))
+    if len(far):
+        height, width = picture.pixels.shape[:2]
+        box = ", ".join(f"{edge:g}" for edge in boxes_N4[far[0]])
+        raise ConfigError(f"{picture.name}: box [{box}] reaches more than {FARTHEST:,} pixels away from a picture of "
+                          f"{width} x {height}; boxes are x1, y1, x2, y2 in pixels of the upright picture")
 
 
 def as_detections(boxes: Boxes) -> Detections:

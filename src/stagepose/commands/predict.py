@@ -19,7 +19,7 @@ from stagepose.commands.boxes import BoxFile, image_ids
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
 from stagepose.commands.spreadsheet import remove_csv, write_csv
 from stagepose.draw import draw_people
-from stagepose.errors import DatasetError, ImageError, StagePoseError
+from stagepose.errors import ConfigError, DatasetError, ImageError, StagePoseError
 from stagepose.files import write_json
 from stagepose.images import MAX_PIXELS, Picture, find_images, printable, read_image, write_image
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, DEFAULT_THRESHOLD, Predictor, load
@@ -149,7 +149,7 @@ def _all(sources: Sequence[Source], predictor: Predictor, given: BoxFile | None,
         for done, source in enumerate(sources, 1):
             try:
                 _one(source, predictor, given, overlays, outcome)
-            except (ImageError, DatasetError) as error:
+            except (ImageError, DatasetError, ConfigError) as error:  # ConfigError: boxes that cannot be the photo's
                 outcome.fail(source.name, error)
             step(done, len(sources))
     outcome.complete = True
