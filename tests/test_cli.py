@@ -41,6 +41,7 @@ SURFACE = {
                       "--out", "--threads", "--provider"},
     "check": {"--help", "--images", "--write-clean", "--against", "--estimate-areas", "--no-estimate-areas"},
     "stats": {"--help"},
+    "info": {"--help", "--json", "--no-json"},
     "render": {"--help", "--out", "--size", "--people", "--seed", "--skeleton", "--backgrounds", "--poses", "--jobs"},
     "gan extend": {"--help", "--pictures", "--out", "--by", "--people", "--over", "--empty", "--negatives", "--seed",
                    "--judge", "--least-oks", "--jobs", "--with", "--hard", "--device"},

@@ -1,0 +1,195 @@
+"""``stagepose info``: what a model file says of itself, what a run folder has come to, what a crop store holds.
+
+Nothing is computed and nothing unpickled: all of it is JSON, read without torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json as json_module
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from stagepose.commands.console import counted, say
+from stagepose.errors import CheckpointError, DatasetError, ModelError, StagePoseError
+from stagepose.geometry import BOX_PADDING
+from stagepose.images import printable
+from stagepose.modelinfo import ModelInfo
+from stagepose.runtime import read_info, resolve, shipped
+
+Row = tuple[str, str]
+WIDEST = 120  # of the text, on however wide a terminal
+SCHEDULE = ("samples", "batch", "lr", "seed")  # what is told of a run's
+RUN, STORE = "config.json", "store.json"  # what a run folder and a crop store have
+
+
+def info(model: Positional[Annotated[str, arg(metavar="MODEL")]], *, json: bool = False) -> None:
+    """Say what a model is: its input, keypoints, training data, licence, metrics, size and digest.
+
+    Of a run folder: what is trained there, on how many people, how far and how well. The file is checked as for use,
+    but nothing is run.
+
+    Args:
+        model: A shipped name, an .onnx file, a run folder, or a folder of packed people.
+        json: Print all of it as JSON instead, more than is shown to people.
+    """
+    folder = Path(model)
+    if model in shipped() or not folder.is_dir():
+        described, rows = _of_file(resolve(model))
+    elif (folder / RUN).is_file():
+        described, rows = _of_run(folder)
+    elif (folder / STORE).is_file():
+        described, rows = _of_store(folder)
+    else:
+        raise ModelError(f"{printable(model)}: a folder that is neither a run (no {RUN}) nor packed people (no "
+                         f"{STORE}); give such a folder, an .onnx file or one of the names that ship: "
+                         f"{', '.join(shipped())}")
+    if json:
+        say(json_module.dumps(described, indent=1, ensure_ascii=False))
+    else:
+        _show([(what, value) for what, value in rows if value])
+
+
+def _show(rows: Sequence[Row]) -> None:
+    """A line or more for each, the values below each other."""
+    left = max(len(what) for what, _ in rows) + 2
+    width = min(WIDEST, max(shutil.get_terminal_size().columns, left + 40))
+    for what, value in rows:
+        say(textwrap.fill(value, width, initial_indent=f"{what:{left}}", subsequent_indent=" " * left,
+                          break_long_words=False, break_on_hyphens=False))
+
+
+def _of_file(path: Path) -> tuple[dict[str, Any], list[Row]]:
+    about, data, card = read_info(path), path.read_bytes(), path.with_suffix(".md")
+    digest = hashlib.sha256(data).hexdigest()
+    described = {"file": str(path), "bytes": len(data), "file_sha256": digest, **about.to_json()}
+    has_card = card.is_file() and path.stem in shipped() and path == resolve(path.stem)
+    return described, [
+        ("kind", "pose model" if about.kind == "pose" else "person detector"),
+        ("name", printable(about.name)),
+        *_networks_rows(about),
+        ("trained on", _text("; ".join(about.training_data)) or "not said in the file"),
+        ("licence", _text(about.licence) or "not said in the file"),
+        ("metrics", _pairs(about.metrics) or "none in the file"),
+        ("more", _pairs(about.extra)),
+        ("file", f"{printable(str(path))}, {_size(len(data))}"),
+        ("card", printable(str(card)) if has_card else ""),
+        ("sha256", digest),
+        ("sha256 of weights", about.sha256),
+    ]
+
+
+def _networks_rows(about: ModelInfo) -> Iterator[Row]:
+    width, height = about.input_size
+    if about.skeleton is None or about.codec is None:
+        yield "input", f"a picture of any size, looked at in {width} x {height}"
+        yield "settings", _pairs(about.detector)
+        return
+    yield "input", f"crops of {width} x {height} pixels (width x height)"
+    yield "keypoints", _keypoints(about.skeleton.to_json())
+    yield "codec", _codec(about.codec.to_json())
+    yield "box padding", f"{about.box_padding:g} times the box"
+
+
+def _of_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:
+    config = _read(folder / RUN)
+    best, judged = (_read(path) if path.is_file() else {} for path in (folder / "best.json", folder / "judged.json"))
+    steps = sorted(int(path.parent.name) for path in folder.glob("steps/?????????/MANIFEST.json"))
+    stages = sorted(int(path.stem) for path in folder.glob("stages/*.safetensors") if path.stem.isdecimal())
+    described = {"run": str(folder), "steps": steps, "stages": stages, "best": best, "judged": judged, "config": config}
+    try:
+        rows = list(_runs_rows(config))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{printable(str(folder / RUN))}: not the settings of a run that this version knows "
+                              f"({type(error).__name__}: {error})") from error
+    of = f" of {config['row']}" if "row" in config else ""
+    done = f"stage {stages[-1]}{of} done" if stages else f"step {steps[-1]:,}" if steps else "no checkpoint yet"
+    export = f"stagepose export {folder} --out MODEL.onnx" if (steps or stages) and config["kind"] != "repair" else ""
+    return described, [*rows, ("trained to", done), ("best", _pairs(best)), ("last judged", _pairs(judged)),
+                       ("folder", printable(str(folder))), ("a file of it", printable(export))]
+
+
+def _runs_rows(config: Mapping[str, Any]) -> Iterator[Row]:
+    kind, train = config["kind"], config["train"]
+    yield "kind", {"pose": "run of a pose network", "stages": "run of a pose network, stage by stage",
+                   "detector": "run of a person detector", "repair": "run of a network that repairs people"
+                   }.get(kind, f"run of kind {kind!r}")
+    if "pose" in config:
+        pose = config["pose"]
+        width, height = pose["codec"]["input_size"]
+        yield "network", str(pose["network"])
+        yield "input", f"crops of {width} x {height} pixels (width x height)"
+        yield "keypoints", _keypoints(config["skeleton"])
+        yield "codec", _codec(pose["codec"])
+        yield "box padding", f"{pose.get('box_padding', BOX_PADDING):g} times the box"
+    if kind == "detector":
+        yield "settings", _pairs(config["detector"])
+    data = config.get("data", {})
+    if isinstance(data, list):
+        yield "learns from", " + ".join(counted(one["people"], "person", "people") for one in data)
+    elif "pictures" in data:
+        yield "learns from", counted(data["pictures"], "picture", "pictures")
+    yield "schedule", _pairs({key: train[key] for key in SCHEDULE if train.get(key) is not None})
+
+
+def _of_store(folder: Path) -> tuple[dict[str, Any], list[Row]]:
+    store = _read(folder / STORE)
+    try:
+        width, height = store["spec"]["input_size"]
+        held = sum(int(shard["bytes"]) for shard in store["shards"])
+        left_out = {reason: count for reason, count in store["left_out"].items() if count}
+        return {"store": str(folder), **store}, [
+            ("kind", f"packed people, {store['form']} pixels"),
+            ("people", f"{store['people']:,}"),
+            ("left out", _pairs(left_out)),
+            ("cut for", f"crops of {width} x {height} pixels (width x height)"),
+            ("kept", f"{store['spec']['context']:g} times that, to be turned and zoomed out"),
+            ("keypoints", _keypoints(store["skeleton"])),
+            ("folder", f"{printable(str(folder))}, {_size(held)}"),
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{printable(str(folder / STORE))}: not what packed people have there "
+                           f"({type(error).__name__}: {error}); delete the folder and pack again") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json_module.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise StagePoseError(f"{printable(str(path))}: not readable as a JSON object ({error})") from error
+
+
+def _keypoints(skeleton: Mapping[str, Any]) -> str:
+    names = [printable(str(name)) for name in skeleton["names"]]
+    return f"{len(names)} of {printable(str(skeleton['name']))}: {', '.join(names)}"
+
+
+def _codec(codec: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in codec.items() if key not in ("name", "input_size")}
+    return f"{codec['name']}: {_pairs(rest)}"
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    """``name value, ...``: numbers with 6 digits at most, what has parts or commas of its own in brackets or quotes."""
+    return ", ".join(f"{_text(key)} {_value(value)}" for key, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({_pairs(value)})"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return _text(value) if isinstance(value, str) and "," not in value else _text(json_module.dumps(value))
+
+
+def _text(value: object) -> str:
+    return printable(str(value))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB ({count:,} bytes)"
