@@ -117,6 +117,15 @@ def test_pictures_without_people_and_with_crowds_give_finite_losses() -> None:
     assert torch.isfinite(total)
 
 
+def test_where_all_is_ignored_nothing_is_learnt() -> None:
+    model = detector().train()
+    target = {"boxes": NONE, "labels": torch.zeros(0, dtype=torch.int64), "ignore": torch.tensor([[0.0, 0, 192, 160]])}
+    _, losses = model(torch.rand(1, 3, 160, 192) * 255, [target])
+    assert [float(value.detach()) for value in losses.values()] == [0, 0, 0, 0]
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters() if p.requires_grad)
+
+
 def test_boxes_of_one_pixel_give_finite_losses() -> None:
     boxes = torch.tensor([[5.0, 5, 6, 6], [191, 159, 192, 160]])
     target = {"boxes": boxes, "labels": torch.ones(2, dtype=torch.int64), "ignore": NONE}
@@ -129,7 +138,7 @@ def test_crowds_are_neither_person_nor_background() -> None:
     anchors = torch.tensor([[0.0, 0, 40, 80], [100, 0, 140, 80], [0, 0, 30, 70]])
     target = {"boxes": anchors[:1], "labels": torch.ones(1, dtype=torch.int64),
               "ignore": torch.tensor([[90.0, 0, 190, 90]])}
-    labels, _ = model.proposals.assign_targets_to_anchors([anchors], [target])
+    labels, _ = model.proposals.assign(anchors, [target], (160, 192))
     assert labels[0].tolist() == [1, -1, -1]  # the person, in the crowd, and overlapping the person by .3 to .7
     kept, *_ = model.head.select_training_samples([anchors[:2]], [target])
     assert not inside_any(kept[0], target["ignore"]).any()
@@ -137,12 +146,14 @@ def test_crowds_are_neither_person_nor_background() -> None:
 
 def test_nothing_of_a_partly_boxed_picture_is_background() -> None:
     model = detector()
-    anchors = torch.tensor([[0.0, 0, 40, 80], [100, 0, 140, 80], [5, 90, 45, 150]])
+    anchors = torch.tensor([[0.0, 0, 40, 80], [100, 0, 140, 80], [5, 90, 45, 150], [150, 60, 260, 350]])
     target = {"boxes": anchors[:1], "labels": torch.ones(1, dtype=torch.int64),
               "ignore": torch.tensor([[0.0, 0, 192, 160]])}
-    labels, _ = model.proposals.assign_targets_to_anchors([anchors], [target])
-    assert labels[0].tolist() == [1, -1, -1]
-    _, _, classes, _ = model.head.select_training_samples([anchors], [target])
+    labels, _ = model.proposals.assign(anchors, [target], (160, 192))
+    assert labels[0].tolist() == [1, -1, -1, -1]  # the last lies outside for the most part
+    every = torch.cat(model.proposals._anchors([torch.zeros(1, 1, 160 // s, 192 // s) for s in (8, 16, 32, 64)]))
+    assert not (model.proposals.assign(every, [target], (160, 192))[0][0] == 0).any()
+    _, _, classes, _ = model.head.select_training_samples([anchors[:3]], [target])  # they are clipped to the picture
     assert classes[0].tolist() and all(label == 1 for label in classes[0].tolist())
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
 from torchvision.ops import box_iou, clip_boxes_to_image, nms
 
@@ -63,9 +63,11 @@ class Proposals(RegionProposalNetwork):  # type: ignore[misc]
                  for i in range(maps[0].shape[0])]
         if targets is None or not self.training:
             return boxes, {}
-        labels, matched = self.assign_targets_to_anchors([torch.cat(anchors)] * len(targets), targets)
+        labels, matched = self.assign(torch.cat(anchors), targets, size_hw)
         wanted = self.box_coder.encode(matched, [torch.cat(anchors)] * len(targets))
-        objectness, regression = self.compute_loss(*concat_box_prediction_layers(scores, deltas), labels, wanted)
+        flat = concat_box_prediction_layers(scores, deltas)
+        learnt = any(bool((label >= 0).any()) for label in labels)
+        objectness, regression = self.compute_loss(*flat, labels, wanted) if learnt else _no_losses(*flat)
         return boxes, {"loss_objectness": objectness, "loss_rpn_box_reg": regression}
 
     def _anchors(self, maps: list[Tensor]) -> list[Tensor]:
@@ -93,12 +95,17 @@ class Proposals(RegionProposalNetwork):  # type: ignore[misc]
         kept = nms(whole + torch.cat(shifts)[:, None], chance, self.nms_thresh)
         return whole[kept[: self.post_nms_top_n()]]
 
-    def assign_targets_to_anchors(self, anchors: list[Tensor],
-                                  targets: list[Target]) -> tuple[list[Tensor], list[Tensor]]:
-        """torchvision's, but background inside a crowd is not learned as background."""
-        labels, matched = super().assign_targets_to_anchors(anchors, targets)
-        for label, anchor, target in zip(labels, anchors, targets, strict=True):
-            label[(label == 0) & inside_any(anchor, target["ignore"])] = -1.0
+    def assign(self, anchors: Tensor, targets: list[Target],
+               size_hw: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
+        """torchvision's labels (1 person, 0 background, -1 neither) and boxes of every image's anchors.
+
+        But background inside a crowd is not learned as background. What of an anchor lies beyond the picture cannot
+        be in a crowd and does not count: large anchors reach far out.
+        """
+        labels, matched = self.assign_targets_to_anchors([anchors] * len(targets), targets)
+        seen = clip_boxes_to_image(anchors, size_hw)
+        for label, target in zip(labels, targets, strict=True):
+            label[(label == 0) & inside_any(seen, target["ignore"])] = -1.0
         return labels, matched
 
 
@@ -122,8 +129,11 @@ class BoxHead(RoIHeads):  # type: ignore[misc]
     def losses(self, maps: dict[str, Tensor], proposals: list[Tensor], size_hw: tuple[int, int],
                targets: list[Target]) -> Losses:
         """torchvision's two losses."""
-        _, losses = super().forward(maps, proposals, [size_hw] * len(proposals), targets)
-        return losses  # type: ignore[no-any-return]
+        regions, _, labels, wanted = self.select_training_samples(proposals, targets)
+        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(maps, regions)))
+        learnt = any(len(label) for label in labels)
+        classes, regression = fastrcnn_loss(logits, deltas, labels, wanted) if learnt else _no_losses(logits, deltas)
+        return {"loss_classifier": classes, "loss_box_reg": regression}
 
     def people(self, maps: dict[str, Tensor], boxes_R4: Tensor, size_hw: tuple[int, int]) -> Found:
         """The people of one image among its proposals, best first."""
@@ -158,6 +168,11 @@ class BoxHead(RoIHeads):  # type: ignore[misc]
                 person = box_iou(boxes, target["boxes"]).amax(1) >= IGNORED_OVERLAP
             kept.append(boxes[person | ~inside_any(boxes, target["ignore"])])
         return super().select_training_samples(kept, targets)  # type: ignore[no-any-return]
+
+
+def _no_losses(logits: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
+    """Of pictures that are ignored as a whole: a mean over nothing would be NaN. Every weight stays in the graph."""
+    return logits.sum() * 0, deltas.sum() * 0
 
 
 def inside_any(boxes_R4: Tensor, regions_Q4: Tensor) -> Tensor:
