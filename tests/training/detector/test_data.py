@@ -153,8 +153,19 @@ def test_a_pasted_person_is_boxed_and_hides_who_is_behind() -> None:
     box = after.boxes[-1]
     assert len(after.boxes) + len(after.ignore) == len(tiny) + 1 == len(after.labels) + len(after.ignore)
     assert len(after.ignore) and (covered(after.ignore, box[None]) > 0.7).all()
-    rows, columns = (np.flatnonzero((after.pixels[..., 0] > 100).any(axis)) for axis in (1, 0))
-    np.testing.assert_allclose(box, [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], atol=3)
+    rows, columns = (np.flatnonzero((after.pixels[..., 0] > 127).any(axis)) for axis in (1, 0))
+    np.testing.assert_allclose(box, [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], atol=1)
+
+
+@pytest.mark.parametrize("key", range(6))
+@pytest.mark.parametrize("person", [[60, 40, 110, 120], [60, 40, 110, 160], [0, 0, 80, 100], [130, 20, 192, 160]])
+def test_a_pasted_person_fills_its_box_also_where_it_was_cut_off(key: int, person: list[float]) -> None:
+    empty = cut(shown(), PLAIN.canvas, 192, PLAIN, np.random.default_rng(0))
+    after = paste(replace(empty, pixels=np.zeros_like(empty.pixels)), shown(person), 0, PLAIN,
+                  np.random.default_rng(key))
+    columns, rows = after.pixels[..., 0].max(0) / 255, after.pixels[..., 0].max(1) / 255
+    box = after.boxes[0]
+    assert columns.sum() == pytest.approx(box[2] - box[0], abs=1) and rows.sum() == pytest.approx(box[3] - box[1], abs=1)
 
 
 def test_only_large_people_who_stand_alone_are_cut_out() -> None:
@@ -163,6 +174,9 @@ def test_only_large_people_who_stand_alone_are_cut_out() -> None:
     assert donors(replace(picture, boxes=picture.boxes + np.float32([[0, 0, 0, 0], [-30, 0, 0, 0], *[[0] * 4] * 3]))) \
         == [2, 4]
     assert donors(replace(picture, ignore=picture.boxes[2:3])) == [0, 1, 4]
+    sofa = replace(picture, boxes=np.concatenate([picture.boxes, np.float32([[95, 50, 155, 110]])]),
+                   labels=np.array([1, 1, 1, 1, 1, 2]))
+    assert donors(sofa) == [0, 1, 4]
 
 
 @pytest.mark.parametrize(("wrong", "message"), [

@@ -15,10 +15,9 @@ from stagepose.training.detector.dataset import Boxes, are_people
 
 CELL_LEAST = 0.35  # of the canvas; the middle of a mosaic lies between it and 1 - it
 PASTED_SIDE = (20.0, 0.6)  # a pasted person's height: from so many pixels to this share of the canvas
-FEATHER = 0.12  # of a pasted person's sides: how softly its box ends, so that edges are no sign of people
-CONTEXT = 0.1  # of its sides, that a person is cut out with
+CONTEXT = 0.1  # of its sides, that a person is cut out with; it fades in there, so that edges are no sign of people
 DONOR_SIDE = 32  # cached pixels; smaller people are not worth pasting
-DONOR_COVERED = 0.2  # a person whose box shares more of it with others is not cut out: it would bring them along
+DONOR_COVERED = 0.2  # a person whose box shares more of it with other boxes is not cut out: it would bring them along
 
 
 def mosaic(pictures: Sequence[Shown], config: BoxAugment, long_side: float, rng: np.random.Generator) -> BoxSample:
@@ -40,13 +39,10 @@ def mosaic(pictures: Sequence[Shown], config: BoxAugment, long_side: float, rng:
 
 
 def donors(picture: Shown) -> list[int]:
-    """Which of a picture's people can be cut out: large enough, and with nobody else in their box."""
-    people = np.flatnonzero(are_people(picture.labels))
+    """Which of a picture's people can be cut out: large enough, and with nobody and nothing else in their box."""
     fit = []
-    for person in people.tolist():
-        box = picture.boxes[person]
-        others = np.concatenate([np.delete(picture.boxes[people], np.flatnonzero(people == person), 0),
-                                 picture.ignore])  # fmt: skip
+    for person in np.flatnonzero(are_people(picture.labels)).tolist():
+        box, others = picture.boxes[person], np.concatenate([np.delete(picture.boxes, person, 0), picture.ignore])
         if min(box[2:] - box[:2]) >= DONOR_SIDE and covered(box[None], others)[0] <= DONOR_COVERED:
             fit.append(person)
     return fit
@@ -64,12 +60,11 @@ def paste(sample: BoxSample, picture: Shown, person: int, config: BoxAugment, rn
     small = np.asarray(cv2.resize(region, size.tolist(), interpolation=cv2.INTER_AREA if scale < 1 else
                                   cv2.INTER_LINEAR), dtype=np.uint8)  # fmt: skip
     x, y = (int(v) for v in rng.integers(0, np.array([width, height]) - size + 1))
+    inside = inside * np.tile(size / np.array(region.shape[1::-1]), 2)
     pixels = sample.pixels.copy()
     under = pixels[y : y + size[1], x : x + size[0]]
-    alpha = _feathered(size)
-    under[:] = np.round(under + (small.astype(np.float32) - under) * alpha).astype(np.uint8)
-    factor = np.tile(size / np.array(region.shape[1::-1]), 2)
-    box = (inside * factor + [x, y, x, y]).astype(np.float32)[None]
+    under[:] = np.round(under + (small.astype(np.float32) - under) * _fading(size, inside)).astype(np.uint8)
+    box = (inside + [x, y, x, y]).astype(np.float32)[None]
     seen = covered(sample.boxes, box) <= 1 - config.least_visible
     return BoxSample(pixels, np.concatenate([sample.boxes[seen], box]),
                      np.concatenate([sample.labels[seen], picture.labels[person : person + 1]]),
@@ -94,10 +89,13 @@ def _cut_out(picture: Shown, box: Boxes) -> tuple[Pixels, Boxes]:
     return picture.pixels[y0:y1, x0:x1], np.asarray(box - [x0, y0, x0, y0], dtype=np.float32)
 
 
-def _feathered(size: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(h, w, 1) weights that rise from the border to 1 within :data:`FEATHER` of the sides."""
+def _fading(size: NDArray[np.int64], inside: Boxes) -> NDArray[np.float32]:
+    """(h, w, 1) weights that rise from the border to 1 where the person's box begins; all of it is opaque.
+
+    Where there is nothing around it, since the picture that it is from ends there, it ends as abruptly.
+    """
     ramps = []
-    for side in size.tolist():
-        steps = (np.arange(side) + 0.5) / max(FEATHER * side, 1.0)
-        ramps.append(np.minimum(np.minimum(steps, steps[::-1]), 1.0))
+    for side, begin, end in zip(size.tolist(), inside[:2], inside[2:], strict=True):
+        steps = np.arange(side) + 0.5
+        ramps.append(np.clip(np.minimum(steps / max(begin, 0.5), (side - steps) / max(side - end, 0.5)), 0, 1))
     return np.asarray(ramps[1][:, None, None] * ramps[0][None, :, None], dtype=np.float32)
