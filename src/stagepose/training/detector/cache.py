@@ -78,10 +78,13 @@ def _decode(images: Sequence[BoxImage], home: Path, max_side: int) -> None:
             pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
         return pixels, scale
 
-    with temporary.open("wb") as file, ThreadPoolExecutor(2) as pool:
-        for pixels, scale in pool.map(load, images):
-            file.write(np.ascontiguousarray(pixels).data)
-            sizes.append([int(s) for s in pixels.shape[:2]])
-            scales.append(scale)
-    temporary.replace(home / "pixels.bin")
+    try:
+        with temporary.open("wb") as file, ThreadPoolExecutor(2) as pool:
+            for pixels, scale in pool.map(load, images):
+                file.write(np.ascontiguousarray(pixels).data)
+                sizes.append([int(s) for s in pixels.shape[:2]])
+                scales.append(scale)
+        temporary.replace(home / "pixels.bin")
+    finally:
+        temporary.unlink(missing_ok=True)  # of a picture that cannot be read, a full disk or Ctrl-C
     files.write_json(home / "index.json", {"format": FORMAT, "sizes_hw": sizes, "scales": scales})

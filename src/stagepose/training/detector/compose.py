@@ -64,7 +64,7 @@ def paste(sample: BoxSample, picture: Shown, person: int, config: BoxAugment, rn
     pixels = sample.pixels.copy()
     under = pixels[y : y + size[1], x : x + size[0]]
     under[:] = np.round(under + (small.astype(np.float32) - under) * _fading(size, inside)).astype(np.uint8)
-    box = (inside + [x, y, x, y]).astype(np.float32)[None]
+    box = np.asarray(inside + np.array([x, y, x, y]), dtype=np.float32)[None]
     seen = covered(sample.boxes, box) <= 1 - config.least_visible
     return BoxSample(pixels, np.concatenate([sample.boxes[seen], box]),
                      np.concatenate([sample.labels[seen], picture.labels[person : person + 1]]),

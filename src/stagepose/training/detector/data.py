@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.errors import DatasetError
 from stagepose.training.detector.augment import BoxAugment, BoxSample, Shown, cut
 from stagepose.training.detector.cache import PixelCache
 from stagepose.training.detector.compose import donors, mosaic, paste
@@ -19,8 +18,6 @@ class BoxData:
     """A :class:`BoxSet` with its pixels, ready to hand out augmented samples by key."""
 
     def __init__(self, boxes: BoxSet, cache: PixelCache, *, augment: BoxAugment, seed: int) -> None:
-        if not boxes.images:
-            raise DatasetError(f"no picture is left for training; left out: {boxes.left_out}")
         self.boxes, self.cache, self.config, self.seed = boxes, cache, augment, seed
         self._donors = [(row, person) for row in range(len(self)) for person in donors(self.shown(row))]
 

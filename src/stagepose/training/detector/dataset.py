@@ -48,7 +48,8 @@ def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str |
     ``negatives_dir`` holds pictures that no file lists, without people. Pictures marked ``all_person_boxes: false``
     would teach that their unboxed people are background: they are left out, or, with ``partly_boxed``, nothing in them
     is learned as background. Pictures that are missing, unreadable or of another size than the file says are refused
-    with their count (:class:`DatasetError`), or left out and counted with ``drop_bad``.
+    with their count (:class:`DatasetError`), or left out and counted with ``drop_bad``; so is a file of which none is
+    left.
     """
     found = read_instances(path)
     whole = [image for image in found.images if partly_boxed or image.id not in found.partly_boxed]
@@ -63,6 +64,10 @@ def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str |
         nothing = np.zeros((0, 4), dtype=np.float32)
         images += [BoxImage(file=file, boxes=nothing, labels=np.zeros(0, dtype=np.int64), ignore=nothing)
                    for file in find_images([Path(negatives_dir)])]
+    if not images:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in left_out.items() if count) or "it names none"
+        raise DatasetError(f"{path}: no picture is left for a detector ({reasons}); those in which not everybody is "
+                           "boxed are used with --partly-boxed")
     return BoxSet(images=tuple(images), categories=found.categories, left_out=left_out)
 
 
