@@ -13,7 +13,7 @@ from stagepose.errors import CheckpointError, ConfigError
 from stagepose.heatmaps import Msra, UdpDark
 from stagepose.skeleton import COCO_17, LSP_14
 from stagepose.training import loop
-from stagepose.training.augment import NO_AUGMENTATION
+from stagepose.training.augment import NO_AUGMENTATION, augment
 from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.networks.zoo import build
@@ -41,10 +41,12 @@ def runs(people, tmp_path_factory):
     """Run folders by name: what teachers are."""
     folder = tmp_path_factory.mktemp("runs")
     made = {"same": (CODEC, COCO_17), "large": (UdpDark(input_size=(96, 96)), COCO_17), "lsp": (CODEC, LSP_14),
-            "wide": (UdpDark(input_size=(96, 64)), COCO_17), "msra": (Msra(input_size=(96, 96)), COCO_17)}
+            "wide": (UdpDark(input_size=(96, 64)), COCO_17), "msra": (Msra(input_size=(96, 96)), COCO_17),
+            "mse": (CODEC, COCO_17)}
     for name, (codec, skeleton) in made.items():
         torch.manual_seed(1)
-        task = PoseTask(build("u-300m", len(skeleton)), replace(CONFIG, codec=codec),
+        config = replace(CONFIG, codec=codec, loss="mse" if name == "mse" else "kl")
+        task = PoseTask(build("u-300m", len(skeleton)), config,
                         [store_of(people, codec.input_size, skeleton)], [1.0])
         loop.train(task, loop.TrainConfig(batch=4, samples=8, warmup=4, lr=1e-3, bf16=False), folder / name)
     return folder
@@ -119,6 +121,23 @@ def test_a_larger_teacher_sees_the_same_views_in_more_pixels(people, runs):
     assert torch.isfinite(loss) and gradient(task) > 0
 
 
+def test_a_larger_teachers_heatmaps_lie_over_the_learners(people, runs, monkeypatch):
+    """A corner of its input is a corner of the learner's, to a tenth of a pixel: so are their heatmaps laid over."""
+    shown = []
+
+    def seen(canvases, keypoints, *args, **options):
+        images, moved, affines = augment(canvases, keypoints, *args, **options)
+        shown.append(affines)
+        return images, moved, affines
+
+    monkeypatch.setattr("stagepose.training.pose.augment", seen)
+    learner(people, runs / "large", size=(96, 96)).batch(KEYS)
+    mine, teachers = shown
+    for corner in ([0, 0], [63, 0], [0, 63], [63, 63]):
+        back = np.linalg.solve(mine[..., :2], (np.array(corner) - mine[..., 2])[..., None])
+        assert np.allclose((teachers[..., :2] @ back)[..., 0] + teachers[..., 2], np.array(corner) * 95 / 63, atol=0.1)
+
+
 def test_the_hardest_look_is_shown_to_the_teacher(people, runs):
     task = learner(people, runs / "large", size=(96, 96), hardest_of=3)
     looks = task.batch(KEYS)
@@ -134,8 +153,9 @@ def test_a_batch_without_a_larger_teacher_carries_one_picture_a_sample(people, r
 
 @pytest.mark.parametrize(("run", "message"), [
     ("wide", "96 x 64 .* does not lie over 64 x 64"), ("msra", "with codec 'msra' does not lie over"),
+    ("mse", "trained with loss 'mse'"),
 ])
-def test_a_teacher_of_another_view(runs, run, message):
+def test_a_teacher_whose_heatmaps_do_not_fit(runs, run, message):
     with pytest.raises(ConfigError, match=message):
         open_teacher(runs / run, COCO_17, CODEC, "cpu")
 

@@ -198,14 +198,14 @@ class PoseTask:
               occluders: Canvases | None) -> PoseBatch:
         """The batch as one row of random numbers a sample has it."""
         def seen(size: Size) -> tuple[Tensor, Float, Float]:
-            return augment(crops, read.keypoints, draws, base_scale=self._scale * size[1] / self.config.size[1],
-                           size=size, skeleton=self.skeleton, config=self.config.augment, occluders=occluders)
+            larger = (size[1] - 1) / (self.config.size[1] - 1)  # corner pixels on corner pixels, as heatmaps lie
+            return augment(crops, read.keypoints, draws, base_scale=self._scale * larger, size=size,
+                           skeleton=self.skeleton, config=self.config.augment, occluders=occluders)
 
         images, moved, affines = seen(self.config.size)
         areas = read.areas * np.abs(np.linalg.det(affines[:, :, :2]))
-        larger = self._teacher is not None and self._teacher.size != self.config.size
-        return PoseBatch(images, moved, areas, read.importance,
-                         seen(self._teacher.size)[0] if self._teacher is not None and larger else None)
+        teacher = self._teacher if self._teacher is not None and self._teacher.size != self.config.size else None
+        return PoseBatch(images, moved, areas, read.importance, seen(teacher.size)[0] if teacher is not None else None)
 
     def _canvases(self, rows: Tensor, crops: Canvases | None) -> Canvases:
         return on_device(rows, crops, self.device, self._resident)

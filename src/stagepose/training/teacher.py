@@ -57,6 +57,9 @@ def open_teacher(run: str | Path, learner: Skeleton, codec: Codec, device: str) 
         raise ConfigError(f"--teacher {run}: its input of {_by(pose.codec.input_size)} with codec {pose.codec.name!r} "
                           f"does not lie over {_by(codec.input_size)} with {codec.name!r}; give a teacher of the same "
                           "codec and of the same shape, of any size")
+    if not pose.model.softmax:
+        raise ConfigError(f"--teacher {run}: it was trained with loss 'mse', so its heatmaps do not say how likely a "
+                          "joint is at each pixel; give a teacher that was trained with 'kl'")
     places = map_by_name(pose.skeleton, learner)
     if not (places >= 0).any():
         raise ConfigError(f"--teacher {run}: it knows none of the keypoints of {learner.name!r}: "
