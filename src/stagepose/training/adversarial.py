@@ -23,6 +23,7 @@ def looking_on(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(training)
+        torch.clear_autocast_cache()  # torch before PR 165068 kept weights that were cast in here, without gradients
 
 
 def hardest(losses_KB: Tensor) -> Tensor:
