@@ -15,7 +15,7 @@ from torch import nn  # noqa: E402
 from stagepose.errors import ConfigError  # noqa: E402
 from stagepose.training.detector.config import DetectorConfig, Keeping  # noqa: E402
 from stagepose.training.detector.export import count_macs, drawn_pictures  # noqa: E402
-from stagepose.training.detector.heads import inside_any  # noqa: E402
+from stagepose.training.detector.heads import _blended, inside_any  # noqa: E402
 from stagepose.training.detector.inference import PictureDetector  # noqa: E402
 from stagepose.training.detector.pooling import AlignedPooler  # noqa: E402
 from stagepose.training.detector.presets import DETECTOR_PRESETS, person_small  # noqa: E402
@@ -180,14 +180,36 @@ def test_only_people_are_handed_on() -> None:
 
 
 @torch.no_grad()
+def test_boxes_that_were_moved_out_of_the_picture_are_nobody() -> None:
+    model = detector().eval()
+    images = torch.rand(1, 3, 160, 192) * 255
+    assert len(model(images)[0][0]["boxes"]) > 0
+    model.head.box_predictor.bbox_pred.bias[4] = 1e4  # to the right
+    assert len(model(images)[0][0]["boxes"]) == 0
+
+
+@torch.no_grad()
 def test_second_looks_move_only_the_best_boxes() -> None:
-    model = detector(replace(SMALL, keeping=Keeping(floor=0, nms=1.0, second_looks=0, proposals=30, most=30))).eval()
+    keeping = Keeping(floor=0, nms=1.0, second_looks=0, proposals=30, blend=0, most=30)
+    model = detector(replace(SMALL, keeping=keeping)).eval()
     image = torch.rand(1, 3, 160, 192) * 255
     once = model(image)[0][0]
     model.head.second_looks = 5
     twice = model(image)[0][0]
     same = (twice["boxes"][:, None] == once["boxes"][None]).all(-1).any(1)
     assert len(once["boxes"]) == len(twice["boxes"]) == 30 and int((~same).sum()) == 5
+
+
+def test_a_kept_box_is_the_mean_of_its_like() -> None:
+    boxes = torch.tensor([[10.0, 10, 50, 90], [12, 10, 52, 90], [8, 10, 48, 90], [120, 20, 160, 100], [12, 40, 52, 90]])
+    chances = torch.tensor([0.9, 0.5, 0.1, 0.6, 0.8])
+    found = _blended(boxes[[0, 3]], boxes, chances, 0.15)
+    torch.testing.assert_close(found[1], boxes[3])  # nobody near
+    near = torch.exp(torch.tensor(-((1 - 38 / 42) / 0.15) ** 2))
+    far = torch.exp(torch.tensor(-((1 - 38 * 50 / (40 * 80 + 40 * 50 - 38 * 50)) / 0.15) ** 2))
+    weights = chances[[0, 1, 2, 4]] * torch.stack([torch.tensor(1.0), near, near, far])
+    torch.testing.assert_close(found[0], (weights[:, None] * boxes[[0, 1, 2, 4]]).sum(0) / weights.sum())
+    assert _blended(boxes[:0], boxes[:0], chances[:0], 0.15).shape == (0, 4)
 
 
 def test_default_costs_at_most_two_and_a_half_gigamacs() -> None:

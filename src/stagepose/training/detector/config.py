@@ -25,6 +25,7 @@ class Keeping:
     second_looks: int = 40  # best boxes that the head looks at again where it put them; scores are averaged
     floor: float = 0.02  # least score; a ranking loses nothing by many bad boxes, but much by a missing one
     nms: float = 0.6  # people overlap: .5 loses the one behind; above, twins crowd others out of the best boxes
+    blend: float = 0.15  # how far, in 1 - IoU, a kept box takes part in the mean of its like (box voting); 0 takes none
     most: int = 100  # boxes of a picture, the number that COCO judges
 
     def __post_init__(self) -> None:
@@ -33,7 +34,7 @@ class Keeping:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1")
         if self.second_looks < 0:
             raise ConfigError(f"second_looks is {self.second_looks}, expected 0 (none) or more")
-        for name in ("proposal_nms", "floor", "nms"):
+        for name in ("proposal_nms", "floor", "nms", "blend"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected a number from 0 to 1")
 
