@@ -47,6 +47,7 @@ from stagepose.training.losses import HeatmapLoss
 from stagepose.training.networks.zoo import StageOptions
 from stagepose.training.presets import PoseRecipe, pose_preset
 from stagepose.training.stages import Pick, StagesConfig
+from stagepose.training.trained import Mixed
 
 MOST_PICTURES = 16  # to compare a detector's file on
 Join = Literal["concat-heatmaps", "residual", "aggregate"]
@@ -300,6 +301,7 @@ def export(
     training_data: OptionalTexts = None,
     metrics: OptionalFile = None,
     step: OptionalCount = None,
+    mix: OptionalTexts = None,
     half: bool = True,
     pictures: OptionalFolder = None,
     reading: Reading = "last",
@@ -315,6 +317,8 @@ def export(
         training_data: Names of the sets it was trained on, for its description.
         metrics: JSON file of measured numbers, for its description.
         step: A certain step's weights; the best by validation, else the newest, by default.
+        mix: Runs whose weights are averaged in, each RUN:SHARE (runs/before:0.25: a quarter of the mean is its own). A
+            run that went on from another, and the other, often find more together than either.
         half: Store weights in 16 bits: half the size.
         pictures: Folder of pictures with people that a detector's file is compared on; drawn ones by default.
         reading: Of a network of several stages: the last one's heatmaps, the mean of all, or a router, which shows the
@@ -325,5 +329,5 @@ def export(
     shown = find_images([pictures])[:MOST_PICTURES] if pictures else []
     made = runs.export_run(run, out, name=name or out.stem, licence=licence, training_data=tuple(training_data or ()),
                            metrics=metrics, step=step, half=half, pictures=shown, reading=reading,
-                           route_below=route_below)
+                           route_below=route_below, mix=[Mixed.parse(text) for text in mix or ()])
     say(f"{out}: {made}")

@@ -294,26 +294,27 @@ def _packing(path: Path, report: Report) -> Callable[[int, int], None]:
 
 def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: tuple[str, ...],
                metrics: Path | None, step: int | None, half: bool, pictures: Sequence[Path] = (),
-               reading: Reading = "last", route_below: float = 0.8) -> str:
+               reading: Reading = "last", route_below: float = 0.8, mix: Sequence[trained.Mixed] = ()) -> str:
     """Write the averaged weights of a run as one model file; see :func:`stagepose.training.export.export_pose`.
 
     ``step`` None takes the best by validation, else the newest; ``pictures`` are what a detector's file is compared
     on. ``reading`` says which stages' heatmaps come out; a router goes on where the table after stage 1 predicts an
-    OKS below ``route_below``. Returns what was compared, in words.
+    OKS below ``route_below``. ``mix`` are runs to take the mean of the weights with. Returns what was compared, in
+    words.
     """
     described: dict[str, Any] = {"name": name, "licence": licence, "training_data": training_data,
                                  "metrics": checkpoint.read_json(metrics) if metrics else {}}
     config = trained.config_of(run)
     if config.get("kind") in trained.POSE_KINDS:
         below = _route_score(run, route_below) if reading == "router" else 0.0
-        pose = trained.open_pose(run, step=step, reading=reading, route_below=below)
+        pose = trained.open_pose(run, step=step, reading=reading, route_below=below, mix=mix)
         info = ModelInfo(kind="pose", input_size=pose.codec.input_size, skeleton=pose.skeleton, codec=pose.codec,
                          box_padding=pose.box_padding, **described)
         made = export_pose(pose.model, out, info, half=half)
         stages = f"stage {last.stem} of {config['row']}; " if (last := checkpoint.last_stage(run)) else ""
         return (f"{made.megabytes:.1f} MB; {stages}heatmaps differ from the trained network's by "
                 f"{made.max_difference:.2g} of their range")
-    weights = trained.averaged_weights(run, step)
+    weights = trained.averaged_weights(run, step, mix)
     shown = [np.array(read_image(path).pixels) for path in pictures]
     return export_detector_run(config, weights, run, out, described, half=half, pictures=shown)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,32 @@ class TrainedPose:
     box_padding: float
 
 
-def open_pose(run: str | Path, *, step: int | None = None, reading: Reading = "last",
-              route_below: float = 0.0) -> TrainedPose:
+@dataclass(frozen=True)
+class Mixed:
+    """Another run, whose weights are a ``share`` of the mean; the rest is the run's own."""
+
+    run: Path
+    share: float
+
+    @classmethod
+    def parse(cls, text: str) -> Mixed:
+        """``RUN:SHARE``."""
+        run, _, share = text.rpartition(":")
+        try:
+            mixed = cls(Path(run), float(share))
+        except ValueError:
+            mixed = cls(Path(run), math.nan)
+        if not run or not 0 < mixed.share < 1:
+            raise ConfigError(f"--mix {text}: expected RUN:SHARE, a share between 0 and 1 such as runs/before:0.25")
+        return mixed
+
+
+def open_pose(run: str | Path, *, step: int | None = None, reading: Reading = "last", route_below: float = 0.0,
+              mix: Sequence[Mixed] = ()) -> TrainedPose:
     """What a run folder of ``stagepose train`` or ``train-stages`` holds.
 
-    ``step`` None takes the best by validation, else the newest. Raises :class:`CheckpointError` where ``run`` is no
-    such folder.
+    ``step`` None takes the best by validation, else the newest; ``mix`` are runs to take the mean with. Raises
+    :class:`CheckpointError` where ``run`` is no such folder.
     """
     run = Path(run)
     config = config_of(run)
@@ -43,7 +65,7 @@ def open_pose(run: str | Path, *, step: int | None = None, reading: Reading = "l
     stages = int(last.stem) if last is not None else pose.get("stages", 0)  # of stages one by one: those that are done
     network = build(pose["network"], len(skeleton), StageOptions(**pose.get("join", {})), stages=stages)
     model = PoseInference(network, codec, pose["loss"], reading=reading, route_below=route_below)
-    checkpoint.fill(model, averaged_weights(run, step), str(run))
+    checkpoint.fill(model, averaged_weights(run, step, mix), str(run))
     return TrainedPose(model.eval(), skeleton, codec, pose.get("box_padding", BOX_PADDING))
 
 
@@ -54,8 +76,33 @@ def config_of(run: Path) -> dict[str, Any]:
     return checkpoint.read_json(run / "config.json")
 
 
-def averaged_weights(run: Path, step: int | None = None) -> checkpoint.Tensors:
-    """Of a step, by default the best by validation, else the newest."""
+def averaged_weights(run: Path, step: int | None = None, mix: Sequence[Mixed] = ()) -> checkpoint.Tensors:
+    """Of a step, by default the best by validation, else the newest; then the mean with those of ``mix``.
+
+    Weights of one network that went on from the other lie in one valley: their mean finds more than either (Wortsman
+    et al., "Model soups", ICML 2022; Izmailov et al. 2018).
+    """
+    own = 1 - sum(other.share for other in mix)
+    if own <= 0:
+        raise ConfigError(f"--mix: the shares of the other runs add up to {1 - own:g}; leave something of {run}")
+    weights = _of_step(run, step)
+    for name, tensor in weights.items() if mix else ():
+        if tensor.is_floating_point():
+            weights[name] = tensor * own
+    for other in mix:
+        theirs = _of_step(other.run, None)
+        strange = [name for name in weights.keys() | theirs.keys()
+                   if name not in weights or name not in theirs or weights[name].shape != theirs[name].shape]
+        if strange:
+            raise CheckpointError(f"--mix {other.run}: weights of another network than {run}: {len(strange)} tensors "
+                                  f"are missing or of another shape, such as {min(strange)}")
+        for name, tensor in weights.items():
+            if tensor.is_floating_point():
+                weights[name] = tensor + other.share * theirs[name]
+    return weights
+
+
+def _of_step(run: Path, step: int | None) -> checkpoint.Tensors:
     if step is not None and checkpoint.last_stage(run) is not None:
         raise ConfigError(f"{run}: --step {step} means nothing for stages trained one by one; leave it out, or export "
                           f"the run of one stage below {run / checkpoint.STAGES}")

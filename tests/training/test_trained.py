@@ -1,0 +1,65 @@
+"""A finished run opened again, alone and averaged with others."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import tiny_coco
+
+from stagepose.cli import main
+from stagepose.errors import CheckpointError, ConfigError
+from stagepose.heatmaps import UdpDark
+from stagepose.runtime import read_info
+from stagepose.skeleton import COCO_17
+from stagepose.training import loop
+from stagepose.training.crops import CropSpec, open_or_pack
+from stagepose.training.networks.zoo import build
+from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.trained import Mixed, averaged_weights, open_pose
+
+CONFIG = PoseConfig(network="u-300m", codec=UdpDark(input_size=(64, 64)), box_padding=1.1)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    path = tiny_coco(folder, images=2, people=2)
+    store = open_or_pack(path, folder / "images", folder / "crops", spec=CropSpec(input_size=(64, 64)),
+                         skeleton=COCO_17)
+    for seed, network in enumerate(("u-300m", "u-300m", "slim-u")):
+        torch.manual_seed(seed)
+        task = PoseTask(build(network, 17), replace(CONFIG, network=network), [store], [1.0], seed=seed)
+        loop.train(task, loop.TrainConfig(batch=4, samples=8, warmup=4, lr=1e-3, bf16=False), folder / f"run{seed}")
+    return folder
+
+
+def test_the_mean_of_two_runs(runs):
+    first, second = (averaged_weights(runs / f"run{seed}") for seed in (0, 1))
+    mixed = averaged_weights(runs / "run0", mix=[Mixed(runs / "run1", 0.25)])
+    name = next(name for name, tensor in first.items() if tensor.ndim == 4)
+    assert torch.allclose(mixed[name], 0.75 * first[name] + 0.25 * second[name], atol=1e-7)
+    assert not torch.allclose(first[name], second[name], atol=1e-3)  # else the test could not fail
+    counted = [name for name, tensor in first.items() if not tensor.is_floating_point()]
+    assert counted and all(torch.equal(mixed[name], first[name]) for name in counted)
+
+
+def test_a_file_of_the_mean(runs, tmp_path, capsys):
+    out = tmp_path / "mixed.onnx"
+    assert main(["export", str(runs / "run0"), "--out", str(out), "--mix", f"{runs / 'run1'}:0.5"]) == 0
+    assert read_info(out).box_padding == 1.1
+    assert main(["export", str(runs / "run0"), "--out", str(tmp_path / "alone.onnx")]) == 0
+    assert read_info(out).sha256 != read_info(tmp_path / "alone.onnx").sha256
+    assert open_pose(runs / "run0").box_padding == 1.1
+
+
+@pytest.mark.parametrize("text", ["run", "run:", ":0.5", "run:1", "run:0", "run:half", "run:nan"])
+def test_shares_that_are_none(text):
+    with pytest.raises(ConfigError, match=f"--mix {text}: expected RUN:SHARE"):
+        Mixed.parse(text)
+
+
+def test_what_has_no_mean(runs):
+    with pytest.raises(CheckpointError, match=r"run2: weights of another network than .*run0: \d+ tensors"):
+        averaged_weights(runs / "run0", mix=[Mixed(runs / "run2", 0.5)])
+    with pytest.raises(ConfigError, match=r"add up to 1; leave something of .*run0"):
+        averaged_weights(runs / "run0", mix=[Mixed(runs / "run1", 0.5)] * 2)
