@@ -644,7 +644,7 @@ def test_eval_detector_refuses_boxes_of_other_pictures_and_idle_options(capsys: 
 
 def test_eval_reads_what_predict_wrote(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_coco(Path("set"))
-    assert cli.main(["predict", "set/images", *MODELS, "--pose", "coco.onnx"]) == 0
+    assert cli.main(["predict", "set/images", *MODELS, "--pose", "coco.onnx", "--threshold", "0"]) == 0
     assert cli.main(["eval", "set/person_keypoints.json", "--results", "out/people.json", *ONLY_NUMBERS]) == 0
     err = capsys.readouterr().err
     assert "8 results for 8 people in 4 images" in err and "bbox" not in err

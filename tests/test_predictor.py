@@ -231,8 +231,16 @@ def test_one_person_boxed_twice_is_one_person(without_detector: Predictor) -> No
 
 
 def test_threshold_and_max_people_choose_detections(predictor: Predictor) -> None:
-    assert len(predictor.with_config(threshold=0.85)(dots(TWO))[0]) == 1
-    assert len(predictor.with_config(threshold=0.95)(dots(TWO))[0]) == 0
+    better, worse = predictor(dots(TWO))[0]
+    assert better.box_score > better.score > worse.score
+    between = (better.score + worse.score) / 2
+    assert [p.score for p in predictor.with_config(threshold=between)(dots(TWO))[0]] == [better.score]
+    nearly = predictor.with_config(threshold=(better.score + better.box_score) / 2)
+    assert nearly(dots(TWO)) == [[]]  # the box is good enough, the person in it is not
+    boxes = np.array([better.box, worse.box])
+    assert len(nearly(dots(TWO), boxes=Detections(boxes=boxes, scores=np.full(2, 0.1)))[0]) == 2  # a caller's all stay
+    far = predictor.with_config(threshold=0.0, box_threshold=(LEFT_SCORE + RIGHT_SCORE) / 2)
+    assert len(far(dots(TWO))[0]) == 1
     [people] = predictor.with_config(max_people=1)(dots(TWO))
     assert [p.box_score for p in people] == pytest.approx([LEFT_SCORE])
 

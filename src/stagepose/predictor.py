@@ -34,7 +34,7 @@ Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of o
 
 DEFAULT_POSE = "pose-small"
 DEFAULT_DETECTOR = "person-small"
-DEFAULT_THRESHOLD = 0.6  # of a box's score; below it most boxes of person-small are wrong: benchmarks/threshold.md
+DEFAULT_THRESHOLD = 0.4  # of a person's score: where F1 is best for the models that ship, benchmarks/threshold.md
 FARTHEST = 10_000_000  # pixels that an edge of a box may lie away; beyond, doubles lose a crop's last digits
 RULES_WITHOUT_NMS = frozenset({"megvii"})  # the released MSPN, whose rule that is, drops nobody
 
@@ -45,15 +45,18 @@ _Model = TypeVar("_Model", PoseModel, DetectorModel)
 class PredictorConfig:
     """Everything about a prediction but the models.
 
-    ``threshold`` and ``max_people`` choose among the detector's boxes, best first; boxes that a caller gives are all
-    used. ``flip`` runs every crop mirrored as well and takes the mean: more precise, at twice the time. ``batch`` crops
-    go through the network at once. ``rescoring`` is a rule of :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a
-    person whose OKS to a better one exceeds it (None: nobody; "auto": as the rule's authors do, .9 but for megvii's,
-    which drops nobody), and ``soft_nms`` lowers that person's score instead; ``box_padding`` replaces the model's own.
-    ``scales``: every crop is looked at so many times as large and small, and the mean taken (the multi-scale test).
+    ``threshold`` is the least score of a person whom the detector finds; since none scores more than its box, no box
+    below it is looked at, unless ``box_threshold`` says from where on. ``max_people`` boxes are, best first. Boxes that
+    a caller gives are all used, and their people all kept. ``flip`` runs every crop mirrored as well and takes the
+    mean: more precise, at twice the time. ``batch`` crops go through the network at once. ``rescoring`` is a rule of
+    :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a person whose OKS to a better one exceeds it (None: nobody;
+    "auto": as the rule's authors do, .9 but for megvii's, which drops nobody), and ``soft_nms`` lowers that person's
+    score instead; ``box_padding`` replaces the model's own. ``scales``: every crop is looked at so many times as large
+    and small, and the mean taken (the multi-scale test).
     """
 
     threshold: float = DEFAULT_THRESHOLD
+    box_threshold: float | None = None
     max_people: int = 100  # COCO's limit of boxes per picture
     flip: bool = False
     batch: int = 8
@@ -65,8 +68,9 @@ class PredictorConfig:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"threshold is {self.threshold}; it is a box score, between 0 and 1")
+        for name, value in (("threshold", self.threshold), ("box_threshold", self.box_threshold)):
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"{name} is {value}; it is a score, between 0 and 1")
         if isinstance(self.oks_nms, str) and self.oks_nms != "auto":
             raise ConfigError(f"oks_nms is {self.oks_nms!r}; use a number, None for no OKS-NMS, or 'auto'")
         if not isinstance(self.oks_nms, str) and self.oks_nms is not None and not 0 < self.oks_nms <= 1:
@@ -140,6 +144,7 @@ class Predictor:
             Person(box=found.boxes[n], keypoints=points_NK2[n], scores=scores_NK[n], score=score,
                    skeleton=self.skeleton, box_score=float(found.scores[n]))
             for n, score in zip(kept, ranks.tolist(), strict=True)
+            if boxes is not None or score >= self.config.threshold
         ]
 
     def detect(self, picture: Picture) -> Detections:
@@ -147,7 +152,8 @@ class Predictor:
         if self.detector is None:
             raise ModelError(f"{picture.name}: no boxes given, and there is no detector to find them. Pass boxes=, or "
                              "load a detector")
-        return self.detector(picture.pixels).best(self.config.max_people, self.config.threshold)
+        least = self.config.threshold if self.config.box_threshold is None else self.config.box_threshold
+        return self.detector(picture.pixels).best(self.config.max_people, least)
 
     def keypoints(self, pixels_HW3: NDArray[np.uint8], boxes_N4: Float) -> tuple[Float, Float]:
         """Points (N, K, 2) in the picture and scores (N, K) of the person in each box."""

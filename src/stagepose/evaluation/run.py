@@ -48,7 +48,7 @@ def predict_dataset(
         )
     given = _boxes_of(dataset, boxes)
     changes: dict[str, Any] = {} if flip is None else {"flip": flip}
-    judged = predictor.with_config(threshold=threshold, **changes)
+    judged = predictor.with_config(threshold=0.0, box_threshold=threshold, **changes)
     paths = _paths(dataset, Path(images_dir))
     results: list[dict[str, Any]] = []
     for done, (image, path) in enumerate(zip(dataset.images, paths, strict=True), start=1):
