@@ -22,6 +22,7 @@ Float = NDArray[np.float64]
 Size = tuple[int, int]  # (width, height) in pixels
 
 BOX_PADDING = 1.25  # context around a person box; HRNet, mmpose, rtmlib
+LEAST_PADDING, MOST_PADDING = 0.5, 4.0  # of what makes sense
 
 
 @dataclass(frozen=True, eq=False)

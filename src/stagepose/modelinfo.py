@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 from stagepose import onnxfile
 from stagepose.errors import ModelError, StagePoseError
-from stagepose.geometry import BOX_PADDING, Size
+from stagepose.geometry import BOX_PADDING, LEAST_PADDING, MOST_PADDING, Size
 from stagepose.heatmaps import Codec, codec_from_json
 from stagepose.skeleton import Skeleton
 
@@ -46,7 +46,7 @@ class ModelInfo:
             raise ModelError(f"model kind {self.kind!r} is unknown; expected one of {get_args(ModelKind)}")
         if min(self.input_size) < 1:
             raise ModelError(f"input_size {self.input_size} must be at least 1x1")
-        if not 0.5 <= self.box_padding <= 4:
+        if not LEAST_PADDING <= self.box_padding <= MOST_PADDING:
             raise ModelError(f"box_padding {self.box_padding} must lie between 0.5 and 4; 1.25 is usual")
         if self.kind == "pose":
             if self.skeleton is None or self.codec is None:

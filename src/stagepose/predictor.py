@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage
 
 from stagepose.errors import ConfigError, ModelError
-from stagepose.geometry import Affine, crop_affine, fit_box
+from stagepose.geometry import LEAST_PADDING, MOST_PADDING, Affine, crop_affine, fit_box
 from stagepose.heatmaps import Codec
 from stagepose.images import MAX_PIXELS, Picture, read_image
 from stagepose.modelinfo import ModelInfo
@@ -77,7 +77,7 @@ class PredictorConfig:
             raise ConfigError(f"oks_nms is {self.oks_nms}; it is an OKS, above 0 and up to 1, or None for no OKS-NMS")
         if self.rescoring not in RESCORE_RULES:
             raise ConfigError(f"rescoring is {self.rescoring!r}; use one of {sorted(RESCORE_RULES)}")
-        if self.box_padding is not None and not 0.5 <= self.box_padding <= 4:
+        if self.box_padding is not None and not LEAST_PADDING <= self.box_padding <= MOST_PADDING:
             raise ConfigError(f"box_padding is {self.box_padding}; use 0.5 to 4, or None for the model's own")
         if not self.scales or not all(0.5 <= scale <= 2 for scale in self.scales):
             raise ConfigError(f"scales is {self.scales}; give one or more, each 0.5 to 2 times the padded box")

@@ -83,7 +83,7 @@ class GanOptions:
                 raise
             raise MissingExtraError(f"{error.name} is not installed; run: pip install 'stagepose[train]'") from error
         return GanRecipe(data=data, run=self.with_run, seed=seed, hard=self.hard,
-                            device=prepare_device(self.device, threads=1))
+                         device=prepare_device(self.device, threads=1))
 
 
 PASTE, GAN = PasteOptions(), GanOptions()

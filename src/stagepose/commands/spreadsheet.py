@@ -17,7 +17,8 @@ OF_PERSON = ("file_name", "image_id", "person", "score", "x1", "y1", "x2", "y2")
 def write_csv(path: Path, people: Iterable[Mapping[str, Any]], keypoints: Sequence[str]) -> None:
     """The entries of ``people.json`` as UTF-8 text, atomically; ``person`` counts a photo's people from 1, best first.
 
-    Pixels to 2 decimals, scores to 4. ``keypoints`` are the names, in the order of the entries' triples.
+    Joints are as the entries have them, people's scores to 4 decimals. ``keypoints`` are the names, in the order of
+    the entries' triples.
     """
     text = io.StringIO(newline="")
     rows = csv.writer(text)
@@ -26,9 +27,8 @@ def write_csv(path: Path, people: Iterable[Mapping[str, Any]], keypoints: Sequen
     for person in people:
         image_id = person["image_id"]
         seen[image_id] = seen.get(image_id, 0) + 1
-        triples = [round(value, 4 if i % 3 == 2 else 2) for i, value in enumerate(person["keypoints"])]
         rows.writerow([person["file_name"], image_id, seen[image_id], round(person["score"], 4), *person["box"],
-                       *triples])
+                       *person["keypoints"]])
     write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))  # a name that is no text at all
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stagepose.errors import ConfigError
-from stagepose.geometry import BOX_PADDING, Float, Size
+from stagepose.geometry import BOX_PADDING, LEAST_PADDING, MOST_PADDING, Float, Size
 from stagepose.heatmaps import Codec
 from stagepose.skeleton import Skeleton
 from stagepose.training import adversarial, decoding, distributed, targets
@@ -69,7 +69,7 @@ class PoseConfig:
         if len(self.level_weights) != len(self.level_sigmas) or len(self.level_weights) > len(self.level_kernels):
             raise ConfigError(f"level_weights has {len(self.level_weights)} levels, level_sigmas "
                               f"{len(self.level_sigmas)}, level_kernels {len(self.level_kernels)}; give one for each")
-        if not 0.5 <= self.box_padding <= 4:
+        if not LEAST_PADDING <= self.box_padding <= MOST_PADDING:
             raise ConfigError(f"box_padding is {self.box_padding}, expected 0.5 to 4; {BOX_PADDING} is usual")
         if self.hardest_of < 1:
             raise ConfigError(f"hardest_of is {self.hardest_of}, expected 1 (each augmentation is learnt from) or more")
@@ -174,9 +174,9 @@ class PoseTask:
         pose = asdict(self.config) | {"codec": self.config.codec.to_json()}
         data = self.reader
         picked = {"chosen": {"people": data.counts, "sha256": data.chosen.digest}} if data.chosen.some else {}
-        taught = {"teacher": self._teacher.sha256} if self._teacher is not None else {}
+        teacher = {"teacher": self._teacher.sha256} if self._teacher is not None else {}
         return {"kind": "pose", "pose": pose, "skeleton": self.skeleton.to_json(), "sampling": data.weights, **picked,
-                **taught,
+                **teacher,
                 "data": [{"people": len(s), "fingerprint": s.fingerprint, **({"generated": True} if made else {})}
                          for s, made in zip(data.stores, self._generated, strict=True)]}
 

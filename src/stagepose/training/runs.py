@@ -169,7 +169,8 @@ def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton,
     validation = _pose_validation(recipe, skeleton, setting)
     generated = [_examined(source, skeleton, validation) for source in sources]
     _refuse_mixing(sources, generated)
-    spec = CropSpec(input_size=max(recipe.pose.size, teacher.size if teacher is not None else recipe.pose.size))
+    sizes = [recipe.pose.size] if teacher is None else [recipe.pose.size, teacher.size]  # of one shape
+    spec = CropSpec(input_size=max(sizes))
     stores = []
     for source in sources:
         stores.append(open_or_pack(source.path, source.images, setting.folder, spec=spec, skeleton=skeleton,
@@ -205,8 +206,7 @@ def _inference(recipe: PoseRecipe, keypoints: int) -> PoseInference:
 
 def check(recipe: PoseRecipe, keypoints: int) -> None:
     """:class:`ConfigError` where a recipe does not fit its network; asked before anything is packed."""
-    config = recipe.pose
-    check_fits(config, on_meta(lambda: build(config.network, keypoints, config.join, stages=config.stages)))
+    check_fits(recipe.pose, on_meta(lambda: _inference(recipe, keypoints).network))
 
 
 def check_start(recipe: PoseRecipe, keypoints: int, setting: Setting) -> None:
