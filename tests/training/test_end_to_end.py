@@ -203,7 +203,7 @@ def test_a_skeleton_without_pairs_is_trained_without_mirroring(tmp_path, capsys)
     (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--device", "gpu"], "'gpu'"),
     (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--threads", "0"], "threads is 0"),
     (["train", "pose-slim", "--data", "{set}:nan", "--out", "{out}"], "'nan'"),
-    (["train", "person-small", "--data", "{set}", "--out", "{out}", "--frozen", "2"], "--frozen means nothing"),
+    (["train", "person-small", "--data", "{set}", "--out", "{out}", "--ohkm", "8"], "--ohkm means nothing"),
     (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--partly-boxed"], "--partly-boxed means nothing"),
     (["train", "person-small", "--data", "{set}", "--out", "{out}", "--val", "{set}"], "are in"),
     (["train", "person-small", "--data", "{set}:2", "--out", "{out}"], "one annotation file of weight 1"),

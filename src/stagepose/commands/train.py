@@ -51,8 +51,8 @@ from stagepose.training.trained import Mixed
 
 MOST_PICTURES = 16  # to compare a detector's file on
 Join = Literal["concat-heatmaps", "residual", "aggregate"]
-OF_POSES = ("skeleton", "input_size", "box_padding", "frozen", "imagenet", "init_std", "join", "loss",
-            "level_weights", "upsample", "hardest_of", "coarse", "ohkm")  # options that mean nothing for a detector
+OF_POSES = ("skeleton", "input_size", "box_padding", "imagenet", "init_std", "join", "loss", "level_weights",
+            "upsample", "hardest_of", "coarse", "ohkm")  # options that mean nothing for a detector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class Options:
     box_padding: OptionalNumber = None
     """What the network is shown of a person, times the box, in training and ever after; smaller is closer."""
     frozen: OptionalCount = None
-    """First blocks of the trunk that keep their weights, instead of the preset's."""
+    """First blocks of the trunk that keep their weights, of pose networks and detectors, instead of the preset's."""
     imagenet: OptionalSwitch = None
     """Start an EfficientNet-Lite trunk from ImageNet weights or from a Gaussian, instead of as the preset does."""
     init_std: OptionalNumber = None
@@ -198,6 +198,8 @@ def train(
                             | {"--extra": extra, "--gates": gates, "--teacher": teacher,
                                "--no-mirror": None if options.mirror else True})
             boxes = DETECTOR_PRESETS[preset]()
+            if options.frozen is not None:
+                boxes = replace(boxes, detector=replace(boxes.detector, frozen_blocks=options.frozen))
             config = options.schedule(boxes.train)
             task: loop.Task = detector_task(boxes, sources, setting, partly_boxed=options.partly_boxed)
         else:

