@@ -23,6 +23,7 @@ from stagepose.coco.dataset import to_json
 from stagepose.evaluation import Judgement, evaluate_keypoints, judge_keypoints, predict_dataset
 from stagepose.evaluation.bootstrap import draws
 from stagepose.files import write_json, write_text
+from stagepose.geometry import BOX_PADDING
 from stagepose.heatmaps import Codec
 from stagepose.modelinfo import ModelInfo
 from stagepose.predictor import Predictor
@@ -93,11 +94,13 @@ def part(dataset: CocoDataset, keep: Callable[[int], bool]) -> CocoDataset:
     return replace(dataset, images=tuple(i for i in dataset.images if keep(i.id)), **columns)
 
 
-def judge(model: PoseInference, codec: Codec, dataset: CocoDataset, images: Path, file: Path) -> None:
+def judge(model: PoseInference, codec: Codec, dataset: CocoDataset, images: Path, file: Path,
+          box_padding: float = BOX_PADDING) -> None:
     """Write COCO results at ground-truth boxes, without flip test."""
     if file.is_file():
         return
-    info = ModelInfo(kind="pose", name="research", input_size=codec.input_size, skeleton=COCO_17, codec=codec)
+    info = ModelInfo(kind="pose", name="research", input_size=codec.input_size, skeleton=COCO_17, codec=codec,
+                     box_padding=box_padding)
     results = predict_dataset(Predictor(info, NumpyHeatmaps(model), None), dataset, images, boxes="ground-truth")
     write_json(file, results)
     log.info("%s: AP %.4f", file.stem, evaluate_keypoints(dataset, results).ap)

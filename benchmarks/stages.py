@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,24 @@ POSE = PoseConfig(network="2xlite0-u", codec=CODEC, imagenet=True, frozen=5, joi
 TRAIN = TrainConfig(batch=64, samples=FIRST, warmup=4_000, lr=2e-3, ema_decay=0.998, log_every=100, save_minutes=2)
 EASED = (("network.stages.0.", 0.5),)  # of what has learnt already, where it goes on learning beside a new stage
 STAGES = StagesConfig(shares=(HARD_SHARE,), samples=(LATER,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What an experiment's arms have in common; ``same_cost`` samples of stage 1 alone cost what a new stage's do."""
+
+    pose: PoseConfig
+    train: TrainConfig
+    stages: StagesConfig
+    same_cost: int
+
+    @property
+    def later(self) -> int:
+        """Samples that every arm learns from."""
+        return self.stages.samples[0]
+
+
+SETUP = Setup(pose=POSE, train=TRAIN, stages=STAGES, same_cost=SAME_COST)
 ARMS = {
     "S": "stage 1 alone, as it was", "A": "stage 1 trained on, as many samples",
     "A2": "stage 1 trained on, as much computation", "B": "both stages together on everybody",
@@ -86,22 +104,25 @@ small a network leaves most people under the report's 0.8; F gates at the OKS th
 class Laboratory:
     """One seed's arms, below ``folder``; ``store`` holds the people to learn from."""
 
-    def __init__(self, folder: Path, store: CropStore, seed: int) -> None:
-        self.folder, self.store, self.seed = folder, store, seed
-        self.train = replace(TRAIN, seed=seed)
+    def __init__(self, folder: Path, store: CropStore, seed: int, setup: Setup = SETUP) -> None:
+        self.folder, self.store, self.seed, self.setup = folder, store, seed, setup
+        self.train = replace(setup.train, seed=seed)
 
-    def staged(self, name: str, config: StagesConfig, pose: PoseConfig = POSE) -> Path:
+    def staged(self, name: str, config: StagesConfig, pose: PoseConfig | None = None) -> Path:
         """A stage-by-stage run that finds stage 1, its folds and its table there already."""
+        pose = pose or self.setup.pose
         out = self.folder / name
         for file in sorted(self.first.parent.glob("1*.*")):
-            if config.folds or ("fold" not in file.name and file.suffix != ".npz"):
+            same = config.folds == self.setup.stages.folds  # else another table, and no folds
+            if same or ("fold" not in file.name and file.suffix != ".npz"):
                 (out / "stages").mkdir(parents=True, exist_ok=True)
                 if not (out / "stages" / file.name).is_file():
                     shutil.copy(file, out / "stages" / file.name)
         return StagedTraining(pose=pose, train=self.train, config=config, stores=[self.store], weights=[1.0],
                               out=out).run()
 
-    def plain(self, name: str, pose: PoseConfig, samples: int, *, lr: float, slower: tuple = ()) -> Path:
+    def plain(self, name: str, pose: PoseConfig, samples: int, *, lr: float,
+              slower: tuple[tuple[str, float], ...] = ()) -> Path:
         """An ordinary run that begins with the shared stage 1."""
         out, done = self.folder / name, self.folder / f"{name}.safetensors"
         if not done.is_file():
@@ -118,36 +139,40 @@ class Laboratory:
         return self.folder.parent / "first" / "stages" / "1.safetensors"
 
     def arms(self) -> dict[str, Callable[[], Path]]:
-        one, two = replace(POSE, stages=1), replace(POSE, stages=2)
+        setup, stages = self.setup, self.setup.stages
+        one, two = replace(setup.pose, stages=1), replace(setup.pose, stages=2)
         return {
             "S": lambda: self.first,
-            "E": lambda: self.staged("E", STAGES),
-            "D": lambda: self.staged("D", replace(STAGES, pick="random")),
-            "C": lambda: self.staged("C", replace(STAGES, pick="all")),
-            "A": lambda: self.plain("A", one, LATER, lr=1e-3),
-            "E old norms": lambda: self.staged("E", STAGES),
-            "B": lambda: self.plain("B", two, LATER, lr=2e-3, slower=EASED),
-            "F": lambda: self.plain("F", replace(two, gates=(self.gate(),)), LATER, lr=2e-3, slower=EASED),
-            "G": lambda: self.staged("G", replace(STAGES, pick="all", by_difficulty=True)),
-            "E25": lambda: self.staged("E25", replace(STAGES, easy_share=0.25)),
-            "A2": lambda: self.plain("A2", one, SAME_COST, lr=1e-3),
-            "I": lambda: self.staged("I", replace(STAGES, folds=0)),
-            "L": lambda: self.staged("L", STAGES, replace(POSE, join=StageOptions())),
+            "E": lambda: self.staged("E", stages),
+            "D": lambda: self.staged("D", replace(stages, pick="random")),
+            "C": lambda: self.staged("C", replace(stages, pick="all")),
+            "A": lambda: self.plain("A", one, setup.later, lr=setup.train.lr / 2),
+            "E old norms": lambda: self.staged("E", stages),
+            "B": lambda: self.plain("B", two, setup.later, lr=setup.train.lr, slower=EASED),
+            "F": lambda: self.plain("F", replace(two, gates=(self.gate(),)), setup.later, lr=setup.train.lr,
+                                    slower=EASED),
+            "G": lambda: self.staged("G", replace(stages, pick="all", by_difficulty=True)),
+            "E25": lambda: self.staged("E25", replace(stages, easy_share=0.25)),
+            "A2": lambda: self.plain("A2", one, setup.same_cost, lr=setup.train.lr / 2),
+            "I": lambda: self.staged("I", replace(stages, folds=0)),
+            "L": lambda: self.staged("L", stages, replace(setup.pose, join=StageOptions())),
         }
 
     def gate(self) -> float:
         """The OKS below which the hardest share of the training people is: what "E" gates by, as a threshold."""
+        if not self.setup.stages.shares:
+            return self.setup.stages.thresholds[0]
         return float(np.quantile(Table.read(self.first.with_name("1.npz")).oks, HARD_SHARE))
 
     def models(self, arm: str, file: Path) -> dict[str, PoseInference]:
         """The finished network of an arm; of "E" at last also with old batch-norm statistics and other readings."""
-        pose = replace(POSE, stages=1 if arm in ("S", "A", "A2") else 2)
+        pose = replace(self.setup.pose, stages=1 if arm in ("S", "A", "A2") else 2)
         if arm == "L":
             pose = replace(pose, join=StageOptions())
 
         def model(source: Path, reading: Reading = "last", below: float = 0.0) -> PoseInference:
             network = build(pose.network, len(COCO_17), pose.join, stages=pose.stages)
-            made = PoseInference(network, CODEC, POSE.loss, reading=reading, route_below=below)
+            made = PoseInference(network, pose.codec, pose.loss, reading=reading, route_below=below)
             checkpoint.fill(made, checkpoint.load_weights(source), str(source))
             return made
 
@@ -167,15 +192,17 @@ def first_stage(folder: Path, store: CropStore) -> None:
     run.table_after(1)
 
 
-def hard_list(folder: Path, store: CropStore, dataset: CocoDataset, images: Path) -> None:
-    """What small networks of other seeds find of the held-out people."""
-    for seed in HARD_SEEDS:
+def hard_list(folder: Path, store: CropStore, dataset: CocoDataset, images: Path, *,
+              seeds: tuple[int, ...] = HARD_SEEDS, samples: int = FIRST) -> None:
+    """What small networks of other seeds find of the people who are judged by."""
+    for seed in seeds:
         file = folder / f"held-hard{seed}.json"
         if not file.is_file():
             torch.manual_seed(seed)
-            task = PoseTask(fresh("u-300m", len(COCO_17), POSE.join), PoseConfig(network="u-300m", codec=CODEC),
+            task = PoseTask(fresh("u-300m", len(COCO_17), StageOptions()), PoseConfig(network="u-300m", codec=CODEC),
                             [store], [1.0], seed=seed)
-            model = loop.train(task, replace(TRAIN, seed=seed), folder / f"hard{seed}")
+            model = loop.train(task, replace(TRAIN, samples=samples, seed=seed), folder / f"hard{seed}")
+            assert isinstance(model, PoseInference)
             judge(model, CODEC, dataset, images, file)
 
 
@@ -225,9 +252,9 @@ def report(told: Namespace) -> None:
     write_report(Path(__file__).with_name("stages.md"), [*lines, ""])
 
 
-def on_hard_list(held: CocoDataset, folder: Path) -> NDArray[np.bool_]:
+def on_hard_list(held: CocoDataset, folder: Path, seeds: tuple[int, ...] = HARD_SEEDS) -> NDArray[np.bool_]:
     """(N,) the people of lowest OKS by networks of other seeds, fixed before any arm was judged."""
-    judged = Judged(held, [folder / f"held-hard{seed}.json" for seed in HARD_SEEDS])
+    judged = Judged(held, [folder / f"held-hard{seed}.json" for seed in seeds])
     truth, mean = judged.seeds[0].truth, judged.oks().mean(0)
     rows = truth.rows[~truth.ignored]
     kept = np.zeros(len(held), dtype=bool)
