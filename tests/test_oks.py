@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError
-from stagepose.oks import oks_matrix, oks_nms, oks_of_person, ranking, rescore, soft_oks_nms
+from stagepose.oks import RESCORE_RULES, oks_matrix, oks_nms, oks_of_person, ranking, rescore, soft_oks_nms
 from stagepose.skeleton import COCO_17, CROWDPOSE_14, Skeleton
 
 SIGMAS = np.array(COCO_17.sigmas)
@@ -155,7 +155,17 @@ def test_rescoring_rules_by_hand() -> None:
     np.testing.assert_allclose(rescore(boxes, joints, "mean-above"), [0.5 * 0.6, 0])  # 0.2 itself does not count
     np.testing.assert_allclose(rescore(boxes, joints, "mean-all"), [0.5 * 0.35, 0.1])
     np.testing.assert_allclose(rescore(boxes, joints, "megvii"), [0.5 * 0.85, 0.6])
-    assert rescore(boxes[:0], joints[:0], "mean-above").shape == (0,)
+    np.testing.assert_allclose(rescore(boxes, joints, "geometric"), [(0.5 * 0.35**2) ** (1 / 3), 0.1 ** (2 / 3)])
+    for rule in RESCORE_RULES:
+        assert rescore(boxes[:0], joints[:0], rule).shape == (0,)
+
+
+def test_a_geometric_score_lies_between_the_boxs_and_the_joints() -> None:
+    rng = np.random.default_rng(0)
+    boxes, joints = rng.uniform(0, 1, 50), rng.uniform(0, 1, (50, 17))
+    scores, means = rescore(boxes, joints, "geometric"), joints.mean(1)
+    assert (np.minimum(boxes, means) <= scores).all() and (scores <= np.maximum(boxes, means)).all()
+    assert rescore(np.ones(1), np.full((1, 3), -0.1), "geometric") == 0  # squared errors may make peaks below 0
 
 
 def test_megvii_rule_is_the_released_arithmetic_at_their_scale() -> None:

@@ -223,6 +223,23 @@ def test_degenerate_boxes_do_no_harm(without_detector: Predictor) -> None:
     assert len(people) == 4 and all(np.isfinite(p.keypoints).all() for p in people)
 
 
+@pytest.mark.parametrize(("settings", "people"), [
+    ({}, 1), ({"rescoring": "mean-above"}, 2), ({"oks_nms": 0.9}, 2), ({"soft_nms": True}, 2),
+])  # fmt: skip
+def test_near_twins_are_one_person_by_our_rule(without_detector: Predictor, settings: dict[str, Any],
+                                               people: int) -> None:
+    def still(crops: Any) -> Any:
+        maps = np.zeros((len(crops), len(without_detector.skeleton), 32, 24), dtype=np.float32)
+        maps[:, :, 16, 12] = 0.9
+        return maps
+
+    side = float(np.sqrt((BOXES[0][2:] - BOXES[0][:2]).prod())) * without_detector.info.box_padding
+    away = BOXES[0] + 0.08 * side  # the same place of two boxes: an OKS of .7 with the toy's sigmas
+    predictor = Predictor(without_detector.info, still, None, PredictorConfig(**settings))
+    twice = Detections(boxes=np.array([BOXES[0], away]), scores=np.array([0.5, 0.6]))
+    assert len(predictor(dots(ONE), boxes=twice)[0]) == people
+
+
 def test_one_person_boxed_twice_is_one_person(without_detector: Predictor) -> None:
     twice = Detections(boxes=np.array([BOXES[0], BOXES[0] + 1]), scores=np.array([0.5, 0.6]))
     [people] = without_detector(dots(TWO), boxes=twice)
@@ -231,6 +248,7 @@ def test_one_person_boxed_twice_is_one_person(without_detector: Predictor) -> No
 
 
 def test_threshold_and_max_people_choose_detections(predictor: Predictor) -> None:
+    predictor = predictor.with_config(rescoring="mean-above")
     better, worse = predictor(dots(TWO))[0]
     assert better.box_score > better.score > worse.score
     between = (better.score + worse.score) / 2
@@ -248,8 +266,10 @@ def test_threshold_and_max_people_choose_detections(predictor: Predictor) -> Non
 def test_scores_follow_the_rule(predictor: Predictor) -> None:
     half_lit = dots(ONE)
     half_lit[130:] = half_lit[130:] // 8  # hands at an eighth: below .2
-    [[person]] = predictor(half_lit, boxes=BOXES[:1])
+    [[ours]] = predictor(half_lit, boxes=BOXES[:1])
+    [[person]] = predictor.with_config(rescoring="mean-above")(half_lit, boxes=BOXES[:1])
     assert person.scores.max() > 0.9 and sorted(person.scores)[1] < 0.2
+    assert ours.score == pytest.approx(person.scores.mean() ** (2 / 3))
     assert person.score == pytest.approx(person.scores.max())
     [[all_joints]] = predictor.with_config(rescoring="mean-all")(half_lit, boxes=BOXES[:1])
     assert all_joints.score == pytest.approx(person.scores.mean())

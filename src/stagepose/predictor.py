@@ -21,7 +21,7 @@ from stagepose.geometry import LEAST_PADDING, MOST_PADDING, Affine, crop_affine,
 from stagepose.heatmaps import Codec
 from stagepose.images import MAX_PIXELS, Picture, read_image
 from stagepose.modelinfo import ModelInfo
-from stagepose.oks import NMS_THRESHOLD, RESCORE_RULES, oks_nms, ranking, rescore, soft_oks_nms
+from stagepose.oks import DEFAULT_RULE, NMS_THRESHOLD, RESCORE_RULES, oks_nms, ranking, rescore, soft_oks_nms
 from stagepose.runtime import Detector, DetectorModel, PoseEnsemble, PoseModel, PoseNetwork, read_info, shipped
 from stagepose.skeleton import Skeleton
 from stagepose.structures import Detections, Person
@@ -34,9 +34,8 @@ Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of o
 
 DEFAULT_POSE = "pose-small"
 DEFAULT_DETECTOR = "person-small"
-DEFAULT_THRESHOLD = 0.4  # of a person's score: where F1 is best for the models that ship, benchmarks/threshold.md
+DEFAULT_THRESHOLD = 0.5  # of a person's score: where F1 is best for the models that ship, benchmarks/threshold.md
 FARTHEST = 10_000_000  # pixels that an edge of a box may lie away; beyond, doubles lose a crop's last digits
-RULES_WITHOUT_NMS = frozenset({"megvii"})  # the released MSPN, whose rule that is, drops nobody
 
 _Model = TypeVar("_Model", PoseModel, DetectorModel)
 
@@ -45,14 +44,14 @@ _Model = TypeVar("_Model", PoseModel, DetectorModel)
 class PredictorConfig:
     """Everything about a prediction but the models.
 
-    ``threshold`` is the least score of a person whom the detector finds; since none scores more than its box, no box
-    below it is looked at, unless ``box_threshold`` says from where on. ``max_people`` boxes are, best first. Boxes that
-    a caller gives are all used, and their people all kept. ``flip`` runs every crop mirrored as well and takes the
-    mean: more precise, at twice the time. ``batch`` crops go through the network at once. ``rescoring`` is a rule of
+    ``threshold`` is the least score of a person whom the detector finds, and of the box that is worth a look unless
+    ``box_threshold`` says from where on. ``max_people`` boxes are, best first. Boxes that a caller gives are all used,
+    and nobody in them is cut by score. ``flip`` runs every crop mirrored as well and takes the mean: more precise, at
+    twice the time. ``batch`` crops go through the network at once. ``rescoring`` is a rule of
     :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a person whose OKS to a better one exceeds it (None: nobody;
-    "auto": as the rule's authors do, .9 but for megvii's, which drops nobody), and ``soft_nms`` lowers that person's
-    score instead; ``box_padding`` replaces the model's own. ``scales``: every crop is looked at so many times as large
-    and small, and the mean taken (the multi-scale test).
+    "auto": .5 with our rule, with the others as their authors do: .9, or with megvii's nobody), and ``soft_nms`` lowers
+    that person's score instead; ``box_padding`` replaces the model's own. ``scales``: every crop is looked at so many
+    times as large and small, and the mean taken (the multi-scale test).
     """
 
     threshold: float = DEFAULT_THRESHOLD
@@ -60,7 +59,7 @@ class PredictorConfig:
     max_people: int = 100  # COCO's limit of boxes per picture
     flip: bool = False
     batch: int = 8
-    rescoring: str = "mean-above"
+    rescoring: str = DEFAULT_RULE
     oks_nms: float | Literal["auto"] | None = "auto"
     soft_nms: bool = False
     box_padding: float | None = None
@@ -90,9 +89,10 @@ class PredictorConfig:
 
     @property
     def nms_threshold(self) -> float | None:
-        """``oks_nms`` with "auto" resolved by the rule."""
+        """``oks_nms`` with "auto" resolved by the rule; what ``soft_nms`` lowers by is the same for all of them."""
         if self.oks_nms == "auto":
-            return None if self.rescoring in RULES_WITHOUT_NMS else NMS_THRESHOLD
+            threshold = RESCORE_RULES[self.rescoring].nms
+            return NMS_THRESHOLD if self.soft_nms and threshold is not None else threshold
         return self.oks_nms
 
 

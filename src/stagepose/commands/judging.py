@@ -25,6 +25,7 @@ from stagepose.errors import ConfigError
 from stagepose.evaluation import predict_dataset
 from stagepose.evaluation.run import Boxes
 from stagepose.images import printable
+from stagepose.oks import DEFAULT_RULE
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, PredictorConfig, load
 from stagepose.runtime import Detector
 from stagepose.skeleton import Skeleton
@@ -49,9 +50,10 @@ class ModelOptions:
         scales: Multi-scale test: look at every person in crops of so many times the usual size, and take the mean.
         threshold: Least score of a detected box that is looked at.
         max_people: Most people in one picture, best boxes first.
-        rescoring: How a person's score is made of its joints': mean-above, mean-all or megvii.
-        oks_nms: Drop a person whose OKS to a better one exceeds this, or none; by default 0.9, and none with megvii,
-            whose authors drop nobody.
+        rescoring: How a person's score is made of its box's and its joints': geometric (ours), mean-above (HRNet,
+            mmpose), mean-all or megvii.
+        oks_nms: Drop a person whose OKS to a better one exceeds this, or none; by default 0.5 with our rescoring, 0.9
+            with others, and none with megvii, whose authors drop nobody.
         soft_nms: Lower that person's score instead of dropping it.
         batch: People in one run of the network.
         threads: CPU threads; all cores by default.
@@ -65,7 +67,7 @@ class ModelOptions:
     scales: tuple[float, ...] = (1.0,)
     threshold: float = 0.0
     max_people: int = 100
-    rescoring: str = "mean-above"
+    rescoring: str = DEFAULT_RULE
     oks_nms: OksNms = "auto"
     soft_nms: bool = False
     batch: int = 8

@@ -111,7 +111,7 @@ def predict(
         detector: Person detector: a shipped name or an .onnx file.
         boxes: COCO results (or annotations) with the people's boxes, instead of a detector. A photo's boxes are those
             whose file_name is its own, else those whose image_id is the number at the end of its name.
-        threshold: Least score of a person, its box's times its joints'; with --boxes, of a box.
+        threshold: Least score of a person, and of the box that it is looked for in; with --boxes, of the box alone.
         max_people: Most people in one photo, best boxes first.
         flip: Also look at every person mirrored: more precise, twice the time.
         batch: People in one run of the network.
