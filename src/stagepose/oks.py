@@ -18,7 +18,7 @@ from stagepose.errors import ConfigError
 Float = NDArray[np.float64]
 
 NMS_THRESHOLD = 0.9  # OKS above which two finds are one person; HRNet, mmpose
-TWIN_OKS = 0.5  # ours: of COCO's labelled people .6 % more are as alike as this than as .9 (benchmarks/ranking.md)
+TWIN_OKS = 0.5  # ours: of COCO's labelled people .5 % more are as alike as this than as .9 (benchmarks/ranking.md)
 JOINT_THRESHOLD = 0.2  # joints scored lower do not count in a person's score; HRNet, mmpose
 MEGVII_JOINT_OFFSET = 0.5  # the released MSPN adds it to heatmap / 255; our peaks are 1 where theirs are 255
 COCO_MAX_PEOPLE = 20  # COCO judges no more results per image
