@@ -15,7 +15,7 @@ STRIDE_MULTIPLE = 32  # sides of the network's input are multiples of the coarse
 class Keeping:
     """Which boxes leave the network. Recall comes first: whom it loses here, no pose network brings back.
 
-    Bad boxes cost little, since a person's final score multiplies the box's with the joints'; `predict` cuts by score.
+    Bad boxes cost little: in a person's score the joints' count twice as much as the box's, and `predict` cuts by it.
     Each value was measured on the public validation subset (benchmarks/detector.md).
     """
 
