@@ -79,3 +79,29 @@ def test_ctrl_c_amid_a_write_leaves_nothing_about(tmp_path: Path, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         files.write_bytes(tmp_path / "labels.json", b"{}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_or_a_pipe_is_written_into_and_stays_what_it_is(tmp_path: Path) -> None:
+    nowhere, pipe = tmp_path / "nowhere", tmp_path / "pipe"
+    nowhere.symlink_to(os.devnull)
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for path in (nowhere, pipe):
+        files.require_place(path)
+        files.write_text(path, "text")
+    assert os.read(reading, 10) == b"text"
+    os.close(reading)
+    assert nowhere.is_symlink() and nowhere.is_char_device() and pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == [nowhere, pipe]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system has no /proc")
+def test_an_open_file_is_not_replaced_by_its_number(tmp_path: Path) -> None:
+    link = tmp_path / "stdout"
+    with (tmp_path / "log").open("w") as file:
+        link.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        for path in (link, Path(os.readlink(link))):
+            for act in (files.require_place, lambda path: files.write_text(path, "text")):
+                with pytest.raises(StagePoseError, match="is an open file; name the file itself"):
+                    act(path)
+    assert link.is_symlink() and (tmp_path / "log").read_text() == ""

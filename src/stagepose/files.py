@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +17,14 @@ LONGEST_NAME = 200  # bytes of a file's name that its temporary one repeats; fil
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all; a full disk or a read-only folder is named in a :class:`StagePoseError`."""
+    """Write a file whole or not at all; a full disk or a read-only folder is named in a :class:`StagePoseError`.
+
+    A device or a pipe, such as ``/dev/null``, is written into: to rename a file into its place would end it.
+    """
     path = Path(path)
+    if _is_stream(path):
+        _write_into(path, data)
+        return
     start = os.fsencode(path.name)[:LONGEST_NAME].decode("utf-8", "ignore")
     temporary = path.with_name(f".{start}.{os.getpid()}.tmp")
     try:
@@ -42,12 +49,39 @@ def require_place(path: str | Path) -> None:
     path = Path(path)
     if path.is_dir():
         raise StagePoseError(f"{path}: cannot write: a folder of that name is there; name a file")
+    if _is_stream(path):
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
         raise _refused(path, error) from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether something is there that no file may take the place of: a device, a pipe, or this process's open file.
+
+    :class:`StagePoseError` for an open ordinary file (``/dev/stdout`` behind ``> FILE``), which has a name of its own.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # not there, or not to be looked at: writing will say so
+        return False
+    if not stat.S_ISREG(mode):
+        return not stat.S_ISDIR(mode)
+    link = path.parent / path.readlink() if path.is_symlink() else path
+    if any(os.path.realpath(each.parent).startswith("/proc/") for each in (path, link)):
+        raise StagePoseError(f"{path}: is an open file; name the file itself")
+    return False
+
+
+def _write_into(path: Path, data: bytes) -> None:
+    try:
+        with path.open("wb") as stream:
+            stream.write(data)
+    except OSError as error:
+        raise StagePoseError(f"{path}: cannot write: {error.strerror}") from error
 
 
 def _refused(path: Path, error: OSError) -> StagePoseError:
