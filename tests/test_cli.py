@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +200,46 @@ def test_nobody_reading_on_is_no_traceback() -> None:
                       "read, write = os.pipe(); os.close(read); os.dup2(write, 1)\n"
                       "sys.exit(cli.main(['--help']))")
     assert done.stderr == "" and done.returncode == 1
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_streams_are_no_traceback(closed: tuple[int, ...]) -> None:
+    code = (f"import os, sys\nfor number in {closed}: os.close(number)\n"
+            "os.execv(sys.executable, [sys.executable, '-m', 'stagepose.cli', *sys.argv[1:]])")
+    done = run_python(code, "predict", "two.png", "-", *MODELS, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    images = read("out/images.json")
+    assert [image["file_name"] for image in images["images"]] == ["two.png"] and images["complete"]
+    assert len(images["failed"]) == 1 and (0 not in closed or "input is closed" in images["failed"][0]["error"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["predict", "two.png", *MODELS]])
+def test_a_full_disk_behind_stdout_is_one_error(words: list[str]) -> None:
+    done = run_python("import os, sys; from stagepose import cli\n"
+                      "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+                      "sys.exit(cli.main(sys.argv[1:]))", *words)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "error: standard output: No space left on device"
+
+
+@pytest.mark.parametrize("words", [["check", "y" * 300], ["info", "y" * 300], ["stats", "y" * 300],
+                                   ["predict", "two.png", "--pose", "y" * 300]])
+def test_what_the_system_refuses_is_one_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and "File name too long" in err
+
+
+def test_a_folder_that_takes_no_file_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr("stagepose.commands.predict.load", pytest.fail)
+    assert predict("two.png", "--json-only") == 1
+    assert capsys.readouterr().err.startswith("error: out/people.json: cannot write: Permission denied")
 
 
 # --- predict

@@ -10,6 +10,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -72,6 +73,7 @@ COMMANDS: dict[str, Command] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show is escaped, never an error
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -85,11 +87,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         note("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # "stagepose ... | head": nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ERROR
+    except OSError as error:
+        return _system_error(error)
     except SystemExit as exit_:  # tyro, after --help or wrong usage
         return exit_.code if isinstance(exit_.code, int) else OK if exit_.code is None else USAGE
+
+
+def _open_closed_streams() -> None:
+    """What is said to a closed stream (``>&-``, some schedulers) goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - as long as the process
+
+
+def _system_error(error: OSError) -> int:
+    """One line for what the system refused and no command has put in its own words."""
+    if error.filename is None:  # standard output: nobody reads on ("stagepose ... | head"), or its disk is full
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        from stagepose.imagefiles import printable
+
+        what = "standard output" if error.filename is None else printable(os.fsdecode(error.filename))
+        note(f"error: {what}: {error.strerror or error}")
+    return ERROR
 
 
 def _dispatch(words: list[str]) -> int:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError, ModelError
 from stagepose.geometry import Size
+from stagepose.imagefiles import printable
 from stagepose.modelinfo import ModelInfo as ModelInfo
 from stagepose.modelinfo import ModelKind, verify
 from stagepose.structures import Detections
@@ -131,6 +132,14 @@ def shipped() -> list[str]:
 
 def resolve(name_or_path: str | Path) -> Path:
     """A shipped name, or the path of a model file; :class:`ModelError` says what there is."""
+    try:
+        return _resolved(name_or_path)
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise ModelError(f"model {printable(str(name_or_path))!r}: {error.strerror}; check the path and its permissions"
+                         ) from error
+
+
+def _resolved(name_or_path: str | Path) -> Path:
     if isinstance(name_or_path, str) and (WEIGHTS / f"{name_or_path}.onnx").parent == WEIGHTS:
         inside = WEIGHTS / f"{name_or_path}.onnx"
         if inside.is_file():

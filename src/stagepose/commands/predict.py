@@ -20,7 +20,7 @@ from stagepose.commands.console import counted, counter, note, say, wrong_usage
 from stagepose.commands.spreadsheet import remove_csv, write_csv
 from stagepose.draw import draw_people
 from stagepose.errors import ConfigError, DatasetError, ImageError, StagePoseError
-from stagepose.files import write_json
+from stagepose.files import require_place, write_json
 from stagepose.images import MAX_PIXELS, Picture, find_images, printable, read_image, write_image
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, DEFAULT_THRESHOLD, Predictor, load
 from stagepose.structures import Person
@@ -42,6 +42,8 @@ class Source:
 
     def read(self, max_pixels: int) -> Picture:
         if self.path is None:
+            if sys.stdin is None:
+                raise ImageError("<stdin>: standard input is closed; name a file, or send the photo through a pipe")
             return read_image(sys.stdin.buffer.read(), max_pixels=max_pixels, name="<stdin>")
         return read_image(self.path, max_pixels=max_pixels)
 
@@ -225,6 +227,7 @@ def _make_folder(out: Path) -> None:
         reason = "a file of that name is there" if isinstance(error, FileExistsError) else error.strerror
         raise StagePoseError(f"{printable(str(out))}: cannot make this folder: {reason}; choose another with --out"
                              ) from error
+    require_place(out / "people.json")
 
 
 def _expand(photos: Sequence[str], out: Path, outcome: Outcome) -> list[Path | None]:
