@@ -192,6 +192,7 @@ def test_no_detector_and_no_boxes_is_said(without_detector: Predictor) -> None:
     ([[10, 10, 5, 20]], "ends before it starts"),
     ([[0, 0, np.nan, 1]], "NaN"),
     ([["a", 0, 1, 1]], "boxes"),
+    (Detections(boxes=[[10, 10, 5, 20]], scores=[1]), "ends before it starts"),
 ])  # fmt: skip
 def test_boxes_of_no_shape_are_refused(without_detector: Predictor, boxes: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -388,6 +389,12 @@ def test_soft_nms_lowers_whom_nms_drops(without_detector: Predictor) -> None:
     assert lowered[0].score == plain[0].score and lowered[1].score < 0.5 * plain[1].score
 
 
+def test_soft_nms_leaves_nobody_of_a_crowd_out(without_detector: Predictor) -> None:
+    crowd = np.repeat(BOXES, 15, axis=0)  # more than COCO judges
+    [people] = without_detector.with_config(soft_nms=True)(dots(TWO), boxes=crowd)
+    assert len(people) == 30
+
+
 def test_a_mean_of_networks_is_one_network(files: Path, tmp_path: Path) -> None:
     one = load(files / "pose.onnx", None, threads=1)
     several = load([files / "pose.onnx"] * 3, None, threads=1)
@@ -408,10 +415,17 @@ def test_a_mean_of_networks_is_one_network(files: Path, tmp_path: Path) -> None:
     ({"oks_nms": "off"}, "oks_nms is 'off'"),
     ({"rescoring": "luck"}, "rescoring is 'luck'"), ({"box_padding": 0.1}, "box_padding"), ({"max_people": 0}, "max_"),
     ({"flipp": True}, r"no setting \['flipp'\]"),
+    ({"threshold": "half"}, r"settings \{'threshold': 'half'\}"), ({"scales": 1.0}, r"settings \{'scales': 1.0\}"),
+    ({"max_people": 2.5}, "max_people is 2.5; use a whole number"), ({"max_pixels": float("inf")}, "max_pixels"),
 ])  # fmt: skip
 def test_settings_are_checked(files: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(files / "pose.onnx", None, threads=1, **settings)
+
+
+def test_settings_may_be_numpys(without_detector: Predictor) -> None:
+    config = without_detector.with_config(scales=np.array([1.0, 1.25]), batch=np.int64(3), max_pixels=1e8).config
+    assert config == PredictorConfig(scales=(1.0, 1.25), batch=3, max_pixels=100_000_000)
 
 
 def test_a_detector_is_no_pose_model(files: Path) -> None:

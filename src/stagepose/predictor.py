@@ -78,14 +78,17 @@ class PredictorConfig:
             raise ConfigError(f"rescoring is {self.rescoring!r}; use one of {sorted(RESCORE_RULES)}")
         if self.box_padding is not None and not LEAST_PADDING <= self.box_padding <= MOST_PADDING:
             raise ConfigError(f"box_padding is {self.box_padding}; use 0.5 to 4, or None for the model's own")
+        object.__setattr__(self, "scales", tuple(self.scales))
         if not self.scales or not all(0.5 <= scale <= 2 for scale in self.scales):
             raise ConfigError(f"scales is {self.scales}; give one or more, each 0.5 to 2 times the padded box")
         if self.soft_nms and self.nms_threshold is None:
             raise ConfigError(f"soft_nms lowers by an OKS threshold, but oks_nms is {self.oks_nms!r} with rescoring "
                               f"{self.rescoring!r}, which is none; give oks_nms a number")
         for name in ("max_people", "batch", "max_pixels"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; use at least 1")
+            value = getattr(self, name)
+            if value < 1 or value != int(value):
+                raise ConfigError(f"{name} is {value}; use a whole number from 1 on")
+            object.__setattr__(self, name, int(value))  # 1e8 will do
 
     @property
     def nms_threshold(self) -> float | None:
@@ -192,7 +195,7 @@ class Predictor:
         areas = np.maximum((boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=-1), 1.0) * padding**2
         sigmas = np.array(self.skeleton.sigmas)
         if self.config.soft_nms:
-            return soft_oks_nms(points_NK2, scores_N, areas, sigmas, threshold)
+            return soft_oks_nms(points_NK2, scores_N, areas, sigmas, threshold, limit=len(scores_N))
         kept = oks_nms(points_NK2, scores_N, areas, sigmas, threshold)
         return kept, scores_N[kept]
 
@@ -278,9 +281,16 @@ def _refuse_far(boxes_N4: Float, picture: Picture) -> None:
 
 
 def as_detections(boxes: Boxes) -> Detections:
-    """Plain xyxy boxes as detections with score 1, in their order."""
-    if isinstance(boxes, Detections):
-        return boxes
+    """Plain xyxy boxes as detections with score 1, in their order; :class:`ConfigError` for one that ends too early."""
+    found = boxes if isinstance(boxes, Detections) else _certain(boxes)
+    backwards = found.boxes[(found.boxes[:, 2:] < found.boxes[:, :2]).any(axis=1)]
+    if len(backwards):
+        raise ConfigError(f"boxes: {backwards[0].tolist()} ends before it starts; expected (x1, y1, x2, y2), not x, y, "
+                          "width, height")
+    return found
+
+
+def _certain(boxes: NDArray[Any] | Sequence[Sequence[float]]) -> Detections:
     try:
         array = np.asarray(boxes, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -290,10 +300,6 @@ def as_detections(boxes: Boxes) -> Detections:
     if array.ndim != 2 or array.shape[1] != 4:
         raise ConfigError(f"boxes have shape {array.shape}; expected (N, 4) xyxy for one picture, and for a list of "
                           "pictures a list with such an entry for each")
-    backwards = array[(array[:, 2:] < array[:, :2]).any(axis=1)]
-    if len(backwards):
-        raise ConfigError(f"boxes: {backwards[0].tolist()} ends before it starts; expected (x1, y1, x2, y2), not x, y, "
-                          "width, height")
     return Detections(boxes=array, scores=np.ones(len(array)))
 
 
@@ -351,4 +357,7 @@ def _replaced(config: PredictorConfig, changes: dict[str, Any]) -> PredictorConf
     unknown = sorted(set(changes) - set(PredictorConfig.__dataclass_fields__))
     if unknown:
         raise ConfigError(f"no setting {unknown}; the settings are {sorted(PredictorConfig.__dataclass_fields__)}")
-    return replace(config, **changes)
+    try:
+        return replace(config, **changes)
+    except (TypeError, ValueError, OverflowError) as error:  # text where a number is expected, infinitely many people
+        raise ConfigError(f"settings {changes}: {error}") from error
