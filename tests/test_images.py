@@ -138,6 +138,17 @@ def test_other_types_are_refused_with_a_remedy(source: Any) -> None:
         read_image(source)
 
 
+def test_files_that_cannot_be_read_as_bytes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_image(path, gradient())
+    with path.open(encoding="utf-8") as text, pytest.raises(ImageError, match="binary mode"):
+        read_image(text)  # type: ignore[arg-type]
+    with path.open("rb") as closed:
+        pass
+    with pytest.raises(ImageError, match="read of closed file"):
+        read_image(closed)
+
+
 def test_a_pillow_picture_is_read_as_its_file_and_stays_as_it_was() -> None:
     turned = Image.fromarray(gradient())
     turned.getexif()[0x0112] = 6
@@ -319,6 +330,9 @@ def test_what_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
         write_image(tmp_path / "out.png", gradient()[..., 0])
     with pytest.raises(ImageError, match="70000 x 1 pixels as JPEG"):
         write_image(tmp_path / "out.jpg", np.zeros((1, 70000, 3), np.uint8))
+    for value in (read_image(gradient()), [[1, 2]]):
+        with pytest.raises(ImageError, match=r"got a \w+; read_image\(\.\.\.\)\.pixels are such"):
+            write_image(tmp_path / "out.png", value)  # type: ignore[arg-type]
     plant(tmp_path, "file")
     with pytest.raises(StagePoseError, match="cannot write"):
         write_image(tmp_path / "file" / "out.png", gradient())

@@ -74,7 +74,10 @@ def _open_file(path: str | os.PathLike[str], name: str) -> IO[bytes]:
 def _read_bytes(source: object, name: str) -> bytes:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
-    data = source.read() if hasattr(source, "read") else None
+    try:
+        data = source.read() if hasattr(source, "read") else None
+    except (OSError, ValueError) as error:  # closed, or opened as text
+        raise ImageError(f"{name}: cannot be read: {error}; pass a path, or a file opened in binary mode") from error
     if not isinstance(data, bytes):
         raise ImageError(f"{name}: not a picture; pass a path, the bytes of a file, a file opened in binary mode, an "
                          "RGB uint8 array or a Pillow picture")

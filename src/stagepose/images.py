@@ -140,6 +140,9 @@ def write_image(path: str | Path, pixels_HW3: NDArray[np.uint8]) -> None:
     options = WRITABLE.get(path.suffix.lower())
     if options is None:
         raise ImageError(f"{shown}: cannot write a picture with suffix {path.suffix!r}; use one of {sorted(WRITABLE)}")
+    if not isinstance(pixels_HW3, np.ndarray):
+        raise ImageError(f"{shown}: expected (H, W, 3) uint8 RGB, got a {type(pixels_HW3).__name__}; "
+                         "read_image(...).pixels are such")
     if pixels_HW3.dtype != np.uint8 or pixels_HW3.ndim != 3 or pixels_HW3.shape[2] != 3:
         raise ImageError(f"{shown}: expected (H, W, 3) uint8, got {pixels_HW3.shape} {pixels_HW3.dtype}")
     encoded = io.BytesIO()
