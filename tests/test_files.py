@@ -100,7 +100,7 @@ def test_an_open_file_is_not_replaced_by_its_number(tmp_path: Path) -> None:
     link = tmp_path / "stdout"
     with (tmp_path / "log").open("w") as file:
         link.symlink_to(f"/proc/self/fd/{file.fileno()}")
-        for path in (link, Path(os.readlink(link))):
+        for path in (link, link.readlink()):
             for act in (files.require_place, lambda path: files.write_text(path, "text")):
                 with pytest.raises(StagePoseError, match="is an open file; name the file itself"):
                     act(path)

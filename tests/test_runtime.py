@@ -64,7 +64,7 @@ def test_detector_info_survives_the_file() -> None:
     ({"skeleton": None}, "needs a skeleton"),
     ({"skeleton": {"names": []}}, "makes no sense.*names"),
     ({"codec": {"name": "magic"}}, "codec 'magic'"),
-    ({"codec": {"name": "msra"}}, "makes no sense"),
+    ({"codec": {"name": "msra"}}, "makes no sense"), ({"codec": "msra"}, "makes no sense.*an object, got 'msra'"),
     ({"box_padding": float("nan")}, "box_padding"),
     ({"box_padding": "wide"}, "makes no sense"),
 ])  # fmt: skip

@@ -245,6 +245,8 @@ CODECS: dict[str, type[Codec]] = {c.name: c for c in (UdpDark, UdpOks, Msra, Meg
 
 def codec_from_json(data: Mapping[str, Any]) -> Codec:
     """The codec a model file describes; :class:`ConfigError` when it is unknown or deviates from its kind."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"a heatmap codec is described by an object, got {data!r}")
     name = data.get("name")
     kind = CODECS.get(str(name))
     if kind is None:
