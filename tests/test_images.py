@@ -271,6 +271,15 @@ def test_links_that_differ_in_name_stay_apart_and_broken_ones_are_not_hidden(tmp
         read_image(found[2])
 
 
+def test_linked_folders_are_looked_into_once_and_loops_end(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    plant(tmp_path, "x.jpg", "photos/sub/a.jpg", "photos/z.jpg", "elsewhere/b.jpg", "elsewhere/deep/c.jpg")
+    for link, target in (("again", "sub"), ("loop", "."), ("up", ".."), ("outside", "../elsewhere")):
+        (photos / link).symlink_to(target)
+    (tmp_path / "elsewhere" / "back").symlink_to(photos)
+    assert names(find_images([photos]), photos) == ["z.jpg", "sub/a.jpg", "outside/b.jpg", "outside/deep/c.jpg"]
+
+
 @pytest.mark.parametrize(
     ("pattern", "says"),
     [

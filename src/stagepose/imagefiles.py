@@ -24,7 +24,8 @@ def find_images(patterns: Sequence[str | Path]) -> list[Path]:
     """The pictures that files, folders and globs stand for, in the order given, each once.
 
     A file named outright is taken whatever its suffix. A folder gives every file below it with an image suffix, sorted,
-    except hidden ones; a glob the same of what it matches. ``ImageError`` names what does not exist or gives nothing.
+    except hidden ones, then those of the folders that links in it lead to; a glob the same of what it matches.
+    ``ImageError`` names what does not exist or gives nothing.
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
@@ -109,9 +110,19 @@ def _walk(folder: Path, shown: str) -> Iterator[Path]:
     def unreadable(error: OSError) -> None:
         raise ImageError(f"{shown}: cannot list {printable(str(error.filename))}: {error.strerror}") from error
 
-    for root, folders, files in os.walk(folder, onerror=unreadable):  # does not follow links: they may loop
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (path for path in (Path(root, name) for name in sorted(files)) if _looks_like_image(path))
+    home, seen = Path(os.path.realpath(folder)), set[str]()
+    tops = [folder]  # then what links lead to, but never to where we come from: they may loop
+    for top in tops:
+        for root, folders, files in os.walk(top, onerror=unreadable):
+            real = os.path.realpath(root)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            below = [Path(root, name) for name in sorted(folders) if not name.startswith(".")]
+            folders[:] = [path.name for path in below if not path.is_symlink()]
+            tops += [path for path in below if path.is_symlink() and not home.is_relative_to(os.path.realpath(path))]
+            yield from filter(_looks_like_image, (Path(root, name) for name in sorted(files)))
 
 
 def _looks_like_image(path: Path) -> bool:
