@@ -143,6 +143,12 @@ def test_crowds_boxes_without_keypoints_and_unlabelled_joints(tmp_path: Path) ->
     assert dataset.keypoints[2, -1].tolist() == [0, 0, 0], "coordinates of an unlabelled joint mean nothing"
 
 
+@pytest.mark.parametrize(("about", "count"), [(None, 0), ([], 0), ("a set", 0), ({}, 0), ({"generated": True}, 4)])
+def test_generated_sets_are_told_whatever_info_holds(tmp_path: Path, about: object, count: int) -> None:
+    dataset = read_dataset(write_json(tmp_path, {**tiny_dict(), "info": about}))
+    assert len(dataset.generated) == count
+
+
 def test_arrays_make_a_set(tmp_path: Path) -> None:
     keypoints = np.tile([5.0, 6.0, 2.0], (2, 17, 1))
     dataset = dataset_from_arrays([4, 9], [[0, 0, 10, 10]] * 2, keypoints, areas=[50, 60])

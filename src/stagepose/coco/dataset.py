@@ -64,7 +64,8 @@ class CocoDataset:
     @cached_property
     def generated(self) -> frozenset[int]:
         """Ids of the images that the file marks ``generated``: rendered, or made of others."""
-        whole = self.raw.get("info", {}).get("generated") is True
+        about = self.raw.get("info")  # null or a list in some files, and nobody's concern elsewhere
+        whole = isinstance(about, dict) and about.get("generated") is True
         marked = {row["id"] for row in self.raw.get("images", ()) if row.get("generated") is True}
         return frozenset(image.id for image in self.images if whole or image.id in marked)
 
