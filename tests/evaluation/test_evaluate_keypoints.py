@@ -214,6 +214,15 @@ def test_points_beyond_all_sense_find_nobody_and_warn_of_nothing(tmp_path: Path)
     assert evaluate_keypoints(dataset, [far]).ar == 0
 
 
+def test_areas_beyond_cocos_largest_count_as_they_do_in_coco(tmp_path: Path) -> None:
+    truth = coco_json([one_person(), one_person(2, area=2e10)], 2)
+    wide = {**found(1, (0, 0), 0.9), "keypoints": [*[0, 0, 1] * 16, 3e5, 3e5, 1]}
+    results = [found(1, HIT, 0.5), wide]
+    metrics = evaluate_keypoints(as_dataset(truth, tmp_path), results)
+    np.testing.assert_allclose(numbers(metrics), pycocotools(truth, results), rtol=0, atol=1e-12)
+    assert metrics.ap == pytest.approx(1)
+
+
 def test_bbox_in_results_does_not_move_people_between_sizes(tmp_path: Path) -> None:
     """Beside a medium person someone is found where nobody is, with a medium extent but a large box."""
     truth = coco_json([one_person()], images=1)

@@ -14,10 +14,11 @@ from stagepose.coco.dataset import CocoDataset
 from stagepose.evaluation.found import Found, read_found
 from stagepose.evaluation.judge import Row, row
 from stagepose.evaluation.matching import Pairs, Truth, match, pairs_of, truth_of
-from stagepose.evaluation.precision import RankedView, everybody, of_size, ranked
+from stagepose.evaluation.precision import LARGEST_AREA, RankedView, everybody, of_size, ranked
 from stagepose.oks import COCO_MAX_PEOPLE
 
-MEDIUM, LARGE = (32.0**2, 96.0**2), (96.0**2, 1e5**2)  # areas in pixels; COCO labels nobody smaller with keypoints
+# Areas in pixels; COCO labels nobody smaller with keypoints
+MEDIUM, LARGE = (32.0**2, 96.0**2), (96.0**2, LARGEST_AREA)
 AT_50, AT_75 = 0, 5  # of the thresholds
 NUMBERS = ("ap", "ap50", "ap75", "ap_medium", "ap_large", "ar", "ar50", "ar75", "ar_medium", "ar_large")
 LABELS = ("AP .50:.95", "AP .50", "AP .75", "AP medium", "AP large",

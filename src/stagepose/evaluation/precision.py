@@ -16,6 +16,7 @@ from stagepose.evaluation.matching import NOBODY, Bool, Float, Int, Truth, View
 
 RECALLS: Float = np.linspace(0.0, 1.0, 101)
 NO_TRUTH = -1.0  # what COCO's statistics say where nothing was there to be found
+LARGEST_AREA = 1e5**2  # of a person who counts, and of a result that is wrong when it finds nobody: COCO's "all"
 _TINY = 1e-300  # so that no finds, of images that weigh nothing, divide; COCO adds 2e-16, which makes 1 a little less
 
 
@@ -77,8 +78,8 @@ def ranked(truth: Truth, found: Found, view: View, matched_TM: NDArray[np.int32]
 
 
 def everybody(truth: Truth, found: Found) -> View:
-    """The view of a whole set."""
-    return View(ignored=truth.ignored, outside=np.zeros(len(found), dtype=bool))
+    """The view of a whole set, which ends at :data:`LARGEST_AREA` as COCO's does."""
+    return of_size(truth, found, 0.0, LARGEST_AREA)
 
 
 def of_size(truth: Truth, found: Found, least: float, most: float) -> View:
