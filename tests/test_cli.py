@@ -352,6 +352,14 @@ def test_no_photo_is_ever_written_over() -> None:
     assert [i["overlay"] for i in read("images.json")["images"]] == ["two-2.pose.png", "two.pose.pose.png"]
 
 
+def test_the_overlay_of_a_photo_too_long_for_jpeg_is_a_png(capfd: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (66_000, 1)).save("strip.bmp")
+    assert predict("strip.bmp") == 0
+    assert "strip.bmp: nobody found" in capfd.readouterr().out
+    assert read("out/images.json")["images"][0]["overlay"] == "strip.pose.png"
+    assert stagepose.read_image("out/strip.pose.png").pixels.shape == (1, 66_000, 3)
+
+
 def test_overlays_of_an_earlier_run_are_no_photos(capsys: pytest.CaptureFixture[str]) -> None:
     for out in (".", "results"):
         for _ in range(2):
@@ -654,6 +662,9 @@ def test_eval_with_a_box_file(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"image_id": a["image_id"], "bbox": a["bbox"]} for a in tiny_dict()["annotations"][:3]]
     assert cli.main([*EVAL, "--boxes", boxes_file("boxes.json", rows)]) == 0
     assert "3 results for 8 people" in capsys.readouterr().err
+    assert cli.main([*EVAL, "--boxes", boxes_file("more.json", [*rows, {"image_id": 99, "bbox": [1, 1, 9, 9]}])]) == 0
+    err = capsys.readouterr().err
+    assert "1 images of more.json are not in this set: left out" in err and "3 results for 8 people" in err
     assert cli.main([*EVAL, "--boxes", "grond-truth"]) == 1
     assert "neither a file nor one of ('ground-truth', 'detector')" in capsys.readouterr().err
 
@@ -815,6 +826,11 @@ def test_draws_are_looked_at_before_any_file(words: list[str], capsys: pytest.Ca
     assert capsys.readouterr().err.startswith("error: 20 resamples are too few")
     assert cli.main([*words, "--seed", "-1"]) == 1
     assert capsys.readouterr().err == "error: seed is -1, expected 0 or more\n"
+
+
+def test_a_comparison_without_draws_is_not_told_to_draw_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "a.json", "b.json", "--truth", "none.json", "--bootstrap", "0"]) == 1
+    assert capsys.readouterr().err == "error: 0 resamples are too few for a 95 % interval; use 100 or more\n"
 
 
 @pytest.mark.parametrize("words", [["eval", "--results"], ["analyze", "--results"], ["compare", "good.json"]])

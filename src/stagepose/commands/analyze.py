@@ -41,7 +41,7 @@ def analyze_results(
         people: Whom to judge.
         out: Folder for the two files. The page shows pictures of the set: mind their licence when you pass it on.
         gallery: The people found worst, shown one by one.
-        bootstrap: Draws of the pictures behind the intervals; 0 for none.
+        bootstrap: Draws of the pictures behind the intervals; 100 or more, 0 for none.
         seed: Of the draws.
     """
     if gallery < 0:

@@ -70,6 +70,17 @@ class BoxFile:
                                f"{sorted(self.boxes)[:3]}, {theirs}. Give its entries a file_name")
 
 
+def of_this_set(found: Mapping[int, Detections], dataset: CocoDataset, path: Path) -> Mapping[int, Detections]:
+    """Boxes on the set's pictures. Published files hold those of a whole split: the others are counted and left."""
+    mine = {image_id: boxes for image_id, boxes in found.items() if image_id in dataset.image_by_id}
+    if found and not mine:
+        raise DatasetError(f"{printable(str(path))}: has boxes for none of the {len(dataset.images)} images: its image "
+                           f"ids begin {sorted(found)[:3]}, the set's {sorted(dataset.image_by_id)[:3]}")
+    if len(mine) < len(found):
+        note(f"{len(found) - len(mine)} images of {printable(str(path))} are not in this set: left out")
+    return mine
+
+
 def _boxes_by_image(dataset: CocoDataset) -> dict[int, Detections]:
     people = {image_id: rows[~dataset.crowd[rows]] for image_id, rows in dataset.rows_by_image.items()}
     return {image_id: _certain(dataset.boxes_xyxy[rows]) for image_id, rows in people.items()}

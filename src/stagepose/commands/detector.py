@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from stagepose import coco
 from stagepose.commands.arguments import (
@@ -14,9 +13,8 @@ from stagepose.commands.arguments import (
     OptionalFolder,
     OptionalName,
 )
-from stagepose.commands.boxes import BoxFile
+from stagepose.commands.boxes import BoxFile, of_this_set
 from stagepose.commands.console import counter, note, say, table, wrong_usage
-from stagepose.errors import DatasetError
 from stagepose.evaluation import detect_dataset, evaluate_detector, evaluate_end_to_end, recall_rows
 from stagepose.files import require_place
 from stagepose.images import find_images, printable, read_image
@@ -66,7 +64,7 @@ def eval_detector(
             found: Mapping[int, Detections] = detect_dataset(model, dataset, folder, progress=progress)
         of_nobody = [model(read_image(path).pixels) for path in find_images([negatives])] if negatives else []
     else:
-        found = _of_this_set(BoxFile.read(boxes).boxes, dataset, boxes)
+        found = of_this_set(BoxFile.read(boxes).boxes, dataset, boxes)
     if out is not None:
         coco.write_results(out, coco.box_results(found))
         note(f"boxes written to {printable(str(out))}")
@@ -83,14 +81,3 @@ def eval_detector(
     table(("recall of", *(f"IoU {recall.overlap:.2f}" for recall in metrics.recalls)), recall_rows(metrics.recalls))
     for line in metrics.boxes.notes():
         note(line)
-
-
-def _of_this_set(found: Mapping[int, Detections], dataset: coco.CocoDataset, path: Path) -> Mapping[int, Detections]:
-    """Boxes on the set's pictures. Published files hold those of a whole split: the others are counted and left."""
-    mine = {image_id: boxes for image_id, boxes in found.items() if image_id in dataset.image_by_id}
-    if found and not mine:
-        raise DatasetError(f"{printable(str(path))}: has boxes for none of the {len(dataset.images)} images: its image "
-                           f"ids begin {sorted(found)[:3]}, the set's {sorted(dataset.image_by_id)[:3]}")
-    if len(mine) < len(found):
-        note(f"{len(found) - len(mine)} images of {printable(str(path))} are not in this set: left out")
-    return mine

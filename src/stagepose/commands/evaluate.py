@@ -55,7 +55,7 @@ def evaluate(
     Args:
         file: COCO annotation file with the truth.
         people: Whom to judge.
-        bootstrap: Draws of the pictures behind the intervals; 0 for none.
+        bootstrap: Draws of the pictures behind the intervals; 100 or more, 0 for none.
         seed: Of the draws.
         out: Write the results here, as COCO keypoint results, which its server takes.
         json: Write all numbers here.

@@ -19,7 +19,7 @@ from stagepose.commands.arguments import (
     OptionalName,
     PoseModels,
 )
-from stagepose.commands.boxes import BoxFile
+from stagepose.commands.boxes import BoxFile, of_this_set
 from stagepose.commands.console import counter, note, wrong_usage
 from stagepose.errors import ConfigError
 from stagepose.evaluation import predict_dataset
@@ -147,7 +147,7 @@ def predict(predictor: Predictor, dataset: coco.CocoDataset, file: Path, options
     seen: list[Detections] = []
     if predictor.detector is not None:
         predictor = Predictor(predictor.info, predictor.network, _recorded(predictor.detector, seen), predictor.config)
-    folder, where = coco.images_folder(file, options.images), _boxes(options.boxes, predictor.config)
+    folder, where = coco.images_folder(file, options.images), _boxes(options.boxes, predictor.config, dataset)
     with counter("people") as progress:
         found = predict_dataset(predictor, dataset, folder, boxes=where, threshold=options.threshold, progress=progress)
     by_image = {image.id: boxes for image, boxes in zip(dataset.images, seen, strict=True)} if seen else None
@@ -169,14 +169,14 @@ def truth_for(wanted: Skeleton | None, file: Path) -> coco.CocoDataset:
     return coco.read_dataset(file, skeleton=wanted)
 
 
-def _boxes(wanted: str, config: PredictorConfig) -> Boxes:
+def _boxes(wanted: str, config: PredictorConfig, dataset: coco.CocoDataset) -> Boxes:
     if wanted == "ground-truth":
         return "ground-truth"
     if wanted == "detector":
         return "detector"
     if not Path(wanted).is_file():
         raise ConfigError(f"--boxes {wanted!r}: neither a file nor one of {READY}")
-    found = BoxFile.read(Path(wanted)).boxes
+    found = of_this_set(BoxFile.read(Path(wanted)).boxes, dataset, Path(wanted))
     return {image_id: boxes.best(config.max_people, config.threshold) for image_id, boxes in found.items()}
 
 

@@ -29,6 +29,7 @@ STDIN = "-"
 TABLE = "people.csv"
 CONFIDENT = 0.3  # joints scored from here on are drawn, and counted in the printed lines
 OVERLAY_SUFFIXES = ".pose.jpg", ".pose.png"
+MOST_OF_JPEG = 65_500  # pixels of a side; a longer picture's overlay is a PNG
 LONGEST_STEM = 180  # bytes of an overlay's name; file systems take 255 in all
 
 
@@ -273,14 +274,14 @@ class Overlays:
 
     def write(self, source: Source, pixels: NDArray[np.uint8]) -> str:
         """Write one; returns its name within the folder."""
-        name = self._free_name(source)
+        name = self._free_name(source, png=max(pixels.shape) > MOST_OF_JPEG)
         write_image(self.folder / name, pixels)
         return name
 
-    def _free_name(self, source: Source) -> str:
+    def _free_name(self, source: Source, png: bool) -> str:
         path = source.path or Path("stdin")
         stem = os.fsencode(path.stem)[:LONGEST_STEM].decode("utf-8", "ignore")
-        suffix = OVERLAY_SUFFIXES[path.suffix.lower() == ".png"]
+        suffix = OVERLAY_SUFFIXES[png or path.suffix.lower() == ".png"]
         for count in itertools.count(1):
             name = stem + (f"-{count}" if count > 1 else "") + suffix
             if name.casefold() not in self.used and os.path.realpath(self.folder / name) not in self.photos:

@@ -37,8 +37,7 @@ class Interval:
 def check_draws(resamples: int, seed: int) -> None:
     """:class:`ConfigError` where no intervals can be made; to be asked before anything is predicted."""
     if resamples < FEWEST:
-        raise ConfigError(f"{resamples} resamples are too few for a 95 % interval; use {FEWEST} or more (--bootstrap 0 "
-                          "for no interval)")
+        raise ConfigError(f"{resamples} resamples are too few for a 95 % interval; use {FEWEST} or more")
     if seed < 0:
         raise ConfigError(f"seed is {seed}, expected 0 or more")
 
