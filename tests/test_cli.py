@@ -113,6 +113,17 @@ def test_help_speaks_of_files_and_numbers_not_of_types(verb: str, capsys: pytest
         assert word not in text, f"{verb}: {word}"
 
 
+@pytest.mark.parametrize("verb", ["", *sorted(cli.COMMANDS)])
+def test_help_fits_a_terminal_of_80_columns(verb: str, monkeypatch: pytest.MonkeyPatch,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    if verb and cli.COMMANDS[verb].extra:
+        pytest.importorskip("torch")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([*verb.split(), "--help"]) == 0
+    usage, *lines = capsys.readouterr().out.splitlines()
+    assert usage.startswith("usage: ") and max(map(len, lines)) <= 80
+
+
 def test_help_of_a_verb_is_the_verbs_help(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["help", "gan", "extend"], ["gan", "extend", "--help"]):
         assert cli.main(words) == 0

@@ -65,7 +65,7 @@ COMMANDS: dict[str, Command] = {
     "gan extend": Command("stagepose.commands.gan:extend", "make more people of those that a set has, to learn from"),
     "import-detector": Command("stagepose.commands.import_detector:import_torchvision",
                                "turn a torchvision detector into one .onnx file", "train"),
-    "info": Command("stagepose.commands.info:info", "say what a model is, what it was trained on and how good it is"),
+    "info": Command("stagepose.commands.info:info", "say what a model is, what it learnt from, how good it is"),
     "networks": Command("stagepose.commands.networks:networks", "list the pose networks and what they cost", "train"),
 }
 

@@ -7,9 +7,12 @@ the hook or what it tells is another than we know, the box's own text is printed
 from __future__ import annotations
 
 import difflib
+import inspect
 import io
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stderr, redirect_stdout
 from functools import partial, wraps
@@ -41,7 +44,7 @@ def parse(function: Function, prog: str, words: Sequence[str]) -> Callable[[], i
     box = io.StringIO()
     try:
         with redirect_stderr(box), _hooked(partial(_tell, function, prog, words)):
-            call = tyro.cli(bound, prog=prog, args=words)
+            call = tyro.cli(bound, prog=prog, args=words, description=_about(function))
     except _UsageError as error:
         wrong_usage(str(error))
     except SystemExit as exit_:
@@ -50,6 +53,17 @@ def parse(function: Function, prog: str, words: Sequence[str]) -> Callable[[], i
         raise
     sys.stderr.write(box.getvalue())  # tyro's warnings, if it has any
     return call
+
+
+def _about(function: Function) -> str:
+    """What help begins with: the docstring up to its arguments, as wide as the terminal, which tyro does not look at.
+
+    It joins lines again, but for those that begin with no letter: so all but a paragraph's first begin with blanks.
+    """
+    paragraphs = (inspect.getdoc(function) or "").partition("\nArgs:\n")[0].strip().split("\n\n")
+    width = shutil.get_terminal_size().columns
+    return "\n\n".join(textwrap.fill(paragraph, width, subsequent_indent="  ", break_on_hyphens=False)
+                       for paragraph in paragraphs)
 
 
 def _hooked(hook: Callable[[Any], None]) -> AbstractContextManager[None]:
