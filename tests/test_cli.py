@@ -206,6 +206,12 @@ def test_predict_imports_neither_torch_nor_evaluation() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_package_is_the_command_line_too() -> None:
+    done = run_python("import runpy, sys; sys.argv[0] = 'x'; runpy.run_module('stagepose', run_name='__main__')",
+                      "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"stagepose {stagepose.__version__}\n", "")
+
+
 def test_nobody_reading_on_is_no_traceback() -> None:
     done = run_python("import sys, os; from stagepose import cli\n"
                       "read, write = os.pipe(); os.close(read); os.dup2(write, 1)\n"
