@@ -161,6 +161,16 @@ def test_errors_are_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str])
         assert err.startswith("error: ") and err.count("\n") == 1 and words[-1] in err
 
 
+def test_an_error_is_one_line_whatever_the_paths(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new\nline").write_text("in the way")
+    tiny_coco(Path("set"))
+    Path("none.json").write_text("[]")
+    words = ["eval", "set/person_keypoints.json", "--results", "none.json", "--json", "new\nline/x.json"]
+    assert cli.main(words) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: new\\nline/x.json: cannot write: ") and err.count("\n") == 1
+
+
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -82,8 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except StagePoseError as error:
-        note(f"error: {error}")
-        return ERROR
+        return _refusal(str(error))
     except KeyboardInterrupt:
         note("interrupted")
         return INTERRUPTED
@@ -105,11 +104,16 @@ def _system_error(error: OSError) -> int:
     if error.filename is None:  # standard output: nobody reads on ("stagepose ... | head"), or its disk is full
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if not isinstance(error, BrokenPipeError):
-        from stagepose.imagefiles import printable
+    if isinstance(error, BrokenPipeError):
+        return ERROR
+    what = "standard output" if error.filename is None else os.fsdecode(error.filename)
+    return _refusal(f"{what}: {error.strerror or error}")
 
-        what = "standard output" if error.filename is None else printable(os.fsdecode(error.filename))
-        note(f"error: {what}: {error.strerror or error}")
+
+def _refusal(text: str) -> int:
+    from stagepose.imagefiles import one_line  # a path may have a line break in it
+
+    note(f"error: {one_line(text)}")
     return ERROR
 
 

@@ -35,9 +35,14 @@ def find_images(patterns: Sequence[str | Path]) -> list[Path]:
 
 
 def printable(name: str) -> str:
-    """``name`` on one line: control characters, line breaks and the like escaped, the middle of a very long one cut."""
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+    """``name`` on one line, as :func:`one_line` has it, the middle of a very long one cut."""
+    escaped = one_line(name)
     return escaped if len(escaped) <= 400 else f"{escaped[:300]}...{escaped[-60:]}"
+
+
+def one_line(text: str) -> str:
+    """``text`` with control characters, line breaks and the like escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 @contextmanager
