@@ -51,7 +51,7 @@ STRANGERS = (
 )
 MATROSKA = b"\x1a\x45\xdf\xa3"  # WebM too
 VIDEO = "is a video, not a picture; take its frames out first: ffmpeg -i VIDEO FOLDER/%06d.jpg"
-ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
+ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b"\0;"}  # 0: every part of a GIF ends so
 TURNING_CHUNKS = (b"eXIf", b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # of a PNG: a kind, two keywords
 
 

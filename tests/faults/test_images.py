@@ -87,6 +87,15 @@ def test_i1_a_picture_cut_short_is_refused_by_name(kind: str, tolerant: bool, mo
     assert read_image(data).pixels.shape == (HEIGHT, WIDTH, 3)
 
 
+def test_i1_a_gif_cut_at_what_looks_like_its_end_is_refused() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+    data = encode(Image.fromarray(noise), "GIF")
+    cuts = [end for end in range(len(data) // 2, len(data) - 2) if data[end - 1 : end] == b";"]
+    assert cuts
+    for end in cuts:
+        refusal(data[:end])
+
+
 def test_i1_a_png_whose_bytes_changed_is_refused() -> None:
     data = bytearray(encode(photo(), "PNG"))
     data[len(data) // 2] ^= 0xFF
