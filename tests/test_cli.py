@@ -35,7 +35,7 @@ SHARED = {"--help", "--pose", "--detector", "--boxes", "--threshold", "--max-peo
 JUDGING = {"--images", "--rescoring", "--oks-nms", "--soft-nms", "--no-soft-nms", "--scales"}
 SURFACE = {
     "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--strict", "--no-strict",
-                         "--max-pixels"},
+                         "--max-pixels", "--detect-every", "--smooth", "--no-smooth"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},

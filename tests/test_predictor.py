@@ -475,9 +475,10 @@ def test_pictures_read_before_are_taken(predictor: Predictor) -> None:
 def test_the_public_surface_is_pinned() -> None:
     assert set(stagepose.__all__) == {
         "COCO_17", "CROWDPOSE_14", "LSP_14", "MPII_16", "CheckpointError", "ConfigError", "DatasetError", "Detections",
-        "ImageError", "MissingExtraError", "ModelError", "ModelInfo", "Person", "Picture", "Predictor",
-        "PredictorConfig", "Skeleton", "SkeletonError", "StagePoseError", "TrainingError", "__version__",
-        "draw_people", "load", "read_image", "write_image",
+        "Frame", "ImageError", "MissingExtraError", "ModelError", "ModelInfo", "Person", "Picture", "Predictor",
+        "PredictorConfig", "Skeleton", "SkeletonError", "Smoother", "StagePoseError", "Tracker", "TrainingError",
+        "VideoError", "VideoReader", "VideoWriter", "__version__", "draw_people", "load", "people_in", "read_image",
+        "video", "write_image",
     }  # fmt: skip
     assert all(getattr(stagepose, name) is not None for name in stagepose.__all__)
     assert dir(stagepose) == sorted(stagepose.__all__)
@@ -491,7 +492,7 @@ def test_the_version_is_the_packages() -> None:
 
 
 def test_neither_torch_nor_anything_heavy_is_imported_unasked() -> None:
-    heavy = "{'torch', 'torchvision', 'onnx', 'scipy', 'matplotlib', 'faster_coco_eval'}"
+    heavy = "{'torch', 'torchvision', 'onnx', 'scipy', 'matplotlib', 'faster_coco_eval', 'av'}"
     code = (
         "import sys, stagepose\n"
         "assert not {'numpy', 'cv2', 'onnxruntime', 'torch'} & set(sys.modules), 'on import'\n"

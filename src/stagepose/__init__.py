@@ -26,12 +26,17 @@ if TYPE_CHECKING:
         SkeletonError,
         StagePoseError,
         TrainingError,
+        VideoError,
     )
     from stagepose.images import Picture, read_image, write_image
     from stagepose.modelinfo import ModelInfo
     from stagepose.predictor import Predictor, PredictorConfig, load
     from stagepose.skeleton import COCO_17, CROWDPOSE_14, LSP_14, MPII_16, Skeleton
+    from stagepose.smoothing import Smoother
     from stagepose.structures import Detections, Person
+    from stagepose.tracking import Tracker
+    from stagepose.videofiles import Frame, VideoReader, VideoWriter
+    from stagepose.videos import people_in, video
 
 __version__ = "0.1.0"
 
@@ -39,13 +44,17 @@ _HOMES = {
     "stagepose.draw": ("draw_people",),
     "stagepose.errors": (
         "CheckpointError", "ConfigError", "DatasetError", "ImageError", "MissingExtraError", "ModelError",
-        "SkeletonError", "StagePoseError", "TrainingError",
+        "SkeletonError", "StagePoseError", "TrainingError", "VideoError",
     ),
     "stagepose.images": ("Picture", "read_image", "write_image"),
     "stagepose.modelinfo": ("ModelInfo",),
     "stagepose.predictor": ("Predictor", "PredictorConfig", "load"),
     "stagepose.skeleton": ("COCO_17", "CROWDPOSE_14", "LSP_14", "MPII_16", "Skeleton"),
+    "stagepose.smoothing": ("Smoother",),
     "stagepose.structures": ("Detections", "Person"),
+    "stagepose.tracking": ("Tracker",),
+    "stagepose.videofiles": ("Frame", "VideoReader", "VideoWriter"),
+    "stagepose.videos": ("people_in", "video"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -58,6 +67,7 @@ __all__ = [
     "ConfigError",
     "DatasetError",
     "Detections",
+    "Frame",
     "ImageError",
     "MissingExtraError",
     "ModelError",
@@ -68,12 +78,19 @@ __all__ = [
     "PredictorConfig",
     "Skeleton",
     "SkeletonError",
+    "Smoother",
     "StagePoseError",
+    "Tracker",
     "TrainingError",
+    "VideoError",
+    "VideoReader",
+    "VideoWriter",
     "__version__",
     "draw_people",
     "load",
+    "people_in",
     "read_image",
+    "video",
     "write_image",
 ]
 

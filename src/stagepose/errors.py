@@ -4,6 +4,7 @@ what is wrong, where, which value was found, and how to mend it.
 
 StagePoseError
 ├── ImageError          a picture that cannot be read, or may not be
+├── VideoError          a video that cannot be read or written
 ├── SkeletonError       keypoint names, pairs or sigmas that do not fit together
 ├── DatasetError        an annotation or result file
 ├── ModelError          a model file, or a model that does not fit its use
@@ -22,6 +23,10 @@ class StagePoseError(Exception):
 
 class ImageError(StagePoseError):
     """A picture that cannot be read, or may not be."""
+
+
+class VideoError(StagePoseError):
+    """A video that cannot be read or written."""
 
 
 class SkeletonError(StagePoseError):

@@ -20,16 +20,16 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
-def find_images(patterns: Sequence[str | Path]) -> list[Path]:
+def find_images(patterns: Sequence[str | Path], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
     """The pictures that files, folders and globs stand for, in the order given, each once.
 
-    A file named outright is taken whatever its suffix. A folder gives every file below it with an image suffix, sorted,
-    except hidden ones, then those of the folders that links in it lead to; a glob the same of what it matches.
+    A file named outright is taken whatever its suffix. A folder gives every file below it with one of ``suffixes``,
+    sorted, except hidden ones, then those of the folders that links in it lead to; a glob the same of what it matches.
     ``ImageError`` names what does not exist or gives nothing.
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
-        for path in _expand(os.fsdecode(pattern)):
+        for path in _expand(os.fsdecode(pattern), suffixes):
             found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - resolve() would merge links to one file
     return list(found.values())
 
@@ -90,13 +90,13 @@ def _read_bytes(source: object, name: str) -> bytes:
     return data
 
 
-def _expand(pattern: str) -> list[Path]:
+def _expand(pattern: str, suffixes: frozenset[str]) -> list[Path]:
     """One argument of :func:`find_images`."""
     path, shown = Path(pattern), printable(pattern)
     if os.path.isdir(pattern):  # noqa: PTH112 - never raises, whatever the name
-        files = list(_walk(path, shown))
+        files = list(_walk(path, shown, suffixes))
         if not files:
-            raise ImageError(f"{shown}: no pictures in this folder; looked for {' '.join(sorted(IMAGE_SUFFIXES))}")
+            raise ImageError(f"{shown}: no pictures in this folder; looked for {' '.join(sorted(suffixes))}")
         return files
     if os.path.lexists(pattern):  # a broken link counts: read_image says what is wrong with it
         return [path]
@@ -105,13 +105,13 @@ def _expand(pattern: str) -> list[Path]:
         advice = "addresses are never fetched; download it first" if url else "check the path"
         raise ImageError(f"{shown}: no such file or folder; {advice}")
     matched = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - may be absolute
-    files = [file for file in matched if _looks_like_image(file)]
+    files = [file for file in matched if _looks_like_one(file, suffixes)]
     if not files:
         raise ImageError(f"{shown}: matches no picture ({len(matched)} other files); check the pattern")
     return files
 
 
-def _walk(folder: Path, shown: str) -> Iterator[Path]:
+def _walk(folder: Path, shown: str, suffixes: frozenset[str]) -> Iterator[Path]:
     def unreadable(error: OSError) -> None:
         raise ImageError(f"{shown}: cannot list {printable(str(error.filename))}: {error.strerror}") from error
 
@@ -127,8 +127,8 @@ def _walk(folder: Path, shown: str) -> Iterator[Path]:
             below = [Path(root, name) for name in sorted(folders) if not name.startswith(".")]
             folders[:] = [path.name for path in below if not path.is_symlink()]
             tops += [path for path in below if path.is_symlink() and not home.is_relative_to(os.path.realpath(path))]
-            yield from filter(_looks_like_image, (Path(root, name) for name in sorted(files)))
+            yield from (path for path in (Path(root, name) for name in sorted(files)) if _looks_like_one(path, suffixes))
 
 
-def _looks_like_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+def _looks_like_one(path: Path, suffixes: frozenset[str]) -> bool:
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and not path.is_dir()

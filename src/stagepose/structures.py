@@ -37,7 +37,8 @@ class Person:
     """One person of one image, in pixels of the upright image (see docs/coordinates.md).
 
     ``box`` (4,) xyxy; ``keypoints`` (K, 2) xy in the skeleton's order; ``scores`` (K,) in [0, 1];
-    ``score`` the person's, by which results are ranked; ``box_score`` what the detector gave the box.
+    ``score`` the person's, by which results are ranked; ``box_score`` what the detector gave the box; ``track_id`` who
+    it is in a video (:class:`stagepose.Tracker`), None in a picture.
     """
 
     box: Float
@@ -46,6 +47,7 @@ class Person:
     score: float
     skeleton: Skeleton = field(repr=False)
     box_score: float = 1.0
+    track_id: int | None = None
 
     def __post_init__(self) -> None:
         count = len(self.skeleton.names)
@@ -62,9 +64,14 @@ class Person:
         return float(x), float(y), float(self.scores[index])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python values, as JSON takes them: ``score, box_score, box, keypoints: {name: [x, y, score]}``."""
+        """Plain Python values, as JSON takes them: ``score, box_score, box, keypoints: {name: [x, y, score]}``.
+
+        ``track_id`` too, where the person has one.
+        """
         keypoints = {name: list(self[name]) for name in self.skeleton.names}
-        return {"score": self.score, "box_score": self.box_score, "box": self.box.tolist(), "keypoints": keypoints}
+        track = {} if self.track_id is None else {"track_id": self.track_id}
+        return {**track, "score": self.score, "box_score": self.box_score, "box": self.box.tolist(),
+                "keypoints": keypoints}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -1,4 +1,4 @@
-"""``stagepose predict``: photos in; overlays, ``people.json`` and ``images.json`` out."""
+"""``stagepose predict``: photos and videos in; overlays, ``people.json`` and ``images.json`` out."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from numpy.typing import NDArray
 from stagepose.coco import keypoint_result, write_results
 from stagepose.commands.arguments import Folder, ModelName, OptionalCount, OptionalFile, Photos
 from stagepose.commands.boxes import BoxFile, image_ids
+from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, predict_clip
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
 from stagepose.commands.spreadsheet import remove_csv, write_csv
 from stagepose.draw import draw_people
-from stagepose.errors import ConfigError, DatasetError, ImageError, StagePoseError
+from stagepose.errors import ConfigError, DatasetError, ImageError, MissingExtraError, StagePoseError, VideoError
 from stagepose.files import require_place, write_json
-from stagepose.images import MAX_PIXELS, Picture, find_images, printable, read_image, write_image
+from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, Picture, find_images, printable, read_image, write_image
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, DEFAULT_THRESHOLD, Predictor, load
 from stagepose.structures import Person
+from stagepose.videofiles import VIDEO_SUFFIXES, is_video
 
 STDIN = "-"
 TABLE = "people.csv"
 CONFIDENT = 0.3  # joints scored from here on are drawn, and counted in the printed lines
-OVERLAY_SUFFIXES = ".pose.jpg", ".pose.png"
+OVERLAY_SUFFIXES = ".pose.jpg", ".pose.png", OVERLAY
 MOST_OF_JPEG = 65_500  # pixels of a side; a longer picture's overlay is a PNG
 LONGEST_STEM = 180  # bytes of an overlay's name; file systems take 255 in all
 
@@ -57,11 +59,12 @@ class Outcome:
     csv: bool = False  # people.csv is wanted too
     people: list[dict[str, Any]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
+    videos: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     complete: bool = False
 
     def fail(self, name: str, error: StagePoseError) -> None:
-        """Report a photo that cannot be used, and go on."""
+        """Report a photo or video that cannot be used, and go on."""
         self.failed.append({"file_name": name, "error": str(error)})
         note(f"skipped: {error}")
 
@@ -71,8 +74,9 @@ class Outcome:
             write_csv(out / TABLE, self.people, self.keypoints)
         elif remove_csv(out / TABLE):
             note(f"{printable(str(out / TABLE))}, of an earlier run, removed; --csv writes one of this run")
+        videos = {"videos": self.videos} if self.videos else {}
         write_json(out / "images.json", {"complete": self.complete, "keypoints": list(self.keypoints),
-                                         "images": self.images, "failed": self.failed})
+                                         "images": self.images, **videos, "failed": self.failed})
 
 
 def predict(
@@ -88,12 +92,14 @@ def predict(
     batch: int = 8,
     json_only: bool = False,
     csv: bool = False,
+    detect_every: int = 1,
+    smooth: bool = True,
     strict: bool = False,
     max_pixels: int = MAX_PIXELS,
     threads: OptionalCount = None,
     provider: str = "cpu",
 ) -> int:
-    """Find the people in photos and their keypoints.
+    """Find the people in photos and videos, and their keypoints.
 
     Prints a line for every person, and writes into the folder OUT:
 
@@ -104,11 +110,14 @@ def predict(
     images.json: the keypoints' names; id, file name and size of every photo, and what could not be read. An id is the
     number at the end of the file's name where no other photo has the same; the others are numbered on from there.
 
+    Of a video (pip install 'stagepose[video]'): NAME.pose.mp4, with its sound; NAME.people.json, as people.json, with
+    the frame, its time and a track_id that stays a person's from frame to frame; with --csv NAME.people.csv.
+
     Photos that cannot be read are reported, counted and left out. The exit code is 1 when none could be used, or with
     --strict when any could not. A run that is stopped leaves what it has found, marked "complete": false.
 
     Args:
-        photos: Files, folders (with all below), glob patterns; "-" is a photo on standard input.
+        photos: Files, folders (with all below), glob patterns, of photos and videos; "-" is a photo on standard input.
         out: Folder for the results.
         pose: Pose model: a shipped name or an .onnx file.
         detector: Person detector: a shipped name or an .onnx file.
@@ -121,6 +130,8 @@ def predict(
         json_only: Write no overlays.
         csv: Also write people.csv: a row a person, with x, y and score of every keypoint by its name. Without it, an
             earlier run's, which would tell of other people, is removed.
+        detect_every: In a video, frames from one look of the detector to the next; people are followed between.
+        smooth: In a video, take the trembling out of the keypoints.
         strict: A photo that cannot be read makes the exit code 1; the others are done all the same.
         max_pixels: Refuse photos with more pixels than this.
         threads: CPU threads; all cores by default.
@@ -128,21 +139,27 @@ def predict(
     """
     if not photos:
         wrong_usage("name at least one photo, folder or glob pattern, or - for standard input")
+    if detect_every < 1:
+        wrong_usage(f"--detect-every is {detect_every}; use at least 1, for a look at every frame")
     _make_folder(out)
     predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
                      max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels)
     given = BoxFile.read(boxes) if boxes else None
     outcome = Outcome(predictor.skeleton.names, csv)
     paths = _expand(photos, out, outcome)
-    sources = _sources(paths, given)
-    if given:
+    clips = [path for path in paths if path and is_video(path)]
+    sources = _sources([path for path in paths if path not in clips], given)
+    if given and (sources or not clips):
         given.require_any([source.name for source in sources])
-    overlays = None if json_only else Overlays(out, [path for path in paths if path])
+    names = Overlays(out, [path for path in paths if path])
+    settings = ClipSettings(out, not json_only, csv, detect_every, smooth, CONFIDENT)
     try:
-        _all(sources, predictor, given, overlays, outcome)
+        _all(sources, predictor, given, None if json_only else names, outcome)
+        _all_clips(clips, predictor, given, names, settings, outcome)
+        outcome.complete = True
     finally:
         if not outcome.complete:  # Ctrl-C, a full disk, a broken model: hours of work must not be lost
-            _rescue(out, outcome, len(sources))
+            _rescue(out, outcome, len(sources), len(clips))
     return _finish(out, outcome, strict)
 
 
@@ -155,7 +172,24 @@ def _all(sources: Sequence[Source], predictor: Predictor, given: BoxFile | None,
             except (ImageError, DatasetError, ConfigError) as error:  # ConfigError: boxes that cannot be the photo's
                 outcome.fail(source.name, error)
             step(done, len(sources))
-    outcome.complete = True
+
+
+def _all_clips(clips: Sequence[Path], predictor: Predictor, given: BoxFile | None, names: Overlays,
+               settings: ClipSettings, outcome: Outcome) -> None:
+    for path in clips:
+        name = str(path)
+        try:
+            if given:
+                raise VideoError(f"{printable(name)}: is a video, and --boxes has boxes of photos; leave one of them "
+                                 "out")
+            with counter(printable(path.name)) as step:
+                clip = predict_clip(path, name, names.free_stem(path, OVERLAY, RESULTS), predictor, settings, step,
+                                    outcome.videos.append)
+        except (VideoError, MissingExtraError) as error:
+            outcome.fail(name, error)
+            continue
+        say(f"{printable(name)}: {counted(clip.frames, 'frame', 'frames')}, to {clip.last_time:.2f} s, "
+            f"{counted(len(clip.tracks), 'person', 'people')}")
 
 
 def _one(source: Source, predictor: Predictor, given: BoxFile | None, overlays: Overlays | None,
@@ -199,21 +233,25 @@ def _finish(out: Path, outcome: Outcome, strict: bool) -> int:
     nobody = sum(image["people"] == 0 for image in outcome.images)
     counts = f"{_photos(len(outcome.images))}, {counted(len(outcome.people), 'person', 'people')}"
     counts += f", {_photos(nobody)} without people" if nobody else ""
+    counts += f"; {counted(len(outcome.videos), 'video', 'videos')}" if outcome.videos else ""
     note(f"{counts}; written to {printable(str(out))}")
     if outcome.failed:
-        note(f"{_photos(len(outcome.failed))} could not be used, see above")
-    return 1 if outcome.failed and (strict or not outcome.images) else 0
+        note(f"{counted(len(outcome.failed), 'file', 'files') if outcome.videos else _photos(len(outcome.failed))} "
+             "could not be used, see above")
+    return 1 if outcome.failed and (strict or not (outcome.images or outcome.videos)) else 0
 
 
-def _rescue(out: Path, outcome: Outcome, photos: int) -> None:
+def _rescue(out: Path, outcome: Outcome, photos: int, clips: int) -> None:
     """Write what a run that is ending early has found; that this fails too must not hide why it ends."""
     try:
         outcome.write(out)
     except StagePoseError as error:
         note(f"stopped early, and what was found cannot be written: {error}")
         return
-    note(f"stopped after {len(outcome.images):,} of {_photos(photos)}; what was found in them is written to "
-         f"{printable(str(out))}, marked \"complete\": false")
+    done = f"{len(outcome.images):,} of {_photos(photos)}" if photos or not clips else ""
+    done += f"{', ' if done else ''}{len(outcome.videos):,} of {counted(clips, 'video', 'videos')}" if clips else ""
+    note(f"stopped after {done}; what was found in them is written to {printable(str(out))}, marked \"complete\": "
+         "false")
 
 
 def _photos(number: int) -> str:
@@ -237,7 +275,7 @@ def _expand(photos: Sequence[str], out: Path, outcome: Outcome) -> list[Path | N
     ours: list[Path] = []
     for photo in photos:
         try:
-            paths = [] if photo == STDIN else find_images([photo])
+            paths = [] if photo == STDIN else find_images([photo], IMAGE_SUFFIXES | VIDEO_SUFFIXES)
         except ImageError as error:
             outcome.fail(photo, error)
             continue
@@ -280,11 +318,17 @@ class Overlays:
 
     def _free_name(self, source: Source, png: bool) -> str:
         path = source.path or Path("stdin")
-        stem = os.fsencode(path.stem)[:LONGEST_STEM].decode("utf-8", "ignore")
         suffix = OVERLAY_SUFFIXES[png or path.suffix.lower() == ".png"]
+        return self.free_stem(path, suffix) + suffix
+
+    def free_stem(self, path: Path, *suffixes: str) -> str:
+        """What the names of a photo's or video's files begin with: that of ``path``, numbered if it is taken."""
+        stem = os.fsencode(path.stem)[:LONGEST_STEM].decode("utf-8", "ignore")
         for count in itertools.count(1):
-            name = stem + (f"-{count}" if count > 1 else "") + suffix
-            if name.casefold() not in self.used and os.path.realpath(self.folder / name) not in self.photos:
+            found = stem + (f"-{count}" if count > 1 else "")
+            names = [found + suffix for suffix in suffixes]
+            if all(name.casefold() not in self.used and os.path.realpath(self.folder / name) not in self.photos
+                   for name in names):
                 break
-        self.used.add(name.casefold())  # some file systems do not tell A from a
-        return name
+        self.used.update(name.casefold() for name in names)  # some file systems do not tell A from a
+        return found

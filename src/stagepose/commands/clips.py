@@ -1,0 +1,223 @@
+"""A video of ``stagepose predict``: an overlay with its sound, people frame by frame, written as they are found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stagepose.coco import keypoint_result
+from stagepose.commands.console import note
+from stagepose.draw import draw_people
+from stagepose.errors import StagePoseError
+from stagepose.images import printable
+from stagepose.predictor import Predictor
+from stagepose.structures import Person
+from stagepose.videofiles import Frame, VideoReader, VideoWriter
+from stagepose.videos import people_in
+
+OF_FRAME = ("file_name", "frame", "time", "track_id", "score", "x1", "y1", "x2", "y2")
+OVERLAY, RESULTS, TABLE = ".pose.mp4", ".people.json", ".people.csv"
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """How a run treats its videos."""
+
+    out: Path
+    overlay: bool
+    csv: bool
+    detect_every: int
+    smooth: bool
+    confident: float  # joints scored from here on are drawn
+
+
+class Growing:
+    """A file that grows chunk by chunk under a temporary name, and gets its end and its name at last."""
+
+    def __init__(self, path: Path, head: bytes, tail: bytes) -> None:
+        self.path, self.tail = path, tail
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._good = 0  # bytes that are whole chunks
+        with _Writing(path):
+            self._file = self.temporary.open("wb", buffering=0)
+        self.append(head)
+
+    def append(self, chunk: bytes) -> None:
+        with _Writing(self.path):
+            left = memoryview(chunk)
+            while left:  # an unbuffered file may take a part
+                left = left[self._file.write(left):]
+        self._good += len(chunk)
+
+    def finish(self) -> None:
+        """After any number of chunks, and after one that a full disk cut short."""
+        with _Writing(self.path):
+            self._file.truncate(self._good)
+            self._file.seek(self._good)
+            self._file.write(self.tail)
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self.temporary.replace(self.path)
+
+    def discard(self) -> None:
+        self._file.close()
+        self.temporary.unlink(missing_ok=True)
+
+
+class _Writing:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        if isinstance(error, OSError):
+            raise StagePoseError(f"{printable(str(self.path))}: cannot be written: {error.strerror}; free some space, "
+                                 "or choose another folder with --out") from error
+
+
+@dataclass
+class Clip:
+    """What is written of one video; :meth:`close` makes it whole, after however many frames."""
+
+    name: str
+    stem: str  # of all its files, in the folder ``settings.out``
+    settings: ClipSettings
+    frames: int = 0
+    people: int = 0  # in all frames together
+    tracks: set[int] = field(default_factory=set)
+    last_time: float = 0.0
+    _files: list[Growing] = field(default_factory=list)
+    _overlay: VideoWriter | None = None
+
+    def path(self, suffix: str) -> Path:
+        return self.settings.out / (self.stem + suffix)
+
+    @property
+    def _unfinished(self) -> Path:
+        return self.path(OVERLAY).with_name(f".{self.stem}{OVERLAY}.{os.getpid()}.tmp")
+
+    def begin(self, keypoints: Sequence[str], reader: VideoReader) -> None:
+        """Open its files, at its first frame."""
+        self._files.append(Growing(self.path(RESULTS), b"[", b"\n]\n"))
+        if self.settings.csv:
+            joints = (f"{name}_{what}" for name in keypoints for what in ("x", "y", "score"))
+            self._files.append(Growing(self.path(TABLE), _row([*OF_FRAME, *joints]), b""))
+        if self.settings.overlay:
+            self._overlay = VideoWriter(self._unfinished, reader.width, reader.height, reader.rate, reader.audio)
+
+    def add(self, frame: Frame) -> None:
+        results = [self._result(frame, person) for person in frame.people]
+        lines = [json.dumps(result, allow_nan=False) for result in results]
+        if lines:
+            self._files[0].append(((",\n" if self.people else "\n") + ",\n".join(lines)).encode())
+            for table in self._files[1:]:
+                table.append(b"".join(_row([*(result[key] for key in OF_FRAME[:5]), *result["box"],
+                                            *result["keypoints"]]) for result in results))
+        self.frames, self.last_time = self.frames + 1, frame.time
+        self.people += len(results)
+        self.tracks.update(result["track_id"] for result in results)
+        if self._overlay:
+            drawn = draw_people(frame.picture.pixels, frame.people, threshold=self.settings.confident)
+            self._overlay.add(drawn, frame.time)
+
+    def add_audio(self, packet: Any) -> None:
+        if self._overlay:
+            self._overlay.add_audio(packet)
+
+    def close(self) -> None:
+        """Finish the overlay, then the results. An overlay that cannot be finished makes room for them."""
+        try:
+            if self._overlay:
+                self._overlay.close()
+                self._unfinished.replace(self.path(OVERLAY))
+        finally:
+            if self._overlay:
+                self._unfinished.unlink(missing_ok=True)
+            for file in self._files:
+                file.finish()
+
+    def discard(self) -> None:
+        """Leave nothing of a video without frames."""
+        for file in self._files:
+            file.discard()
+        if self._overlay:
+            with suppress(StagePoseError):
+                self._overlay.close()
+            self._unfinished.unlink(missing_ok=True)
+
+    def entry(self, reader: VideoReader, complete: bool) -> dict[str, Any]:
+        """For ``images.json``; written names only."""
+        written = {key: self.stem + suffix for key, suffix in
+                   (("results", RESULTS), ("table", TABLE), ("overlay", OVERLAY)) if self.path(suffix).exists()}
+        return {"file_name": self.name, "width": reader.width, "height": reader.height, "frames": self.frames,
+                "rate": round(float(reader.rate), 3), "people": len(self.tracks), "complete": complete,
+                "notices": list(reader.notices), **written}
+
+    def _result(self, frame: Frame, person: Person) -> dict[str, Any]:
+        box = [round(float(edge), 2) for edge in person.box]
+        return {**keypoint_result(frame.index, person), "file_name": self.name, "frame": frame.index,
+                "time": round(frame.time, 4), "track_id": person.track_id, "box": box}
+
+
+def predict_clip(path: Path, name: str, stem: str, predictor: Predictor, settings: ClipSettings,
+                 step: Callable[[int, int], None], done: Callable[[dict[str, Any]], None]) -> Clip:
+    """One video from its file to its results; ``done`` gets its entry, after a stop in its middle too.
+
+    ``step`` is called with (frames done, frames that the file announces or 0).
+    """
+    clip, held = Clip(name, stem, settings), []
+
+    def on_audio(packet: Any) -> None:
+        clip.add_audio(packet) if clip.frames else held.append(packet)  # sound before the first picture
+
+    with VideoReader(path, max_pixels=predictor.config.max_pixels,
+                     on_audio=on_audio if settings.overlay else None) as reader:
+        complete = False
+        try:
+            for frame in people_in(reader, predictor, detect_every=settings.detect_every, smooth=settings.smooth):
+                if not clip.frames:
+                    _remove_former(clip)
+                    clip.begin(predictor.skeleton.names, reader)
+                clip.add(frame)
+                while held:
+                    clip.add_audio(held.pop(0))
+                step(clip.frames, max(reader.expected_frames, clip.frames))
+            complete = True
+        finally:
+            if not clip.frames:
+                clip.discard()
+            else:
+                try:
+                    clip.close()
+                finally:
+                    done(clip.entry(reader, complete))
+                    if not complete:
+                        note(f"{printable(name)}: stopped after {clip.frames:,} frames; what was found in them is kept")
+        for notice in reader.notices:
+            note(f"{printable(name)}: {notice}")
+    return clip
+
+
+def _remove_former(clip: Clip) -> None:
+    """What an earlier run left would tell of other people."""
+    for suffix in (OVERLAY, RESULTS, TABLE):
+        try:
+            clip.path(suffix).unlink(missing_ok=True)
+        except OSError as error:
+            raise StagePoseError(f"{printable(str(clip.path(suffix)))}: of an earlier run, and cannot be removed: "
+                                 f"{error.strerror}") from error
+
+
+def _row(cells: Sequence[Any]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(cells)
+    return text.getvalue().encode("utf-8", "backslashreplace")

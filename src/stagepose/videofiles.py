@@ -1,0 +1,285 @@
+"""Video files: frames in, frames out, one in memory at a time; which files are videos.
+
+PyAV (the extra ``video``) reads and writes; everything else in StagePose does without it. Times are seconds as the file
+has them, so a variable frame rate stays one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.errors import MissingExtraError, StagePoseError, VideoError
+from stagepose.images import MAX_PIXELS, Picture, printable
+from stagepose.structures import Person
+
+TICKS = 60_000  # a second, of what is written: 24, 25, 30, 60 and 30000/1001 frames a second come out exactly
+ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that is there; the last always is
+COPIED_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"})  # an MP4 takes these; others become AAC
+BT709, LIMITED = 1, 1  # what is written, and said in the file, so that no player guesses
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv",
+                            ".flv", ".3gp", ".ogv"})
+STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"OggS", b"0&\xb2u\x8ef\xcf\x11")
+PICTURE_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"})
+PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"P5", b"P6")
+
+AudioPacket = Any  # av.Packet
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One upright frame: ``index`` from 0, ``time`` in seconds, ``picture``; ``people`` with ``track_id``."""
+
+    index: int
+    time: float
+    picture: Picture
+    people: tuple[Person, ...] = ()
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is a video by its first bytes; where they say nothing, by its suffix. Needs no PyAV."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(400) if path.is_file() else b""
+    except OSError:
+        head = b""
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in PICTURE_BRANDS
+    if head[:4] == b"RIFF" and head[8:12] != b"WEBP":
+        return head[8:12] == b"AVI "
+    if head.startswith(STARTS) or (head[:1] == b"G" and head[188:189] == b"G" and head[376:377] == b"G"):
+        return True
+    picture = head.startswith(PICTURE_STARTS) or head[8:12] == b"WEBP"
+    return path.suffix.lower() in VIDEO_SUFFIXES and not picture
+
+
+class VideoReader:
+    """The upright frames of a video file, in order: iterate it, once. A context manager.
+
+    ``width`` and ``height`` are the upright first frame's; a frame of another size is scaled to it. What cannot be
+    decoded is left out; ``notices`` says so, when the end is reached. ``on_audio`` is called with every packet of the
+    first audio stream, ``audio``, as the file has them among the frames.
+    """
+
+    def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS,
+                 on_audio: Callable[[AudioPacket], None] | None = None) -> None:
+        self._av = _pyav()
+        self.name, self.max_pixels, self.on_audio = printable(str(path)), max_pixels, on_audio
+        self.notices: list[str] = []
+        self.frames = self._broken = self._scaled = 0
+        if not Path(path).is_file():
+            raise VideoError(f"{self.name}: no such file, or not a regular one; check the path")
+        try:
+            self._container = self._av.open(str(path), metadata_errors="replace")
+        except (self._av.error.FFmpegError, ValueError) as error:
+            raise VideoError(f"{self.name}: cannot be read as a video: {_why(error)}; it may be cut off or no video, "
+                             "get it again or convert it to MP4") from error
+        try:
+            self._open_streams()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _open_streams(self) -> None:
+        streams = self._container.streams
+        moving = [s for s in streams.video if "attached_pic" not in str(s.disposition)]
+        if not moving:
+            what = "only sound" if streams.audio else "no video"
+            raise VideoError(f"{self.name}: holds {what}, no pictures that move; name a video")
+        self._stream = moving[0]
+        if self._stream.codec_context is None:
+            raise VideoError(f"{self.name}: its video is in a codec that this FFmpeg cannot decode; convert it to MP4 "
+                             "with H.264")
+        self._check_size(self._stream.codec_context.width, self._stream.codec_context.height)
+        self._stream.thread_type = "SLICE"  # with frames in threads a corrupt one takes others along
+        self.audio = next((s for s in streams.audio if s.codec_context is not None), None)
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        self.rate = Fraction(rate) if rate else Fraction(25)
+        self.expected_frames = int(self._stream.frames)  # 0: the file does not say
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        last = -np.inf
+        for frame in self._decoded():
+            pixels = self._upright(frame)
+            if self.frames == 0:
+                self.height, self.width = pixels.shape[:2]
+            time = float(frame.pts * frame.time_base) if frame.pts is not None else self.frames / float(self.rate)
+            if time <= last:  # a broken clock; the frames are there all the same
+                time = last + 1 / float(self.rate)
+            last = time
+            picture = Picture(pixels, f"{self.name} frame {self.frames}")
+            self.frames += 1
+            yield Frame(self.frames - 1, time, picture)
+        if not self.frames:
+            raise VideoError(f"{self.name}: not one frame can be decoded; get it again or convert it to MP4")
+        if self._broken:
+            self.notices.append(f"{self._broken} of its packets are corrupt; their frames are left out")
+        if self._scaled:
+            self.notices.append(f"{self._scaled} frames are of another size; scaled to {self.width} x {self.height}")
+        if self.frames < 0.98 * self.expected_frames - 1:
+            self.notices.append(f"ends after {self.frames} of the {self.expected_frames} frames that it announces")
+
+    def _decoded(self) -> Iterator[Any]:
+        wanted = [self._stream] + ([self.audio] if self.audio is not None and self.on_audio else [])
+        packets = self._container.demux(wanted)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except self._av.error.FFmpegError as error:  # a cut-off file
+                self.notices.append(f"cannot be read further: {_why(error)}")
+                return
+            if packet.stream is not self._stream:
+                if packet.dts is not None and self.on_audio:
+                    self.on_audio(packet)
+                continue
+            try:
+                frames = packet.decode()
+            except self._av.error.FFmpegError:
+                self._broken += 1
+                continue
+            yield from frames
+
+    def _upright(self, frame: Any) -> NDArray[np.uint8]:
+        self._check_size(frame.width, frame.height)
+        pixels: NDArray[np.uint8] = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+        if self.frames and pixels.shape[:2] != (self.height, self.width):
+            import cv2
+
+            self._scaled += 1
+            pixels = np.asarray(cv2.resize(np.ascontiguousarray(pixels), (self.width, self.height),
+                                           interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        return pixels
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self.max_pixels:
+            raise VideoError(f"{self.name}: {width} x {height} is more than {self.max_pixels:,} pixels; shrink it, or "
+                             "raise max_pixels")
+
+
+class VideoWriter:
+    """An MP4 with H.264 where the encoder is there (else MPEG-4): frames with their times, and sound.
+
+    ``rate`` is what players are told; times may be uneven. Odd sizes get one more column or row, since H.264 as players
+    know it has even ones. ``audio`` is the stream that :meth:`add_audio`'s packets come from. ``close`` makes the file
+    whole, after any number of frames.
+    """
+
+    def __init__(self, path: str | Path, width: int, height: int, rate: Fraction, audio: Any = None) -> None:
+        self._av = _pyav()
+        self.path, self.name = Path(path), printable(str(path))
+        self._last: int | None = None
+        self._audio: Any = None
+        self._copies = False
+        with self._faults():
+            self._container = self._av.open(str(path), "w", format="mp4")
+        with self._faults():
+            self._stream = self._add_video(width, height, rate)
+            if audio is not None:
+                self._copies = audio.codec_context.name in COPIED_AUDIO
+                self._audio = (self._container.add_stream_from_template(audio) if self._copies
+                               else self._container.add_stream("aac", rate=audio.codec_context.sample_rate))
+
+    def _add_video(self, width: int, height: int, rate: Fraction) -> Any:
+        encoder = next(name for name in ENCODERS if self._can_encode(name))
+        options = {"crf": "20", "preset": "veryfast"} if encoder == "libx264" else {}
+        stream = self._container.add_stream(encoder, rate=rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        if not options:
+            stream.bit_rate = int(width * height * float(rate) * 0.2)
+        context = stream.codec_context
+        context.time_base = Fraction(1, TICKS)
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.color_range = LIMITED
+        return stream
+
+    def _can_encode(self, name: str) -> bool:
+        try:
+            self._av.codec.Codec(name, "w")
+        except ValueError:  # UnknownCodecError
+            return False
+        return name in self._av.codec.codecs_available or name == "mpeg4"
+
+    def add(self, pixels_HW3: NDArray[np.uint8], time: float) -> None:
+        """A frame, RGB, at its time in seconds; :class:`StagePoseError` where the disk is full."""
+        height, width = pixels_HW3.shape[:2]
+        if height % 2 or width % 2:
+            pixels_HW3 = np.pad(pixels_HW3, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels_HW3), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED)
+        ticks = round(time * TICKS)
+        self._last = ticks if self._last is None else max(self._last + 1, ticks)
+        frame.pts, frame.time_base = self._last, Fraction(1, TICKS)
+        with self._faults():
+            self._container.mux(self._stream.encode(frame))
+
+    def add_audio(self, packet: AudioPacket) -> None:
+        """A packet of the audio stream, as a :class:`VideoReader` gives it; one that is broken is left out."""
+        if self._copies:
+            packet.stream = self._audio
+            with self._faults():
+                self._container.mux(packet)
+            return
+        with suppress(self._av.error.InvalidDataError):
+            for frame in packet.decode():
+                with self._faults():
+                    self._container.mux(self._audio.encode(frame))
+
+    def close(self) -> None:
+        """Write what the encoders still hold, and the end of the file; it must be there to be played."""
+        with self._faults():
+            try:
+                self._container.mux(self._stream.encode(None))
+                if self._audio is not None and not self._copies:
+                    self._container.mux(self._audio.encode(None))
+            finally:
+                self._container.close()
+
+    def _faults(self) -> _Faults:
+        return _Faults(self.name)
+
+
+class _Faults:
+    """Turns what FFmpeg says while writing into one line."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        if isinstance(error, OSError):  # FFmpeg's errors with an errno, such as a full disk, are these
+            raise StagePoseError(f"{self.name}: cannot be written: {_why(error)}; free some space, or choose "
+                                 "another folder") from error
+        if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+            raise StagePoseError(f"{self.name}: cannot be written: {_why(error)}") from error
+
+
+def _why(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _pyav() -> Any:
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("av is not installed, which reads videos; run: pip install 'stagepose[video]'"
+                                ) from error
+    av.logging.set_level(None)
+    return av

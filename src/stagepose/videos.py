@@ -1,0 +1,75 @@
+"""Videos: frames in, people over time out: found, told apart, smoothed. Nothing here grows with a video's length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from stagepose.errors import ConfigError
+from stagepose.predictor import Predictor, load
+from stagepose.smoothing import Smoother
+from stagepose.structures import Detections, Person
+from stagepose.tracking import Tracker
+from stagepose.videofiles import Frame, VideoReader
+
+UNSURE = 0.6  # of the threshold: people scored from there on may go on with a track, not begin one
+SURE_JOINT = 0.3
+MOST_CHANGE = 1.25  # of a followed box's size from frame to frame
+
+
+def video(path: str | Path, predictor: Predictor | None = None, *, detect_every: int = 1, smooth: bool = True,
+          tracker: Tracker | None = None) -> Iterator[Frame]:
+    """Every frame of a video with its people, each with a ``track_id``; one frame in memory at a time.
+
+    The predictor is by default the models that ship. ``detect_every`` N: the detector looks at every Nth frame, and
+    between them people are looked for where they should be by now; whoever comes in is found at the next. ``smooth``:
+    keypoints by a :class:`Smoother`. :class:`VideoError` for a file that cannot be read, :class:`MissingExtraError`
+    where PyAV is not installed, :class:`ConfigError` for a setting out of range.
+    """
+    predictor = predictor or load()
+    with VideoReader(path, max_pixels=predictor.config.max_pixels) as reader:
+        yield from people_in(reader, predictor, detect_every=detect_every, smooth=smooth, tracker=tracker)
+
+
+def people_in(frames: Iterable[Frame], predictor: Predictor, *, detect_every: int = 1,
+              smooth: bool = True, tracker: Tracker | None = None) -> Iterator[Frame]:
+    """As :func:`video`, of frames from anywhere, such as a camera's: their times must increase."""
+    if detect_every < 1:
+        raise ConfigError(f"detect_every is {detect_every}; use at least 1, for a look at every frame")
+    least = UNSURE * predictor.config.threshold
+    finder = predictor.with_config(threshold=least)
+    tracker = tracker or Tracker(threshold=predictor.config.threshold)
+    smoother = Smoother() if smooth else None
+    for number, frame in enumerate(frames):
+        if number % detect_every == 0:
+            people = finder.people(frame.picture)
+        else:
+            people = _followed(tracker, finder, frame, least)
+        people = tracker.update(people, frame.time)
+        yield replace(frame, people=tuple(smoother.update(people, frame.time) if smoother else people))
+
+
+def _followed(tracker: Tracker, predictor: Predictor, frame: Frame, least: float) -> list[Person]:
+    """The people of a frame without detection, looked for where the tracks should be by now."""
+    expected = tracker.expected(frame.time)
+    before = {tuple(box): tracker.tracks[name].person for name, box, _ in expected}
+    boxes = Detections(boxes=np.array([box for _, box, _ in expected]),
+                       scores=np.array([score for _, _, score in expected]))
+    people = predictor.people(frame.picture, boxes)
+    return [_refitted(person, before[tuple(person.box)]) for person in people if person.score >= least]
+
+
+def _refitted(person: Person, before: Person) -> Person:
+    """With a box that lies around the keypoints as the detector's did around those of ``before``."""
+    shared = (person.scores >= SURE_JOINT) & (before.scores >= SURE_JOINT)
+    if shared.sum() < 3:
+        return person
+    now, then = person.keypoints[shared], before.keypoints[shared]
+    size_now, size_then = np.ptp(now, axis=0), np.ptp(then, axis=0)
+    change = np.clip((size_now + 1) / (size_then + 1), 1 / MOST_CHANGE, MOST_CHANGE)
+    middle_now, middle_then = (now.max(0) + now.min(0)) / 2, (then.max(0) + then.min(0)) / 2
+    corners = middle_now + (before.box.reshape(2, 2) - middle_then) * change
+    return replace(person, box=corners.ravel())

@@ -1,0 +1,106 @@
+"""Ids over time: crossing, hidden and unsure people, uneven frame times; the assignment against all permutations."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from walkers import walker
+
+from stagepose.errors import ConfigError
+from stagepose.tracking import Tracker, assign
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_assignment_is_the_cheapest_of_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 6, 2))
+    costs = rng.integers(-4, 5, shape).astype(float) if seed % 2 else rng.normal(size=shape)  # integers: many ties
+    pairs = assign(costs)
+    wide = costs if shape[0] <= shape[1] else costs.T
+    best = min(sum(wide[i, j] for i, j in enumerate(order)) for order in permutations(range(wide.shape[1]), len(wide)))
+    assert len(pairs) == min(shape) == len({n for n, _ in pairs}) == len({m for _, m in pairs})
+    assert sum(costs[n, m] for n, m in pairs) == pytest.approx(best)
+
+
+def ids(people: list) -> list[int]:
+    return [person.track_id for person in people]
+
+
+@pytest.mark.parametrize("rate", [10.0, 25.0, 60.0])
+def test_two_who_cross_keep_their_ids_whatever_the_frame_rate(rate: float) -> None:
+    tracker = Tracker()
+    rng = np.random.default_rng(0)
+    for frame in range(int(4 * rate)):
+        time = frame / rate
+        right, left = walker(100 + 100 * time, rng=rng, noise=1), walker(500 - 100 * time, shape=1, rng=rng, noise=1)
+        if frame % 2:  # the order in which they are found tells nothing
+            assert ids(tracker.update([left, right], time)) == [2, 1]
+        else:
+            assert ids(tracker.update([right, left], time)) == [1, 2]
+
+
+def test_two_of_the_same_pose_who_cross_are_told_apart_by_their_motion() -> None:
+    tracker = Tracker()
+    for frame in range(100):
+        time = frame / 25
+        assert ids(tracker.update([walker(100 + 100 * time), walker(500 - 100 * time)], time)) == [1, 2]
+
+
+def test_who_is_hidden_for_most_of_a_second_comes_back_as_the_same_and_later_as_another() -> None:
+    for hidden, expected in ((0.9, 1), (1.2, 2)):
+        tracker = Tracker(memory=1.0)
+        for frame in range(25):
+            tracker.update([walker(100 + 60 * frame / 25)], frame / 25)
+        time = 24 / 25
+        for step in range(1, int(hidden * 25)):
+            tracker.update([], time + step / 25)
+        back = time + hidden
+        assert ids(tracker.update([walker(100 + 60 * back)], back)) == [expected], hidden
+
+
+def test_an_unsure_person_goes_on_but_does_not_begin() -> None:
+    tracker = Tracker(threshold=0.5)
+    assert tracker.update([walker(100, score=0.4)], 0.0) == []
+    assert ids(tracker.update([walker(100, score=0.6)], 0.1)) == [1]
+    assert ids(tracker.update([walker(102, score=0.4), walker(400, score=0.4)], 0.2)) == [1]
+
+
+def test_a_sure_person_has_the_first_choice() -> None:
+    tracker = Tracker()
+    tracker.update([walker(100)], 0.0)
+    found = tracker.update([walker(100, score=0.4), walker(104, score=0.9)], 0.1)
+    assert [(person.track_id, person.score) for person in found] == [(1, 0.9)]
+
+
+def test_somebody_elsewhere_is_somebody_else_and_ids_are_not_used_again() -> None:
+    tracker = Tracker(memory=0.2)
+    assert ids(tracker.update([walker(100)], 0.0)) == [1]
+    assert ids(tracker.update([walker(400)], 0.1)) == [2]
+    assert ids(tracker.update([walker(100)], 5.0)) == [3]
+
+
+def test_frames_left_out_are_only_time() -> None:
+    tracker = Tracker()
+    times = np.cumsum(np.random.default_rng(1).uniform(0.01, 0.2, 40))
+    for time in times:
+        assert ids(tracker.update([walker(100 + 150 * time), walker(900 - 20 * time, shape=1)], float(time))) == [1, 2]
+
+
+def test_nothing_is_kept_of_people_long_gone() -> None:
+    tracker = Tracker()
+    for frame in range(300):
+        tracker.update([walker(1000.0 * frame)], frame / 10)
+    assert len(tracker.tracks) <= 11
+
+
+def test_wrong_settings_and_times_are_one_line() -> None:
+    for setting in ({"threshold": 2}, {"least": -1}, {"memory": -1}, {"memory": float("nan")}):
+        with pytest.raises(ConfigError, match=next(iter(setting))):
+            Tracker(**setting)
+    tracker = Tracker()
+    tracker.update([], 1.0)
+    for time in (1.0, 0.5, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="seconds that increase"):
+            tracker.update([], time)

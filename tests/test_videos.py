@@ -1,0 +1,388 @@
+"""Videos in and out: clips of a second, made here; the toy models find their dots, the shipped ones rendered people."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_models import ONE, TWO, detector_bytes, dots, pose_bytes
+
+import stagepose
+from stagepose import cli
+from stagepose.errors import ConfigError, MissingExtraError, VideoError
+from stagepose.videofiles import VideoReader, VideoWriter, is_video
+
+av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'stagepose[video]'")
+
+MODELS = ("--pose", "pose.onnx", "--detector", "detector.onnx", "--threads", "1", "--out", "out")
+RATE = 10
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("pose.onnx").write_bytes(pose_bytes())
+    Path("detector.onnx").write_bytes(detector_bytes())
+
+
+def walking(frames: int = 10, people: Any = ONE) -> list[np.ndarray]:
+    return [dots(np.add(people, [2.0 * n, 0.0])) for n in range(frames)]
+
+
+def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, times: list[float] | None = None,
+         sound: str | None = None, codec: str = "mpeg4") -> str:
+    """A video of these pictures, evenly spaced unless ``times`` says otherwise; ``sound`` is a codec."""
+    pictures = walking() if pictures is None else pictures
+    times = times or [n / RATE for n in range(len(pictures))]
+    with av.open(path, "w") as container:
+        video = container.add_stream(codec, rate=RATE)
+        video.height, video.width = pictures[0].shape[:2]
+        video.pix_fmt, video.bit_rate = "rgb24" if codec == "png" else "yuv420p", 4_000_000
+        video.codec_context.time_base = Fraction(1, 1000)
+        video.gop_size = 1
+        audio = container.add_stream(sound, rate=48000, layout="mono") if sound else None
+        for picture, time in zip(pictures, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        if audio:
+            for n in range(len(pictures)):
+                samples = (np.sin(np.arange(4800) / 20) * 8000).astype(np.int16)[None]
+                tone = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+                tone.sample_rate, tone.pts, tone.time_base = 48000, n * 4800, Fraction(1, 48000)
+                container.mux(audio.encode(tone))
+            container.mux(audio.encode(None))
+        container.mux(video.encode(None))
+    return path
+
+
+def predict(*arguments: str) -> int:
+    return cli.main(["predict", *arguments, *MODELS])
+
+
+def read(path: str) -> Any:
+    return json.loads(Path(path).read_text())
+
+
+def out() -> list[str]:
+    return sorted(path.name for path in Path("out").iterdir())
+
+
+def frames_of(path: str) -> list[stagepose.Frame]:
+    with VideoReader(path) as reader:
+        return list(reader)
+
+
+# --- files
+
+
+def test_times_colours_and_pixels_come_back() -> None:
+    times = [0.5, 0.533, 0.6, 0.9, 1.5]
+    picture = np.full((120, 160, 3), (200, 30, 90), np.uint8)
+    picture[:60] = 255
+    writer = VideoWriter("a.mp4", 160, 120, Fraction(30))
+    for time in times:
+        writer.add(picture, time)
+    writer.close()
+    found = frames_of("a.mp4")
+    assert [frame.time for frame in found] == pytest.approx(times, abs=1e-4)
+    for frame in found:
+        assert np.abs(frame.picture.pixels[90, 80].astype(int) - [200, 30, 90]).max() < 8
+        assert frame.picture.pixels[20, 20].min() > 250  # white stays white: the range is understood
+
+
+def test_odd_sizes_gain_a_column_and_a_row() -> None:
+    writer = VideoWriter("odd.mp4", 161, 121, Fraction(30))
+    writer.add(np.full((121, 161, 3), 90, np.uint8), 0.0)
+    writer.close()
+    assert frames_of("odd.mp4")[0].picture.pixels.shape == (122, 162, 3)
+
+
+@pytest.mark.parametrize(("matrix", "quarters"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
+def test_a_turned_video_is_upright(matrix: tuple[int, ...], quarters: int) -> None:
+    """As telephones turn: the track header's matrix a, b, c, d, with x' = a x + c y and y' = b x + d y, y down."""
+    picture = np.zeros((120, 160, 3), np.uint8)
+    picture[:40, :40] = (255, 0, 0)
+    data = bytearray(Path(clip("turned.mp4", [picture] * 3)).read_bytes())
+    place = data.index(b"tkhd") + 44
+    for n, value in zip((0, 1, 3, 4), matrix, strict=True):
+        data[place + 4 * n:place + 4 * n + 4] = (value * 65536).to_bytes(4, "big", signed=True)
+    Path("turned.mp4").write_bytes(data)
+    upright = np.rot90(picture, quarters)
+    with VideoReader("turned.mp4") as reader:
+        first = next(iter(reader))
+        assert (reader.height, reader.width) == upright.shape[:2]
+    assert np.abs(first.picture.pixels.astype(int) - upright).mean() < 5
+
+
+def test_content_tells_a_video_then_the_suffix(tmp_path: Path) -> None:
+    clip("clip.mp4", walking(2))
+    clip("clip.avi", walking(2))
+    clip("clip.mkv", walking(2))
+    for name in ("clip.mp4", "clip.avi", "clip.mkv"):
+        Path(name).rename("hidden.jpg")
+        assert is_video(Path("hidden.jpg")), name
+    stagepose.write_image("photo.jpg", dots(ONE))
+    Path("photo.jpg").rename("photo.mp4")
+    assert not is_video(Path("photo.mp4"))
+    Path("broken.mp4").write_bytes(b"nonsense")
+    assert is_video(Path("broken.mp4")) and not is_video(Path("none.jpg")) and not is_video(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"", "cannot be read as a video"), (b"nonsense" * 99, "cannot be read as a video"), (None, "no such file"),
+])  # fmt: skip
+def test_what_is_no_video_is_one_line(content: bytes | None, words: str) -> None:
+    if content is not None:
+        Path("bad.mp4").write_bytes(content)
+    with pytest.raises(VideoError, match=words) as caught:
+        frames_of("bad.mp4")
+    assert str(caught.value).startswith("bad.mp4: ") and "\n" not in str(caught.value)
+
+
+def test_a_file_cut_off_in_its_header_is_one_line_and_in_its_middle_a_notice() -> None:
+    clip("clip.mp4")  # the index is at the end
+    Path("cut.mp4").write_bytes(Path("clip.mp4").read_bytes()[:-2000])
+    with pytest.raises(VideoError, match="cut off"):
+        frames_of("cut.mp4")
+    data = Path(clip("clip.mkv", walking(30))).read_bytes()
+    Path("cut.mkv").write_bytes(data[: len(data) // 2])
+    assert 5 < len(frames_of("cut.mkv")) < 30
+
+
+def test_sound_alone_is_one_line() -> None:
+    with av.open("song.mp4", "w") as container:
+        audio = container.add_stream("aac", rate=48000, layout="mono")
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), format="fltp", layout="mono")
+        tone.sample_rate = 48000
+        container.mux([*audio.encode(tone), *audio.encode(None)])
+    with pytest.raises(VideoError, match="only sound"):
+        frames_of("song.mp4")
+
+
+def test_a_corrupt_frame_in_the_middle_costs_that_frame() -> None:
+    clip("clip.mov", walking(12), codec="png")
+    data = bytearray(Path("clip.mov").read_bytes())
+    starts = [n for n in range(len(data)) if data[n:n + 4] == b"\x89PNG"]
+    data[starts[5]:starts[5] + 40] = bytes(40)
+    Path("clip.mov").write_bytes(data)
+    with VideoReader("clip.mov") as reader:
+        assert len(list(reader)) == 11
+        assert "1 of its packets are corrupt" in reader.notices[0]
+
+
+def test_frames_of_another_size_are_scaled_to_the_firsts() -> None:
+    with Path("both.ts").open("wb") as both:
+        for picture in (np.full((120, 160, 3), 90, np.uint8), np.full((240, 320, 3), 90, np.uint8)):
+            both.write(Path(clip("one.ts", [picture] * 4, codec="libx264")).read_bytes())
+    with VideoReader("both.ts") as reader:
+        shapes = {frame.picture.pixels.shape for frame in reader}
+        assert shapes == {(120, 160, 3)} and any("another size" in notice for notice in reader.notices)
+
+
+def test_too_large_is_refused() -> None:
+    with pytest.raises(VideoError, match="max_pixels"):
+        VideoReader(clip(), max_pixels=1000)
+
+
+# --- from Python
+
+
+def test_video_gives_every_frame_with_people_who_keep_their_ids() -> None:
+    predictor = stagepose.load("pose.onnx", "detector.onnx", threads=1)
+    clip("clip.mp4", walking(10, TWO - [20, 0]))
+    found = list(stagepose.video("clip.mp4", predictor))
+    assert [frame.index for frame in found] == list(range(10))
+    assert [frame.time for frame in found] == pytest.approx([n / RATE for n in range(10)])
+    assert all(sorted(person.track_id for person in frame.people) == [1, 2] for frame in found)
+    assert found[0].people[0].to_dict()["track_id"] == found[0].people[0].track_id
+
+
+class Counting:
+    """A detector that counts how often it is asked."""
+
+    def __init__(self, detector: Any) -> None:
+        self.detector, self.calls = detector, 0
+
+    def __call__(self, pixels: np.ndarray) -> Any:
+        self.calls += 1
+        return self.detector(pixels)
+
+
+def test_people_are_followed_between_detections() -> None:
+    every = stagepose.load("pose.onnx", "detector.onnx", threads=1)
+    clip("clip.mp4", walking(12))
+    detector = Counting(every.detector)
+    some = stagepose.Predictor(every.info, every.network, detector, every.config)
+    exact = list(stagepose.video("clip.mp4", every, smooth=False))
+    found = list(stagepose.video("clip.mp4", some, detect_every=4, smooth=False))
+    assert detector.calls == 3
+    for one, other in zip(exact, found, strict=True):
+        assert [person.track_id for person in other.people] == [1]
+        assert other.people[0].keypoints == pytest.approx(one.people[0].keypoints, abs=3)
+        assert other.people[0].box == pytest.approx(one.people[0].box, abs=8)
+    with pytest.raises(ConfigError, match="detect_every"):
+        list(stagepose.video("clip.mp4", some, detect_every=0))
+
+
+def test_the_shipped_models_keep_two_apart_who_cross() -> None:
+    picture = stagepose.read_image(EXAMPLES / "rendered_people.jpg").pixels
+    predictor = stagepose.load(threads=1)
+    people = sorted(predictor(picture)[0], key=lambda person: -person.score)[:2]
+    cuts = [picture[max(int(y1) - 10, 0):int(y2) + 10, max(int(x1) - 10, 0):int(x2) + 10]
+            for x1, y1, x2, y2 in (person.box for person in people)]
+    pictures = []
+    for n in range(24):
+        canvas = np.full((482, 720, 3), 150, np.uint8)
+        for cut, x in zip(cuts, (40 + 22 * n, 540 - 22 * n), strict=True):
+            h, w = cut.shape[:2]
+            canvas[20:20 + h, x:x + w] = cut[:, :720 - x]
+        pictures.append(canvas)
+    clip("cross.mp4", pictures)
+    found = list(stagepose.video("cross.mp4", predictor))
+    first, last = ({p.track_id: (p.box[0] + p.box[2]) / 2 for p in frame.people} for frame in (found[0], found[-1]))
+    assert set(first) == set(last) == {1, 2}
+    for name in (1, 2):  # each is on the other side now
+        assert (first[name] < 360) != (last[name] < 360)
+
+
+def test_without_pyav_there_is_one_pip_line_and_all_else_works(tmp_path: Path) -> None:
+    clip()
+    code = ("import sys; sys.modules['av'] = None\n"
+            "from stagepose import cli; sys.exit(cli.main(sys.argv[1:]))")
+    stagepose.write_image("photo.png", dots(ONE))
+    done = subprocess.run([sys.executable, "-c", code, "predict", "photo.png", "clip.mp4", *MODELS],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr.count("pip install 'stagepose[video]'") == 1
+    assert "Traceback" not in done.stderr and len(read("out/people.json")) == 1
+
+
+# --- stagepose predict
+
+
+def test_predict_leaves_an_overlay_and_people_of_every_frame(capsys: pytest.CaptureFixture[str]) -> None:
+    stagepose.write_image("photo.png", dots(ONE))
+    assert predict("photo.png", clip("clip.mp4", walking(10, TWO - [20, 0])), "--csv") == 0
+    assert out() == ["clip.people.csv", "clip.people.json", "clip.pose.mp4", "images.json", "people.csv", "people.json",
+                     "photo.pose.png"]
+    people = read("out/clip.people.json")
+    assert [entry["frame"] for entry in people] == [n for n in range(10) for _ in range(2)]
+    assert {entry["track_id"] for entry in people} == {1, 2} and people[-1]["time"] == 0.9
+    assert all(entry["image_id"] == entry["frame"] and entry["category_id"] == 1 for entry in people)
+    rows = list(csv.DictReader(Path("out/clip.people.csv").read_text().splitlines()))
+    assert [(int(row["frame"]), int(row["track_id"]), float(row["nose_x"])) for row in rows] == [
+        (entry["frame"], entry["track_id"], entry["keypoints"][0]) for entry in people]
+    described = read("out/images.json")["videos"]
+    assert described == [{
+        "file_name": "clip.mp4", "width": 320, "height": 240, "frames": 10, "rate": 10.0, "people": 2,
+        "complete": True, "notices": [], "results": "clip.people.json", "table": "clip.people.csv",
+        "overlay": "clip.pose.mp4"}]  # fmt: skip
+    overlay = frames_of("out/clip.pose.mp4")
+    assert [frame.time for frame in overlay] == pytest.approx([n / RATE for n in range(10)])
+    assert (overlay[0].picture.pixels != 0).any() and overlay[0].picture.pixels.shape == (240, 320, 3)
+    assert "clip.mp4: 10 frames, to 0.90 s, 2 people" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "sound"), [("clip.mp4", "aac"), ("clip.avi", "pcm_s16le")])
+def test_sound_is_kept(name: str, sound: str) -> None:
+    assert predict(clip(name, sound=sound)) == 0
+    with av.open("out/clip.pose.mp4") as container:
+        audio = container.streams.audio[0]
+        assert audio.codec_context.name == "aac"
+        assert float(audio.duration * audio.time_base) == pytest.approx(1.0, abs=0.1)
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio)])
+        assert np.abs(samples).max() > 0.1
+
+
+def test_a_run_without_csv_removes_an_earlier_ones_and_its_overlay_is_no_input() -> None:
+    clip()
+    assert predict("clip.mp4", "--csv") == 0
+    assert predict("clip.mp4", "--json-only") == 0
+    assert out() == ["clip.people.json", "images.json", "people.json"]
+    assert cli.main(["predict", "clip.mp4", *MODELS[:-1], "."]) == 0
+    assert Path("clip.pose.mp4").exists()
+    assert cli.main(["predict", ".", *MODELS[:-1], "."]) == 0
+    assert [entry["file_name"] for entry in read("images.json")["videos"]] == ["clip.mp4"]
+
+
+def test_bad_videos_are_skipped_in_a_line_and_leave_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(40))
+    assert predict("bad.mp4", clip(), "--strict") == 1
+    err = capsys.readouterr().err
+    assert err.count("skipped: bad.mp4: ") == 1 and "Traceback" not in err
+    assert [failed["file_name"] for failed in read("out/images.json")["failed"]] == ["bad.mp4"]
+    assert out() == ["clip.people.json", "clip.pose.mp4", "images.json", "people.json"]
+    assert predict("bad.mp4") == 1
+
+
+def test_boxes_are_for_photos(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("boxes.json").write_text("[]")
+    assert predict(clip(), "--boxes", "boxes.json") == 1
+    assert "--boxes" in capsys.readouterr().err
+
+
+class Stops:
+    """A network that ends at its nth look."""
+
+    def __init__(self, after: int, error: BaseException) -> None:
+        self.left, self.error = after, error
+
+    def __call__(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+
+
+def test_ctrl_c_leaves_what_was_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from stagepose.commands.clips import Clip
+
+    stop, add = Stops(4, KeyboardInterrupt()), Clip.add
+    monkeypatch.setattr(Clip, "add", lambda self, frame: (stop(), add(self, frame)))
+    assert predict(clip(), "--csv") == 130
+    assert [entry["frame"] for entry in read("out/clip.people.json")] == [0, 1, 2, 3]
+    assert len(frames_of("out/clip.pose.mp4")) == 4 and not [name for name in out() if name.startswith(".")]
+    described = read("out/images.json")
+    assert not described["complete"] and described["videos"][0]["frames"] == 4
+    assert not described["videos"][0]["complete"] and "stopped after 4 frames" in capsys.readouterr().err
+
+
+def test_a_full_disk_loses_no_people() -> None:
+    """A limit on the size of files is a disk that is full for the overlay, the first to grow beyond it."""
+    rng = np.random.default_rng(0)
+    noisy = [np.maximum(picture, rng.integers(0, 15, picture.shape, dtype=np.uint8)) for picture in walking(80)]
+    clip("clip.avi", noisy)
+    code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+            "from stagepose import cli; sys.exit(cli.main(sys.argv[1:]))")
+    done = subprocess.run([sys.executable, "-c", code, "predict", "clip.avi", *MODELS], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "clip.pose.mp4" in done.stderr and "cannot be written" in done.stderr
+    described = read("out/images.json")["videos"][0]
+    frames = sorted({entry["frame"] for entry in read("out/clip.people.json")})
+    assert frames == list(range(described["frames"])) and len(frames) > 10 and out() == [
+        "clip.people.json", "images.json", "people.json"]
+
+
+def test_a_results_file_that_was_cut_short_ends_after_its_last_whole_frame() -> None:
+    from stagepose.commands.clips import Growing
+
+    file = Growing(Path("grown.json"), b"[", b"]")
+    file.append(b"1")
+    file._file.write(b", 2")  # a part of a chunk that a full disk cut
+    file.finish()
+    assert read("grown.json") == [1]
+
+
+def test_a_missing_package_is_told_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingExtraError, match="pip install 'stagepose\\[video\\]'"):
+        VideoReader("clip.mp4")
