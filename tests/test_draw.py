@@ -165,3 +165,14 @@ def test_people_of_several_pictures_are_not_those_of_one(people: Any) -> None:
 def test_a_path_is_not_yet_a_picture() -> None:
     with pytest.raises(ConfigError, match=r"got a str; read_image\(...\)\.pixels"):
         draw_people("photo.jpg", [person()])  # type: ignore[arg-type]
+
+
+def test_a_track_id_is_written_into_the_picture_wherever_the_box_is() -> None:
+    without, first, second = (draw_people(backdrop(), [person(track_id=name)]) for name in (None, 1, 2))
+    assert (first != without).any() and (second != without).any() and (first != second).any()
+    rows, columns = np.nonzero((first != without).any(axis=2))
+    assert rows.max() < 60 and columns.max() < 60  # at the box's upper left corner
+    assert (draw_people(backdrop(), [person(track_id=1)], boxes=False) ==
+            draw_people(backdrop(), [person()], boxes=False)).all()
+    for box in ([-1e6, -1e6, -9e5, -9e5], [1e6, 1e6, 2e6, 2e6], [-50, -50, 500, 500]):
+        draw_people(backdrop(width=9, height=9), [person(track_id=12345, box=np.array(box, float))])

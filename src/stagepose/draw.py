@@ -41,7 +41,7 @@ def draw_people(
 ) -> NDArray[np.uint8]:
     """A new picture with ``people`` on it, the best in front.
 
-    Joints that score below ``threshold``, and limbs that end in one, are left out.
+    People with a ``track_id``, of a video, have it written at their box. Joints that score below ``threshold``, and limbs that end in one, are left out.
     """
     if not isinstance(pixels_HW3, np.ndarray):
         raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got a {type(pixels_HW3).__name__}; "
@@ -58,7 +58,19 @@ def draw_people(
             _draw_box(canvas, person)
     for person in ordered:
         _draw_person(canvas, person, threshold)
+        if boxes and person.track_id is not None:
+            _write_id(canvas, person, str(person.track_id))
     return canvas
+
+
+def _write_id(canvas: NDArray[np.uint8], person: Person, text: str) -> None:
+    """In the box's upper left corner, as far as that is in the picture."""
+    height, width = canvas.shape[:2]
+    scale = max(0.4, _thickness(canvas, person) / 5)
+    x = int(np.clip(person.box[0] + 6 * scale, 0, width - 20 * scale * len(text)))
+    y = int(np.clip(person.box[1] + 30 * scale, 22 * scale, height - 2))
+    for colour, wide in ((OUTLINE, max(3, round(5 * scale))), (FRAME, max(1, round(2 * scale)))):
+        cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, wide, cv2.LINE_AA)
 
 
 def _draw_person(canvas: NDArray[np.uint8], person: Person, threshold: float) -> None:

@@ -21,8 +21,8 @@ from stagepose.structures import Person
 
 Float = NDArray[np.float64]
 
-SMOOTHING_TIME = 0.2  # seconds over which a velocity is averaged
-LONGEST_COAST = 0.5  # seconds for which an unseen person is taken to walk on
+SMOOTHING_TIME = 0.3  # seconds over which a velocity is averaged
+LONGEST_COAST = 1.0  # seconds for which an unseen person is taken to walk on
 BUFFER = 0.3  # boxes grow by this share of their sides a second unseen, on every side (C-BIoU, Yang 2023)
 LEAST_BUFFER = 0.1
 
