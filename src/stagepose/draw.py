@@ -41,7 +41,8 @@ def draw_people(
 ) -> NDArray[np.uint8]:
     """A new picture with ``people`` on it, the best in front.
 
-    People with a ``track_id``, of a video, have it written at their box. Joints that score below ``threshold``, and limbs that end in one, are left out.
+    Joints that score below ``threshold``, and limbs that end in one, are left out. People with a ``track_id``, of a
+    video, have it written at their box.
     """
     if not isinstance(pixels_HW3, np.ndarray):
         raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got a {type(pixels_HW3).__name__}; "

@@ -1,0 +1,148 @@
+"""What people in video cost and what smoothing gives: frames a second by ``detect_every``, memory, trembling.
+
+``python benchmarks/video.py`` writes video.md. The clips are made here: two rendered people of examples/ cross on a
+grey ground with a camera's noise, or stand still. Times are this process's seconds on one thread, medians of 3 rounds.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import date
+from fractions import Fraction
+from pathlib import Path
+from time import process_time
+
+import numpy as np
+from analysis import table
+
+import stagepose
+from stagepose.files import write_text
+from stagepose.structures import Person
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE, RATE, FRAMES = (720, 482), 25, 75
+EVERY = (1, 2, 3, 5)
+ROUNDS = 3
+CROWD = 20
+
+
+def make(path: Path, predictor: stagepose.Predictor, frames: int, speed: float, noise: float = 6.0) -> None:
+    """Two people who cross at ``speed`` pixels a frame, and noise of so many grey levels."""
+    picture = stagepose.read_image(ROOT / "examples" / "rendered_people.jpg").pixels
+    people = predictor(picture)[0][:2]
+    cuts = [picture[max(int(y1) - 10, 0):int(y2) + 10, max(int(x1) - 10, 0):int(x2) + 10]
+            for x1, y1, x2, y2 in (person.box for person in people)]
+    rng, writer = np.random.default_rng(0), stagepose.VideoWriter(path, *SIZE, Fraction(RATE))
+    for n in range(frames):
+        canvas = np.full((SIZE[1], SIZE[0], 3), 150.0)
+        for cut, x in zip(cuts, (round(40 + speed * n), round(500 - speed * n)), strict=True):
+            height, width = cut.shape[:2]
+            canvas[20:20 + height, x:x + width] = cut[:, :SIZE[0] - x]
+        writer.add(np.clip(canvas + rng.normal(0, noise, canvas.shape), 0, 255).astype(np.uint8), n / RATE)
+    writer.close()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(ROUNDS):
+        start = process_time()
+        work()
+        times.append(process_time() - start)
+    return statistics.median(times)
+
+
+def by_detection(clip: Path, predictor: stagepose.Predictor) -> list[list[str]]:
+    """Frames a second, how far joints are from those with detection everywhere, and ids given."""
+    rows, first, exact = [], 0.0, {}
+    for every in EVERY:
+        took = seconds(lambda every=every: list(stagepose.video(clip, predictor, detect_every=every)))
+        found = list(stagepose.video(clip, predictor, detect_every=every, smooth=False))
+        joints = {(frame.index, p.track_id): p for frame in found for p in frame.people}
+        exact, first = exact or joints, first or took
+        off = [np.linalg.norm(p.keypoints - exact[key].keypoints, axis=1)[p.scores >= 0.3]
+               for key, p in joints.items() if key in exact and key[0] % every]
+        rows.append([str(every), f"{FRAMES / took:.1f}", f"{first / took:.2f}", f"{np.median(np.concatenate(off)):.1f}" if off else "-",
+                     str(len(joints)), str(len({name for _, name in joints}))])
+    return rows
+
+
+def alone(people: int) -> tuple[float, float]:
+    """Milliseconds a frame of tracking, and of smoothing, so many people who walk."""
+    rng, skeleton, tracked = np.random.default_rng(0), stagepose.COCO_17, []
+    shape = rng.uniform(0, 100, (17, 2))
+
+    def frame(n: int) -> list[Person]:
+        corners = [(130.0 * k + 2 * n, 50.0) for k in range(people)]
+        return [Person(box=np.array([x, y, x + 100, y + 100]), keypoints=rng.normal(shape + np.array([x, y]), 1),
+                       scores=np.full(17, 0.9), score=0.9, skeleton=skeleton) for x, y in corners]
+
+    frames = [frame(n) for n in range(200)]
+
+    def track() -> None:
+        tracker = stagepose.Tracker()
+        tracked[:] = [tracker.update(found, n / RATE) for n, found in enumerate(frames)]
+
+    def smooth() -> None:
+        smoother = stagepose.Smoother()
+        for n, found in enumerate(tracked):
+            smoother.update(found, n / RATE)
+
+    return seconds(track) / len(frames) * 1000, seconds(smooth) / len(frames) * 1000
+
+
+def peak_megabytes(clip: Path, out: Path) -> float:
+    """Of ``stagepose predict`` in a process of its own."""
+    code = ("import resource, sys; from stagepose import cli; code = cli.main(sys.argv[1:])\n"
+            "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)")
+    words = ["predict", str(clip), "--threads", "1", "--out", str(out)]
+    done = subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def trembling(clip: Path, predictor: stagepose.Predictor, smooth: bool) -> float:
+    """Pixels (root mean square) that sure joints of people who stand still move from a frame to the next."""
+    paths: dict[int | None, list[np.ndarray]] = {}
+    for frame in list(stagepose.video(clip, predictor, smooth=smooth))[RATE:]:
+        for person in frame.people:
+            sure = person.scores[:, None] >= 0.3
+            paths.setdefault(person.track_id, []).append(np.where(sure, person.keypoints, np.nan))
+    return float(np.sqrt(np.nanmean([(np.diff(np.array(path), axis=0) ** 2).sum(-1) for path in paths.values()])))
+
+
+def main() -> None:
+    predictor = stagepose.load(threads=1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        crossing, still, long = (folder / f"{what}.mp4" for what in ("crossing", "still", "long"))
+        make(crossing, predictor, FRAMES, 6.0)
+        make(still, predictor, 3 * RATE, 0.0)
+        make(long, predictor, 10 * FRAMES, 0.6)
+        detection = by_detection(crossing, predictor)
+        costs = [[str(count), *(f"{cost:.2f}" for cost in alone(count))] for count in (2, CROWD)]
+        memory = [[str(frames), f"{peak_megabytes(path, folder / 'out'):.0f}"]
+                  for frames, path in ((FRAMES, crossing), (10 * FRAMES, long))]
+        raw, smoothed = (trembling(still, predictor, smooth) for smooth in (False, True))
+    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
+                            capture_output=True, text=True).stdout.strip()
+    lines = ["# People in video", "",
+             f"`python benchmarks/video.py`, commit {commit}, {date.today()}, {platform.machine()}, one thread of a "
+             f"machine that others use too: processor seconds, medians of {ROUNDS}. {SIZE[0]} x {SIZE[1]}, {RATE} "
+             "frames a second, two people who cross, one behind the other for about half a second.", "",
+             "Frames a second, from the file to smoothed people; how far joints are, on frames without detection, from "
+             "those with it (median, pixels, not smoothed); people found in all frames; ids given (2 is right):", "",
+             *table(("detect every", "frames a second", "times as fast", "pixels off", "people", "ids"), detection), "",
+             "Tracking and smoothing alone, milliseconds a frame:", "",
+             *table(("people", "tracking", "smoothing"), costs), "",
+             "Peak memory of `stagepose predict`, overlay included:", "", *table(("frames", "MB"), memory), "",
+             f"People who stand still before a camera that is noisy: joints move {raw:.2f} pixels from a frame to the "
+             f"next (root mean square), smoothed {smoothed:.2f}.", ""]
+    write_text(ROOT / "benchmarks" / "video.md", "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
