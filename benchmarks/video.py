@@ -66,8 +66,9 @@ def by_detection(clip: Path, predictor: stagepose.Predictor) -> list[list[str]]:
         exact, first = exact or joints, first or took
         off = [np.linalg.norm(p.keypoints - exact[key].keypoints, axis=1)[p.scores >= 0.3]
                for key, p in joints.items() if key in exact and key[0] % every]
-        rows.append([str(every), f"{FRAMES / took:.1f}", f"{first / took:.2f}", f"{np.median(np.concatenate(off)):.1f}" if off else "-",
-                     str(len(joints)), str(len({name for _, name in joints}))])
+        apart = f"{np.median(np.concatenate(off)):.1f}" if off else "-"
+        rows.append([str(every), f"{FRAMES / took:.1f}", f"{first / took:.2f}", apart, str(len(joints)),
+                     str(len({name for _, name in joints}))])
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -264,6 +265,17 @@ def test_without_pyav_there_is_one_pip_line_and_all_else_works(tmp_path: Path) -
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stderr.count("pip install 'stagepose[video]'") == 1
     assert "Traceback" not in done.stderr and len(read("out/people.json")) == 1
+
+
+def test_the_page_on_video_does_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    picture = stagepose.read_image(EXAMPLES / "two_people.jpg").pixels
+    clip("clip.mp4", [picture] * 3)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "docs" / "video.md").read_text(), re.S):
+        exec(block, names)
+    lines = capsys.readouterr().out.splitlines()
+    assert {tuple(line.split()[:3:2]) for line in lines} == {(str(n), str(name)) for n in range(3) for name in (1, 2)}
+    assert (names["camera"](0.0, picture) != picture).any()
 
 
 # --- stagepose predict
