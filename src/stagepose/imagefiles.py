@@ -127,7 +127,7 @@ def _walk(folder: Path, shown: str, suffixes: frozenset[str]) -> Iterator[Path]:
             below = [Path(root, name) for name in sorted(folders) if not name.startswith(".")]
             folders[:] = [path.name for path in below if not path.is_symlink()]
             tops += [path for path in below if path.is_symlink() and not home.is_relative_to(os.path.realpath(path))]
-            yield from (path for path in (Path(root, name) for name in sorted(files)) if _looks_like_one(path, suffixes))
+            yield from (path for name in sorted(files) if _looks_like_one(path := Path(root, name), suffixes))
 
 
 def _looks_like_one(path: Path, suffixes: frozenset[str]) -> bool:
