@@ -279,6 +279,15 @@ def test_batch_norms_that_learnt_are_measured_on_the_people_asked_for(people):
     assert spread(np.arange(100, 112), 4).tolist() == [100, 103, 107, 111]
 
 
+def test_a_network_that_judged_on_another_device_takes_the_next_weights(people, monkeypatch):
+    task = gated(people[1], ())
+    moved = torch.nn.Module.to
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, _: moved(module, torch.float64).float())  # new memory
+    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    examine(task, np.array([0, 3]))
+    task.model.load_state_dict(before)  # as of the next fold
+
+
 def test_a_table_is_read_back(tmp_path):
     table = a_table(OKS, [0, 0, 0, 1, 1, 1])
     table.save(tmp_path / "1.npz")

@@ -93,7 +93,7 @@ class Table:
         return float((oks - start) / slope)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: a model that is moved to its device in there takes no weights ever after
 def examine(task: PoseTask, rows_P: NDArray[np.int64]) -> NDArray[np.float64]:
     """(2, P) OKS and mean joint score of people whom the task's network sees without augmentation.
 
