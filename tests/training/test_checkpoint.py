@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import stat
+from contextlib import suppress
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError, StagePoseError
-from stagepose.training.checkpoint import Run, fill, fill_matching, load_weights, newest_checkpoint
+from stagepose.training.checkpoint import Run, fill, fill_matching, load_step, load_weights, newest_checkpoint
 
 
 def saved_run(folder, steps=(1, 2)):
@@ -54,6 +55,26 @@ def test_damage_is_noticed_and_the_step_before_used(tmp_path, caplog, name, dama
      "empty": lambda: path.write_bytes(b""), "remove": path.unlink}[damage]()
     assert newest_checkpoint(folder).step == 1
     assert "000000002" in caplog.text
+
+
+def test_a_damaged_step_is_written_again(tmp_path):
+    folder = saved_run(tmp_path / "run")
+    step_file(folder, 2, "model.safetensors").write_bytes(b"x")
+    assert newest_checkpoint(folder).step == 1
+    assert newest_checkpoint(saved_run(folder, steps=(2,))).step == 2
+
+
+def test_no_bit_of_a_manifest_flips_unnoticed(tmp_path):
+    folder = saved_run(tmp_path / "run").joinpath("steps/000000002")
+    manifest = folder / "MANIFEST.json"
+    data = manifest.read_bytes()
+    for place in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[place // 8] ^= 1 << place % 8
+        manifest.write_bytes(flipped)
+        with suppress(CheckpointError):
+            found = load_step(folder)
+            assert found.step == 2 and set(found.parts) == {"model", "ema", "optimizer"} and found.state == {"step": 2}
 
 
 def test_nothing_whole_left_is_an_error(tmp_path):

@@ -115,9 +115,12 @@ class Run:
             raise self._lost(error) from error
 
     def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
-        """Write step folder ``step`` whole or not at all, then thin out older ones."""
+        """Write step folder ``step`` whole or not at all, then thin out older ones.
+
+        One that is there is not touched where it is whole, and replaced where it is damaged.
+        """
         final = self.folder / "steps" / f"{step:09d}"
-        if final.exists():
+        if final.exists() and _is_whole(final):
             return
         payload = {f"{name}.safetensors": packed(tensors) for name, tensors in parts.items()}
         payload["state.json"] = json.dumps(dict(state)).encode()
@@ -129,6 +132,8 @@ class Run:
                 files.write_bytes(temporary / name, data)
             digests = {name: hashlib.sha256(data).hexdigest() for name, data in payload.items()}
             files.write_json(temporary / "MANIFEST.json", {"format": FORMAT, "step": step, "sha256": digests})
+            if final.exists():  # damaged: the training went on from the step before it
+                shutil.rmtree(final)
             temporary.rename(final)
         except BaseException as error:  # a full disk, a signal: nothing partial stays, older checkpoints are whole
             shutil.rmtree(temporary, ignore_errors=True)
@@ -242,6 +247,14 @@ def newest_checkpoint(folder: str | Path) -> Checkpoint | None:
     return None
 
 
+def _is_whole(step: Path) -> bool:
+    try:
+        load_step(step)
+    except CheckpointError:
+        return False
+    return True
+
+
 def load_step(folder: Path) -> Checkpoint:
     """One step folder, every file checked against the manifest's sha256."""
     try:
@@ -253,6 +266,8 @@ def load_step(folder: Path) -> Checkpoint:
     if other:
         raise OtherFormatError(f"{folder}: a checkpoint of format {manifest['format']!r}, this version reads {FORMAT}; "
                                "go on with the version of StagePose that wrote it, or start in a new folder")
+    if folder.name != f"{step:09d}":
+        raise CheckpointError(f"{folder}: MANIFEST.json is of step {step}, the file is damaged")
     parts: dict[str, Tensors] = {}
     state: dict[str, Any] = {}
     for name, digest in digests.items():
