@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from stagepose.errors import ConfigError
 from stagepose.heatmaps import Codec, Msra, UdpDark, UdpOks, gaussian_kernel
+from stagepose.training.tensors import numbers_on
 
 FLOOR = 1e-10  # keeps the log finite where a map is flat zero
 _TINY = float(np.spacing(1))  # COCO adds it to an area, so that an area of 0 divides
@@ -30,7 +31,7 @@ def decode(codec: Codec, heatmaps_BKhw: Tensor, sigmas_K: Sequence[float]) -> tu
     heatmaps = heatmaps_BKhw.float()
     peaks, scores = _argmax(heatmaps)
     if isinstance(codec, UdpDark):
-        pitch = torch.as_tensor(codec.pitch, dtype=torch.float32, device=heatmaps.device)
+        pitch = numbers_on(heatmaps.device, np.asarray(codec.pitch))
         with torch.autocast(heatmaps.device.type, enabled=False):  # a Newton step on 8 bits of mantissa goes astray
             if isinstance(codec, UdpOks):
                 source = _expected(heatmaps, codec.kernels(sigmas_K))
@@ -52,9 +53,8 @@ def oks(points_BK2: Tensor, truth_BK3: NDArray[np.floating], areas_B: NDArray[np
     All in the same pixels, ``areas_B`` in their square. 1 where nothing is labelled: nothing is left to be learnt.
     """
     device = points_BK2.device
-    truth = torch.as_tensor(truth_BK3, dtype=torch.float32, device=device)
-    areas = torch.as_tensor(areas_B, dtype=torch.float32, device=device)[:, None]
-    variances = (2 * torch.tensor(sigmas, device=device)) ** 2
+    truth, areas = numbers_on(device, truth_BK3), numbers_on(device, areas_B)[:, None]
+    variances = (2 * numbers_on(device, np.array(sigmas))) ** 2
     labelled = (truth[..., 2] > 0).float()
     squared = (points_BK2 - truth[..., :2]).square().sum(-1)
     closeness = torch.exp(-squared / variances / (areas + _TINY) / 2)
@@ -88,19 +88,19 @@ def _expected(heatmaps: Tensor, kernels: Sequence[NDArray[np.float64]]) -> Tenso
     """Every joint's maps (B, K, h, w) blurred with its own kernel, zeros outside."""
     reach = max(len(kernel) for kernel in kernels) // 2
     rows = np.stack([np.pad(kernel, reach - len(kernel) // 2) for kernel in kernels])
-    weights = torch.as_tensor(rows, dtype=torch.float32, device=heatmaps.device)[:, None]
+    weights = numbers_on(heatmaps.device, rows)[:, None]
     maps = functional.conv2d(heatmaps, weights[:, :, None, :], padding=(0, reach), groups=len(kernels))
     return functional.conv2d(maps, weights[:, :, :, None], padding=(reach, 0), groups=len(kernels))
 
 
 def _smoothed(heatmaps: Tensor, peaks: Tensor, kernel: int) -> Tensor:
     """Gaussian blur of every map, zeros outside; maps whose peak is near the border, which that bends, stay raw."""
-    factor = torch.as_tensor(gaussian_kernel(kernel), dtype=torch.float32, device=heatmaps.device)
+    factor = numbers_on(heatmaps.device, gaussian_kernel(kernel))
     maps = heatmaps.flatten(0, 1)[:, None]
     maps = functional.conv2d(maps, factor[None, None, None, :], padding=(0, kernel // 2))
     maps = functional.conv2d(maps, factor[None, None, :, None], padding=(kernel // 2, 0))
     margin, (height, width) = kernel // 2 + 1, heatmaps.shape[-2:]
-    central = ((peaks >= margin) & (peaks < peaks.new_tensor([width, height]) - margin)).all(-1)
+    central = ((peaks >= margin) & (peaks < numbers_on(peaks.device, np.array([width, height]) - margin))).all(-1)
     return torch.where(central[..., None, None], maps.reshape(heatmaps.shape), heatmaps)
 
 

@@ -138,7 +138,7 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
                 buffers.keep()
                 losses = _backward(losses_of, parts)
                 norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-                verdict = later(distributed.largest(torch.stack([~_finite(norm, losses), norm.new_tensor(bool(stop))])))
+                verdict = later(distributed.largest(_verdict(norm, losses, bool(stop))))
                 parts = _next_step(feed, task, config)  # read and augmented while the device computes
                 wrong, stopping = verdict()
                 idle, step = task.idle(), step + 1
@@ -194,8 +194,10 @@ def _every(steps: int, step: int) -> bool:
     return bool(steps) and step % steps == 0
 
 
-def _finite(norm: Tensor, losses: dict[str, Tensor]) -> Tensor:
-    return torch.isfinite(norm + torch.stack(list(losses.values())).sum().to(norm.device))
+def _verdict(norm: Tensor, losses: dict[str, Tensor], stop: bool) -> Tensor:
+    """(2,) whether a loss or the gradient is not finite, and whether to stop; the device is not waited for."""
+    finite = torch.isfinite(norm + torch.stack(list(losses.values())).sum().to(norm.device))
+    return torch.stack([~finite, torch.full_like(finite, stop)]).float()
 
 
 def _keys(task: Task, config: TrainConfig, step: int, total: int) -> Iterator[list[SampleKey]]:

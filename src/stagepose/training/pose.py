@@ -28,6 +28,7 @@ from stagepose.training.networks.zoo import StageOptions, trunk_of
 from stagepose.training.people import Chosen, PoseData, PoseRead, on_device
 from stagepose.training.randomness import SampleKey
 from stagepose.training.teacher import Teacher, taught
+from stagepose.training.tensors import numbers_on
 
 
 class PoseJudge(Protocol):
@@ -259,7 +260,7 @@ class PoseTask:
         codecs = config.codecs(len(outputs))
         drawn = {codec: targets.encode(codec, batch.keypoints[..., :2], labelled, self.device)
                  for codec in {codec for levels in codecs for codec in levels}}  # stages that share one draw it once
-        mask = torch.as_tensor(labelled, dtype=torch.float32, device=self.device)
+        mask = numbers_on(self.device, labelled.astype(np.float32))
         if lesson is not None:  # coarser levels keep their targets: what has none costs nothing there
             for codec in {levels[0] for levels in codecs}:
                 drawn[codec], known = taught(drawn[codec], lesson, config.teacher_share)
@@ -294,7 +295,7 @@ class PoseTask:
             taught = counts_BS.amax(0)
             self._taught = taught if self._taught is None else torch.maximum(self._taught, taught)
         if batch.importance is not None:
-            counts_BS = counts_BS * torch.as_tensor(batch.importance, device=self.device)[:, None]
+            counts_BS = counts_BS * numbers_on(self.device, batch.importance)[:, None]
         return counts_BS
 
     def idle(self) -> list[nn.Module]:

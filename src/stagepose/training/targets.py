@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stagepose.heatmaps import Codec, GaussianCodec, Megvii
+from stagepose.training.tensors import numbers_on
 
 SMALLEST = -80.0  # exp() of less is below float32's normal numbers, and takes a CPU four times as long
 
@@ -44,9 +45,9 @@ def encode(codec: Codec, points_BK2: NDArray[np.floating], labelled_BK: NDArray[
     inside = ((centres >= -0.5) & (centres < np.array(size) - 0.5)).all(-1) & labelled_BK
     factors = []
     for axis, count in enumerate(size):
-        centre = torch.as_tensor(centres[..., axis, None], dtype=torch.float32, device=device)
+        centre = numbers_on(device, centres[..., axis, None])
         distance = torch.arange(count, dtype=torch.float32, device=device) - centre
         factor = torch.exp((-(distance**2) / (2 * sigma**2)).clamp_(min=SMALLEST))
         factors.append(factor if radius is None else factor * (distance.abs() <= radius))
-    factors[1] = factors[1] * torch.as_tensor(inside[..., None], dtype=torch.float32, device=device)
+    factors[1] = factors[1] * numbers_on(device, inside[..., None].astype(np.float32))
     return factors[1][..., :, None] * factors[0][..., None, :]

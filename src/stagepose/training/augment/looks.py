@@ -183,7 +183,7 @@ def add_noise(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
 def _noise(height: int, width: int, device: torch.device) -> Tensor:
     """(2 h, 2 w, 3) independent standard normal numbers."""
     field = np.random.default_rng(0).standard_normal((2 * height, 2 * width, 3), dtype=np.float32)
-    return torch.from_numpy(field).to(device)
+    return numbers_on(device, field)
 
 
 def compress(images: Tensor, uniforms: Float, config: AugmentConfig) -> None:
@@ -213,7 +213,7 @@ def _as_jpeg(images_RhW3: Tensor, steps_R2C: Tensor) -> Tensor:
     tall, wide = (height + down) // BLOCK, (width + right) // BLOCK
     blocks = planes.reshape(count, 3, tall, BLOCK, wide, BLOCK).transpose(3, 4).reshape(count, 3, -1, BLOCK**2)
     blocks[:, 0] -= 128
-    steps = steps_R2C[:, [0, 1, 1], None]
+    steps = torch.cat([steps_R2C, steps_R2C[:, 1:]], 1)[:, :, None]  # both planes of chroma have the same
     kept = (((blocks @ dct.T) / steps).round() * steps) @ dct
     kept[:, 0] += 128
     planes = kept.reshape(count, 3, tall, wide, BLOCK, BLOCK).transpose(3, 4).reshape(planes.shape)
