@@ -4,6 +4,7 @@ import itertools
 import traceback
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from tiny import tiny_coco
@@ -14,6 +15,7 @@ from stagepose.heatmaps import Msra, UdpDark, UdpOks
 from stagepose.skeleton import COCO_17
 from stagepose.training import loop, machine
 from stagepose.training.augment import AugmentConfig, looks
+from stagepose.training.augment.motion import warp
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.loop import TrainConfig
 from stagepose.training.machine import Machine
@@ -23,6 +25,20 @@ from stagepose.training.pose import PoseConfig, PoseTask
 SIZE = (64, 64)
 EVERYTHING = AugmentConfig(occlusion_chance=1, blur_chance=1, coarse_chance=1, jpeg_chance=1, noise_chance=1,
                            stretch_chance=1, grey_chance=1)
+
+
+class Products(TorchDispatchMode):
+    """Notes products of matrices, which a GPU is let to compute with 11 bits of its numbers (TF32)."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, operation, _types, args=(), kwargs=None):
+        name = operation.overloadpacket.__name__
+        if name in ("mm", "bmm", "addmm", "baddbmm"):
+            self.found.append(name)
+        return operation(*args, **kwargs or {})
 
 
 class Waits(TorchDispatchMode):
@@ -87,3 +103,11 @@ def test_nothing_of_a_step_waits_for_the_gpu_before_the_next_batch_is_read(store
             verdict = loop._verdict(next(iter(losses.values())), losses, stop=True)
         assert all(loss.is_cuda for loss in itertools.chain([verdict], losses.values()))
     assert not waits.lines
+
+
+def test_pixels_are_fetched_from_where_single_precision_says():
+    """With 11 bits a canvas 432 pixels wide would be off by up to .28 pixels, and its keypoints would not."""
+    canvases = torch.zeros((2, 24, 18, 3), dtype=torch.uint8)
+    with Products() as products:
+        warp(canvases, np.tile(np.eye(2, 3), (2, 1, 1)), (12, 16))
+    assert not products.found
