@@ -8,7 +8,7 @@ import signal
 import sys
 import termios
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -17,9 +17,11 @@ import torch
 from torch import nn
 
 from stagepose.errors import ConfigError, TrainingError
-from stagepose.training import loop
-from stagepose.training.checkpoint import newest_checkpoint
+from stagepose.training import journal, loop
+from stagepose.training.checkpoint import Run, newest_checkpoint
+from stagepose.training.journal import Journal
 from stagepose.training.loop import TrainConfig, train
+from stagepose.training.machine import Machine
 from stagepose.training.optim import Ema, adamw, lr_factor
 from stagepose.training.randomness import uniforms
 
@@ -183,6 +185,25 @@ def test_minutes_become_samples_once(tmp_path):
     assert budget["samples"] > 0
     train(LineTask(), config, tmp_path / "run")  # finished: nothing more to do, the same budget
     assert json.loads((tmp_path / "run/budget.json").read_text()) == budget
+
+
+def test_too_few_minutes_for_a_step_are_one_step(tmp_path):
+    config = TrainConfig(batch=10, minutes=1e-9, warmup=20, lr=0.02, bf16=False)
+    train(LineTask(), config, tmp_path / "run")
+    assert newest_checkpoint(tmp_path / "run").step == 1
+
+
+def test_a_validation_is_no_part_of_the_trainings_speed(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(journal.time, "perf_counter", lambda: clock[0])
+    with Run(tmp_path / "run", {}) as run, closing(Journal(run, step=0, batch=10, total=1000, machine=Machine())) as j:
+        clock[0] = 3.0  # three steps of a second
+        with j.clock_stopped():
+            clock[0] = 100.0
+        clock[0] = 102.0  # two more
+        j.step(5, {}, lr=0.1, norm=1.0, waited=0.0)
+    line = json.loads((tmp_path / "run/log.jsonl").read_text())
+    assert line["samples_per_second"] == 10 and line["minutes_left"] == round(95 / 60, 1)
 
 
 def test_schedule_and_average():

@@ -7,8 +7,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -69,9 +69,13 @@ class Journal:
         if self._board is not None:
             self._board.add_image(name, pixels_HW3, step, dataformats="HWC")
 
-    def restart_clock(self) -> None:
-        """A validation is over: its time is not the training's."""
-        self._time, self._cpu = time.perf_counter(), cpu_seconds()
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """What happens in here, such as a validation, takes no time of the training's."""
+        begun, cpu = time.perf_counter(), cpu_seconds()
+        yield
+        self._time += time.perf_counter() - begun
+        self._cpu += cpu_seconds() - cpu
 
     def close(self) -> None:
         """Write out what TensorBoard still holds, and leave the terminal's line as it is."""

@@ -226,15 +226,15 @@ def _save(run: Run, step: int, model: nn.Module, ema: Ema, optimizer: torch.opti
 
 def _judge(run: Run, task: Task, ema: Ema, step: int, journal: Journal) -> None:
     """Validate the average of a step that is saved already."""
-    distributed.copy_first(ema.model.buffers())  # each rank averaged its own batch-norm statistics
-    metrics = task.evaluate(ema.model)
-    if metrics and run.writes:
-        journal.record({"step": step, **metrics})
-        run.judged(step, metrics)
-        strip = task.overlays(ema.model)
-        if strip is not None:
-            journal.picture(step, "validation", strip)
-    journal.restart_clock()
+    with journal.clock_stopped():
+        distributed.copy_first(ema.model.buffers())  # each rank averaged its own batch-norm statistics
+        metrics = task.evaluate(ema.model)
+        if metrics and run.writes:
+            journal.record({"step": step, **metrics})
+            run.judged(step, metrics)
+            strip = task.overlays(ema.model)
+            if strip is not None:
+                journal.picture(step, "validation", strip)
 
 
 def _resume(run: Run, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
@@ -270,7 +270,7 @@ def _budget(run: Run, task: Task, config: TrainConfig, losses_of: nn.Module) -> 
     task.model.zero_grad(set_to_none=True)
     task.model.load_state_dict(keep)
     seconds = distributed.from_first(lambda: float(np.median(times[config.accumulate :])) * config.accumulate)
-    samples = int(config.minutes * 60 / seconds * config.batch)
+    samples = max(config.batch, int(config.minutes * 60 / seconds * config.batch))  # one step at least
     if run.writes:
         files.write_json(path, {"samples": samples, "seconds_per_step": seconds})
     return samples
