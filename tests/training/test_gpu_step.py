@@ -111,3 +111,17 @@ def test_pixels_are_fetched_from_where_single_precision_says():
     with Products() as products:
         warp(canvases, np.tile(np.eye(2, 3), (2, 1, 1)), (12, 16))
     assert not products.found
+
+
+def test_numbers_of_a_second_gpu_are_waited_for_on_its_own_stream(monkeypatch):
+    waited_for = []
+
+    class Event:
+        def record(self, stream=None):
+            waited_for.append(stream)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: f"stream of {device}")
+    with a_gpu(monkeypatch):
+        machine.later(torch.ones(2, device="cuda:1"))
+    assert waited_for == ["stream of cuda:1"]

@@ -93,7 +93,7 @@ def later(values: Tensor) -> Callable[[], list[float]]:
         return values.tolist
     copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
     done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    done.record()
+    done.record(torch.cuda.current_stream(values.device))  # which need not be the present device's
 
     def wait() -> list[float]:
         done.synchronize()
