@@ -196,6 +196,8 @@ def test_a_skeleton_without_pairs_is_trained_without_mirroring(tmp_path, capsys)
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train", "pose-huge", "--data", "{set}", "--out", "{out}"], "pose-small"),
     (["train", "pose-slim", "--data", "{set}:0", "--out", "{out}"], "weight '0'"),
+    (["train", "pose-slim", "--data", "{set}:1e12", "--out", "{out}"], "at most 10,000"),
+    (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--device", "cpu:abc"], "'cpu:abc' is not here"),
     (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--input-size", "100", "128"], "divisible by 32"),
     (["train", "pose-slim", "--data", "missing.json", "--out", "{out}"], "missing.json"),
     (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--samples", "5", "--minutes", "1"], "either"),

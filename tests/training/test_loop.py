@@ -231,7 +231,7 @@ def test_frozen_and_trunk_parameters():
 @pytest.mark.parametrize(("change", "message"), [
     ({"samples": 0}, "either samples or minutes"), ({"minutes": 1.0}, "either samples or minutes"),
     ({"batch": 0}, "batch is 0"), ({"lr": -1.0}, "lr is -1"), ({"lr": float("nan")}, "lr is nan"),
-    ({"seed": -1}, "seed is -1"),
+    ({"seed": -1}, "seed is -1"), ({"seed": 2**63}, "expected at most"),
 ])
 def test_impossible_schedules_are_named(change, message):
     with pytest.raises(ConfigError, match=message):

@@ -81,7 +81,8 @@ def test_people_count_what_they_are_said_to(store):
 @pytest.mark.parametrize(("change", "message"), [
     ({"level_weights": (1.0,)}, "level_weights has 1 levels, level_sigmas 4"), ({"init_std": -1.0}, "init_std is -1"),
     ({"coarse": (0.0, 1.0)}, "coarse is"), ({"gates": (80.0,)}, "gates is"), ({"stage_weights": (0.0,)}, "some stage"),
-    ({"ohkm": (-1,)}, "ohkm"),
+    ({"ohkm": (-1,)}, "ohkm"), ({"level_weights": (float("nan"), 1.0, 1.0, 1.0)}, "level_weights"),
+    ({"stage_weights": (float("inf"), 1.0)}, "stage_weights"), ({"init_std": float("nan")}, "init_std is nan"),
 ])
 def test_settings_that_make_no_sense(change, message):
     with pytest.raises(ConfigError, match=message):

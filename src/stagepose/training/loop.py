@@ -34,6 +34,7 @@ from stagepose.training.randomness import SampleKey
 log = logging.getLogger(__name__)
 
 TRIAL_STEPS = 6  # timed to turn minutes into samples; the first pays for warming up
+LARGEST_SEED = 2**63 - 1  # torch takes no larger one
 NAMED = 64  # samples of a bad step that its log line names
 
 
@@ -107,6 +108,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected a finite number above 0")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}, expected 0 or more")
+        if self.seed > LARGEST_SEED:
+            raise ConfigError(f"seed is {self.seed}, expected at most {LARGEST_SEED}")
 
 
 def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | None = None, *,

@@ -5,6 +5,7 @@ B samples, K keypoints, S stages, P people asked for by row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -76,10 +77,10 @@ class PoseConfig:
             raise ConfigError(f"hardest_of is {self.hardest_of}, expected 1 (each augmentation is learnt from) or more")
         if not 0 < self.teacher_share <= 1:
             raise ConfigError(f"teacher_share is {self.teacher_share}, expected more than 0 and at most 1")
-        if self.init_std < 0:
-            raise ConfigError(f"init_std is {self.init_std}, expected 0 or more")
-        if min((*self.stage_weights, *self.ohkm, *self.level_weights), default=0) < 0 or (
-                self.stage_weights and not any(self.stage_weights)):
+        if not 0 <= self.init_std < math.inf:
+            raise ConfigError(f"init_std is {self.init_std}, expected a finite number of 0 or more")
+        counted = (*self.stage_weights, *self.ohkm, *self.level_weights)
+        if not all(0 <= count < math.inf for count in counted) or (self.stage_weights and not any(self.stage_weights)):
             raise ConfigError(f"stage_weights {self.stage_weights}, level_weights {self.level_weights} and ohkm "
                               f"{self.ohkm} must be 0 or more, and some stage must count")
         if not all(0 <= gate <= 1 for gate in self.gates):

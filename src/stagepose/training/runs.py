@@ -40,6 +40,7 @@ from stagepose.training.teacher import Teacher, open_teacher
 from stagepose.training.validation import PoseValidation
 
 MOST_WORKERS = 8  # processes that read data for one GPU
+MOST_SHOWN = 10_000  # times in an epoch: its order lies in memory
 UNFOLDED_ON = 512  # training samples that a model file's batch norms are measured on
 
 Report = Callable[[str], None]  # a line for people
@@ -68,8 +69,9 @@ class Source:
             factor = float(weight)
         except ValueError:
             factor = math.nan
-        if not 0 < factor < math.inf:
-            raise ConfigError(f"{option} {text}: weight {weight!r} must be a finite number above 0")
+        if not 0 < factor <= MOST_SHOWN:
+            raise ConfigError(f"{option} {text}: weight {weight!r} must be above 0 and at most {MOST_SHOWN:,}: how "
+                              "often each person is shown in an epoch")
         path = Path(name)
         if not path.is_file():
             raise DatasetError(f"{option} {text}: no file {path}{_near(path)}")
@@ -104,9 +106,11 @@ def prepare_device(name: str, threads: int | None) -> str:
     use_threads(threads)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in ("cpu", "cuda") or (name.startswith("cuda") and not torch.cuda.is_available()):
-        raise ConfigError(f"device {name!r} is not here; use auto or cpu"
-                          + (", or cuda" if torch.cuda.is_available() else ""))
+    here = ["cpu"]
+    if torch.cuda.is_available():
+        here += ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if name not in here:
+        raise ConfigError(f"device {name!r} is not here; use {' or '.join(['auto', *here])}")
     return f"cuda:{distributed.local_rank()}" if name == "cuda" else name
 
 
