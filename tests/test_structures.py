@@ -70,6 +70,10 @@ def test_scores_are_plain_floats() -> None:
     assert type(one.score) is float and type(one.box_score) is float and one["foot"] == (1.0, 1.0, 1.0)
 
 
+def test_a_track_id_is_a_plain_integer() -> None:
+    assert json.loads(json.dumps(person(track_id=np.int64(3)).to_dict()))["track_id"] == 3
+
+
 def test_a_person_as_plain_values() -> None:
     one = person(keypoints=np.array([[1.5, 2], [3, 4]]), scores=np.array([0.25, 1]), box_score=0.75)
     assert json.loads(json.dumps(one.to_dict())) == {

@@ -56,6 +56,8 @@ class Person:
         object.__setattr__(self, "scores", _checked("scores", self.scores, (count,)))
         for name in ("score", "box_score"):
             object.__setattr__(self, name, float(_checked(name, getattr(self, name), ())))
+        if self.track_id is not None:
+            object.__setattr__(self, "track_id", int(self.track_id))  # NumPy's integers are no JSON
 
     def __getitem__(self, name: str) -> tuple[float, float, float]:
         """``person["left_wrist"]`` -> (x, y, score)."""
