@@ -411,7 +411,8 @@ def test_a_mean_of_networks_is_one_network(files: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("settings", "message"), [
     ({"scales": ()}, r"scales is \(\)"), ({"scales": (1.0, 3.0)}, "scales is"),
     ({"soft_nms": True, "oks_nms": None}, "soft_nms"), ({"soft_nms": True, "rescoring": "megvii"}, "soft_nms"),
-    ({"threshold": 2}, "threshold is 2"), ({"batch": 0}, "batch is 0"), ({"oks_nms": 0.0}, "oks_nms"),
+    ({"threshold": 2}, "threshold is 2"), ({"threshold": None}, r"settings \{'threshold': None\}"),
+    ({"batch": 0}, "batch is 0"), ({"oks_nms": 0.0}, "oks_nms"),
     ({"oks_nms": "off"}, "oks_nms is 'off'"),
     ({"rescoring": "luck"}, "rescoring is 'luck'"), ({"box_padding": 0.1}, "box_padding"), ({"max_people": 0}, "max_"),
     ({"flipp": True}, r"no setting \['flipp'\]"),
@@ -421,6 +422,13 @@ def test_a_mean_of_networks_is_one_network(files: Path, tmp_path: Path) -> None:
 def test_settings_are_checked(files: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(files / "pose.onnx", None, threads=1, **settings)
+
+
+@pytest.mark.parametrize("pose", [None, 5, bytearray(b"model"), memoryview(b"model"), io.BytesIO(b"model\nmodel"),
+                                  [None]])
+def test_what_is_no_model_is_refused_by_its_type(pose: Any) -> None:
+    with pytest.raises(ModelError, match=r"^model: got a \w+; give a name that ships \(.*pose-small"):
+        load(pose, None)
 
 
 def test_settings_may_be_numpys(without_detector: Predictor) -> None:

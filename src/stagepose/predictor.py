@@ -67,8 +67,9 @@ class PredictorConfig:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        for name, value in (("threshold", self.threshold), ("box_threshold", self.box_threshold)):
-            if value is not None and not 0 <= value <= 1:
+        of_boxes = {} if self.box_threshold is None else {"box_threshold": self.box_threshold}
+        for name, value in ({"threshold": self.threshold} | of_boxes).items():
+            if not 0 <= value <= 1:
                 raise ConfigError(f"{name} is {value}; it is a score, between 0 and 1")
         if isinstance(self.oks_nms, str) and self.oks_nms != "auto":
             raise ConfigError(f"oks_nms is {self.oks_nms!r}; use a number, None for no OKS-NMS, or 'auto'")
@@ -213,7 +214,7 @@ def load(pose: Model | Sequence[Model] = DEFAULT_POSE, detector: Model | None = 
     that is no model of this kind, :class:`ConfigError` for a setting out of range.
     """
     settings = _replaced(PredictorConfig(), config)
-    sources = [pose] if isinstance(pose, (str, Path, bytes)) else list(pose)
+    sources = [cast(Model, pose)] if _is_one(pose) else list(cast("Sequence[Model]", pose))
     if not sources:
         raise ConfigError("pose is empty; name one model or more")
     models = [_opened(PoseModel, source, threads, providers) for source in sources]
@@ -340,7 +341,7 @@ def _paired(images: Image | Iterable[Image],
         yield image, its_boxes
 
 
-def _is_one(images: Image | Iterable[Image]) -> bool:
+def _is_one(images: object) -> bool:
     if isinstance(images, np.ndarray):
         return images.ndim != 4  # (N, H, W, 3) is many
     if hasattr(images, "read"):  # an open file, whose lines nobody means

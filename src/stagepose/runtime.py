@@ -29,6 +29,7 @@ PoseNetwork = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # RGB crops (N
 Detector = Callable[[NDArray[np.uint8]], Detections]  # one RGB picture (H, W, 3) -> boxes in its pixels
 
 WEIGHTS = Path(__file__).parent / "weights"  # the models that ship: NAME.onnx
+MOST_THREADS = 1024  # more than the cores of any machine: a slip, which would cost memory before it fails
 LOG_ERRORS = 3  # ONNX Runtime's severity scale
 MIN_SIDE = 8  # pixels; no person can be told in a picture narrower than this
 MAX_ASPECT = 8.0  # a narrower picture is padded with black, or its short side would vanish when resized
@@ -190,6 +191,9 @@ def _label(source: str | Path | bytes) -> str:
 
 def _read(source: str | Path | bytes) -> tuple[ModelInfo, bytes]:
     """(description, bytes) of a model file; :class:`ModelError` with its path in front."""
+    if not isinstance(source, (str, os.PathLike, bytes)):
+        raise ModelError(f"model: got a {type(source).__name__}; give a name that ships ({', '.join(shipped())}), the "
+                         "path of an .onnx file, or the bytes of one")
     if not isinstance(source, bytes):
         path = resolve(source)
         try:
@@ -222,8 +226,9 @@ def _open(source: str | Path | bytes, kind: ModelKind, threads: int | None,
 
 
 def _options(threads: int | None) -> ort.SessionOptions:
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads is {threads}; use at least 1, or leave it out for all {available_cores()} cores")
+    if threads is not None and not (isinstance(threads, (int, np.integer)) and 1 <= threads <= MOST_THREADS):
+        raise ConfigError(f"threads is {threads}; use a whole number from 1 to {MOST_THREADS:,}, or leave it out for "
+                          f"all {available_cores()} cores")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = LOG_ERRORS
