@@ -41,6 +41,7 @@ from stagepose.evaluation.detector import LEAST_SCORE, MOST_PEOPLE, SURE
 from stagepose.files import write_text
 from stagepose.geometry import crop_affine, fit_box
 from stagepose.images import find_images, read_image
+from stagepose.oks import DEFAULT_RULE, RESCORE_RULES
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor
 from stagepose.runtime import Detector, DetectorModel, PoseModel, available_cores
 from stagepose.structures import Detections
@@ -287,8 +288,8 @@ def notes_of(metrics: KeypointMetrics) -> list[str]:
     """What was counted, but not of which results: that differs from row to row."""
     return [f"{metrics.people} people in {metrics.images} images; {metrics.ignored} crowds or people without labelled "
             f"keypoints ignored. Boxes of the ground truth have score 1; of a detector its {MOST_PEOPLE} best of at "
-            f"least {LEAST_SCORE}. All networks' people are ranked by StagePose's rule (box score times the mean of "
-            "the joints above 0.2, OKS-NMS)."]
+            f"least {LEAST_SCORE}. All networks' people are ranked by StagePose's rule ({DEFAULT_RULE}, one from "
+            f"an OKS of {RESCORE_RULES[DEFAULT_RULE].nms or 1.0:g} on)."]
 
 
 def box_table(dataset: coco.CocoDataset, found: Mapping[str, BoxesOf],
