@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -128,6 +133,20 @@ def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
         usage.parse(walk, "walk", ["--help"])
     out, err = capsys.readouterr()
     assert not exit_.value.code and "usage: walk" in out and err == ""
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_help_in_a_terminal_has_styles_unless_no_color_is_set(no_color: str) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "stagepose", "stats", "--help"]
+    with subprocess.Popen(command, stdout=theirs, env={**os.environ, "NO_COLOR": no_color, "TERM": "xterm"}) as process:
+        os.close(theirs)
+        text = b""
+        with suppress(OSError):  # how Linux tells that the other end is closed
+            while part := os.read(ours, 4096):
+                text += part
+    os.close(ours)
+    assert process.returncode == 0 and b"stats" in text and (b"\x1b[" in text) == (not no_color)
 
 
 def test_the_command_line_says_it_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import inspect
 import io
+import os
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from functools import partial, wraps
 from importlib import import_module
 from itertools import takewhile
@@ -43,7 +44,7 @@ def parse(function: Function, prog: str, words: Sequence[str]) -> Callable[[], i
 
     box = io.StringIO()
     try:
-        with redirect_stderr(box), _hooked(partial(_tell, function, prog, words)):
+        with _plain_help(), redirect_stderr(box), _hooked(partial(_tell, function, prog, words)):
             call = tyro.cli(bound, prog=prog, args=words, description=_about(function))
     except _UsageError as error:
         wrong_usage(str(error))
@@ -53,6 +54,20 @@ def parse(function: Function, prog: str, words: Sequence[str]) -> Callable[[], i
         raise
     sys.stderr.write(box.getvalue())  # tyro's warnings, if it has any
     return call
+
+
+@contextmanager
+def _plain_help() -> Iterator[None]:
+    """Where NO_COLOR is set, which tyro does not look at: help as a pipe gets it, without styles."""
+    if not os.environ.get("NO_COLOR"):
+        yield
+        return
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text):
+            yield
+    finally:
+        sys.stdout.write(text.getvalue())
 
 
 def _about(function: Function) -> str:
