@@ -550,6 +550,20 @@ def test_boxes_by_the_number_in_the_name() -> None:
     np.testing.assert_allclose(np.reshape(person["keypoints"], (3, 3))[:, :2], TWO[1], atol=2)
 
 
+def test_boxes_left_out_by_their_score_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"image_id": number, "category_id": 1, "bbox": [33, 44, 64, 124], "score": score}
+            for number, score in ((7, 0.9), (7, 0.3), (7, 0.1), (8, 0.2))]
+    Path("boxes.json").write_text(json.dumps(rows))
+    Image.fromarray(dots(ONE)).save("img_07.png")
+    assert predict("img_07.png", "--boxes", "boxes.json") == 0
+    said = "2 boxes of boxes.json left out, with a score below 0.5; --threshold 0 looks into all\n"
+    assert said in capsys.readouterr().err
+    assert predict("img_07.png", "--boxes", "boxes.json", "--threshold", "0.2") == 0
+    assert "1 box of boxes.json left out, with a score below 0.2" in capsys.readouterr().err
+    assert predict("img_07.png", "--boxes", "boxes.json", "--threshold", "0") == 0
+    assert "left out" not in capsys.readouterr().err
+
+
 def test_boxes_by_file_name(capsys: pytest.CaptureFixture[str]) -> None:
     file = boxes_file("boxes.json", [{"image_id": 31, "file_name": "elsewhere/two.png", "bbox": BOXES_XYWH[0]}])
     assert predict("two.png", "--boxes", file) == 0

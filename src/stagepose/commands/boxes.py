@@ -70,6 +70,12 @@ class BoxFile:
                                f"{sorted(self.boxes)[:3]}, {theirs}. Give its entries a file_name")
 
 
+    def below(self, threshold: float, names: Sequence[str]) -> int:
+        """How many boxes of these photos have a lower score."""
+        ids = {self.image_id(name) for name in names}
+        return sum(int((boxes.scores < threshold).sum()) for image_id, boxes in self.boxes.items() if image_id in ids)
+
+
 def of_this_set(found: Mapping[int, Detections], dataset: CocoDataset, path: Path) -> Mapping[int, Detections]:
     """Boxes on the set's pictures. Published files hold those of a whole split: the others are counted and left."""
     mine = {image_id: boxes for image_id, boxes in found.items() if image_id in dataset.image_by_id}

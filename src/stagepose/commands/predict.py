@@ -151,6 +151,9 @@ def predict(
     sources = _sources([path for path in paths if path not in clips], given)
     if given and (sources or not clips):
         given.require_any([source.name for source in sources])
+        if unsure := given.below(threshold, [source.name for source in sources]):
+            note(f"{counted(unsure, 'box', 'boxes')} of {printable(str(boxes))} left out, with a score below "
+                 f"{threshold:g}; --threshold 0 looks into all")
     names = Overlays(out, [path for path in paths if path])
     settings = ClipSettings(out, not json_only, csv, detect_every, smooth, CONFIDENT)
     try:
