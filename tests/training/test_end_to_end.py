@@ -143,7 +143,7 @@ OPTIONS = {
     "train": {"--data", "--out", "--val", "--crops", "--init", "--skeleton", "--input-size", "--frozen", "--samples",
               "--minutes", "--steps", "--batch", "--lr", "--evaluate-every", "--seed", "--device", "--threads",
               "--drop-bad", "--partly-boxed", "--accumulate", "--workers", "--compile", "--accept-changes",
-              "--no-accept-changes", "--mirror", "--no-mirror", "--extra", "--hardest-of"},
+              "--no-accept-changes", "--mirror", "--no-mirror", "--extra", "--hardest-of", "--absent"},
     "export": {"--out", "--name", "--licence", "--training-data", "--metrics", "--step", "--half", "--no-half",
                "--pictures"},
     "networks": {"--latency", "--no-latency", "--threads", "--keypoints", "--concat-heatmaps", "--residual",

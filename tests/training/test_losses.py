@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stagepose.heatmaps import UdpDark
-from stagepose.training.losses import deep_loss, hardest_joints, kl_loss, mse_loss, stage_losses
+from stagepose.training.losses import absent_losses, deep_loss, hardest_joints, kl_loss, mse_loss, stage_losses
 from stagepose.training.targets import encode, level_codecs
 
 KINDS = ["kl", "mse"]
@@ -140,3 +140,28 @@ def test_mistakes_are_named(batch):
                          ({"sample_weights": torch.ones(2)}, "expected"), ({"ohkm": (1, 2, 3)}, "ohkm for 3")):
         with pytest.raises(ValueError, match=match):
             deep_loss(outputs, targets, labelled, **{"kind": "kl", "level_weights": WEIGHTS, **wrong})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_absent_joints_are_taught_to_say_nothing(batch, kind):
+    outputs, targets, labelled = batch
+    named = torch.ones(PEOPLE, JOINTS)
+    named[:, 0] = 0  # the set never labels it: what cannot be known is not taught
+    losses = absent_losses(outputs, [targets] * 2, named, labelled, kind=kind)
+    found = gradients(sum(losses), outputs)
+    finest, coarser = (found[0], found[4]), (*found[1:4], *found[5:])
+    absent = (named > 0) & (targets[0].flatten(2).amax(-1) <= 0)
+    assert absent.any() and all(torch.equal(g.flatten(2).abs().amax(-1) > 0, absent) for g in finest)
+    assert not any(g is not None and g.any() for g in coarser)
+    silent = [[torch.zeros_like(m) for m in stage] for stage in outputs]
+    assert all(abs(float(loss)) < 1e-5 for loss in absent_losses(silent, [targets] * 2, named, labelled, kind=kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stage_that_counts_nobody_learns_nothing_of_absence(batch, kind):
+    outputs, targets, labelled = batch
+    counts = torch.tensor([[1.0, 0], [1, 0], [1, 0]])
+    losses = absent_losses(outputs, [targets] * 2, torch.ones(PEOPLE, JOINTS), labelled, kind=kind,
+                           sample_weights=counts)
+    found = gradients(sum(losses), outputs)
+    assert found[0].any() and not found[4].any()

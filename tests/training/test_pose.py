@@ -1,5 +1,6 @@
 """Recipes by name, and the losses that they ask for."""
 
+import json
 import os
 from dataclasses import replace
 
@@ -67,6 +68,49 @@ def test_stages_are_weighted_and_all_stay_in_the_graph(store):
     plain, weighted = losses(store, config), losses(store, replace(config, stage_weights=(0.0, 0.5)))
     assert float(weighted["stage1"].detach()) == 0 and weighted["stage1"].requires_grad  # as ranks need it
     assert torch.allclose(weighted["stage2"], 0.5 * plain["stage2"])
+
+
+@pytest.fixture(scope="module")
+def portraits(tmp_path_factory):
+    """Two people, of whom one has no legs in the picture; nobody's ears are labelled."""
+    folder = tmp_path_factory.mktemp("portraits")
+    path = tiny_coco(folder, images=1, people=2)
+    data = json.loads(path.read_text())
+    for number, person in enumerate(data["annotations"]):
+        keypoints = np.reshape(person["keypoints"], (17, 3))
+        keypoints[3:5] = 0
+        keypoints[11:] *= number
+        person |= {"keypoints": keypoints.ravel().tolist(), "num_keypoints": int((keypoints[:, 2] > 0).sum())}
+    path.write_text(json.dumps(data))
+    return open_or_pack(path, folder / "images", folder / "crops", spec=CropSpec(input_size=CODEC.input_size),
+                        skeleton=COCO_17)
+
+
+def test_heatmaps_of_joints_that_are_not_in_the_picture_become_flat(portraits):
+    def height(absent):
+        torch.manual_seed(0)
+        config = PoseConfig(network="u-300m", codec=CODEC, augment=NO_AUGMENTATION, absent=absent)
+        task = PoseTask(build(config.network, 17), config, [portraits], [1.0])
+        optimizer = torch.optim.AdamW(task.model.parameters(), lr=2e-3)
+        for _ in range(120):
+            losses = task.loss(task.model, task.batch([(0, 0), (0, 1)]))
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            optimizer.step()
+        assert set(losses) == ({"heatmaps", "absent"} if absent else {"heatmaps"})
+        rows = np.argsort(portraits.annotation_ids)
+        with torch.no_grad():  # by the batch's own norms: 120 steps are too few for the running ones
+            maps = task.model.heatmaps(task.model.logits(task.plain(rows))[-1][0])
+        peaks = maps.flatten(2).amax(-1) / maps.flatten(2).mean(-1)  # 1 for a flat heatmap
+        return peaks[0, 11:].mean(), peaks[1, 11:].mean()
+
+    (absent, present), (untaught, _) = height(1.0), height(0.0)
+    assert absent < 2 and untaught > 3 * absent and present > 3 * absent
+
+
+def test_what_absent_joints_count_is_a_share():
+    with pytest.raises(ConfigError, match=r"absent is -0\.1, expected 0"):
+        PoseConfig(network="u-300m", codec=CODEC, absent=-0.1)
 
 
 def test_people_count_what_they_are_said_to(store):

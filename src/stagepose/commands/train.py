@@ -52,7 +52,7 @@ from stagepose.training.trained import Mixed
 MOST_PICTURES = 16  # to compare a detector's file on
 Join = Literal["concat-heatmaps", "residual", "aggregate"]
 OF_POSES = ("skeleton", "input_size", "box_padding", "imagenet", "init_std", "join", "loss", "level_weights",
-            "upsample", "hardest_of", "coarse", "ohkm")  # options that mean nothing for a detector
+            "upsample", "hardest_of", "absent", "coarse", "ohkm")  # options that mean nothing for a detector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,9 @@ class Options:
     """Judge coarse levels at the finest's size instead of at their own."""
     hardest_of: OptionalCount = None
     """Adversarial augmentation: of so many augmentations of each sample, learn from the one with the greatest loss."""
+    absent: OptionalNumber = None
+    """What a joint without a place in the picture counts, of a labelled one, such as 0.2: its heatmap is taught to be
+    flat, so that scores tell whose legs are in the picture. Joints that a data set never labels are left alone."""
     coarse: OptionalNumbers = None
     """Coarse to fine: so many times wider targets, one number for each stage, such as 1.5 1."""
     ohkm: OptionalCounts = None
@@ -149,7 +152,8 @@ class Options:
                 raise ConfigError(f"--input-size {width} {height}: both sides must be divisible by 32")
             pose = replace(pose, codec=replace(pose.codec, input_size=self.input_size))
         given: dict[str, Any] = {name: getattr(self, name) for name in
-                                 ("box_padding", "frozen", "imagenet", "init_std", "loss", "upsample", "hardest_of")}
+                                 ("box_padding", "frozen", "imagenet", "init_std", "loss", "upsample", "hardest_of",
+                                  "absent")}
         for name in ("level_weights", "coarse", "ohkm"):
             given[name] = None if getattr(self, name) is None else tuple(getattr(self, name))
         if self.imagenet is False and self.frozen is None:

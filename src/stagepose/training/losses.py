@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, cast
 
@@ -80,6 +81,31 @@ def stage_losses(outputs: Sequence[Sequence[Tensor]], targets: LevelTargets | Se
                 heatmaps, target, labelled_BK, kind=kind, hardest=hardest[stage] if level == 0 else 0,
                 weights_B=None if weights_BS is None else weights_BS[:, stage], by_sample=by_sample)
         losses.append(total)
+    return losses
+
+
+def absent_losses(outputs: Sequence[Sequence[Tensor]], targets: Sequence[LevelTargets], named_BK: Tensor,
+                  labelled_BK: Tensor, *, kind: HeatmapLoss, sample_weights: Tensor | None = None) -> list[Tensor]:
+    """Of each stage's finest level: how far heatmaps of joints without a place in the view are from saying nothing.
+
+    Those joints that the sample's data set labels (``named_BK`` 1) but that have no target here: out of the picture,
+    hidden beyond guessing, or moved out of the crop. "kl": the divergence of the heatmap from a flat one; "mse":
+    squared error to an empty one. Divided by the labelled joints of the batch, as the heatmap loss is, so that one
+    pulls as one of those does; ``sample_weights`` as in :func:`stage_losses`.
+    """
+    weights_BS = _sample_weights(sample_weights, len(labelled_BK), len(outputs))
+    losses = []
+    for stage, (levels, wanted) in enumerate(zip(outputs, targets, strict=True)):
+        absent_BK = named_BK * (wanted[0].flatten(2).amax(-1) <= 0)
+        if kind == "kl":
+            log_p = torch.log_softmax(levels[0].float().flatten(2), -1)
+            losses_BK = -log_p.mean(-1) - math.log(log_p.shape[-1])
+        else:
+            losses_BK = _mse_of_joints(levels[0], torch.zeros_like(wanted[0]))
+        weighted_BK = losses_BK * absent_BK
+        if weights_BS is not None:
+            weighted_BK = weighted_BK * weights_BS[:, stage, None]
+        losses.append(weighted_BK.sum() / labelled_BK.sum().clamp_min(1))
     return losses
 
 

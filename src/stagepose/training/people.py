@@ -52,9 +52,10 @@ class Chosen:
 class PoseRead(HostBatch):
     """What one batch needs of the stores: canvases (or just their ``rows``, where all canvases are on the device).
 
-    ``crops`` of B people and ``occluders`` of M; ``keypoints`` (B, K, 3) in canvas pixels, ``areas`` (B,) in their
-    square; ``importance`` (B,) of each sample, or None; ``draws`` (L, B, UNIFORMS) random numbers; ``occluded`` (L,)
-    how many samples of each look have an occluder: they lie in that order.
+    ``crops`` of B people and ``occluders`` of M; ``keypoints`` (B, K, 3) in canvas pixels, of which ``named`` (B, K)
+    are labelled in anybody of the set; ``areas`` (B,) in their square; ``importance`` (B,) of each sample, or None;
+    ``draws`` (L, B, UNIFORMS) random numbers; ``occluded`` (L,) how many samples of each look have an occluder: they
+    lie in that order.
     """
 
     rows: Tensor
@@ -62,6 +63,7 @@ class PoseRead(HostBatch):
     crops: Canvases | None
     occluders: Canvases | None
     keypoints: NDArray[np.float64]
+    named: NDArray[np.bool_]
     areas: NDArray[np.float64]
     importance: NDArray[np.float32] | None
     draws: NDArray[np.float64]
@@ -89,6 +91,7 @@ class PoseData:
         self.keypoints = np.concatenate([store.keypoints for store in stores]).astype(np.float64)  # (N, K, 3)
         grown = np.concatenate([np.abs(np.linalg.det(store.affines[:, :, :2])) for store in stores])
         self.areas = np.concatenate([store.areas for store in stores]).astype(np.float64) * grown  # (N,) canvas pixels
+        self._named = np.stack([(store.keypoints[..., 2] > 0).any(0) for store in stores])  # (stores, K)
         self.chosen = chosen or Chosen.everybody(stores)
         self._shown = np.flatnonzero(self.chosen.kept)
         self._orders = Orders(self.order)
@@ -120,7 +123,7 @@ class PoseData:
         return PoseRead(
             rows=torch.from_numpy(rows), occluder_rows=torch.from_numpy(others),
             crops=self.canvases(rows), occluders=self.canvases(others) if len(others) else None,
-            keypoints=self.keypoints[rows], areas=self.areas[rows],
+            keypoints=self.keypoints[rows], named=self._named[self._located(rows)[0]], areas=self.areas[rows],
             importance=None if importance is None else importance[rows], draws=draws,
             occluded=tuple(map(len, choices)))
 

@@ -23,7 +23,7 @@ from stagepose.training import adversarial, decoding, distributed, targets
 from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig, Canvases, augment, refuse_mirroring
 from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
-from stagepose.training.losses import HeatmapLoss, stage_losses
+from stagepose.training.losses import HeatmapLoss, absent_losses, stage_losses
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import StageOptions, trunk_of
 from stagepose.training.people import Chosen, PoseData, PoseRead, on_device
@@ -64,6 +64,7 @@ class PoseConfig:
     coarse: tuple[float, ...] = ()  # one a stage: so many times wider targets (coarse to fine: the first the widest)
     ohkm: tuple[int, ...] = ()  # one a stage: so many hardest joints count on the finest level; 0 all
     hardest_of: int = 1  # so many augmentations of each sample: the one with the greatest loss is learnt from
+    absent: float = 0.0  # of a labelled joint's pull, what one without a place in the view has: towards a flat heatmap
     teacher_share: float = 0.5  # of a labelled joint's target on the finest level, where there is a teacher
     gates: tuple[float, ...] = ()  # one a later stage: it learns from samples whose OKS after the one before is lower
 
@@ -77,6 +78,9 @@ class PoseConfig:
             raise ConfigError(f"hardest_of is {self.hardest_of}, expected 1 (each augmentation is learnt from) or more")
         if not 0 < self.teacher_share <= 1:
             raise ConfigError(f"teacher_share is {self.teacher_share}, expected more than 0 and at most 1")
+        if not 0 <= self.absent <= 1:
+            raise ConfigError(f"absent is {self.absent}, expected 0 (absent joints teach nothing) to 1 (they pull as "
+                              "labelled ones do)")
         if not 0 <= self.init_std < math.inf:
             raise ConfigError(f"init_std is {self.init_std}, expected a finite number of 0 or more")
         counted = (*self.stage_weights, *self.ohkm, *self.level_weights)
@@ -105,12 +109,14 @@ class PoseConfig:
 class PoseBatch:
     """``images`` (B, 3, h, w) float 0..255; ``keypoints`` (B, K, 3) in input pixels.
 
-    ``areas`` (B,) in input pixels^2; ``importance`` (B,) is what each sample counts, None where all count alike.
+    ``named`` (B, K) are the joints that each sample's data set labels at all; ``areas`` (B,) in input pixels^2;
+    ``importance`` (B,) is what each sample counts, None where all count alike.
     ``for_teacher`` are the same views at its size, None where they are ``images`` or nobody teaches.
     """
 
     images: Tensor
     keypoints: NDArray[np.float64]
+    named: NDArray[np.bool_]
     areas: NDArray[np.float64]
     importance: NDArray[np.float32] | None = None
     for_teacher: Tensor | None = None
@@ -132,7 +138,7 @@ class Looks:
 
         larger = [look.for_teacher for look in self.each if look.for_teacher is not None]
         return PoseBatch(pictures([look.images for look in self.each]),
-                         np.stack([look.keypoints for look in self.each])[which, place],
+                         np.stack([look.keypoints for look in self.each])[which, place], self.each[0].named,
                          np.stack([look.areas for look in self.each])[which, place], self.each[0].importance,
                          pictures(larger) if larger else None)
 
@@ -207,7 +213,8 @@ class PoseTask:
         images, moved, affines = seen(self.config.size)
         areas = read.areas * np.abs(np.linalg.det(affines[:, :, :2]))
         teacher = self._teacher if self._teacher is not None and self._teacher.size != self.config.size else None
-        return PoseBatch(images, moved, areas, read.importance, seen(teacher.size)[0] if teacher is not None else None)
+        return PoseBatch(images, moved, read.named, areas, read.importance,
+                         seen(teacher.size)[0] if teacher is not None else None)
 
     def _canvases(self, rows: Tensor, crops: Canvases | None) -> Canvases:
         return on_device(rows, crops, self.device, self._resident)
@@ -240,10 +247,18 @@ class PoseTask:
             batch = self._hardest(model, batch)
         outputs = model.logits(batch.images)
         stages = len(outputs)
-        losses = self._stage_losses(outputs, batch, self._counting(model, outputs, batch), self._lesson(batch))
-        named = [f"stage{number}" for number in range(1, stages + 1)] if stages > 1 else ["heatmaps"]
-        return {name: w * loss for name, w, loss in zip(named, self._stage_weights(stages), losses, strict=True)
-                if w or loss.requires_grad}  # a term of weight 0 keeps every parameter in the graph, as ranks need it
+        counting, weights = self._counting(model, outputs, batch), self._stage_weights(stages)
+        levels, mask = self._targets(batch, stages, self._lesson(batch))
+        losses = self._stage_losses(outputs, levels, mask, counting)
+        names = [f"stage{number}" for number in range(1, stages + 1)] if stages > 1 else ["heatmaps"]
+        terms = {name: w * loss for name, w, loss in zip(names, weights, losses, strict=True)
+                 if w or loss.requires_grad}  # a term of weight 0 keeps every parameter in the graph, as ranks need it
+        if self.config.absent:
+            named = numbers_on(self.device, batch.named.astype(np.float32))
+            absent = absent_losses(outputs, levels, named, mask, kind=self.config.loss, sample_weights=counting)
+            weighted = [w * loss for w, loss in zip(weights, absent, strict=True)]
+            terms["absent"] = self.config.absent * torch.stack(weighted).sum()
+        return terms
 
     def _stage_weights(self, stages: int) -> tuple[float, ...]:
         return self.config.stage_weights or (1.0,) * stages
@@ -255,10 +270,11 @@ class PoseTask:
         images = batch.images if batch.for_teacher is None else batch.for_teacher
         return self._teacher.heatmaps(images, self.config.codec.heatmap_size)
 
-    def _stage_losses(self, outputs: list[list[Tensor]], batch: PoseBatch, counting: Tensor | None = None,
-                      lesson: Tensor | None = None, *, by_sample: bool = False) -> list[Tensor]:
+    def _targets(self, batch: PoseBatch, stages: int,
+                 lesson: Tensor | None = None) -> tuple[list[list[Tensor]], Tensor]:
+        """(targets ``[stage][level]``, each (B, K, h, w), and which joints have one: (B, K))."""
         config, labelled = self.config, batch.keypoints[..., 2] > 0
-        codecs = config.codecs(len(outputs))
+        codecs = config.codecs(stages)
         drawn = {codec: targets.encode(codec, batch.keypoints[..., :2], labelled, self.device)
                  for codec in {codec for levels in codecs for codec in levels}}  # stages that share one draw it once
         mask = numbers_on(self.device, labelled.astype(np.float32))
@@ -266,10 +282,14 @@ class PoseTask:
             for codec in {levels[0] for levels in codecs}:
                 drawn[codec], known = taught(drawn[codec], lesson, config.teacher_share)
             mask = known.float()
-        return stage_losses(
-            outputs, [[drawn[codec] for codec in levels] for levels in codecs], mask, kind=config.loss,
-            level_weights=config.level_weights, sample_weights=counting, ohkm=config.ohkm or 0,
-            upsample=config.upsample, by_sample=by_sample)
+        return [[drawn[codec] for codec in levels] for levels in codecs], mask
+
+    def _stage_losses(self, outputs: list[list[Tensor]], levels: list[list[Tensor]], mask: Tensor,
+                      counting: Tensor | None = None, *, by_sample: bool = False) -> list[Tensor]:
+        config = self.config
+        return stage_losses(outputs, levels, mask, kind=config.loss, level_weights=config.level_weights,
+                            sample_weights=counting, ohkm=config.ohkm or 0, upsample=config.upsample,
+                            by_sample=by_sample)
 
     def _hardest(self, model: PoseInference, looks: Looks) -> PoseBatch:
         """Every sample in the look of greatest loss, as the model that users would get sees it."""
@@ -277,8 +297,9 @@ class PoseTask:
         with adversarial.looking_on(model):
             for look in looks.each:
                 outputs = model.logits(look.images)
-                weighted = zip(self._stage_weights(len(outputs)), self._stage_losses(outputs, look, by_sample=True),
-                               strict=True)
+                levels, mask = self._targets(look, len(outputs))
+                weighted = zip(self._stage_weights(len(outputs)),
+                               self._stage_losses(outputs, levels, mask, by_sample=True), strict=True)
                 losses.append(torch.stack([w * loss for w, loss in weighted]).sum(0))
         return looks.picked(adversarial.hardest(torch.stack(losses)))
 
