@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 import shlex
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ import cv2
 import numpy as np
 import tyro
 from peers import RTMDET_FILE, TINYPOSE_FILE, RtmdetNano, TinyPose
+from report import commit, processor, set_name, table
 from tyro.conf import Positional
 
 from stagepose import coco
@@ -253,11 +253,9 @@ def time_rows(what: str, rounds: Mapping[str, Sequence[float]]) -> list[str]:
 
 def heading(file: Path, dataset: coco.CocoDataset, networks: Networks, threads: int, first: int | None) -> list[str]:
     people = int(dataset.with_keypoints().sum())
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], check=True, capture_output=True,
-                            text=True).stdout.strip()
     lines = [
-        f"`{command_line()}`, commit {commit}, {date.today()}, {available_cores()} cores ({processor()}), networks on "
-        f"{threads} thread{'s' * (threads > 1)}, Python {platform.python_version()}.", "",
+        f"`{command_line()}`, commit {commit()}, {date.today()}, {available_cores()} cores ({processor()}), networks "
+        f"on {threads} thread{'s' * (threads > 1)}, Python {platform.python_version()}.", "",
         f"Judged on `{set_name(file)}`: {len(dataset.images)} images, {people} people with keypoints, "
         f"{int((~dataset.crowd).sum())} people boxed. {CLAIM}", "",
         *(f"- {note}" for note in networks.notes),
@@ -318,10 +316,6 @@ def lsp_section(file: Path, networks: Networks, first: int | None) -> list[str]:
             *keypoint_table(judged), ""]
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
-
-
 def number(value: float) -> str:
     return "–" if value < 0 else f"{value:.3f}"  # COCO says -1 where nothing was there to be found
 
@@ -330,24 +324,12 @@ def size_of(size: Sequence[int]) -> str:
     return f"{size[1]}x{size[0]}"  # height first, as networks are called
 
 
-def set_name(file: Path) -> str:
-    return "/".join(file.resolve().parts[-2:])
-
-
 def command_line() -> str:
     """The command as anybody would type it: of folders of this machine only the last name stays."""
     options = [word.rpartition("=") for word in sys.argv[1:]]
     words = [name + equals + (set_name(Path(value)) if value.startswith(("/", ".")) else value)
              for name, equals, value in options]
     return shlex.join(["python", "benchmarks/accuracy.py", *words])
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def say(text: str) -> None:

@@ -9,7 +9,6 @@ each picture is computed once, which makes a step several times cheaper.
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 import time
 from collections import OrderedDict
@@ -21,8 +20,9 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from accuracy import processor, say, set_name, table
+from accuracy import say
 from faster_coco_eval import COCO, COCOeval_faster
+from report import commit, processor, set_name, table
 from torch import Tensor
 from tyro.conf import Positional
 
@@ -78,13 +78,11 @@ def main(
     canvases = look(task)
     seen, took = learn(task, canvases, minutes * 60, epochs * len(data))
     numbers = judge(task.model.eval(), canvases, boxes.categories)
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
     words = ["python", "benchmarks/all_categories.py", set_name(file), f"--minutes={minutes:g}", f"--epochs={epochs}",
              *([] if first is None else [f"--first={first}"])]
     found = len({label for image in boxes.images for label in image.labels.tolist()})
     lines = ["# All categories", "",
-             f"`{shlex.join(words)}`, commit {commit}, {date.today()}, one thread ({processor()}), beside other "
+             f"`{shlex.join(words)}`, commit {commit()}, {date.today()}, one thread ({processor()}), beside other "
              "programs on the machine.", "",
              f"{len(data)} pictures with boxes of {found} of the file's {len(boxes.categories)} categories, learnt "
              f"on a frozen ImageNet trunk without augmentation: {seen} samples ({seen / len(data):.0f} epochs) "

@@ -6,9 +6,7 @@ people, and what options at test time change, told from chance. The section by h
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from numpy.typing import NDArray
+from report import by_hand, commit, table
 from tyro.conf import Positional
 
 from stagepose.coco import CocoDataset, images_folder, read_dataset
@@ -93,19 +92,17 @@ def main(
         "## Keypoint by keypoint", "", *keypoints(analysis), "",
         "## Which joints, which people", "", *groups(analysis, judged), "",
         "## Options at test time", "", *options(dataset, found), "",
-        *by_hand(out),
+        *by_hand(out, BY_HAND),
     ]  # fmt: skip
     write_text(out, "\n".join(lines))
 
 
 def heading(file: Path, dataset: CocoDataset, pose: str) -> list[str]:
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], check=True, capture_output=True,
-                            text=True).stdout.strip()
     name = "/".join(file.parts[-2:])
     people = int(dataset.with_keypoints().sum())
-    return [f"`python benchmarks/analysis.py {name}`, commit {commit}, {date.today()}: {pose} with ground-truth boxes "
-            f"and flip test on {len(dataset.images)} pictures with {people} people (the public validation subset). "
-            "`stagepose analyze` shows the same with pictures; the words are defined in "
+    return [f"`python benchmarks/analysis.py {name}`, commit {commit()}, {date.today()}: {pose} with ground-truth "
+            f"boxes and flip test on {len(dataset.images)} pictures with {people} people (the public validation "
+            "subset). `stagepose analyze` shows the same with pictures; the words are defined in "
             "[docs/judge.md](../docs/judge.md)."]  # fmt: skip
 
 
@@ -169,17 +166,6 @@ def options(dataset: CocoDataset, found: dict[str, list[dict[str, Any]]]) -> lis
                      f"{within.low:+.3f} to {within.high:+.3f}" if within else ""])
     return [*table(("setting", "AP", "difference", "95 % interval"), rows), "",
             "Differences to the first, by a paired bootstrap: where the interval holds 0, the difference may be luck."]
-
-
-def by_hand(out: Path) -> list[str]:
-    """The last section of the file that is there, which people write."""
-    text = out.read_text(encoding="utf-8") if out.is_file() else ""
-    return [BY_HAND + text.partition(BY_HAND)[2]] if BY_HAND in text else []
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings),
-            *("| " + " | ".join(row) + " |" for row in rows)]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import time
 from datetime import date
 from pathlib import Path
 
+from report import commit
+
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = 9
 
@@ -62,10 +64,9 @@ def main() -> None:
                        "import sys, json, stagepose, stagepose.cli, stagepose.predictor;"
                        "print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))")
         torch = "torch" in json.loads(imported)
-    commit = run("git", "-C", ROOT, "rev-parse", "--short", "HEAD").strip()
     lines = [
         "# Cold start of the ground floor", "",
-        f"`python benchmarks/cold_start.py`, commit {commit}, {date.today()}, {os.cpu_count()} cores, "
+        f"`python benchmarks/cold_start.py`, commit {commit()}, {date.today()}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}. Times are medians of {RUNS} fresh processes (least to most).", "",
         "| | |", "|---|---|",
         f"| installed size, with everything it needs | {size:.0f} MB |",

@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from report import commit
 
 from stagepose.coco.dataset import CocoDataset, dataset_from_arrays
 from stagepose.files import write_text
@@ -163,11 +164,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         table = [row(arguments.labels, Path(folder), count, form) for form in SPECS for count in arguments.people]
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
     lines = [
         "# The crop store at COCO's size", "",
-        f"`python benchmarks/crop_store.py {arguments.labels.name}`, commit {commit}, {date.today()}, "
+        f"`python benchmarks/crop_store.py {arguments.labels.name}`, commit {commit()}, {date.today()}, "
         f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, NumPy {np.__version__}, "
         f"OpenCV {cv2.__version__}. Real labels, synthetic pixels: raw crops of 144 x 192, 82,944 bytes each (in "
         "training 331,776), JPEGs of 288 x 384. Fresh processes on one core, batches of 64; memory is what opening and "

@@ -7,7 +7,6 @@ before. Speed beside published networks is in accuracy.md. The section by hand a
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,8 +16,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from analysis import table
 from numpy.typing import NDArray
+from report import by_hand, commit, table
 from tyro.conf import Positional
 
 from stagepose.coco import CocoDataset, images_folder, read_dataset
@@ -89,7 +88,7 @@ def main(
         *table(("end to end, flip test", "AP", "difference", "95 % interval"),
                against(dataset, behind[SHIPPED], behind)), "",
         "One thing changed at a time; differences by a paired bootstrap over pictures: where the interval holds 0, the "
-        "difference may be luck.", "", *by_hand(out),
+        "difference may be luck.", "", *by_hand(out, BY_HAND),
     ]  # fmt: skip
     write_text(out, "\n".join(lines).rstrip() + "\n")
 
@@ -169,10 +168,8 @@ def with_quality(results: Results, weights: NDArray[np.float64]) -> Results:
 
 
 def heading(file: Path, dataset: CocoDataset) -> list[str]:
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], check=True, capture_output=True,
-                            text=True).stdout.strip()
     people = int(dataset.with_keypoints().sum())
-    return [f"`python benchmarks/default_models.py {'/'.join(file.parts[-2:])} --train TRAIN.json`, commit {commit}, "
+    return [f"`python benchmarks/default_models.py {'/'.join(file.parts[-2:])} --train TRAIN.json`, commit {commit()}, "
             f"{date.today()}: the public validation subset, {len(dataset.images)} pictures with {people} people with "
             "keypoints. It is part of COCO *val2017*, and so are many pictures that the models have learnt from: no "
             "*val2017* AP may be claimed."]
@@ -197,12 +194,6 @@ def against(dataset: CocoDataset, base: Results, judged: dict[str, Results]) -> 
             continue
         told = compare(first, judge_keypoints(dataset, results))
         yield [name, f"{told.b[0]:.4f}", f"{told.b[0] - told.a[0]:+.4f}", str(told.intervals[0])]
-
-
-def by_hand(out: Path) -> list[str]:
-    """The last section of the file that is there, which people write."""
-    text = out.read_text(encoding="utf-8") if out.is_file() else ""
-    return [BY_HAND + text.partition(BY_HAND)[2]] if BY_HAND in text else []
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ networks are taken in turns within one run. ``pip install -e '.[train]'`` first:
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,8 +21,9 @@ import numpy as np
 import onnxruntime
 import torch
 import tyro
-from accuracy import CLAIM, in_rounds, negative_pictures, number, processor, read_set, say, set_name, table, time_rows
+from accuracy import CLAIM, in_rounds, negative_pictures, number, read_set, say, time_rows
 from peers import RTMDET_FILE, RtmdetNano
+from report import commit, processor, set_name, table
 from tyro.conf import Positional
 
 from stagepose import coco
@@ -286,11 +286,9 @@ def blobs(height: int, width: int) -> np.ndarray:
 
 
 def heading(file: Path, dataset: coco.CocoDataset, threads: int, first: int | None) -> Iterable[str]:
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
     options = [word.rpartition("=") for word in sys.argv[1:]]
     words = [name + equals + (short(value) if "/" in value else value) for name, equals, value in options]
-    yield (f"`{shlex.join(['python', 'benchmarks/detector.py', *words])}`, commit {commit}, {date.today()}, "
+    yield (f"`{shlex.join(['python', 'benchmarks/detector.py', *words])}`, commit {commit()}, {date.today()}, "
            f"{available_cores()} cores ({processor()}), timed on {threads} threads.")
     yield ""
     yield (f"Judged on `{set_name(file)}`" + (f", its first {first} images" if first else "") +

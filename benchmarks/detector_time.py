@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from report import commit, processor, table
 from tyro.conf import Positional
 
 from stagepose.files import write_text
@@ -57,15 +58,11 @@ def main(
         for name, source in names.items():
             words = [sys.executable, __file__, str(pictures), "--of", source]
             times[name].append(float(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
-    from accuracy import processor, table
-
     ours = min(next(iter(times.values())))
     command = shlex.join(["python", "benchmarks/detector_time.py", "/".join(pictures.parts[-2:]), "--peers", "peers",
                           "--earlier", "FIRST.onnx"])
     lines = ["# The detector's time in a fresh process", "",
-             f"`{command}`, commit {commit}, {date.today()}, {processor()}, other programs beside it.", "",
+             f"`{command}`, commit {commit()}, {date.today()}, {processor()}, other programs beside it.", "",
              f"Processor time of one thread for a picture, mean of {PICTURES} photographs, best of {ROUNDS} rounds, "
              f"in {PROCESSES} processes each, in turns; in brackets the worst process.", "",
              *table(["detector", "ms a picture", "times ours"],

@@ -26,6 +26,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from numpy.typing import NDArray
+from report import commit
 from tyro.conf import Positional
 
 from stagepose.coco import read_dataset
@@ -206,8 +207,6 @@ def bootstrap(sizes: dict[str, int], folder: Path) -> list[str]:
 
 
 def report(sizes: dict[str, int], measured: dict[str, list[dict[str, Any]]]) -> list[str]:
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], check=True, capture_output=True,
-                            text=True).stdout.strip()
     reference = np.array(measured["pycocotools"][0]["numbers"])
     apart = {name: max(float(np.abs(np.array(run["numbers"]) - reference).max()) for run in runs)
              for name, runs in measured.items()}
@@ -224,7 +223,7 @@ def report(sizes: dict[str, int], measured: dict[str, list[dict[str, Any]]]) -> 
                     f"{statistics.median(run['megabytes'] for run in runs):,.0f} | {apart[name]:.1e} |")
     return [
         "# The evaluation's time and memory", "",
-        f"`python benchmarks/eval_speed.py coco2017_train_labels.npz`, commit {commit}, {date.today()}, "
+        f"`python benchmarks/eval_speed.py coco2017_train_labels.npz`, commit {commit()}, {date.today()}, "
         f"{available_cores()} cores, shared with other work, Python {platform.python_version()}, NumPy "
         f"{version('numpy')}.", "",
         f"{sizes['people']:,} people of {sizes['images']:,} images (the labels of COCO train2017, every image taken as "

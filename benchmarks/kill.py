@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from report import commit
 from torch import Tensor, nn
 
 from stagepose.files import write_text
@@ -129,13 +130,12 @@ def main() -> None:
             if start(Path(folder) / name).wait():
                 raise SystemExit(f"{name}: the training failed")
         compared, differ = differing(Path(folder) / "killed", Path(folder) / "whole")
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
     lines = [
         f"# {KILLS} kills", "",
-        f"`python benchmarks/kill.py`, commit {commit}, {date.today()}, {os.cpu_count()} cores ({platform.machine()}), "
-        f"Python {platform.python_version()}, PyTorch {torch.__version__}. A training of {STEPS} steps that saves "
-        f"after each, killed with SIGKILL {KILLS} times at random moments, and started again with the same command.",
+        f"`python benchmarks/kill.py`, commit {commit()}, {date.today()}, {os.cpu_count()} cores "
+        f"({platform.machine()}), Python {platform.python_version()}, PyTorch {torch.__version__}. A training of "
+        f"{STEPS} steps that saves after each, killed with SIGKILL {KILLS} times at random moments, and started again "
+        "with the same command.",
         "",
         "| | |", "|---|---|", *(f"| killed {moment} | {count} |" for moment, count in seen.most_common()),
         f"| newest step at each kill | {', '.join(map(str, steps))} |",

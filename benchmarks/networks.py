@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from report import commit
 
 from stagepose.files import write_text
 from stagepose.training.machine import use_threads
@@ -96,11 +97,9 @@ def main() -> None:
     if arguments.names:
         sys.stdout.write("\n".join([*lines, ""]))
         return
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
     text = [
         "", ABOUT, "", *lines, "", SOURCES, "", KINDS, "",
-        f"`python benchmarks/networks.py`, commit {commit}, {date.today()}, {os.cpu_count()} cores "
+        f"`python benchmarks/networks.py`, commit {commit()}, {date.today()}, {os.cpu_count()} cores "
         f"({platform.machine()}), PyTorch {torch.__version__}, threads: {arguments.threads}; fresh processes, median "
         f"of {arguments.rounds}. {arguments.note}".strip(), ""]
     page = PAGE.read_text(encoding="utf-8")

@@ -8,7 +8,6 @@ such a threshold costs. Every box is looked at once; rules and thresholds are th
 from __future__ import annotations
 
 import argparse
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from analysis import table
 from numpy.typing import NDArray
+from report import commit, table
 from threshold import judged as right_or_wrong
 
 from stagepose.coco import CocoDataset, read_dataset
@@ -130,11 +129,9 @@ def main() -> None:
     models = {"pose": told.pose, "detector": told.detector, "threads": 1}
     rules: dict[str, Score] = {name: rule.score for name, rule in RESCORE_RULES.items()}
     more = {f"box^{share:g} x joints^{1 - share:g}": power(share) for share in (0.2, 0.25, 0.5)}
-    commit = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
     lines = ["# Who ranks first, and who is found twice", "",
              f"`python benchmarks/ranking.py {told.val.parent.name}/{told.val.name} --labels {told.labels.name}`, "
-             f"commit {commit}, {date.today()}: {told.pose} in the boxes of {told.detector}, {len(dataset.images)} "
+             f"commit {commit()}, {date.today()}: {told.pose} in the boxes of {told.detector}, {len(dataset.images)} "
              f"pictures with {int(dataset.with_keypoints().sum())} labelled people (the public validation subset, on "
              "which this was chosen: slightly kind).", ""]
     for flip in (True, False):

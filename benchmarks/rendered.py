@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from report import commit
 
 from stagepose.coco import CocoDataset, read_dataset, to_json, write_json_compact
 from stagepose.evaluation import evaluate_keypoints
@@ -362,10 +363,8 @@ def run(*words: str | Path) -> None:
 
 
 def heading() -> str:
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], check=True, capture_output=True,
-                            text=True).stdout.strip()
     words = " ".join(word if "/" not in word else "/".join(Path(word).parts[-2:]) for word in sys.argv[1:])
-    return (f"`python benchmarks/rendered.py {words}`, commit {commit}, {date.today()}, "
+    return (f"`python benchmarks/rendered.py {words}`, commit {commit()}, {date.today()}, "
             f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), Python {platform.python_version()}, "
             f"NumPy {np.__version__}.")
 

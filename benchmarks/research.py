@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import platform
-import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from report import by_hand, commit
 
 from stagepose.coco import CocoDataset, read_dataset
 from stagepose.coco.dataset import to_json
@@ -159,12 +159,9 @@ def spread(values: Sequence[float]) -> str:
 
 def heading(title: str, script: str, told: Namespace) -> list[str]:
     """Title, command, commit, date and machine."""
-    root = Path(__file__).resolve().parents[1]
-    commit = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
     names = " ".join(f"{path.parent.name}/{path.name}" for path in (told.train, told.val))
     return [f"# {title}", "", f"`python benchmarks/{script} {names} --work DIR`, report of {date.today()} at commit "
-            f"{commit}, {os.cpu_count()} cores ({platform.processor() or platform.machine()}), torch "
+            f"{commit()}, {os.cpu_count()} cores ({platform.processor() or platform.machine()}), torch "
             f"{torch.__version__}, no GPU.", ""]
 
 
@@ -191,5 +188,4 @@ def comparison(title: str, name: str, told: Namespace, arms: list[str], base: st
 
 def write_report(path: Path, lines: list[str]) -> None:
     """The numbers anew, and what a person wrote about them below, under OUTCOME, as it was."""
-    _, there, said = path.read_text().partition(OUTCOME) if path.is_file() else ("", "", "")
-    write_text(path, "\n".join(lines) + (f"\n{there}{said}" if there else ""))
+    write_text(path, "\n".join([*lines, *by_hand(path, OUTCOME)]))

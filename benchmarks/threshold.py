@@ -7,13 +7,12 @@ Cut by the person's and the box's score, as ``predict`` does, and beside it by t
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
 
 import numpy as np
-from analysis import table
+from report import commit, table
 
 from stagepose.coco import CocoDataset, read_dataset
 from stagepose.files import write_text
@@ -67,16 +66,14 @@ def main() -> None:
         finds += judged(found, dataset, np.flatnonzero(dataset.image_ids == image.id))
     score, box_score, right = (np.array(column) for column in zip(*finds, strict=True))
     people = int(dataset.with_keypoints().sum())
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
     by_both, by_box = (cut(least, right, people) for least in (np.minimum(score, box_score), box_score))
     rows = [[f"{threshold:g}", *ours, *boxes] for threshold, ours, boxes in
             zip(THRESHOLDS, by_both, by_box, strict=True)]
     lines = ["# The least score of a person", "",
-             f"`python benchmarks/threshold.py {path.parent.name}/{path.name}`, commit {commit}, {date.today()}: whom "
-             f"{DEFAULT_POSE} finds in boxes of {DEFAULT_DETECTOR} on {len(dataset.images)} pictures with {people} "
-             "labelled people (the public validation subset), right from an OKS of .5 on. `predict` starts at "
-             f"{DEFAULT_THRESHOLD}.", "",
+             f"`python benchmarks/threshold.py {path.parent.name}/{path.name}`, commit {commit()}, {date.today()}: "
+             f"whom {DEFAULT_POSE} finds in boxes of {DEFAULT_DETECTOR} on {len(dataset.images)} pictures with "
+             f"{people} labelled people (the public validation subset), right from an OKS of .5 on. `predict` starts "
+             f"at {DEFAULT_THRESHOLD}.", "",
              *table(("least score", "precision", "recall", "F1", "of the box alone: precision", "recall", "F1"), rows),
              ""]
     write_text(ROOT / "benchmarks/threshold.md", "\n".join(lines))

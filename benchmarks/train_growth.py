@@ -24,6 +24,7 @@ from typing import Any
 import cv2
 import torch
 from crop_store import SIZES, SPECS, build, forget, resident
+from report import commit
 
 from stagepose.files import write_text
 from stagepose.heatmaps import UdpDark
@@ -123,11 +124,9 @@ def main() -> None:
                 together = [ranks_row(home, ranks) for ranks in RANKS]
             for file in home.iterdir():
                 file.unlink()
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
     lines = [
         "# How training grows", "",
-        f"`python benchmarks/train_growth.py {arguments.labels.name}`, commit {commit}, {date.today()}, "
+        f"`python benchmarks/train_growth.py {arguments.labels.name}`, commit {commit()}, {date.today()}, "
         f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, PyTorch "
         f"{torch.__version__}. {arguments.note}".strip(), "",
         "## With the people", "",

@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 import torch
 from crop_store import patterns
+from report import commit
 
 from stagepose.coco import read_dataset
 from stagepose.files import write_json, write_text
@@ -285,11 +286,9 @@ def gpu_lines(work: Path) -> list[str]:
 
 def measured(arguments: argparse.Namespace, pictures: str, rounds: int) -> str:
     """How and when a part was measured, for its first line."""
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
     words = ["python benchmarks/train_throughput.py", arguments.folder.name if arguments.folder else "",
              "--only-loading" if arguments.only_loading else ""]
-    return (f"`{' '.join(filter(None, words))}`, commit {commit}, {date.today()}, {os.cpu_count()} cores "
+    return (f"`{' '.join(filter(None, words))}`, commit {commit()}, {date.today()}, {os.cpu_count()} cores "
             f"({platform.machine()}), Python {platform.python_version()}, PyTorch {torch.__version__}, OpenCV "
             f"{cv2.__version__}; {pictures}. Fresh processes, the ways taking turns, medians of {rounds} rounds. "
             f"{arguments.note}").strip()

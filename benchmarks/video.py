@@ -18,7 +18,7 @@ from pathlib import Path
 from time import process_time
 
 import numpy as np
-from analysis import table
+from report import commit, table
 
 import stagepose
 from stagepose.files import write_text
@@ -128,10 +128,8 @@ def main() -> None:
         memory = [[str(frames), f"{peak_megabytes(path, folder / 'out'):.0f}"]
                   for frames, path in ((FRAMES, crossing), (10 * FRAMES, long))]
         raw, smoothed = (trembling(still, predictor, smooth) for smooth in (False, True))
-    commit = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], check=True,
-                            capture_output=True, text=True).stdout.strip()
     lines = ["# People in video", "",
-             f"`python benchmarks/video.py`, commit {commit}, {date.today()}, {platform.machine()}, one thread of a "
+             f"`python benchmarks/video.py`, commit {commit()}, {date.today()}, {platform.machine()}, one thread of a "
              f"machine that others use too: processor seconds, medians of {ROUNDS}. {SIZE[0]} x {SIZE[1]}, {RATE} "
              "frames a second, two people who cross, one behind the other for about half a second.", "",
              "Frames a second, from the file to smoothed people; how far joints are, on frames without detection, from "
