@@ -21,7 +21,6 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import torch
 from copies import COPIES, TURNED, copies
 from research import (
@@ -29,6 +28,7 @@ from research import (
     Sets,
     arguments,
     difference,
+    drawn_pictures,
     heading,
     judge,
     oks_difference,
@@ -39,7 +39,7 @@ from research import (
     spread,
     write_report,
 )
-from stages import HARD_SEEDS, on_hard_list
+from stages import hard_list, on_hard_list
 
 from stagepose.coco import CocoDataset, overlap_problems, read_dataset
 from stagepose.coco.dataset import to_json
@@ -91,15 +91,11 @@ def learning_people(train: Path, folder: Path) -> Path:
     file = folder / f"learn-{LEARNT}" / "people.json"
     if not file.is_file():
         dataset = read_dataset(rest)
-        people = dataset.with_keypoints()
-        order = np.random.default_rng(1).permutation([image.id for image in dataset.images])
-        counts = np.cumsum([people[dataset.rows_by_image[int(i)]].sum() for i in order])
-        chosen = set(order[: int(np.searchsorted(counts, LEARNT)) + 1].tolist())
         file.parent.mkdir(parents=True, exist_ok=True)
         (file.parent / "images").symlink_to((train.parent / "images").resolve())
         if (train.parent / "negatives").is_dir():
             (file.parent / "negatives").symlink_to((train.parent / "negatives").resolve())
-        write_json(file, to_json(part(dataset, chosen.__contains__)))
+        write_json(file, to_json(part(dataset, drawn_pictures(dataset, LEARNT, seed=1).__contains__)))
     return file
 
 
@@ -197,22 +193,10 @@ class Laboratory:
     def run_of(self, name: str, seed: int) -> Path:
         return self.folder / f"seed{seed}" / name
 
-    def hard_list(self) -> None:
-        """What small networks of other seeds find of the held-out people, fixed before any arm."""
-        for seed in HARD_SEEDS:
-            file = self.folder / f"held-hard{seed}.json"
-            if not file.is_file():
-                torch.manual_seed(seed)
-                config = PoseConfig(network="u-300m", codec=CODEC)
-                task = PoseTask(fresh("u-300m", len(COCO_17), config.join), config, [self.stores["real"]], [1.0],
-                                seed=seed)
-                model = loop.train(task, replace(TRAIN, samples=3 * self.samples, slower=(), seed=seed),
-                                   self.folder / f"hard{seed}")
-                judge(model, CODEC, *self.sets["held"], file)
-
     def work(self, seeds: list[int], chosen: list[str]) -> None:
         """Every arm of all seeds before the next, so that the report takes what is whole; validation after all."""
-        self.hard_list()
+        hard_list(self.folder, self.stores["real"], *self.sets["held"],
+                  train=replace(TRAIN, samples=3 * self.samples, slower=()))
         arms = {name: train for name, train in self.arms().items() if name in chosen}
         for kinds in (["held", *COPIES], ["val"]):
             for name, train in arms.items():

@@ -18,16 +18,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from research import (
+    Column,
     Judged,
     arguments,
-    difference,
+    arms_and_differences,
     heading,
     judge,
     laboratory_sets,
-    oks_difference,
     only,
     parted,
-    spread,
     write_report,
 )
 
@@ -84,8 +83,6 @@ ARMS = {
     "E old norms": "E, batch norms as the hard people left them",
     "E mean": "E, the mean of both stages' heatmaps", "E router": "E, stage 2 only for whom stage 1 seems to miss",
 }
-
-
 PAIRS = (("D", "E"), ("S", "E"), ("A", "E"), ("A2", "E"), ("C", "E"), ("B", "E"), ("B", "F"), ("C", "G"), ("E", "E25"),
          ("D", "E25"), ("I", "E"), ("L", "E"), ("E old norms", "E"), ("E", "E mean"), ("E", "E router"),
          ("D", "E router"))
@@ -193,7 +190,7 @@ def first_stage(folder: Path, store: CropStore) -> None:
 
 
 def hard_list(folder: Path, store: CropStore, dataset: CocoDataset, images: Path, *,
-              seeds: tuple[int, ...] = HARD_SEEDS, samples: int = FIRST) -> None:
+              seeds: tuple[int, ...] = HARD_SEEDS, train: TrainConfig = TRAIN) -> None:
     """What small networks of other seeds find of the people who are judged by."""
     for seed in seeds:
         file = folder / f"held-hard{seed}.json"
@@ -201,7 +198,7 @@ def hard_list(folder: Path, store: CropStore, dataset: CocoDataset, images: Path
             torch.manual_seed(seed)
             task = PoseTask(fresh("u-300m", len(COCO_17), StageOptions()), PoseConfig(network="u-300m", codec=CODEC),
                             [store], [1.0], seed=seed)
-            model = loop.train(task, replace(TRAIN, samples=samples, seed=seed), folder / f"hard{seed}")
+            model = loop.train(task, replace(train, seed=seed), folder / f"hard{seed}")
             assert isinstance(model, PoseInference)
             judge(model, CODEC, dataset, images, file)
 
@@ -234,21 +231,11 @@ def report(told: Namespace) -> None:
     lines = heading("What training stage by stage is worth", "stages.py", told)
     lines += [DESIGN.format(seeds=len(seeds), first=FIRST, later=LATER, cost=SAME_COST,
                             people=[int(d.with_keypoints().sum()) for d in sets.values()]), ""]
-    measured = [f"AP, {name}" for name in sets] + ["mean OKS, held-out", "mean OKS, hard list"]
-    lines += ["| arm | | " + " | ".join(measured) + " |", "|---|---" + "|---" * len(measured) + "|"]
-    for arm in arms:
-        cells = [spread(judged[name][arm].aps()) for name in sets]
-        cells += [spread(judged[name][arm].oks().mean(1).tolist()) for name in list(sets)[:2]]
-        lines.append(f"| {arm} | {ARMS[arm]} | " + " | ".join(cells) + " |")
-    lines += ["", "Mean of the seeds (lowest to highest). Ground-truth boxes, no flip test.", "", "## Differences", "",
-              "Mean of the seeds with the 95 % interval of a paired bootstrap over pictures, 1,000 draws; the seeds' "
-              "own spread is in the table above.", "",
-              "| | " + " | ".join(measured) + " |", "|---" + "|---" * len(measured) + "|"]
-    for a, b in PAIRS:
-        if a in arms and b in arms:
-            cells = [difference(judged[name][a], judged[name][b]) for name in sets]
-            cells += [oks_difference(judged[name][a], judged[name][b]) for name in list(sets)[:2]]
-            lines.append(f"| {b} - {a} | " + " | ".join(cells) + " |")
+    held_out, hard, *_ = judged.values()
+    columns = [*(Column(f"AP, {name}", of_arm) for name, of_arm in judged.items()),
+               Column("mean OKS, held-out", held_out, of_oks=True), Column("mean OKS, hard list", hard, of_oks=True)]
+    lines += arms_and_differences(columns, {arm: ARMS[arm] for arm in arms}, PAIRS,
+                                  "Mean of the seeds (lowest to highest). Ground-truth boxes, no flip test.")
     write_report(Path(__file__).with_name("stages.md"), [*lines, ""])
 
 

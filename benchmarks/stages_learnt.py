@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from research import Judged, arguments, difference, heading, judge, oks_difference, only, packed, spread, write_report
-from stages import EASED, RESIDUAL, Laboratory, Setup, hard_list, on_hard_list
+from research import Column, Judged, arguments, arms_and_differences, heading, judge, only, packed, write_report
+from stages import EASED, RESIDUAL, TRAIN, Laboratory, Setup, hard_list, on_hard_list
 
 from stagepose.coco import CocoDataset, read_dataset
 from stagepose.heatmaps import UdpOks
@@ -83,7 +83,7 @@ def judging_sets(told: Namespace) -> dict[str, tuple[CocoDataset, Path]]:
 def work(told: Namespace) -> None:
     folder, sets = told.work, judging_sets(told)
     store = packed(told.train, folder, SETUP.pose.codec)
-    hard_list(folder, store, *sets["val"], seeds=HARD_SEEDS, samples=HARD_SAMPLES)
+    hard_list(folder, store, *sets["val"], seeds=HARD_SEEDS, train=replace(TRAIN, samples=HARD_SAMPLES))
     first_stage(folder / "first", store)
     labs = {seed: Laboratory(folder / f"seed{seed}", store, seed, SETUP) for seed in told.seeds}
     for arm in [arm for arm in labs[told.seeds[0]].arms() if arm in ARMS]:  # an arm of all seeds before the next
@@ -103,7 +103,11 @@ def report(told: Namespace) -> None:
     judged = {name: {arm: Judged(dataset, [folder / f"{'lsp' if dataset is lsp else 'val'}-{seed}-{arm}.json"
                                            for seed in seeds]) for arm in arms} for name, dataset in parts.items()}
     lines = heading("Stage by stage, after a stage that has learnt", "stages_learnt.py", told)
-    lines += [design(told, list(parts.values())), "", *two_tables(judged, arms, seeds)]
+    columns = [Column(f"{measure}, {name}", of_arm, measure != "AP") for name, of_arm in judged.items()
+               for measure in ("AP", "mean OKS")]
+    lines += [design(told, list(parts.values())), "",
+              *arms_and_differences(columns, {arm: ARMS[arm] for arm in arms}, PAIRS,
+                                    f"Mean of {len(seeds)} seeds (lowest to highest).")]
     write_report(Path(__file__).with_name("stages_learnt.md"), [*lines, ""])
 
 
@@ -114,25 +118,6 @@ def design(told: Namespace, parts: Sequence[CocoDataset]) -> str:
     return DESIGN.format(first=FIRST, later=LATER, cost=SAME_COST, seeds=len(told.seeds), people=len(gone),
                          gone=gone.mean(), below=table.oks[gone].mean(), above=table.oks[~gone].mean(), val=val,
                          hard=hard, lsp=lsp)
-
-
-def two_tables(judged: dict[str, dict[str, Judged]], arms: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """Of every arm, and of the pairs' differences."""
-    measured = [f"{measure}, {name}" for name in judged for measure in ("AP", "mean OKS")]
-    lines = ["| arm | | " + " | ".join(measured) + " |", "|---|---" + "|---" * len(measured) + "|"]
-    for arm in arms:
-        cells = [spread(values) for part in judged.values()
-                 for values in (part[arm].aps(), part[arm].oks().mean(1).tolist())]
-        lines.append(f"| {arm} | {ARMS[arm]} | " + " | ".join(cells) + " |")
-    lines += ["", f"Mean of {len(seeds)} seeds (lowest to highest).", "", "## Differences", "",
-              "Mean of the seeds with the 95 % interval of a paired bootstrap over pictures, 1,000 draws; the seeds' "
-              "own spread is in the table above.", "",
-              "| | " + " | ".join(measured) + " |", "|---" + "|---" * len(measured) + "|"]
-    for a, b in PAIRS:
-        if a in arms and b in arms:
-            cells = [compare(part[a], part[b]) for part in judged.values() for compare in (difference, oks_difference)]
-            lines.append(f"| {b} - {a} | " + " | ".join(cells) + " |")
-    return lines
 
 
 def main() -> None:
