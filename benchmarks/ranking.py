@@ -21,12 +21,11 @@ from threshold import judged as right_or_wrong
 
 from stagepose.coco import CocoDataset, read_dataset
 from stagepose.coco.results import keypoint_result
-from stagepose.evaluation import Judgement, judge_keypoints
-from stagepose.evaluation.bootstrap import draws
+from stagepose.evaluation import Judgement, compare, judge_keypoints
 from stagepose.files import write_text
 from stagepose.images import read_image
 from stagepose.oks import COCO_MAX_PEOPLE, RESCORE_RULES, keypoint_similarity, oks_nms
-from stagepose.predictor import load
+from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, load
 from stagepose.skeleton import COCO_17
 from stagepose.structures import Person
 
@@ -95,9 +94,10 @@ def best_f1(dataset: CocoDataset, looks: Sequence[Looks], score: Score, nms: flo
 
 
 def difference(a: Judgement, b: Judgement) -> str:
-    """AP of b - a with the 95 % interval of a paired bootstrap over pictures."""
-    low, high = np.percentile([b.ap(w) - a.ap(w) for w in draws(a.truth.image_count, 1_000, 0)], (2.5, 97.5))
-    return f"{b.ap() - a.ap():+.4f} ({low:+.4f} to {high:+.4f})"
+    """AP of b - a with its 95 % interval."""
+    told = compare(a, b)
+    within = told.intervals[0]
+    return f"{told.b[0] - told.a[0]:+.4f} ({within.low:+.4f} to {within.high:+.4f})"
 
 
 def twins(labels: Path) -> list[list[str]]:
@@ -122,8 +122,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("val", type=Path)
     parser.add_argument("--labels", type=Path, required=True, help="npz of all labels of COCO train2017")
-    parser.add_argument("--detector", default="person-small")
-    parser.add_argument("--pose", default="pose-small")
+    parser.add_argument("--detector", default=DEFAULT_DETECTOR)
+    parser.add_argument("--pose", default=DEFAULT_POSE)
     told = parser.parse_args()
     dataset, folder = read_dataset(told.val), told.val.parent / "images"
     models = {"pose": told.pose, "detector": told.detector, "threads": 1}
