@@ -56,15 +56,15 @@ def counter(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def counter_or_lines(what: str, sentence: str) -> Iterator[Callable[[int, int], None]]:
-    """As :func:`counter`; where no terminal shows a bar, a line for every tenth: ``sentence`` with {done}, {total}."""
+def counter_or_lines(what: str, did: str) -> Iterator[Callable[[int, int], None]]:
+    """As :func:`counter`; where no terminal shows a bar, a line for every tenth: ``did`` so many of all pictures."""
     told = 0
 
     def line(done: int, total: int) -> None:
         nonlocal told
         if done * LINES // total > told:
             told = done * LINES // total
-            note(sentence.format(done=done, total=total))
+            note(f"{did} {done:,} of {total:,} pictures")
 
     with counter(what) as bar:
         yield bar if sys.stderr.isatty() else line

@@ -133,7 +133,7 @@ def extend(
     one = by == "gan" and gan.device != "cpu"  # a GPU is not shared by processes
     processes = jobs if jobs is not None else 1 if one else available_cores()
     judging = None if judge is None else Judge(model=judge, least=least_oks)
-    with counter_or_lines("making", "made {done:,} of {total:,} pictures") as progress:
+    with counter_or_lines("making", "made") as progress:
         done = extend_set(recipe, pictures, out, judge=judging, jobs=processes, progress=progress)
     _report(done, judging)
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from stagepose import coco
 from stagepose.commands.arguments import Folder, JsonFiles, ModelName, OptionalCount, OptionalFolder
-from stagepose.commands.console import counted, counter, note, say, wrong_usage
+from stagepose.commands.console import counted, counter_or_lines, say, wrong_usage
 from stagepose.errors import DatasetError
 from stagepose.images import printable
 from stagepose.skeleton import resolve
 from stagepose.training.crops import CropSpec, CropStore, PackConfig, pack_file
-
-LINES = 10  # of progress for a file, where no terminal shows a bar
 
 
 def pack(
@@ -61,7 +56,8 @@ def pack(
         if file.is_file() and not folder.is_dir():
             raise DatasetError(f"{printable(str(folder))}: no such folder; --images names the one that holds the "
                                f"pictures of {printable(str(file))}")
-        with _progress(file) as progress:
+        shown = printable(str(file))
+        with counter_or_lines(shown, f"{shown}: people cut out of") as progress:
             store = pack_file(file, folder, out, spec=spec, skeleton=joints, config=config, drop_bad=drop_bad,
                               progress=progress)
         _tell(file, store)
@@ -73,18 +69,3 @@ def _tell(file: Path, store: CropStore) -> None:
     for reason, count in store.left_out.items():
         if count:
             say(f"    left out: {count:,} x {reason}")
-
-
-@contextmanager
-def _progress(file: Path) -> Iterator[Callable[[int, int], None]]:
-    """A bar where a terminal shows it, else a line for every tenth of the pictures."""
-    name, told = printable(str(file)), 0
-
-    def line(done: int, total: int) -> None:
-        nonlocal told
-        if done * LINES // total > told:
-            told = done * LINES // total
-            note(f"{name}: people cut out of {done:,} of {total:,} pictures")
-
-    with counter(name) as bar:
-        yield bar if sys.stderr.isatty() else line

@@ -45,7 +45,7 @@ def render(
     """
     config = RenderConfig(size=size, people=people, seed=seed, skeleton=skeleton or COCO_FILE, backgrounds=backgrounds,
                           poses=poses)
-    with counter_or_lines("rendering", "rendered {done:,} of {total:,} pictures") as progress:
+    with counter_or_lines("rendering", "rendered") as progress:
         processes = available_cores() if jobs is None else jobs
         done = render_set(pictures, out, config, jobs=processes, progress=progress)
     draw_sheet(done.file)
