@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from stagepose.coco import jsonfile
 from stagepose.coco.category import target_skeleton
 from stagepose.coco.clean import clean
-from stagepose.coco.problems import as_error, errors, shown_path
+from stagepose.coco.problems import Problem, as_error, errors, shown_path
 from stagepose.coco.table import ImageInfo, Table
 from stagepose.coco.validate import examine
 from stagepose.errors import DatasetError
@@ -102,20 +102,23 @@ def read_dataset(path: str | Path, *, skeleton: Skeleton | None = None, strict: 
     ``stagepose check --write-clean`` would, and the set's ``notes`` say what was changed.
     """
     path = Path(path)
-    notes: tuple[str, ...] = ()
     if strict:
-        table, problems = examine(jsonfile.load_json(path), skeleton)
-        left = errors(problems)
-    else:
-        cleaned = clean(jsonfile.load_json_leniently(path)[0], skeleton=skeleton)
-        table, left = cleaned.table, cleaned.left
-        notes = tuple(cleaned.changes.lines())
+        return dataset_of(jsonfile.load_json(path), path, skeleton)
+    cleaned = clean(jsonfile.load_json_leniently(path)[0], skeleton=skeleton)
+    return _from_table(path, cleaned.table, cleaned.left, skeleton, tuple(cleaned.changes.lines()))
+
+
+def dataset_of(raw: Any, path: Path, skeleton: Skeleton | None = None) -> CocoDataset:
+    """The same, strictly, of JSON that is parsed already; ``path`` is where it comes from."""
+    table, problems = examine(raw, skeleton)
+    return _from_table(path, table, errors(problems), skeleton)
+
+
+def _from_table(path: Path, table: Table, left: Sequence[Problem], wanted: Skeleton | None,
+                notes: tuple[str, ...] = ()) -> CocoDataset:
     if left:
         raise as_error(path, left)
-    return _from_table(path, table, skeleton or target_skeleton(table.skeleton), notes)
-
-
-def _from_table(path: Path, table: Table, skeleton: Skeleton, notes: tuple[str, ...]) -> CocoDataset:
+    skeleton = wanted or target_skeleton(table.skeleton)
     source_K = map_by_name(table.skeleton, skeleton)
     if (source_K < 0).all():
         raise DatasetError(

@@ -59,7 +59,11 @@ def read_box_results(path: str | Path) -> dict[int, Detections]:
 
     Boxes of other categories are passed over; one :class:`DatasetError` counts all that is wrong with the rest.
     """
-    results, _ = jsonfile.load_json_leniently(path, what="a COCO results file")
+    return boxes_of_results(jsonfile.load_json_leniently(path, what="a COCO results file")[0], path)
+
+
+def boxes_of_results(results: Any, path: str | Path) -> dict[int, Detections]:
+    """The same of JSON that is parsed already; ``path`` is where it comes from."""
     if not isinstance(results, list):
         raise as_error(path, [no_list(results)])
     wrong = [found for index, result in enumerate(results) for found in _check_box(result, index)]

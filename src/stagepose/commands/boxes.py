@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.coco import CocoDataset, read_box_results, read_dataset
+from stagepose.coco import CocoDataset
+from stagepose.coco.dataset import dataset_of
 from stagepose.coco.jsonfile import load_json
+from stagepose.coco.results import boxes_of_results
 from stagepose.commands.console import counted, note
 from stagepose.errors import DatasetError
 from stagepose.images import printable
@@ -36,10 +38,10 @@ class BoxFile:
         """COCO results (a list) or annotations (an object), whose crowds are left out."""
         raw = load_json(path, what="COCO box results or annotations")
         if isinstance(raw, dict):
-            dataset = read_dataset(path)
+            dataset = dataset_of(raw, path)
             names = {image.file_name: image.id for image in dataset.images}
             return cls(path, _boxes_by_image(dataset), _with_last_parts(names))
-        boxes = read_box_results(path)
+        boxes = boxes_of_results(raw, path)
         names = {row["file_name"]: row["image_id"] for row in raw if isinstance(row.get("file_name"), str)}
         return cls(path, boxes, _with_last_parts(names))
 
