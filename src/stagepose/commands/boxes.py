@@ -71,22 +71,21 @@ class BoxFile:
             raise DatasetError(f"{printable(str(self.path))}: has boxes for none of the photos: its image ids begin "
                                f"{sorted(self.boxes)[:3]}, {theirs}. Give its entries a file_name")
 
-
     def below(self, threshold: float, names: Sequence[str]) -> int:
         """How many boxes of these photos have a lower score."""
         ids = {self.image_id(name) for name in names}
         return sum(int((boxes.scores < threshold).sum()) for image_id, boxes in self.boxes.items() if image_id in ids)
 
-
-def of_this_set(found: Mapping[int, Detections], dataset: CocoDataset, path: Path) -> Mapping[int, Detections]:
-    """Boxes on the set's pictures. Published files hold those of a whole split: the others are counted and left."""
-    mine = {image_id: boxes for image_id, boxes in found.items() if image_id in dataset.image_by_id}
-    if found and not mine:
-        raise DatasetError(f"{printable(str(path))}: has boxes for none of the {len(dataset.images)} images: its image "
-                           f"ids begin {sorted(found)[:3]}, the set's {sorted(dataset.image_by_id)[:3]}")
-    if len(mine) < len(found):
-        note(f"{len(found) - len(mine)} images of {printable(str(path))} are not in this set: left out")
-    return mine
+    def of_set(self, dataset: CocoDataset) -> dict[int, Detections]:
+        """Boxes on a set's pictures. Published files hold those of a whole split: the others are counted and left."""
+        mine = {image_id: boxes for image_id, boxes in self.boxes.items() if image_id in dataset.image_by_id}
+        if self.boxes and not mine:
+            raise DatasetError(f"{printable(str(self.path))}: has boxes for none of the {len(dataset.images)} images: "
+                               f"its image ids begin {sorted(self.boxes)[:3]}, the set's "
+                               f"{sorted(dataset.image_by_id)[:3]}")
+        if len(mine) < len(self.boxes):
+            note(f"{len(self.boxes) - len(mine)} images of {printable(str(self.path))} are not in this set: left out")
+        return mine
 
 
 def _boxes_by_image(dataset: CocoDataset) -> dict[int, Detections]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from stagepose import coco
 from stagepose.commands.arguments import (
     JsonFile,
@@ -13,7 +11,7 @@ from stagepose.commands.arguments import (
     OptionalFolder,
     OptionalName,
 )
-from stagepose.commands.boxes import BoxFile, of_this_set
+from stagepose.commands.boxes import BoxFile
 from stagepose.commands.console import counter, note, say, table, wrong_usage
 from stagepose.evaluation import detect_dataset, evaluate_detector, evaluate_end_to_end, recall_rows
 from stagepose.files import require_place
@@ -61,10 +59,10 @@ def eval_detector(
     if boxes is None:
         model = DetectorModel(detector, threads=threads, providers=[provider])
         with counter("detect") as progress:
-            found: Mapping[int, Detections] = detect_dataset(model, dataset, folder, progress=progress)
+            found = detect_dataset(model, dataset, folder, progress=progress)
         of_nobody = [model(read_image(path).pixels) for path in find_images([negatives])] if negatives else []
     else:
-        found = of_this_set(BoxFile.read(boxes).boxes, dataset, boxes)
+        found = BoxFile.read(boxes).of_set(dataset)
     if out is not None:
         coco.write_results(out, coco.box_results(found))
         note(f"boxes written to {printable(str(out))}")

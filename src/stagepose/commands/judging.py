@@ -19,7 +19,7 @@ from stagepose.commands.arguments import (
     OptionalName,
     PoseModels,
 )
-from stagepose.commands.boxes import BoxFile, of_this_set
+from stagepose.commands.boxes import BoxFile
 from stagepose.commands.console import counter, note, wrong_usage
 from stagepose.errors import ConfigError
 from stagepose.evaluation import predict_dataset
@@ -176,7 +176,7 @@ def _boxes(wanted: str, config: PredictorConfig, dataset: coco.CocoDataset) -> B
         return "detector"
     if not Path(wanted).is_file():
         raise ConfigError(f"--boxes {wanted!r}: neither a file nor one of {READY}")
-    found = of_this_set(BoxFile.read(Path(wanted)).boxes, dataset, Path(wanted))
+    found = BoxFile.read(Path(wanted)).of_set(dataset)
     return {image_id: boxes.best(config.max_people, config.threshold) for image_id, boxes in found.items()}
 
 
