@@ -147,13 +147,10 @@ def predict(
     given = BoxFile.read(boxes) if boxes else None
     outcome = Outcome(predictor.skeleton.names, csv)
     paths = _expand(photos, out, outcome)
-    clips = [path for path in paths if path and is_video(path)]
-    sources = _sources([path for path in paths if path not in clips], given)
+    stills, clips = _told_apart(paths)
+    sources = _sources(stills, given)
     if given and (sources or not clips):
-        given.require_any([source.name for source in sources])
-        if unsure := given.below(threshold, [source.name for source in sources]):
-            note(f"{counted(unsure, 'box', 'boxes')} of {printable(str(boxes))} left out, with a score below "
-                 f"{threshold:g}; --threshold 0 looks into all")
+        _check_boxes(given, [source.name for source in sources], threshold)
     names = Overlays(out, [path for path in paths if path])
     settings = ClipSettings(out, not json_only, csv, detect_every, smooth, CONFIDENT)
     try:
@@ -292,6 +289,26 @@ def _expand(photos: Sequence[str], out: Path, outcome: Outcome) -> list[Path | N
     if ours:
         note(f"{counted(len(ours), 'overlay', 'overlays')} of an earlier run in {printable(str(out))} left out")
     return list(found.values())
+
+
+def _told_apart(paths: Sequence[Path | None]) -> tuple[list[Path | None], list[Path]]:
+    """Photos, and videos."""
+    stills: list[Path | None] = []
+    clips: list[Path] = []
+    for path in paths:
+        if path is not None and is_video(path):
+            clips.append(path)
+        else:
+            stills.append(path)
+    return stills, clips
+
+
+def _check_boxes(given: BoxFile, names: Sequence[str], threshold: float) -> None:
+    """An error where not one of the photos has boxes, and how many of theirs are not looked into."""
+    given.require_any(names)
+    if unsure := given.below(threshold, names):
+        note(f"{counted(unsure, 'box', 'boxes')} of {printable(str(given.path))} left out, with a score below "
+             f"{threshold:g}; --threshold 0 looks into all")
 
 
 def _is_overlay(path: Path, out: Path) -> bool:
