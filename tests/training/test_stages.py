@@ -29,10 +29,10 @@ from stagepose.training.export import drawn_crops, parity, torch_to_onnx
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.networks.zoo import StageOptions, build
-from stagepose.training.people import Chosen, PoseData
+from stagepose.training.people import Chosen, PoseData, spread
 from stagepose.training.pose import PoseConfig, PoseTask
 from stagepose.training.stages import StagedTraining, StagesConfig, chosen, earlier_slower, folds_by_picture
-from stagepose.training.table import Table, examine, recalibrate, spread
+from stagepose.training.table import Table, examine, recalibrate
 
 CODEC = UdpOks(input_size=(64, 64))
 CONFIG = TrainConfig(batch=4, samples=24, warmup=4, lr=3e-3, bf16=False, save_every=3)

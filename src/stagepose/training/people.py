@@ -151,6 +151,12 @@ class PoseData:
         return sets, rows - self.starts[sets]
 
 
+def spread(rows_P: NDArray[np.int64], people: int) -> NDArray[np.int64]:
+    """At most so many of the rows, evenly spread."""
+    count = min(people, len(rows_P))
+    return rows_P[np.linspace(0, len(rows_P) - 1, count).astype(np.int64)] if count else rows_P[:0]
+
+
 def on_device(rows: Tensor, canvases: Canvases | None, device: str, resident: Tensor | None) -> Canvases:
     """As the augmentation wants them: on a GPU one tensor, on a CPU an array each.
 

@@ -31,11 +31,11 @@ from stagepose.training.loop import TrainConfig, shortened
 from stagepose.training.machine import Machine, use_threads
 from stagepose.training.networks.cost import on_meta
 from stagepose.training.networks.zoo import build, row_length
-from stagepose.training.people import fits_on_device, load_resident
+from stagepose.training.people import fits_on_device, load_resident, spread
 from stagepose.training.pose import PoseTask, check_fits
 from stagepose.training.presets import PoseRecipe
 from stagepose.training.stages import StagedTraining, StagesConfig
-from stagepose.training.table import Table, plain_batches, spread
+from stagepose.training.table import Table, plain_batches
 from stagepose.training.teacher import Teacher, open_teacher
 from stagepose.training.validation import PoseValidation
 

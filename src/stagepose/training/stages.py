@@ -40,11 +40,11 @@ from stagepose.training.loop import TrainConfig
 from stagepose.training.machine import Machine
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import row_length
-from stagepose.training.people import Chosen
+from stagepose.training.people import Chosen, spread
 from stagepose.training.pose import PoseConfig, PoseJudge, PoseTask
 from stagepose.training.randomness import generator
 from stagepose.training.start import fresh
-from stagepose.training.table import Table, examine, recalibrate, spread
+from stagepose.training.table import Table, examine, recalibrate
 
 log = logging.getLogger(__name__)
 

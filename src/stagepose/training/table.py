@@ -135,11 +135,6 @@ def recalibrate(model: PoseInference, task: PoseTask, rows_P: NDArray[np.int64])
         norm.eval()
 
 
-def spread(rows_P: NDArray[np.int64], people: int) -> NDArray[np.int64]:
-    """At most so many of the rows, evenly spread."""
-    return rows_P[np.unique(np.linspace(0, len(rows_P) - 1, min(people, len(rows_P))).astype(np.int64))]
-
-
 def plain_batches(task: PoseTask, rows_P: NDArray[np.int64]) -> Iterator[Tensor]:
     """Pictures (b, 3, h, w) of people without augmentation."""
     for start in range(0, len(rows_P), BATCH):

@@ -23,6 +23,7 @@ from stagepose.predictor import Predictor, PredictorConfig
 from stagepose.structures import Detections
 from stagepose.training import distributed
 from stagepose.training.inference import NumpyHeatmaps
+from stagepose.training.people import spread
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class PoseValidation:
             return None
         predictor = self._predictor(model)
         tiles = []
-        for row in rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int)]:
+        for row in spread(rows, SHOWN):
             name = self.dataset.image_by_id[int(self.dataset.image_ids[row])].file_name
             pixels = read_image(self.images_dir / name).pixels
             box = self.dataset.boxes_xyxy[row]

@@ -25,7 +25,7 @@ from stagepose.training.gan.task import PICTURE_CHANNELS, RepairConfig, RepairTa
 from stagepose.training.inference import PoseInference
 from stagepose.training.networks.repair import Repairer, RepairNet
 from stagepose.training.networks.zoo import build
-from stagepose.training.people import fits_on_device, load_resident
+from stagepose.training.people import fits_on_device, load_resident, spread
 from stagepose.training.runs import Report, Source
 from stagepose.training.trained import open_pose
 from stagepose.training.unfold import unfold_model_file
@@ -93,8 +93,7 @@ def _same_names(source: str, theirs: Skeleton | None, ours: Skeleton) -> None:
 def _people(stores: Sequence[CropStore], size: tuple[int, int]) -> Tensor:
     """Some people at a network's input size, (N, 3, h, w) float 0..255."""
     store = stores[0]
-    rows = np.unique(np.linspace(0, len(store) - 1, min(MEASURED_ON, len(store))).astype(int))
-    crops = torch.from_numpy(store.read(rows)).permute(0, 3, 1, 2).float()
+    crops = torch.from_numpy(store.read(spread(np.arange(len(store)), MEASURED_ON))).permute(0, 3, 1, 2).float()
     left, top = ((have - want) // 2 for have, want in zip(store.spec.canvas, store.spec.input_size, strict=True))
     width, height = store.spec.input_size
     return torch.nn.functional.interpolate(crops[:, :, top : top + height, left : left + width],

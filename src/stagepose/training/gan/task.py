@@ -43,7 +43,7 @@ from stagepose.training.gan.losses import (
 from stagepose.training.gan.moving import Moved, move_limbs, pose_maps
 from stagepose.training.gan.poses import NewPose, Poses, learn_poses
 from stagepose.training.networks.repair import Repairer, RepairNet
-from stagepose.training.people import Chosen, PoseData, PoseRead, on_device
+from stagepose.training.people import Chosen, PoseData, PoseRead, on_device, spread
 from stagepose.training.randomness import SampleKey, generator, uniforms
 
 HELD_OUT = 48  # people at most who are never learnt from, and a twentieth of all at most
@@ -274,8 +274,7 @@ def repair(network: RepairNet | nn.Module, moved: Moved, maps: Tensor) -> Tensor
 
 def held_out(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """People for the sample pictures, evenly spread: a twentieth, at least one, at most HELD_OUT."""
-    count = min(HELD_OUT, max(1, len(rows) // 20))
-    return rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(np.int64))] if len(rows) else rows
+    return spread(rows, min(HELD_OUT, max(1, len(rows) // 20)))
 
 
 def to_pixels(pictures: Tensor) -> NDArray[np.uint8]:
