@@ -7,8 +7,6 @@ the only one to say anything. B samples, K keypoints of the learner, h w heatmap
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from stagepose.geometry import Float, Size
 from stagepose.heatmaps import Codec
 from stagepose.skeleton import Skeleton, map_by_name
 from stagepose.training.inference import PoseInference
-from stagepose.training.trained import open_pose
+from stagepose.training.trained import open_pose, weights_digest
 
 SURE = 0.3  # a heatmap's peak from which a teacher is believed about a joint that nobody has labelled
 
@@ -66,7 +64,7 @@ def open_teacher(run: str | Path, learner: Skeleton, codec: Codec, device: str) 
                           f"{', '.join(pose.skeleton.names)}")
     model = pose.model.to(device).requires_grad_(False)
     return Teacher(model, pose.codec.input_size, torch.from_numpy(np.asarray(places)).to(device),
-                   _digest(model.state_dict()))
+                   weights_digest(model.state_dict()))
 
 
 def taught(drawn_BKhw: Tensor, shown_BKhw: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -104,10 +102,3 @@ def _extent(codec: Codec) -> Float:
 
 def _by(size: Size) -> str:
     return f"{size[0]} x {size[1]}"
-
-
-def _digest(weights: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode() + weights[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -41,6 +41,7 @@ from stagepose.training.networks.repair import RepairNet
 from stagepose.training.randomness import Orders, generator, weighted_order
 from stagepose.training.store import CropSpec
 from stagepose.training.table import Table
+from stagepose.training.trained import weights_digest
 
 FADE = 4.0  # pixels in which a repair ends before the border of the network's picture: no edge shows in the context
 SMALLEST = 2.0  # pixels of a bystander's box that is worth saying
@@ -103,7 +104,7 @@ class GanRecipe:
     def identity(self) -> dict[str, Any]:
         """Photos' labels, weights and hard poses by their digests."""
         hard = None if self.hard is None else _digest(self._table_file.read_bytes())
-        weights = weights_digest(load_generator(self.run))
+        weights = weights_digest(load_generator(self.run).state_dict())[:16]
         return {"data": _digest(self.data.read_bytes()), "weights": weights, "hard": hard}
 
     def maker(self) -> GanMaker:
@@ -221,14 +222,6 @@ class GanMaker:
         return [MadePerson(box, float(AREA_OF_BOX * np.prod(box[2:] - box[:2])), nobody, new=False,
                            notes={"iscrowd": int(self.data.crowd[row])})
                 for row, box in zip(rows, boxes, strict=True) if (box[2:] - box[:2]).min() >= SMALLEST]
-
-
-def weights_digest(network: torch.nn.Module) -> str:
-    """By which the same weights are known again."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _digest(data: bytes) -> str:
