@@ -37,7 +37,7 @@ from stagepose.training.detector.dataset import read_boxes
 from stagepose.training.detector.heads import Target
 from stagepose.training.detector.model import Detector
 from stagepose.training.detector.task import LOSS_WEIGHTS, DetectorTask
-from stagepose.training.detector.trunks import PIXEL_MEAN, PIXEL_SCALE
+from stagepose.training.networks.efficientnet_lite import PIXEL_MEAN, PIXEL_SCALE
 from stagepose.training.optim import adamw, lr_factor, set_lr
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from stagepose.errors import ConfigError
 from stagepose.heatmaps import Codec
 from stagepose.training.losses import HeatmapLoss
+from stagepose.training.networks.efficientnet_lite import PIXEL_MEAN, PIXEL_SCALE
 from stagepose.training.networks.multistage import Given, MultiStage
 
-MEAN = 127.0  # of EfficientNet-Lite's published weights; as good a centre as any for networks without such weights
-SCALE = 128.0
 Reading = Literal["last", "mean", "router"]  # which stages' heatmaps come out
 
 
@@ -72,7 +71,8 @@ class PoseInference(nn.Module):
 
 
 def _normal(images: Tensor) -> Tensor:
-    return ((images - MEAN) / SCALE).contiguous(memory_format=torch.channels_last)
+    """As EfficientNet-Lite's published weights have it: as good a centre as any for networks without such weights."""
+    return ((images - PIXEL_MEAN) / PIXEL_SCALE).contiguous(memory_format=torch.channels_last)
 
 
 class NumpyHeatmaps:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from stagepose.structures import Detections
 from stagepose.training.detector.config import STRIDE_MULTIPLE
 from stagepose.training.detector.model import Detector
-from stagepose.training.detector.trunks import PIXEL_MEAN
+from stagepose.training.networks.efficientnet_lite import PIXEL_MEAN
 
 
 class PictureDetector(nn.Module):

