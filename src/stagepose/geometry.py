@@ -44,6 +44,10 @@ class Affine:
         """Move points (..., 2)."""
         return np.asarray(xy_N2, dtype=np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
 
+    def keypoints(self, keypoints_K3: NDArray[np.floating]) -> Float:
+        """Move keypoints (K, 3) x, y and visibility or score, which stays."""
+        return np.column_stack([self.points(keypoints_K3[:, :2]), keypoints_K3[:, 2]])
+
     def boxes(self, boxes_N4: NDArray[np.floating]) -> Float:
         """Move xyxy boxes (N, 4) edge by edge -> the upright boxes around them; a turned box grows."""
         boxes = np.asarray(boxes_N4, dtype=np.float64).reshape(-1, 4)

@@ -57,14 +57,13 @@ class Cutout:
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         pixels, matte = (cv2.resize(each, size, interpolation=way) for each in (self.pixels, self.matte))
         moved = resize_affine((width, height), size)
-        keypoints = self.keypoints.copy()
+        keypoints = self.keypoints
         if mirrored:
             pixels, matte = pixels[:, ::-1], matte[:, ::-1]
             moved = moved.then(Affine(np.array([[-1.0, 0, size[0] - 1], [0, 1, 0]])))
             keypoints = keypoints[skeleton.flip_index]
-        keypoints[:, :2] = moved.points(keypoints[:, :2])
         return Cutout(np.ascontiguousarray(pixels, dtype=np.uint8), np.ascontiguousarray(matte, dtype=np.float32),
-                      keypoints, self.around)
+                      moved.keypoints(keypoints), self.around)
 
 
 def cut_out(pixels_HW3: NDArray[np.uint8], box_xyxy: Float, keypoints_K3: Float, segmentation: Any,
@@ -137,7 +136,7 @@ def _grabbed(part: NDArray[np.uint8], box: Float, keypoints: Float, skeleton: Sk
     size = max(2, round(part.shape[1] * scale)), max(2, round(part.shape[0] * scale))
     small = np.ascontiguousarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA)[:, :, ::-1])
     shrunk = resize_affine((part.shape[1], part.shape[0]), size)
-    keypoints, *others = [_moved(each, shrunk) for each in (keypoints, *others)]
+    keypoints, *others = [shrunk.keypoints(each) for each in (keypoints, *others)]
     labels = _first_guess(size, shrunk.boxes(box)[0], keypoints, skeleton, others)
     cv2.setRNGSeed(0)  # GrabCut's mixtures begin at random places
     try:
@@ -148,10 +147,6 @@ def _grabbed(part: NDArray[np.uint8], box: Float, keypoints: Float, skeleton: Sk
     person = _with_joints(_opened(person), keypoints)
     grown = cv2.resize(person.astype(np.float32), part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return np.asarray(grown > 0.5)
-
-
-def _moved(keypoints_K3: Float, affine: Affine) -> Float:
-    return np.column_stack([affine.points(keypoints_K3[:, :2]), keypoints_K3[:, 2]])
 
 
 def _opened(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

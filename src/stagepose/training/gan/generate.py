@@ -158,7 +158,7 @@ class GanMaker:
         turn, place = divmod(number, len(self.rows))
         row = int(self.rows[self._orders.rows([(turn, place)])[0]])
         to_canvas = crop_affine(canvas_box(self.data.boxes_xyxy[row], self.spec), self.spec.canvas)
-        keypoints = _through(self._window(to_canvas), self.data.keypoints[row])
+        keypoints = self._window(to_canvas).keypoints(self.data.keypoints[row])
         area = float(self.areas[row] * np.linalg.det(to_canvas.matrix[:, :2]))
         pose = self.poses.draw(keypoints, area, self.size, generator(self.recipe.seed, turn, place))
         if isinstance(pose, str):
@@ -209,7 +209,7 @@ class GanMaker:
         to_frame = _shift(-x1, -y1)
         frame = np.array([x2 - x1, y2 - y1])
         person = MadePerson(_clipped(to_frame.boxes(made.box_xyxy[None])[0], frame), made.area,
-                            in_picture(_through(to_frame, made.keypoints), x2 - x1, y2 - y1), notes=made.notes)
+                            in_picture(to_frame.keypoints(made.keypoints), x2 - x1, y2 - y1), notes=made.notes)
         others = [other for other in self.data.rows_by_image[image.id].tolist() if other != row]
         return Made(np.ascontiguousarray(canvas[y1:y2, x1:x2]),
                     (person, *self._bystanders(others, to_canvas.then(to_frame), frame)),
@@ -237,13 +237,9 @@ def _shift(x: float, y: float) -> Affine:
     return Affine(np.array([[1.0, 0, x], [0, 1, y]]))
 
 
-def _through(affine: Affine, keypoints_K3: Float) -> Float:
-    return np.column_stack([affine.points(keypoints_K3[:, :2]), keypoints_K3[:, 2]])
-
-
 def _labels(pose: NewPose, area: float, limbs: Limbs, offset: tuple[int, int]) -> Float:
     """Keypoints (K, 3) in canvas pixels, those behind a moved limb as hidden."""
-    return _through(_shift(*offset), covered(pose.keypoints, pose.moved, area, limbs))
+    return _shift(*offset).keypoints(covered(pose.keypoints, pose.moved, area, limbs))
 
 
 def _clipped(box_xyxy: Float, frame: NDArray[np.int64]) -> Float:
