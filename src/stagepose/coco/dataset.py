@@ -55,6 +55,11 @@ class CocoDataset:
         """(N,) who counts as a person of the keypoint task: no crowd, at least one labelled keypoint."""
         return (self.num_keypoints > 0) & ~self.crowd
 
+    def areas_or_boxes(self, share: float = 1.0) -> NDArray[np.float64]:
+        """(N,) of the segments, and where the file has none, ``share`` of the box's."""
+        boxes = (self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]).prod(axis=-1)
+        return np.where(np.isnan(self.areas), share * boxes, self.areas)
+
     @property
     def licences(self) -> list[dict[str, Any]]:
         """The file's ``licenses``; none where it has none, or something else in their place."""

@@ -79,9 +79,7 @@ def evaluate_boxes(dataset: CocoDataset, detections: Mapping[int, Detections]) -
         )
     in_order = {image_id: detections[image_id] for image_id in dataset.image_by_id if image_id in detections}
     found = box_results(in_order)  # ties do not hang on the mapping's order
-    no_area_N = np.isnan(dataset.areas)
-    box_areas_N = (dataset.boxes_xyxy[:, 2:] - dataset.boxes_xyxy[:, :2]).prod(axis=-1)
-    got = judge(dataset, np.where(no_area_N, box_areas_N, dataset.areas), found, "bbox")
+    got = judge(dataset, dataset.areas_or_boxes(), found, "bbox")
     return BoxMetrics(
         ap=got["AP_all"], ap50=got["AP_50"], ap75=got["AP_75"],
         ap_small=got["AP_small"], ap_medium=got["AP_medium"], ap_large=got["AP_large"],
@@ -90,5 +88,5 @@ def evaluate_boxes(dataset: CocoDataset, detections: Mapping[int, Detections]) -
         recall50=got["AR_50"], recall75=got["AR_75"],
         images=len(dataset.images), people=int((~dataset.crowd).sum()), ignored=int(dataset.crowd.sum()),
         boxes=len(found), images_without_entry=len(set(dataset.image_by_id) - set(detections)),
-        areas_of_boxes=int(no_area_N.sum()),
+        areas_of_boxes=int(np.isnan(dataset.areas).sum()),
     )  # fmt: skip

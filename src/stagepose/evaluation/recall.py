@@ -57,9 +57,7 @@ def recall_of_boxes(dataset: CocoDataset, detections: Mapping[int, Detections],
 
     A person without an area counts by the box's; all but ``kept`` is at COCO's 100 boxes a picture.
     """
-    people_N = ~dataset.crowd
-    box_areas_N = (dataset.boxes_xyxy[:, 2:] - dataset.boxes_xyxy[:, :2]).prod(axis=-1)
-    areas_N = np.where(np.isnan(dataset.areas), box_areas_N, dataset.areas)
+    people_N, areas_N = ~dataset.crowd, dataset.areas_or_boxes()
     groups = {"all": people_N, "with_keypoints": dataset.with_keypoints(), "small": people_N & (areas_N < SMALL),
               "medium": people_N & (areas_N >= SMALL) & (areas_N < LARGE), "large": people_N & (areas_N >= LARGE)}
     found = []

@@ -167,9 +167,7 @@ def write_labels(home: Path, dataset: CocoDataset, rows: NDArray[np.int64], affi
     keypoints = dataset.keypoints[rows].astype(np.float64)
     moved = np.einsum("nij,nkj->nki", affines[:, :, :2], keypoints[..., :2]) + affines[:, None, :, 2]
     keypoints[..., :2] = moved
-    boxes = dataset.boxes_xyxy[rows]
-    estimated = AREA_OF_BOX * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)  # where the file has no area
-    areas = np.where(np.isnan(dataset.areas[rows]), estimated, dataset.areas[rows])
+    areas = dataset.areas_or_boxes(AREA_OF_BOX)[rows]
     names = [dataset.image_by_id[i].file_name for i in np.unique(dataset.image_ids[rows]).tolist()]
     columns = io.BytesIO()
     np.savez(columns, keypoints=keypoints.astype(np.float32), areas=areas.astype(np.float32),

@@ -72,9 +72,7 @@ class GanRecipe:
     @cached_property
     def areas(self) -> Float:
         """(N,) of the people, estimated where the file has none."""
-        boxes = self.dataset.boxes_xyxy
-        estimated = AREA_OF_BOX * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-        return np.where(np.isnan(self.dataset.areas), estimated, self.dataset.areas)
+        return self.dataset.areas_or_boxes(AREA_OF_BOX)
 
     @cached_property
     def poses(self) -> Poses:
