@@ -21,17 +21,14 @@ from stagepose.commands.judging import (
     truth_for,
 )
 from stagepose.errors import ConfigError, MissingExtraError
-from stagepose.evaluation import BoxMetrics, breakdown, compare, evaluate_boxes, intervals, judge_keypoints
+from stagepose.evaluation import BoxMetrics, compare, evaluate_boxes, intervals, judge_keypoints
 from stagepose.evaluation.bootstrap import FEW_PICTURES, RESAMPLES, Interval, check_draws, too_few
+from stagepose.evaluation.breakdown import all_parts
 from stagepose.evaluation.keypoints import NUMBERS, metrics_of
 from stagepose.files import require_place, write_json
 from stagepose.images import printable
 from stagepose.skeleton import resolve as resolve_skeleton
 
-PARTS = {
-    "keypoint": breakdown.by_keypoint, "size": breakdown.by_size, "overlap": breakdown.by_crowding,
-    "labelled": breakdown.by_labelled_joints,
-}  # fmt: skip
 DEFAULT_PEOPLE, DEFAULT_MODEL = PeopleOptions(), ModelOptions()
 Contestant = Annotated[str, arg(metavar="RESULTS.json|MODEL")]
 
@@ -77,7 +74,7 @@ def _report(found: People, resamples: int, seed: int, json: Path | None) -> None
     judged = judge_keypoints(found.dataset, found.results)
     keypoints = metrics_of(judged, with_bbox=sum(bool(result.get("bbox")) for result in found.results))
     within = intervals(judged, resamples, seed) if resamples else [None] * len(NUMBERS)
-    parts = {what: part(judged) for what, part in PARTS.items()}
+    parts = all_parts(judged)
     rows = [("keypoints", *row, _shown(one)) for row, one in zip(keypoints.rows(), within, strict=True)]
     notes = keypoints.notes()
     if resamples and keypoints.images < FEW_PICTURES:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from stagepose.coco.dataset import CocoDataset
-from stagepose.evaluation import breakdown
 from stagepose.evaluation.bootstrap import RESAMPLES, Interval, intervals
-from stagepose.evaluation.breakdown import Part, overlaps
+from stagepose.evaluation.breakdown import Part, all_parts, overlaps
 from stagepose.evaluation.keypoints import NUMBERS, Judgement, KeypointMetrics, judge_keypoints, metrics_of
 from stagepose.evaluation.matching import NOBODY, Float
 from stagepose.evaluation.mending import Gain, gains, gains_by_keypoint
@@ -125,8 +124,7 @@ def analyze(dataset: CocoDataset, results: list[dict[str, Any]], *, resamples: i
         gains=listed,
         gains_by_keypoint=gains_by_keypoint(judged, errors),
         all_mended=all_mended,
-        parts={"keypoint": breakdown.by_keypoint(judged), "size": breakdown.by_size(judged),
-               "overlap": breakdown.by_crowding(judged), "labelled": breakdown.by_labelled_joints(judged)},
+        parts=all_parts(judged),
         oks_histogram=np.histogram(matched_oks, bins=BINS, range=(0, 1))[0].tolist(),
         worst=_worst(judged, errors, worst),
         false_alarms=_false_alarms(judged, errors),

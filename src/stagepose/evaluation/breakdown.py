@@ -10,6 +10,7 @@ everybody belongs to is COCO's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -79,6 +80,16 @@ def by_labelled_joints(judged: Judgement) -> list[Part]:
              for low, high in pairwise([*starts, joints + 1])]
     labelled_N = (judged.truth.keypoints[..., 2] > 0).sum(axis=1)
     return _parts(judged, names, np.digitize(labelled_N, starts) - 1)
+
+
+PARTS: dict[str, Callable[[Judgement], list[Part]]] = {
+    "keypoint": by_keypoint, "size": by_size, "overlap": by_crowding, "labelled": by_labelled_joints,
+}  # fmt: skip
+
+
+def all_parts(judged: Judgement) -> dict[str, list[Part]]:
+    """Every kind of part by its name in :data:`PARTS`."""
+    return {what: parts(judged) for what, parts in PARTS.items()}
 
 
 def _parts(judged: Judgement, names: list[str], group_N: NDArray[np.intp]) -> list[Part]:
