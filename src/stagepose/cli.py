@@ -10,13 +10,13 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib import import_module
 
 from stagepose import __version__
 from stagepose.commands.console import note, say
-from stagepose.errors import MissingExtraError, StagePoseError
+from stagepose.errors import StagePoseError, needing
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -32,13 +32,8 @@ class Command:
     def load(self) -> Callable[..., int | None]:
         """The function; :class:`MissingExtraError` when a package of its extra is missing."""
         module, name = self.target.split(":")
-        try:
+        with needing(self.extra) if self.extra else nullcontext():
             function: Callable[..., int | None] = getattr(import_module(module), name)
-        except ModuleNotFoundError as error:
-            if self.extra is None or (error.name or "stagepose").startswith("stagepose"):
-                raise
-            remedy = f"pip install 'stagepose[{self.extra}]'"
-            raise MissingExtraError(f"{error.name} is not installed; run: {remedy}") from error
         return function
 
 

@@ -16,6 +16,9 @@ StagePoseError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class StagePoseError(Exception):
     """Root of all errors that StagePose raises for its users' input."""
@@ -55,3 +58,14 @@ class TrainingError(StagePoseError):
 
 class MissingExtraError(StagePoseError):
     """A feature whose packages are not installed; the message holds the pip line."""
+
+
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """A package that is not there to be imported is a :class:`MissingExtraError` with the pip line of its ``extra``."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "stagepose").startswith("stagepose"):  # a mistake of ours
+            raise
+        raise MissingExtraError(f"{error.name} is not installed; run: pip install 'stagepose[{extra}]'") from error

@@ -18,7 +18,7 @@ from stagepose.commands.arguments import (
     OptionalRun,
 )
 from stagepose.commands.console import counted, counter_or_lines, note, say, table
-from stagepose.errors import ConfigError, DatasetError, MissingExtraError
+from stagepose.errors import ConfigError, DatasetError, needing
 from stagepose.extend import Extended, Judge, Recipe, extend_set
 from stagepose.extend.judge import LEAST_OKS
 from stagepose.extend.paste import PasteConfig, PasteRecipe
@@ -75,13 +75,9 @@ class GanOptions:
                               f"{printable(str(data))} --out RUN', and name it with --with RUN")
         if self.device != "cpu" and (jobs or 1) > 1:
             raise ConfigError(f"--device {self.device} is one for all: use it with --jobs 1")
-        try:
+        with needing("train"):
             from stagepose.training.gan.generate import GanRecipe
             from stagepose.training.runs import prepare_device
-        except ModuleNotFoundError as error:
-            if (error.name or "stagepose").startswith("stagepose"):
-                raise
-            raise MissingExtraError(f"{error.name} is not installed; run: pip install 'stagepose[train]'") from error
         return GanRecipe(data=data, run=self.with_run, seed=seed, hard=self.hard,
                          device=prepare_device(self.device, threads=1))
 
