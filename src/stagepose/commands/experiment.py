@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from stagepose.commands.arguments import (
     OptionalSwitch,
 )
 from stagepose.commands.console import note, say, table, wrong_usage
+from stagepose.commands.trainings import started
 from stagepose.skeleton import COCO_17
 from stagepose.training import distributed, runs
 from stagepose.training.checkpoint import require_folder
@@ -78,7 +78,6 @@ def run_experiment(
         workers: Processes that read data ahead; as for train.
         compile: Let torch.compile take the networks; as for train.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     chosen = experiment(name, scale).changed(arms=arms, seeds=seeds, samples=samples, batch=batch)
     where = runs.prepare_device(device, threads)
     if plan or scale == "full":
@@ -90,10 +89,9 @@ def run_experiment(
     require_plots()
     folder = out or Path("runs") / f"{name}-{scale}"
     require_folder(folder)
-    with distributed.started(where):
-        logging.getLogger("stagepose").setLevel(logging.INFO if distributed.first() else logging.ERROR)
+    with started(where) as report:
         setting = runs.Setting(folder=crops or folder / "crops", val=val, init=None, seed=0, device=where,
-                               drop_bad=False, report=note if distributed.first() else lambda _: None)
+                               drop_bad=False, report=report)
         place = Place(out=folder, sources=[runs.Source.parse(text) for text in data], skeleton=COCO_17, setting=setting,
                       machine=runs.machine_for(where, workers, compile, resident=False), pretrained=pretrained,
                       extra=[runs.Source.parse(text, extra=True) for text in extra])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 from stagepose.commands.arguments import (
@@ -15,9 +14,9 @@ from stagepose.commands.arguments import (
     Preset,
     Sets,
 )
-from stagepose.commands.console import note
+from stagepose.commands.trainings import started
 from stagepose.skeleton import resolve
-from stagepose.training import distributed, loop, runs
+from stagepose.training import loop, runs
 from stagepose.training.checkpoint import require_folder
 from stagepose.training.gan.build import repair_task
 from stagepose.training.gan.presets import repair_preset
@@ -77,7 +76,6 @@ def train(
         drop_bad: Leave out pictures that are missing, unreadable or of another size, instead of refusing the set.
         accept_changes: Go on with a run although settings differ from those it began with.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     recipe = repair_preset(preset)
     require_folder(out)
     if not mirror:
@@ -86,14 +84,11 @@ def train(
     config = runs.schedule(recipe.train, samples=samples, minutes=minutes, steps=steps, batch=batch, lr=lr,
                            accumulate=accumulate, evaluate_every=evaluate_every, seed=seed)
     device = runs.prepare_device(device, threads)
-    with distributed.started(device):
-        first = distributed.first()
-        logging.getLogger("stagepose").setLevel(logging.INFO if first else logging.ERROR)
+    with started(device) as report:
         task = repair_task(recipe, [runs.Source.parse(text) for text in data], resolve(skeleton or "coco17"),
                            folder=crops or out.parent / "crops", seed=seed, device=device, teacher=teacher,
-                           drop_bad=drop_bad, report=note if first else lambda _: None)
+                           drop_bad=drop_bad, report=report)
         machine = runs.machine_for(device, workers, compile, resident=not task.reader.pixels)
         loop.train(task, config, out, machine, accept_changes=accept_changes)
-        if first:
-            note(f"trained; look at {out / 'pictures'}, then make people with: stagepose gan extend DATA.json --by gan "
-                 f"--with {out} -n N --out DIR")
+        report(f"trained; look at {out / 'pictures'}, then make people with: stagepose gan extend DATA.json --by gan "
+               f"--with {out} -n N --out DIR")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,12 +32,13 @@ from stagepose.commands.arguments import (
     Run,
     Sets,
 )
-from stagepose.commands.console import note, say
+from stagepose.commands.console import say
+from stagepose.commands.trainings import started
 from stagepose.errors import ConfigError
 from stagepose.files import require_place
 from stagepose.images import find_images
 from stagepose.skeleton import resolve
-from stagepose.training import distributed, loop, runs
+from stagepose.training import loop, runs
 from stagepose.training.checkpoint import require_folder
 from stagepose.training.detector.build import detector_task
 from stagepose.training.detector.presets import DETECTOR_PRESETS
@@ -277,15 +277,12 @@ def train_stages(
 
 @contextmanager
 def _started(options: Options) -> Iterator[tuple[runs.Setting, str]]:
-    """The device and the other processes ready; only the first says anything."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    """The device and the other processes ready."""
     require_folder(options.out)
     device = runs.prepare_device(options.device, options.threads)
-    with distributed.started(device):
-        logging.getLogger("stagepose").setLevel(logging.INFO if distributed.first() else logging.ERROR)
+    with started(device) as report:
         yield runs.Setting(folder=options.crops or options.out.parent / "crops", val=options.val, init=options.init,
-                           seed=options.seed, device=device, drop_bad=options.drop_bad,
-                           report=note if distributed.first() else lambda _: None), device
+                           seed=options.seed, device=device, drop_bad=options.drop_bad, report=report), device
 
 
 def _trained(options: Options, setting: runs.Setting) -> None:
