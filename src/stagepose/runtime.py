@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from stagepose.errors import ConfigError, ModelError
 from stagepose.geometry import Size
 from stagepose.imagefiles import printable
-from stagepose.modelinfo import ModelInfo as ModelInfo
-from stagepose.modelinfo import ModelKind, verify
+from stagepose.modelinfo import ModelInfo, ModelKind, verify
 from stagepose.structures import Detections
 
 PoseNetwork = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # RGB crops (N, H, W, 3) -> heatmaps (N, K, h, w)
