@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stagepose.errors import CheckpointError
-from stagepose.runtime import PoseModel, resolve, shipped
+from stagepose.runtime import read_info, shipped
 from stagepose.skeleton import Skeleton, map_by_name
 from stagepose.training import checkpoint
 from stagepose.training.inference import PoseInference
@@ -52,8 +52,7 @@ def begin(model: PoseInference, init: str, *, skeleton: Skeleton, make: Make, ba
     """
     file = _is_model_file(init)
     if file:
-        info = PoseModel(resolve(init).read_bytes(), threads=1).info
-        theirs = info.skeleton
+        theirs = read_info(init).skeleton
         weights = unfold_model_file(init, make(len(theirs)) if theirs else model, batches())
     else:
         weights, theirs = checkpoint.load_weights(init), skeleton_of(Path(init))
@@ -71,7 +70,8 @@ def require_start(init: str, make: Make, keypoints: int) -> None:
     ``keypoints`` are those of the network that is to begin with it.
     """
     if _is_model_file(init):
-        rebuild(init, make(len(PoseModel(resolve(init), threads=1).skeleton)))
+        theirs = read_info(init).skeleton
+        rebuild(init, make(len(theirs) if theirs else keypoints))
         return
     config = Path(init) / "config.json"
     kind = checkpoint.read_json(config).get("kind", "pose") if config.is_file() else "pose"

@@ -45,7 +45,7 @@ def rebuild(path: str | Path, like: PoseInference) -> tuple[PoseInference, list[
     """
     file = resolve(path)
     data = file.read_bytes()
-    sample = drawn_crops(PoseModel(data, threads=1).info.input_size)  # refuses what is not a pose model of ours
+    sample = drawn_crops(PoseModel(file, threads=1).info.input_size)  # refuses what is not a pose model of ours
     model = copy.deepcopy(like).cpu().requires_grad_(True).eval()
     order = _convolutions_in_order(model, torch.from_numpy(sample))
     stored = _stored_convolutions(data)
