@@ -57,23 +57,27 @@ def open_or_pack(path: str | Path, images_dir: str | Path, folder: str | Path, *
     One of JPEGs that 'stagepose pack' has left there will do; what is packed here is raw.
     """
     path, folder = Path(path), Path(folder)
-    name = _store_name(path, _fingerprint(path, Path(images_dir), spec, skeleton))
+    fingerprint = _fingerprint(path, Path(images_dir), spec, skeleton)
+    name = _store_name(path, fingerprint)
     packed = [PackConfig(), *(PackConfig(form="jpeg", quality=quality) for quality in range(100, 0, -1))]
     for config in packed:
         if (folder / (name + config.suffix) / STORE).is_file():
             return open_store(folder / (name + config.suffix))
-    return pack_file(path, images_dir, folder, spec=spec, skeleton=skeleton, drop_bad=drop_bad, progress=progress)
+    return pack_file(path, images_dir, folder, spec=spec, skeleton=skeleton, drop_bad=drop_bad, progress=progress,
+                     fingerprint=fingerprint)
 
 
 def pack_file(path: str | Path, images_dir: str | Path, folder: str | Path, *, spec: CropSpec, skeleton: Skeleton,
-              config: PackConfig | None = None, drop_bad: bool = False, progress: Progress | None = None) -> CropStore:
+              config: PackConfig | None = None, drop_bad: bool = False, progress: Progress | None = None,
+              fingerprint: str = "") -> CropStore:
     """The store of ``path`` in just the form that ``config`` asks for, packed where it is missing or out of date.
 
     Pictures that are missing, unreadable or of another size than their labels say are refused with their count
-    (:class:`DatasetError`), or left out and counted with ``drop_bad``.
+    (:class:`DatasetError`), or left out and counted with ``drop_bad``. ``fingerprint``, where it is known already,
+    spares reading all labels for it.
     """
     path, images_dir, config = Path(path), Path(images_dir), config or PackConfig()
-    fingerprint = _fingerprint(path, images_dir, spec, skeleton)
+    fingerprint = fingerprint or _fingerprint(path, images_dir, spec, skeleton)
     home = Path(folder) / (_store_name(path, fingerprint) + config.suffix)
     if not (home / STORE).is_file():
         dataset = read_dataset(path, skeleton=skeleton)
