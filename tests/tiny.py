@@ -123,3 +123,8 @@ def draw_people(keypoints: list[list[float]], rng: np.random.Generator) -> Image
                 r = JOINT_RADIUS
                 pen.ellipse((float(x) - r, float(y) - r, float(x) + r, float(y) + r), fill=colour)
     return picture
+
+
+def contents(home: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path there."""
+    return {str(file.relative_to(home)): file.read_bytes() for file in sorted(home.rglob("*")) if file.is_file()}

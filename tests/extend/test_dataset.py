@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import tiny_coco
+from tiny import contents, tiny_coco
 from toy_makers import Dots
 from toy_models import coco_bytes, detector_bytes, pose_bytes
 
@@ -33,10 +33,6 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
 
 def make(out: Path, judge: Judge | None, count: int = COUNT, jobs: int = 1, recipe: Dots | None = None) -> Extended:
     return extend_set(recipe or Dots(), count, out, judge=judge, jobs=jobs, progress=lambda done, total: None)
-
-
-def contents(home: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(home)): file.read_bytes() for file in sorted(home.rglob("*")) if file.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
-from tiny import HEIGHT, WIDTH, tiny_coco
+from tiny import HEIGHT, WIDTH, contents, tiny_coco
 
 from stagepose.cli import main
 from stagepose.coco import check_dataset, read_dataset
@@ -245,10 +245,6 @@ def test_visible_keypoints_have_their_own_colour_and_hidden_ones_have_not(tmp_pa
 
 def extend(*words: str) -> int:
     return main(["gan", "extend", *words])
-
-
-def contents(home: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(home)): file.read_bytes() for file in sorted(home.rglob("*")) if file.is_file()}
 
 
 def test_the_command_makes_an_ordinary_set_the_same_from_the_same_seed(tmp_path: Path) -> None:

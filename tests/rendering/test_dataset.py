@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_coco
+from tiny import contents, tiny_coco
 
 from stagepose import cli
 from stagepose.coco import check_dataset, read_dataset
@@ -29,10 +29,6 @@ PATIENCE = 60  # seconds until a test gives up
 
 def render(*arguments: str) -> int:
     return cli.main(["render", *arguments])
-
-
-def contents(home: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(home)): file.read_bytes() for file in sorted(home.rglob("*")) if file.is_file()}
 
 
 @pytest.fixture(scope="module")
