@@ -35,7 +35,8 @@ SHARED = {"--help", "--pose", "--detector", "--boxes", "--threshold", "--max-peo
 JUDGING = {"--images", "--rescoring", "--oks-nms", "--soft-nms", "--no-soft-nms", "--scales"}
 SURFACE = {
     "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--strict", "--no-strict",
-                         "--max-pixels", "--detect-every", "--smooth", "--no-smooth"},
+                         "--max-pixels", "--detect-every", "--smooth", "--no-smooth", "--colours",
+                         "--joint-threshold"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
@@ -438,6 +439,20 @@ def test_json_only() -> None:
     assert predict("two.png", "--json-only") == 0
     assert files_in("out") == ["images.json", "people.json"]
     assert "overlay" not in read("out/images.json")["images"][0]
+
+
+def test_how_people_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("two.png") == 0
+    plain, said = stagepose.read_image("out/two.pose.png").pixels, capsys.readouterr().out
+    assert predict("two.png", "--colours", "person") == 0
+    assert (stagepose.read_image("out/two.pose.png").pixels != plain).any()
+    assert capsys.readouterr().out == said
+    assert predict("two.png", "--joint-threshold", "1") == 0
+    assert "0 of 3 joints" in capsys.readouterr().out
+    bare = stagepose.read_image("out/two.pose.png").pixels
+    photo = stagepose.read_image("two.png").pixels
+    assert (bare != photo).any(axis=2).sum() < (plain != photo).any(axis=2).sum()
+    assert predict("two.png", "--joint-threshold", "-0.1") == cli.USAGE
 
 
 def test_nobody_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stagepose.draw import CENTRE, LEFT, RIGHT, draw_people
+from stagepose.draw import CENTRE, LEFT, PEOPLE, RIGHT, draw_people
 from stagepose.errors import ConfigError
 from stagepose.images import read_image
 from stagepose.skeleton import COCO_17, SKELETONS, Skeleton
@@ -163,7 +163,7 @@ def test_people_of_several_pictures_are_not_those_of_one(people: Any) -> None:
 
 
 def test_a_path_is_not_yet_a_picture() -> None:
-    with pytest.raises(ConfigError, match=r"got a str; read_image\(...\)\.pixels"):
+    with pytest.raises(ConfigError, match=r"got a str; read_image\("):
         draw_people("photo.jpg", [person()])  # type: ignore[arg-type]
 
 
@@ -176,3 +176,56 @@ def test_a_track_id_is_written_into_the_picture_wherever_the_box_is() -> None:
             draw_people(backdrop(), [person()], boxes=False)).all()
     for box in ([-1e6, -1e6, -9e5, -9e5], [1e6, 1e6, 2e6, 2e6], [-50, -50, 500, 500]):
         draw_people(backdrop(width=9, height=9), [person(track_id=12345, box=np.array(box, float))])
+
+
+@pytest.mark.parametrize("size", [(4000, 3000), (8000, 900)])
+def test_a_small_person_in_a_large_picture_is_a_figure_not_a_blot(size: tuple[int, int]) -> None:
+    """Between its limbs the picture is still seen: a leg is a leg, however large the picture is."""
+    small = person(box=np.array([20, 5, 140, 195]))  # joints 11 pixels apart from row to row
+    drawn = draw_people(backdrop(128, *size), [small], boxes=False)
+    alone = draw_people(backdrop(128, 160, 200), [small], boxes=False)
+    inside, lonely = ((picture[5:195, 20:140] != 128).any(axis=2).mean() for picture in (drawn, alone))
+    assert lonely <= inside < 1.6 * lonely
+
+
+def test_people_may_have_a_colour_each_which_a_track_keeps() -> None:
+    left, aside = person(), np.array([2000, 0])
+    right = person(keypoints=left.keypoints + aside, box=left.box + np.tile(aside, 2))
+    drawn = draw_people(backdrop(128, 2200, 200), [left, right], boxes=False, colours="person")
+    for number, someone in enumerate((left, right)):
+        assert {colour_at(drawn, someone, name) for name in COCO_17.names} == {PEOPLE[number]}
+    third = replace(left, track_id=len(PEOPLE) + 3)
+    drawn = draw_people(backdrop(), [third], boxes=False, colours="person")
+    assert colour_at(drawn, third, "nose") == PEOPLE[2]
+    assert len(set(PEOPLE)) == len(PEOPLE)
+
+
+def test_colours_of_ones_own() -> None:
+    red, green, blue = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    drawn = draw_people(backdrop(), [person()], boxes=False, colours=[red, green, blue])
+    found = [colour_at(drawn, person(), name) for name in ("left_wrist", "right_wrist", "nose")]
+    assert found == [red, green, blue]
+    drawn = draw_people(backdrop(), [person()], boxes=False, colours=np.array([red]))
+    assert {colour_at(drawn, person(), name) for name in COCO_17.names} == {red}
+
+
+@pytest.mark.parametrize("colours", ["rainbow", [], [(1, 2)], [(1, 2, 300)], [(1, 2, 3), (1, 2, 3)], [(1, 2, 3), (1,)],
+                                     [(0.5, 0.5, 0.5)], None])
+def test_colours_that_are_none_are_refused(colours: Any) -> None:
+    with pytest.raises(ConfigError, match=r"colours is .*; use 'side', 'person', or RGB triples"):
+        draw_people(backdrop(), [person()], colours=colours)
+
+
+def test_thickness_is_a_factor() -> None:
+    def ink(thickness: float) -> int:
+        drawn = draw_people(backdrop(128, 1600, 2000), [person(scale=8)], thickness=thickness)
+        return int((drawn != 128).any(axis=2).sum())
+
+    assert 0.4 * ink(1) < ink(0.5) < 0.6 * ink(1) < ink(2) / 3
+    with pytest.raises(ConfigError, match="thickness is 0"):
+        draw_people(backdrop(), [person()], thickness=0)
+
+
+def test_what_read_image_gives_can_be_drawn_on() -> None:
+    picture = read_image(backdrop())
+    assert (draw_people(picture, [person()]) == draw_people(picture.pixels, [person()])).all()

@@ -151,4 +151,4 @@ def test_help_in_a_terminal_has_styles_unless_no_color_is_set(no_color: str) -> 
 
 def test_the_command_line_says_it_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["predict", "a.jpg", "--thresold", "0.4"]) == 2
-    assert capsys.readouterr().err == "error: no option --thresold; did you mean --threshold or --threads?\n"
+    assert capsys.readouterr().err == "error: no option --thresold; did you mean --threshold or --joint-threshold?\n"

@@ -7,16 +7,20 @@ docs/coordinates.md), which is also how OpenCV places them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError
+from stagepose.images import Picture
 from stagepose.skeleton import Skeleton
 from stagepose.structures import Person
 
-Colour = tuple[int, int, int]  # RGB
+Colour: TypeAlias = tuple[int, int, int]  # RGB
+Colours: TypeAlias = Literal["side", "person"] | Sequence[Colour]
 Point = tuple[float, float]
 
 # Okabe and Ito's palette, told apart by colour-blind readers too, brightened for photographs
@@ -25,9 +29,15 @@ RIGHT: Colour = (255, 159, 28)  # orange
 CENTRE: Colour = (255, 236, 110)  # pale yellow
 OUTLINE: Colour = (22, 26, 38)  # almost black
 FRAME: Colour = (245, 247, 250)  # the box
+SIDES = LEFT, RIGHT, CENTRE
+PEOPLE: tuple[Colour, ...] = (  # one after the other: neighbours in this list differ in hue and in lightness
+    LEFT, RIGHT, (120, 224, 130), (255, 130, 180), CENTRE, (178, 150, 255), (90, 235, 225), (255, 110, 90),
+)  # fmt: skip
 
 LIMB = 1 / 62  # thickness of a limb, as a share of the person's size
 THINNEST, THICKEST = 1 / 320, 1 / 80  # and as a share of the picture's, whatever the person's
+STOUTEST = 1.5  # times its own share that a small person's limb is thickened at most: beyond, a figure is a blot
+JOINT_THRESHOLD = 0.3  # joints that score less are not drawn
 JOINT = 0.95  # radius of a joint, in limb thicknesses
 SMALLEST_JOINT = 0.45  # of the largest: an eye beside a hip
 BRACKET = 0.2  # a box is four corners, each arm this share of its shorter side: whole frames bury a crowd
@@ -37,31 +47,62 @@ BLEED = 1.3  # pixels by which its anti-aliased shapes are wider than asked for 
 
 
 def draw_people(
-    pixels_HW3: NDArray[np.uint8], people: Sequence[Person], *, threshold: float = 0.3, boxes: bool = True
+    pixels_HW3: NDArray[np.uint8] | Picture,
+    people: Sequence[Person],
+    *,
+    threshold: float = JOINT_THRESHOLD,
+    boxes: bool = True,
+    colours: Colours = "side",
+    thickness: float = 1.0,
 ) -> NDArray[np.uint8]:
     """A new picture with ``people`` on it, the best in front.
 
     Joints that score below ``threshold``, and limbs that end in one, are left out. People with a ``track_id``, of a
-    video, have it written at their box.
+    video, have it written at their box. ``colours``: by the person's own ``"side"``; another for every ``"person"``,
+    who keeps it by ``track_id``; or RGB triples of your own: one for everything, or left, right and centre.
+    ``thickness`` is a factor on limbs, joints and box. :class:`ConfigError` for anything else.
     """
-    if not isinstance(pixels_HW3, np.ndarray):
-        raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got a {type(pixels_HW3).__name__}; "
-                          "read_image(...).pixels are such")
-    if pixels_HW3.dtype != np.uint8 or pixels_HW3.ndim != 3 or pixels_HW3.shape[2] != 3:
-        raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got {pixels_HW3.shape} {pixels_HW3.dtype}")
-    if isinstance(people, Person) or not all(isinstance(person, Person) for person in people):
-        raise ConfigError("draw_people needs the people of one picture; a predictor gives a list of them for each "
-                          "picture: take predictor(picture)[0]")
+    if isinstance(pixels_HW3, Picture):
+        pixels_HW3 = pixels_HW3.pixels
+    _check(pixels_HW3, people, thickness)
     canvas = np.array(pixels_HW3, order="C")
-    ordered = sorted(people, key=lambda person: person.score)
+    palettes = [_palette(colours, n if person.track_id is None else person.track_id - 1)
+                for n, person in enumerate(people)]
+    ordered = sorted(zip(people, palettes, strict=True), key=lambda pair: pair[0].score)
     if boxes:
-        for person in ordered:
-            _draw_box(canvas, person)
-    for person in ordered:
-        _draw_person(canvas, person, threshold)
+        for person, _ in ordered:
+            _draw_box(canvas, person, thickness)
+    for person, palette in ordered:
+        _draw_person(canvas, person, threshold, palette, thickness)
         if boxes and person.track_id is not None:
             _write_id(canvas, person, str(person.track_id))
     return canvas
+
+
+def _check(pixels_HW3: object, people: object, thickness: float) -> None:
+    if not isinstance(pixels_HW3, np.ndarray):
+        raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got a {type(pixels_HW3).__name__}; "
+                          "read_image(...) gives such")
+    if pixels_HW3.dtype != np.uint8 or pixels_HW3.ndim != 3 or pixels_HW3.shape[2] != 3:
+        raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got {pixels_HW3.shape} {pixels_HW3.dtype}")
+    if not isinstance(people, Sequence) or not all(isinstance(person, Person) for person in people):
+        raise ConfigError("draw_people needs the people of one picture; a predictor gives a list of them for each "
+                          "picture: take predictor(picture)[0]")
+    if not 0.1 <= thickness <= 10:
+        raise ConfigError(f"thickness is {thickness}; it is a factor from 0.1 to 10, 1 for the usual")
+
+
+def _palette(colours: Colours, number: int) -> tuple[Colour, ...]:
+    """(left, right, centre) of the person of this number, counted from 0."""
+    if isinstance(colours, str) and colours in ("side", "person"):
+        return SIDES if colours == "side" else (PEOPLE[number % len(PEOPLE)],) * 3
+    with suppress(ValueError):  # triples of several lengths
+        rgb = np.array(colours)
+        if rgb.shape in ((1, 3), (3, 3)) and rgb.dtype.kind in "iu" and rgb.min() >= 0 and rgb.max() <= 255:
+            triples = [(int(r), int(g), int(b)) for r, g, b in rgb]
+            return tuple(triples * (3 // len(triples)))
+    raise ConfigError(f"colours is {colours!r}; use 'side', 'person', or RGB triples from 0 to 255: one for "
+                      "everything, or left, right and centre")
 
 
 def _write_id(canvas: NDArray[np.uint8], person: Person, text: str) -> None:
@@ -74,10 +115,11 @@ def _write_id(canvas: NDArray[np.uint8], person: Person, text: str) -> None:
         cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, wide, cv2.LINE_AA)
 
 
-def _draw_person(canvas: NDArray[np.uint8], person: Person, threshold: float) -> None:
-    skeleton, thickness = person.skeleton, _thickness(canvas, person)
+def _draw_person(canvas: NDArray[np.uint8], person: Person, threshold: float, palette: Sequence[Colour],
+                 factor: float) -> None:
+    skeleton, thickness = person.skeleton, _thickness(canvas, person) * factor
     outline = max(1.0, thickness / 3)
-    sides, sizes = _sides(skeleton), _sizes(skeleton)
+    sides, sizes = _sides(skeleton, palette), _sizes(skeleton)
     shown = person.scores >= threshold
     points = [(float(x), float(y)) for x, y in person.keypoints]
     limbs = [(a, b, thickness * (sizes[a] + sizes[b]) / 2) for a, b in skeleton.limb_index if shown[a] and shown[b]]
@@ -85,17 +127,17 @@ def _draw_person(canvas: NDArray[np.uint8], person: Person, threshold: float) ->
     for a, b, width in limbs:
         _line(canvas, points[a], points[b], OUTLINE, width + 2 * outline)
     for a, b, width in limbs:
-        _line(canvas, points[a], points[b], _between(sides[a], sides[b]), width)
+        _line(canvas, points[a], points[b], _between(sides[a], sides[b], palette[2]), width)
     for k, radius in joints:
         _disc(canvas, points[k], OUTLINE, radius + outline)
         _disc(canvas, points[k], sides[k], radius)
 
 
-def _draw_box(canvas: NDArray[np.uint8], person: Person) -> None:
+def _draw_box(canvas: NDArray[np.uint8], person: Person, factor: float) -> None:
     height, width = canvas.shape[:2]
     limit = np.array([width, height, width, height]) - 0.5
     x1, y1, x2, y2 = (float(v) for v in np.clip(person.box - 0.5, -0.5, limit))  # edges -> points
-    thin = max(1.0, _thickness(canvas, person) / 4)
+    thin = max(1.0, _thickness(canvas, person) * factor / 4)
     arm = BRACKET * min(x2 - x1, y2 - y1)
     for colour, wide in ((OUTLINE, thin + max(2.0, thin)), (FRAME, thin)):
         for x, inward in ((x1, arm), (x2, -arm)):
@@ -109,7 +151,8 @@ def _thickness(canvas: NDArray[np.uint8], person: Person) -> float:
     """Of a limb between large joints, in pixels: in proportion to the person, within what suits the picture."""
     x1, y1, x2, y2 = person.box
     picture = float(np.hypot(*canvas.shape[:2]))
-    return max(1.0, float(np.clip(np.hypot(x2 - x1, y2 - y1) * LIMB, picture * THINNEST, picture * THICKEST)))
+    own = float(np.hypot(x2 - x1, y2 - y1)) * LIMB
+    return max(1.0, min(max(own, min(picture * THINNEST, own * STOUTEST)), picture * THICKEST))
 
 
 def _sizes(skeleton: Skeleton) -> list[float]:
@@ -118,19 +161,19 @@ def _sizes(skeleton: Skeleton) -> list[float]:
     return [float(size) for size in np.clip(sigmas / sigmas.max(), SMALLEST_JOINT, 1)]
 
 
-def _sides(skeleton: Skeleton) -> list[Colour]:
+def _sides(skeleton: Skeleton, palette: Sequence[Colour]) -> list[Colour]:
     """(K,) colours: the first of a flip pair is the left one."""
-    sides = dict.fromkeys(skeleton.names, CENTRE)
+    sides = dict.fromkeys(skeleton.names, palette[2])
     for left, right in skeleton.flip_pairs:
-        sides[left], sides[right] = LEFT, RIGHT
+        sides[left], sides[right] = palette[0], palette[1]
     return list(sides.values())
 
 
-def _between(a: Colour, b: Colour) -> Colour:
+def _between(a: Colour, b: Colour, centre: Colour) -> Colour:
     """A limb has the side of its ends; from the middle to a side that side; across the body none."""
-    if a == b or b == CENTRE:
+    if a == b or b == centre:
         return a
-    return b if a == CENTRE else CENTRE
+    return b if a == centre else centre
 
 
 def _line(canvas: NDArray[np.uint8], start: Point, end: Point, colour: Colour, width: float) -> None:

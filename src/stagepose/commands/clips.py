@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stagepose.coco import keypoint_result
 from stagepose.commands.console import note
-from stagepose.draw import draw_people
 from stagepose.errors import StagePoseError
 from stagepose.images import printable
 from stagepose.predictor import Predictor
@@ -24,6 +26,7 @@ from stagepose.videos import people_in
 
 OF_FRAME = ("file_name", "frame", "time", "track_id", "score", "x1", "y1", "x2", "y2")
 OVERLAY, RESULTS, TABLE = ".pose.mp4", ".people.json", ".people.csv"
+Draw: TypeAlias = Callable[[NDArray[np.uint8], Sequence[Person]], NDArray[np.uint8]]  # people onto a picture
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,10 @@ class ClipSettings:
     """How a run treats its videos."""
 
     out: Path
-    overlay: bool
+    draw: Draw | None  # None: no overlay
     csv: bool
     detect_every: int
     smooth: bool
-    confident: float  # joints scored from here on are drawn
 
 
 class Growing:
@@ -111,7 +113,7 @@ class Clip:
         if self.settings.csv:
             joints = (f"{name}_{what}" for name in keypoints for what in ("x", "y", "score"))
             self._files.append(Growing(self.path(TABLE), _row([*OF_FRAME, *joints]), b""))
-        if self.settings.overlay:
+        if self.settings.draw:
             self._overlay = VideoWriter(self._unfinished, reader.width, reader.height, reader.rate, reader.audio)
 
     def add(self, frame: Frame) -> None:
@@ -125,8 +127,8 @@ class Clip:
         self.frames, self.last_time = self.frames + 1, frame.time
         self.people += len(results)
         self.tracks.update(result["track_id"] for result in results)
-        if self._overlay:
-            drawn = draw_people(frame.picture.pixels, frame.people, threshold=self.settings.confident)
+        if self._overlay and self.settings.draw:
+            drawn = self.settings.draw(frame.picture.pixels, frame.people)
             self._overlay.add(drawn, frame.time)
 
     def add_audio(self, packet: Any) -> None:
@@ -180,7 +182,7 @@ def predict_clip(path: Path, name: str, stem: str, predictor: Predictor, setting
         clip.add_audio(packet) if clip.frames else held.append(packet)  # sound before the first picture
 
     with VideoReader(path, max_pixels=predictor.config.max_pixels,
-                     on_audio=on_audio if settings.overlay else None) as reader:
+                     on_audio=on_audio if settings.draw else None) as reader:
         complete = False
         try:
             for frame in people_in(reader, predictor, detect_every=settings.detect_every, smooth=settings.smooth):

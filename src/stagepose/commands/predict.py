@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 from stagepose.coco import keypoint_result, write_results
 from stagepose.commands.arguments import Folder, ModelName, OptionalCount, OptionalFile, Photos
 from stagepose.commands.boxes import BoxFile, image_ids
-from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, predict_clip
+from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, Draw, predict_clip
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
 from stagepose.commands.spreadsheet import remove_csv, write_csv
-from stagepose.draw import draw_people
+from stagepose.draw import JOINT_THRESHOLD, draw_people
 from stagepose.errors import ConfigError, DatasetError, ImageError, MissingExtraError, StagePoseError, VideoError
 from stagepose.files import require_place, write_json
 from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, Picture, find_images, printable, read_image, write_image
@@ -29,7 +30,6 @@ from stagepose.videofiles import VIDEO_SUFFIXES, is_video
 
 STDIN = "-"
 TABLE = "people.csv"
-CONFIDENT = 0.3  # joints scored from here on are drawn, and counted in the printed lines
 OVERLAY_SUFFIXES = ".pose.jpg", ".pose.png", OVERLAY
 MOST_OF_JPEG = 65_500  # pixels of a side; a longer picture's overlay is a PNG
 LONGEST_STEM = 180  # bytes of an overlay's name; file systems take 255 in all
@@ -56,6 +56,7 @@ class Outcome:
     """What a run has found so far; ``complete`` once it has been through all photos."""
 
     keypoints: Sequence[str]  # names, in the order of the people's
+    joint_threshold: float  # joints scored from here on are counted in the printed lines
     csv: bool = False  # people.csv is wanted too
     people: list[dict[str, Any]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
@@ -92,6 +93,8 @@ def predict(
     batch: int = 8,
     json_only: bool = False,
     csv: bool = False,
+    colours: Literal["side", "person"] = "side",
+    joint_threshold: float = JOINT_THRESHOLD,
     detect_every: int = 1,
     smooth: bool = True,
     strict: bool = False,
@@ -130,6 +133,8 @@ def predict(
         json_only: Write no overlays.
         csv: Also write people.csv: a row a person, with x, y and score of every keypoint by its name. Without it, an
             earlier run's, which would tell of other people, is removed.
+        colours: Of the drawn people: left blue and right orange, or another colour for every person, as suits crowds.
+        joint_threshold: Least score of a joint that is drawn, and counted in the printed lines; the files hold all.
         detect_every: In a video, frames from one look of the detector to the next; people are followed between.
         smooth: In a video, take the trembling out of the keypoints.
         strict: A photo that cannot be read makes the exit code 1; the others are done all the same.
@@ -141,18 +146,21 @@ def predict(
         wrong_usage("name at least one photo, folder or glob pattern, or - for standard input")
     if detect_every < 1:
         wrong_usage(f"--detect-every is {detect_every}; use at least 1, for a look at every frame")
+    if not 0 <= joint_threshold <= 1:
+        wrong_usage(f"--joint-threshold is {joint_threshold}; it is a score, between 0 and 1")
     _make_folder(out)
     predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
                      max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels)
     given = BoxFile.read(boxes) if boxes else None
-    outcome = Outcome(predictor.skeleton.names, csv)
+    outcome = Outcome(predictor.skeleton.names, joint_threshold, csv)
     paths = _expand(photos, out, outcome)
     stills, clips = _told_apart(paths)
     sources = _sources(stills, given)
     if given and (sources or not clips):
         _check_boxes(given, [source.name for source in sources], threshold)
-    names = Overlays(out, [path for path in paths if path])
-    settings = ClipSettings(out, not json_only, csv, detect_every, smooth, CONFIDENT)
+    draw = partial(draw_people, threshold=joint_threshold, colours=colours)
+    names = Overlays(out, [path for path in paths if path], draw)
+    settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth)
     try:
         _all(sources, predictor, given, None if json_only else names, outcome)
         _all_clips(clips, predictor, given, names, settings, outcome)
@@ -205,19 +213,19 @@ def _one(source: Source, predictor: Predictor, given: BoxFile | None, overlays: 
     image: dict[str, Any] = {"id": source.image_id, "file_name": source.name, "width": width, "height": height,
                              "people": len(people)}
     if overlays:
-        image["overlay"] = overlays.write(source, draw_people(picture.pixels, people, threshold=CONFIDENT))
+        image["overlay"] = overlays.write(source, picture.pixels, people)
     outcome.people += [
         {**keypoint_result(source.image_id, person), "file_name": source.name, "box": _rounded(person.box)}
         for person in people
     ]
     outcome.images.append(image)
-    _print_people(picture.name, people)
+    _print_people(picture.name, people, outcome.joint_threshold)
 
 
-def _print_people(name: str, people: Sequence[Person]) -> None:
+def _print_people(name: str, people: Sequence[Person], joint_threshold: float) -> None:
     for number, person in enumerate(people, 1):
         box = " ".join(f"{edge:.0f}" for edge in person.box)
-        joints = f"{int((person.scores >= CONFIDENT).sum())} of {len(person.scores)} joints"
+        joints = f"{int((person.scores >= joint_threshold).sum())} of {len(person.scores)} joints"
         say(f"{name}: person {number}: score {person.score:.3f}, box {box}, {joints}")
     if not people:
         say(f"{name}: nobody found")
@@ -323,17 +331,17 @@ def _sources(paths: Sequence[Path | None], given: BoxFile | None) -> list[Source
 
 
 class Overlays:
-    """Names for the pictures written: none twice in a run, and never that of a photo read in it."""
+    """The pictures written: none of a name twice in a run, and never of that of a photo read in it."""
 
-    def __init__(self, folder: Path, photos: Sequence[Path]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, photos: Sequence[Path], draw: Draw) -> None:
+        self.folder, self.draw = folder, draw
         self.photos = {os.path.realpath(photo) for photo in photos}
         self.used: set[str] = set()
 
-    def write(self, source: Source, pixels: NDArray[np.uint8]) -> str:
-        """Write one; returns its name within the folder."""
+    def write(self, source: Source, pixels: NDArray[np.uint8], people: Sequence[Person]) -> str:
+        """Write one photo with its people; returns its name within the folder."""
         name = self._free_name(source, png=max(pixels.shape) > MOST_OF_JPEG)
-        write_image(self.folder / name, pixels)
+        write_image(self.folder / name, self.draw(pixels, people))
         return name
 
     def _free_name(self, source: Source, png: bool) -> str:
