@@ -766,6 +766,16 @@ def test_eval_of_another_skeleton_says_what_is_compared(capsys: pytest.CaptureFi
     assert "'toy3' has 3 keypoints, the file 17: judged on the 1 that both have" in capsys.readouterr().err
 
 
+def test_eval_says_by_which_sigmas_it_judges_keypoints_that_nobody_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    truth = tiny_coco(Path("set"))
+    content = json.loads(truth.read_text())
+    content["categories"][0]["keypoints"][0] = "snout"
+    truth.write_text(json.dumps(content))
+    Path("nobody.json").write_text("[]")
+    assert cli.main(["eval", str(truth), "--results", "nobody.json", *ONLY_NUMBERS]) == 0
+    assert "judged by a sigma of 0.05 for snout, whose own are not known" in capsys.readouterr().err
+
+
 def test_eval_judges_by_the_models_own_sigmas(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_coco(Path("set"))
     mine = replace(COCO_17, name="mine", sigmas=(0.9,) * 17)

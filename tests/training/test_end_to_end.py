@@ -193,6 +193,18 @@ def test_a_skeleton_without_pairs_is_trained_without_mirroring(tmp_path, capsys)
     assert config["pose"]["augment"]["flip_chance"] == 0
 
 
+def test_what_of_the_labels_is_not_learnt_is_said(tmp_path, capsys):
+    path, skeleton = tiny_coco(tmp_path / "set", images=1), tmp_path / "face.toml"
+    skeleton.write_text('name = "face"\nnames = ["nose", "tail", "left_eye"]\n')
+    assert main(["train", "u-300m", "--data", str(path), "--out", str(tmp_path / "run"), "--skeleton", str(skeleton),
+                 "--no-mirror", "--input-size", "64", "96", "--batch", "1", "--steps", "1", "--threads", "1"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    left_out = ", ".join(name for name in COCO_17.names if name not in ("nose", "left_eye"))
+    assert f"{path}: not learnt, since skeleton 'face' lacks them: {left_out}; --skeleton names another one, or a " \
+           "file of yours" in said
+    assert "warning: nobody is labelled with tail of skeleton 'face': cannot be learnt" in said
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train", "pose-huge", "--data", "{set}", "--out", "{out}"], "pose-small"),
     (["train", "pose-slim", "--data", "{set}:0", "--out", "{out}"], "weight '0'"),

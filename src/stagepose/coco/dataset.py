@@ -47,6 +47,7 @@ class CocoDataset:
     raw: dict[str, Any] = field(repr=False)  # the parsed JSON; {} where the set does not come from one
     category_id: int = PERSON_CATEGORY  # of people in the file
     notes: tuple[str, ...] = ()  # what reading without ``strict`` dropped or mended
+    unread: tuple[str, ...] = ()  # keypoints of the file that the skeleton lacks
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -146,6 +147,7 @@ def _from_table(path: Path, table: Table, left: Sequence[Problem], wanted: Skele
         raw=table.raw,
         category_id=table.people.category_id,
         notes=notes,
+        unread=tuple(name for name in table.skeleton.names if name not in skeleton.names),
     )
 
 

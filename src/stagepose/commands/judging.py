@@ -28,7 +28,7 @@ from stagepose.images import printable
 from stagepose.oks import DEFAULT_RULE
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, PredictorConfig, load
 from stagepose.runtime import Detector
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, SKELETONS, Skeleton
 from stagepose.skeleton import resolve as resolve_skeleton
 from stagepose.structures import Detections
 
@@ -158,7 +158,12 @@ def truth_for(wanted: Skeleton | None, file: Path) -> coco.CocoDataset:
     """The truth in the keypoints, and with the sigmas, of what is judged: mapped by name where the file has others."""
     dataset = coco.read_dataset(file)
     truth = dataset.skeleton
-    if wanted is None or wanted == truth:
+    if wanted is None:
+        if guessed := [name for name in truth.names if truth.name not in SKELETONS and name not in COCO_17.names]:
+            note(f"judged by a sigma of {DEFAULT_SIGMA} for {', '.join(guessed)}, whose own are not known; --skeleton "
+                 "FILE.toml tells them")
+        return dataset
+    if wanted == truth:
         return dataset
     if wanted.names != truth.names:
         common = [name for name in wanted.names if name in truth.names]

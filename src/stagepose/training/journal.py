@@ -37,7 +37,7 @@ class Journal:
         now, cpu = time.perf_counter(), cpu_seconds()
         passed = max(now - self._time, 1e-9)
         rate = (step - self._step) * self.batch / passed
-        left = (self.total - step * self.batch) / max(rate, 1e-9) / 60
+        left = max(0, self.total - step * self.batch) / max(rate, 1e-9) / 60
         self.record({
             "step": step, "samples": step * self.batch, "of": self.total, "samples_per_second": round(rate, 1),
             "minutes_left": round(left, 1), "lr": lr, "gradient_norm": round(norm, 3),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_bad_pictures, refuse_generated
@@ -171,8 +172,10 @@ def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton,
     """
     refuse_mirroring(recipe.pose.augment, skeleton)
     validation = _pose_validation(recipe, skeleton, setting)
-    generated = [_examined(source, skeleton, validation) for source in sources]
+    examined = [_examined(source, skeleton, validation) for source in sources]
+    generated = [each.generated for each in examined]
     _refuse_mixing(sources, generated)
+    _tell_keypoints(sources, examined, skeleton, setting.report)
     sizes = [recipe.pose.size] if teacher is None else [recipe.pose.size, teacher.size]  # of one shape
     spec = CropSpec(input_size=max(sizes))
     stores = []
@@ -254,12 +257,33 @@ def _pose_validation(recipe: PoseRecipe, skeleton: Skeleton, setting: Setting) -
                           box_padding=recipe.pose.box_padding, device=setting.device)
 
 
-def _examined(source: Source, skeleton: Skeleton, validation: PoseValidation | None) -> bool:
-    """Whether a set is generated; :class:`DatasetError` where it has pictures of the judge's, or is made of some."""
+@dataclass(frozen=True)
+class _Examined:
+    """What is known of a set before its people are cut out."""
+
+    generated: bool
+    unread: tuple[str, ...]  # its keypoints that the skeleton lacks
+    labelled: NDArray[np.bool_]  # (K,) which of the skeleton's are labelled in anybody
+
+
+def _examined(source: Source, skeleton: Skeleton, validation: PoseValidation | None) -> _Examined:
+    """:class:`DatasetError` where a set has pictures of the judge's, or is made of some."""
     dataset = read_dataset(source.path, skeleton=skeleton)
     if validation is not None:
         _refuse_overlap(dataset, validation.dataset)
-    return bool(dataset.generated)
+    return _Examined(bool(dataset.generated), dataset.unread, np.any(dataset.keypoints[..., 2] > 0, axis=0))
+
+
+def _tell_keypoints(sources: Sequence[Source], examined: Sequence[_Examined], skeleton: Skeleton,
+                    report: Report) -> None:
+    """What of the labels is not learnt, and what is to be learnt without a label."""
+    for source, each in zip(sources, examined, strict=True):
+        if each.unread:
+            report(f"{source.path}: not learnt, since skeleton {skeleton.name!r} lacks them: {', '.join(each.unread)}; "
+                   "--skeleton names another one, or a file of yours")
+    labelled_K = np.any([each.labelled for each in examined], axis=0)
+    if never := [name for name, labelled in zip(skeleton.names, labelled_K, strict=True) if not labelled]:
+        report(f"warning: nobody is labelled with {', '.join(never)} of skeleton {skeleton.name!r}: cannot be learnt")
 
 
 def _refuse_mixing(sources: Sequence[Source], generated: Sequence[bool]) -> None:
