@@ -101,6 +101,22 @@ def test_times_colours_and_pixels_come_back() -> None:
         assert frame.picture.pixels[20, 20].min() > 250  # white stays white: the range is understood
 
 
+@pytest.mark.parametrize("rate", [25, 29.97])
+def test_a_rate_is_a_plain_number_and_a_with_block_makes_the_file_whole(rate: float) -> None:
+    with VideoWriter("a.mp4", 64, 48, rate) as writer:
+        for number in range(10):
+            writer.add(np.full((48, 64, 3), 90, np.uint8), number / rate)
+    with VideoReader("a.mp4") as reader:
+        assert float(reader.rate) == pytest.approx(rate, rel=0.01)
+        assert len(list(reader)) == 10
+
+
+@pytest.mark.parametrize("rate", [0, -25, float("nan"), float("inf")])
+def test_a_rate_that_is_none_is_refused(rate: float) -> None:
+    with pytest.raises(ConfigError, match=r"rate is .*; give frames a second"):
+        VideoWriter("a.mp4", 64, 48, rate)
+
+
 def test_odd_sizes_gain_a_column_and_a_row() -> None:
     writer = VideoWriter("odd.mp4", 161, 121, Fraction(30))
     writer.add(np.full((121, 161, 3), 90, np.uint8), 0.0)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.errors import MissingExtraError, StagePoseError, VideoError
+from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
 from stagepose.images import MAX_PIXELS, Picture, printable
 from stagepose.structures import Person
 
@@ -176,11 +176,15 @@ class VideoWriter:
     """An MP4 with H.264 where the encoder is there (else MPEG-4): frames with their times, and sound.
 
     ``rate`` is what players are told; times may be uneven. Odd sizes get one more column or row, since H.264 as players
-    know it has even ones. ``audio`` is the stream that :meth:`add_audio`'s packets come from. ``close`` makes the file
-    whole, after any number of frames.
+    know it has even ones. ``audio`` is the stream that :meth:`add_audio`'s packets come from. ``close``, or the end of
+    a ``with`` block, makes the file whole, after any number of frames.
     """
 
-    def __init__(self, path: str | Path, width: int, height: int, rate: Fraction, audio: Any = None) -> None:
+    def __init__(self, path: str | Path, width: int, height: int, rate: Fraction | float, audio: Any = None) -> None:
+        if not 0 < rate < np.inf:
+            raise ConfigError(f"rate is {rate}; give frames a second, such as 25")
+        if not isinstance(rate, Fraction):
+            rate = Fraction(rate).limit_denominator(1001)
         self._av = _pyav()
         self.path, self.name = Path(path), printable(str(path))
         self._last: int | None = None
@@ -194,6 +198,12 @@ class VideoWriter:
                 self._copies = audio.codec_context.name in COPIED_AUDIO
                 self._audio = (self._container.add_stream_from_template(audio) if self._copies
                                else self._container.add_stream("aac", rate=audio.codec_context.sample_rate))
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _add_video(self, width: int, height: int, rate: Fraction) -> Any:
         encoder = next(name for name in ENCODERS if self._can_encode(name))
