@@ -1,0 +1,117 @@
+"""What the documentation shows works word for word: its Python is run, and the plain example gives our numbers."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stagepose
+from stagepose.images import write_image
+from stagepose.runtime import resolve
+
+ROOT = Path(__file__).parents[1]
+PHOTO = ROOT / "examples/two_people.jpg"
+PLAIN = ROOT / "examples/plain_onnxruntime.py"
+
+
+def snippets(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run(page: str, **names: Any) -> dict[str, Any]:
+    """All Python of a page, one snippet after the other, each with what those before it have defined."""
+    for number, snippet in enumerate(snippets(page), 1):
+        exec(compile(snippet, f"{page}, snippet {number}", "exec"), names)
+    return names
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the pages speak of."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(PHOTO, "photo.jpg")
+    return tmp_path
+
+
+def film(path: str) -> None:
+    """A few frames of the two people, who drift to the left."""
+    pixels = stagepose.read_image(PHOTO).pixels
+    with stagepose.VideoWriter(path, 640, 480, 10) as writer:
+        for number in range(3):
+            writer.add(np.ascontiguousarray(pixels[:480, 8 * number : 8 * number + 640]), number / 10)
+
+
+@pytest.mark.usefixtures("desk")
+def test_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    run("README.md")
+    assert capsys.readouterr().out.count("(17, 2)") == 2
+
+
+def test_from_python(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("av")
+    film("video.mp4")
+    run("docs/python.md")
+    out = capsys.readouterr().out
+    assert '"left_wrist": [' in out and (desk / "photo.pose.jpg").exists()
+    assert re.search(r"^2 [1-9]$", out, re.MULTILINE), "the video's third frame"
+
+
+@pytest.mark.usefixtures("desk")
+def test_video(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("av")
+    film("clip.mp4")
+    camera = run("docs/video.md")["camera"]
+    assert "2 0.2 1 (" in capsys.readouterr().out
+    pixels = stagepose.read_image("photo.jpg").pixels
+    assert (camera(0.0, pixels) != pixels).any()
+    with stagepose.VideoReader("mine.mp4") as reader:
+        assert len(list(reader)) == 3
+
+
+@pytest.mark.usefixtures("desk")
+def test_eight_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx")
+    pixels = stagepose.read_image("photo.jpg").pixels
+    crops = np.stack([pixels[:256, x : x + 192] for x in range(0, 800, 50)])
+    run("docs/deploy.md", crops=crops)
+    people = stagepose.load("int8.onnx", threads=1)("photo.jpg")[0]
+    assert len(people) == 2
+    assert Path("int8.onnx").stat().st_size < resolve("pose-small").stat().st_size
+
+
+@pytest.mark.parametrize("factor", [1, 0.2, 3])
+def test_plain_onnx_runtime_gives_our_numbers(tmp_path: Path, factor: float) -> None:
+    """Of people larger and smaller than a crop, in a picture that the detector's file is given whole and shrunk."""
+    import cv2
+
+    pixels = cv2.resize(stagepose.read_image(PHOTO).pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    plain = runpy.run_path(str(PLAIN))
+    pose, detector = (plain["open_model"](resolve(name)) for name in ("pose-small", "person-small"))
+    found, ours = plain["find_people"](pose, detector, pixels), stagepose.load()(pixels)[0]
+    assert len(found) == len(ours) > 0
+    for (points, joints, score), person in zip(found, ours, strict=True):
+        assert points == pytest.approx(person.keypoints, abs=1e-6)
+        assert joints == pytest.approx(person.scores, abs=1e-9)
+        assert score == pytest.approx(person.score, abs=1e-9)
+
+
+def test_plain_onnx_runtime_finds_nobody_in_nothing() -> None:
+    plain = runpy.run_path(str(PLAIN))
+    pose, detector = (plain["open_model"](resolve(name)) for name in ("pose-small", "person-small"))
+    assert plain["find_people"](pose, detector, np.full((96, 128, 3), 127, np.uint8)) == []
+
+
+def test_plain_onnx_runtime_is_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                         capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "photo.png", stagepose.read_image(PHOTO).pixels)
+    files = [str(resolve("pose-small")), str(resolve("person-small")), str(tmp_path / "photo.png")]
+    monkeypatch.setattr("sys.argv", [str(PLAIN), *files])
+    runpy.run_path(str(PLAIN), run_name="__main__")
+    out = capsys.readouterr().out
+    assert out.count("person: score 0.") == 2 and out.count("left_wrist") == 2
