@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shutil
@@ -59,6 +60,8 @@ def test_from_python(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("docs/python.md")
     out = capsys.readouterr().out
     assert '"left_wrist": [' in out and (desk / "photo.pose.jpg").exists()
+    assert (desk / "photo.csv").read_text().startswith("score,box_score,x1,") and (desk / "person-1.jpg").exists()
+    assert len(json.loads((desk / "photo.json").read_text())) == 2
     assert re.search(r"^2 [1-9]$", out, re.MULTILINE), "the video's third frame"
 
 

@@ -79,3 +79,17 @@ def test_a_person_as_plain_values() -> None:
     assert json.loads(json.dumps(one.to_dict())) == {
         "score": 0.5, "box_score": 0.75, "box": [0, 0, 9, 9],
         "keypoints": {"head": [1.5, 2, 0.25], "foot": [3, 4, 1]}}
+
+
+def test_a_row_is_flat_and_named_as_the_table_is() -> None:
+    one = person(keypoints=np.array([[1.0, 2], [3, 4]]), scores=np.array([0.5, 0.25]), box_score=0.75)
+    assert list(one.to_row().items()) == [
+        ("score", 0.5), ("box_score", 0.75), ("x1", 0.0), ("y1", 0.0), ("x2", 9.0), ("y2", 9.0),
+        ("head_x", 1.0), ("head_y", 2.0), ("head_score", 0.5), ("foot_x", 3.0), ("foot_y", 4.0), ("foot_score", 0.25)]
+    assert next(iter(person(track_id=7).to_row().items())) == ("track_id", 7)
+    assert json.loads(json.dumps(one.to_row())) == one.to_row()
+
+
+def test_a_person_is_shown_on_one_short_line() -> None:
+    assert repr(person()) == "<Person: score 0.500, box 0 0 9 9, 2 keypoints>"
+    assert repr([person(track_id=3)]) == "[<Person: track_id 3, score 0.500, box 0 0 9 9, 2 keypoints>]"

@@ -18,7 +18,7 @@ H W picture size.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,7 +80,7 @@ class Picture:
     ``notices`` say what a reader of the results may want to know ("animated: first of 12 frames used").
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] = field(repr=False)
     name: str
     notices: tuple[str, ...] = ()
 

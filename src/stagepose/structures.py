@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def _array(name: str, value: object) -> Float:
         raise ConfigError(f"{name}: {error}; expected numbers") from error
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Person:
     """One person of one image, in pixels of the upright image (see docs/coordinates.md).
 
@@ -45,7 +45,7 @@ class Person:
     keypoints: Float
     scores: Float
     score: float
-    skeleton: Skeleton = field(repr=False)
+    skeleton: Skeleton
     box_score: float = 1.0
     track_id: int | None = None
 
@@ -58,6 +58,12 @@ class Person:
             object.__setattr__(self, name, float(_checked(name, getattr(self, name), ())))
         if self.track_id is not None:
             object.__setattr__(self, "track_id", int(self.track_id))  # NumPy's integers are no JSON
+
+    def __repr__(self) -> str:
+        """Short, since a crowd is a list of them."""
+        track = "" if self.track_id is None else f"track_id {self.track_id}, "
+        box = " ".join(f"{edge:.0f}" for edge in self.box)
+        return f"<Person: {track}score {self.score:.3f}, box {box}, {len(self.skeleton)} keypoints>"
 
     def __getitem__(self, name: str) -> tuple[float, float, float]:
         """``person["left_wrist"]`` -> (x, y, score)."""
@@ -74,6 +80,18 @@ class Person:
         track = {} if self.track_id is None else {"track_id": self.track_id}
         return {**track, "score": self.score, "box_score": self.box_score, "box": self.box.tolist(),
                 "keypoints": keypoints}
+
+
+    def to_row(self) -> dict[str, float]:
+        """One flat row, as a table has it: ``score, box_score, x1, y1, x2, y2, nose_x, nose_y, nose_score, ...``.
+
+        ``track_id`` comes first where the person has one. Columns are named as those of ``people.csv``.
+        """
+        track = {} if self.track_id is None else {"track_id": self.track_id}
+        box = dict(zip(("x1", "y1", "x2", "y2"), self.box.tolist(), strict=True))
+        joints = {f"{name}_{what}": value for name in self.skeleton.names
+                  for what, value in zip(("x", "y", "score"), self[name], strict=True)}
+        return {**track, "score": self.score, "box_score": self.box_score, **box, **joints}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
