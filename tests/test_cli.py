@@ -356,6 +356,16 @@ def test_bad_photos_are_named_counted_and_left_out(capsys: pytest.CaptureFixture
     assert predict("bad.jpg") == 1 and read("out/people.json") == []
 
 
+def test_a_mistyped_name_leaves_earlier_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("two.png") == 0
+    before = {name: Path("out", name).read_bytes() for name in files_in("out")}
+    capsys.readouterr()
+    assert predict("tow.png", "*.jpeg") == 1
+    *skipped, last = capsys.readouterr().err.splitlines()
+    assert len(skipped) == 2 and last == "nothing to look at; out is left as it was"
+    assert {name: Path("out", name).read_bytes() for name in files_in("out")} == before
+
+
 def test_folders_and_globs_and_names_that_clash(capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("a", "b/deep"):
         Path(folder).mkdir(parents=True)

@@ -120,7 +120,8 @@ def image_ids(names: Sequence[str], boxes: BoxFile | None = None) -> list[int]:
     certain = [image_id if times[image_id] == 1 else None for image_id in found]
     first, strangers = max(known, default=0) + 1, certain.count(None)
     if strangers and known:
-        note(f"{counted(strangers, 'photo', 'photos')} without an image id of their own: numbered from {first} on")
+        whose = counted(strangers, "photo without an image id of its own", "photos without an image id of their own")
+        note(f"{whose}: numbered from {first} on")
     fresh = itertools.count(first)
     return [next(fresh) if image_id is None else image_id for image_id in certain]
 

@@ -154,6 +154,9 @@ def predict(
     given = BoxFile.read(boxes) if boxes else None
     outcome = Outcome(predictor.skeleton.names, joint_threshold, csv)
     paths = _expand(photos, out, outcome)
+    if not paths:  # mistyped, mostly: an earlier run's results are not lost for it
+        note(f"nothing to look at; {printable(str(out))} is left as it was")
+        return 1
     stills, clips = _told_apart(paths)
     sources = _sources(stills, given)
     if given and (sources or not clips):
