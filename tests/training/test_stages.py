@@ -116,6 +116,16 @@ def test_every_later_stage_needs_a_limit():
         StagesConfig(samples=(10,)).check(3)
 
 
+def test_there_are_no_more_folds_than_pictures(people, tmp_path):
+    _, store = people
+    parts = {"pose": PoseConfig(network="2xu-300m", codec=CODEC), "train": CONFIG, "stores": [store, store],
+             "weights": [1.0, 1.0], "out": tmp_path / "run"}
+    StagedTraining(config=StagesConfig(folds=6), **parts)
+    with pytest.raises(ConfigError, match="folds is 7, but the people to learn from are on 6 pictures"):
+        StagedTraining(config=StagesConfig(folds=7), **parts)
+    assert not (tmp_path / "run").exists()
+
+
 def test_only_the_chosen_are_shown(people):
     _, store = people
     kept = np.arange(12) % 3 == 0

@@ -116,6 +116,7 @@ class StagedTraining:
         self.config.check(self.stages)
         if self.pose.gates or self.pose.stage_weights:
             raise ConfigError("gates and stage_weights are for stages that train together; stage by stage sets its own")
+        self._refuse_empty_folds()
 
     def run(self) -> Path:
         """Train every stage -> the finished weights of the last."""
@@ -131,6 +132,13 @@ class StagedTraining:
                 log.info("stage %d: %d of %d people go on", stage + 1, people.kept.sum(), len(people.kept))
             self.train_stage(self.stages, None, people)
         return self._weights_file(self.stages, None)
+
+    def _refuse_empty_folds(self) -> None:
+        """:class:`ConfigError` where there are more folds than pictures: a fold of nobody judges nobody."""
+        pictures = len(_pictures(self.stores)[0])
+        if self.config.folds > pictures:
+            raise ConfigError(f"folds is {self.config.folds}, but the people to learn from are on {pictures} pictures, "
+                              "and a picture is not parted; give fewer folds, or 0 to judge people by what learnt them")
 
     def train_stage(self, stage: int, fold: int | None, people: Chosen) -> None:
         """One stage of the network that ships, or of one that only judges ``fold``, which it does not see."""
@@ -255,9 +263,15 @@ def _easy(hard: NDArray[np.bool_], share: float, rng: np.random.Generator) -> ND
 
 def folds_by_picture(stores: Sequence[CropStore], folds: int, seed: int) -> NDArray[np.int64]:
     """(P,) the fold of each person: a picture's people in one, in whichever sets it is; equal up to one picture."""
+    pictures, place_P = _pictures(stores)
+    return np.asarray(generator(seed, 0, FOLD_STREAM).permutation(len(pictures))[place_P] % max(folds, 1))
+
+
+def _pictures(stores: Sequence[CropStore]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """File names of all pictures, each once, and (P,) the place of each person's among them."""
     names = [np.array(store.image_names)[np.unique(store.image_ids, return_inverse=True)[1]] for store in stores]
     pictures, place_P = np.unique(np.concatenate(names), return_inverse=True)
-    return np.asarray(generator(seed, 0, FOLD_STREAM).permutation(len(pictures))[place_P] % max(folds, 1))
+    return pictures, place_P
 
 
 def earlier_slower(stage: int, config: StagesConfig) -> tuple[tuple[str, float], ...]:
