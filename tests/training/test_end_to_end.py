@@ -16,6 +16,7 @@ from stagepose.evaluation import evaluate_keypoints, predict_dataset
 from stagepose.heatmaps import UdpDark
 from stagepose.modelinfo import ModelInfo
 from stagepose.predictor import load
+from stagepose.runtime import read_info
 from stagepose.skeleton import COCO_17
 from stagepose.training import export as export_room
 from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
@@ -130,6 +131,8 @@ def test_the_command_line_trains_a_detector(tmp_path, capsys):
     assert main(["train", "person-small", "--data", str(path), "--out", str(tmp_path / "more"), "--batch", "1",
                  "--steps", "1", "--threads", "1", "--init", str(tmp_path / "boxes.onnx")]) == 0
     assert "122 of 122 tensors taken" in capsys.readouterr().err
+    told = json.loads((tmp_path / "more/config.json").read_text())
+    assert told["init"] == read_info(tmp_path / "boxes.onnx").sha256
     pose = tmp_path / "pose.onnx"
     info = ModelInfo(kind="pose", name="untrained", input_size=CODEC.input_size, skeleton=COCO_17, codec=CODEC)
     export_pose(PoseInference(build("slim-u", 17), CODEC, "kl").eval(), pose, info)

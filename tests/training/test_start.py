@@ -1,6 +1,7 @@
 """Where weights come from: files, runs, networks for other keypoints, heads by name."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,23 @@ def test_one_stage_begins_a_row_that_is_trained_stage_by_stage(tmp_path, capsys)
                  "--samples", "2", "--threads", "1", "--folds", "0", "--out", str(tmp_path / "run"),
                  "--init", str(tmp_path / "one.safetensors"), "--recalibrate", "0"]) == 0
     assert "tensors taken, 0 start fresh" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["train u-300m", "train-stages 2xu-300m --folds 0"])
+def test_a_run_goes_on_only_from_what_it_began_with(verb, tmp_path, capsys):
+    path = tiny_coco(tmp_path, images=2, people=1)
+    for name in ("one", "other"):
+        save_file(model(17).state_dict(), tmp_path / f"{name}.safetensors")
+    shutil.copy(tmp_path / "one.safetensors", tmp_path / "moved.safetensors")
+    command = [*verb.split(), "--data", str(path), "--out", str(tmp_path / "run"), "--input-size", "64", "64",
+               "--batch", "2", "--samples", "2", "--threads", "1"]
+    assert main([*command, "--init", str(tmp_path / "one.safetensors")]) == 0
+    capsys.readouterr()
+    for another in ([], ["--init", str(tmp_path / "other.safetensors")]):
+        assert main([*command, *another]) == 1
+        assert re.search(r"settings differ from those this run began with \(init: '\w{64}' -> (None|'\w{64}')\)",
+                         capsys.readouterr().err)
+    assert main([*command, "--init", str(tmp_path / "moved.safetensors")]) == 0
 
 
 def test_names_that_are_nearly_right_are_told(tmp_path, capsys):

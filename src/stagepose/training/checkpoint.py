@@ -385,6 +385,14 @@ def packed(tensors: Mapping[str, Tensor]) -> bytes:
     return save_tensors({name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()})
 
 
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """sha256 of weights, by which a run knows again what it began with or learns from."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        found.update(name.encode() + weights[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
     """The moments of an optimizer as flat tensors ``index.name``; everything else follows from the config."""
     state = optimizer.state_dict()["state"]

@@ -147,13 +147,15 @@ class PoseTask:
     """See :class:`stagepose.training.loop.Task`. ``resident`` are all canvases in the device's memory, where they fit.
 
     ``chosen`` are the people to learn from, all of them without it; ``generated`` says of each store whether its people
-    are; ``teacher`` is a trained network to learn from as well.
+    are; ``teacher`` is a trained network to learn from as well; ``init`` the sha256 of the weights that ``network`` has
+    begun with, if any.
     """
 
     def __init__(self, network: nn.Module, config: PoseConfig, stores: Sequence[CropStore], weights: Sequence[float],
                  *, seed: int = 0, validation: PoseJudge | None = None, device: str = "cpu",
                  resident: Tensor | None = None, chosen: Chosen | None = None,
-                 generated: Sequence[bool] = (), teacher: Teacher | None = None) -> None:
+                 generated: Sequence[bool] = (), teacher: Teacher | None = None,
+                 init: str | None = None) -> None:
         names = {store.skeleton.names for store in stores}
         if len(names) != 1:
             raise ConfigError(f"the training sets have {len(names)} different skeletons; map them to one first")
@@ -169,7 +171,7 @@ class PoseTask:
         self._scale = config.size[1] / stores[0].spec.input_size[1] * BOX_PADDING / config.box_padding
         self._resident, self._generated = resident, generated or [False] * len(stores)
         self._taught: Tensor | None = None  # (S,) which stages some sample of this step has taught
-        self._teacher = teacher
+        self._teacher, self._init = teacher, init
         check_fits(config, network)
         if teacher is not None and config.loss != "kl":
             raise ConfigError(f"a teacher shows how likely a joint is at each pixel, which loss {config.loss!r} does "
@@ -183,8 +185,8 @@ class PoseTask:
         data = self.reader
         picked = {"chosen": {"people": data.counts, "sha256": data.chosen.digest}} if data.chosen.some else {}
         teacher = {"teacher": self._teacher.sha256} if self._teacher is not None else {}
-        return {"kind": "pose", "pose": pose, "skeleton": self.skeleton.to_json(), "sampling": data.weights, **picked,
-                **teacher,
+        return {"kind": "pose", "pose": pose, "skeleton": self.skeleton.to_json(), "init": self._init,
+                "sampling": data.weights, **picked, **teacher,
                 "data": [{"people": len(s), "fingerprint": s.fingerprint, **({"generated": True} if made else {})}
                          for s, made in zip(data.stores, self._generated, strict=True)]}
 

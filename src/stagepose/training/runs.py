@@ -197,7 +197,8 @@ def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting, teacher: Tea
     network = start.fresh(config.network, keypoints, config.join, stages=config.stages,
                           imagenet=config.imagenet and setting.init is None, std=config.init_std)
     task = PoseTask(network, config, sets.stores, sets.weights, seed=setting.seed, validation=sets.validation,
-                    device=setting.device, resident=sets.resident, generated=sets.generated, teacher=teacher)
+                    device=setting.device, resident=sets.resident, generated=sets.generated, teacher=teacher,
+                    init=start.digest(setting.init))
     if setting.init is not None:
         some = spread(np.arange(len(task.reader)), UNFOLDED_ON)
         setting.report(start.begin(task.model, setting.init, skeleton=sets.skeleton, make=partial(_inference, recipe),
@@ -243,7 +244,7 @@ def staged_training(recipe: PoseRecipe, stages: StagesConfig, sets: PoseSets, se
         first = pose_task(first_stage(recipe), sets, setting).model.state_dict()
     return StagedTraining(pose=recipe.pose, train=recipe.train, config=stages, stores=sets.stores,
                           weights=sets.weights, out=out, machine=machine, validation=sets.validation, first=first,
-                          resident=sets.resident, accept_changes=accept_changes)
+                          init=start.digest(setting.init), resident=sets.resident, accept_changes=accept_changes)
 
 
 def _pose_validation(recipe: PoseRecipe, skeleton: Skeleton, setting: Setting) -> PoseValidation | None:

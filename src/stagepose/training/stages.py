@@ -107,6 +107,7 @@ class StagedTraining:
     machine: Machine = field(default_factory=Machine)
     validation: PoseJudge | None = None
     first: checkpoint.Tensors | None = None  # what stage 1 begins with, from another keypoint set for instance
+    init: str | None = None  # sha256 of the weights that ``first`` was made of
     resident: Tensor | None = None  # all canvases in the device's memory, where they fit
     accept_changes: bool = False
     stages: int = field(init=False)
@@ -200,7 +201,7 @@ class StagedTraining:
                         imagenet=pose.imagenet and stage == 1 and self.first is None, std=pose.init_std)
         task = PoseTask(network, pose, self.stores, self.weights, seed=self.train.seed, chosen=people,
                         validation=self.validation if fold is None else None, device=self.machine.device,
-                        resident=self.resident)
+                        resident=self.resident, init=self.init)
         before = self.first if stage == 1 else self._finished(stage - 1, fold)
         if before is not None:
             log.info(checkpoint.fill_matching(task.model, before, f"stage {stage}"))

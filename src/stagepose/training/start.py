@@ -50,7 +50,7 @@ def begin(model: PoseInference, init: str, *, skeleton: Skeleton, make: Make, ba
     where its skeleton is another; keypoints that it lacks start fresh. Raises :class:`CheckpointError` or
     :class:`ModelError`.
     """
-    file = _is_model_file(init)
+    file = is_model_file(init)
     if file:
         theirs = read_info(init).skeleton
         weights = unfold_model_file(init, make(len(theirs)) if theirs else model, batches())
@@ -69,7 +69,7 @@ def require_start(init: str, make: Make, keypoints: int) -> None:
 
     ``keypoints`` are those of the network that is to begin with it.
     """
-    if _is_model_file(init):
+    if is_model_file(init):
         theirs = read_info(init).skeleton
         rebuild(init, make(len(theirs) if theirs else keypoints))
         return
@@ -80,7 +80,15 @@ def require_start(init: str, make: Make, keypoints: int) -> None:
     checkpoint.matching(on_meta(lambda: make(keypoints)), checkpoint.load_weights(init), init)
 
 
-def _is_model_file(init: str) -> bool:
+def digest(init: str | None) -> str | None:
+    """sha256 of the weights that ``init`` stands for, of whichever kind of network; None without any."""
+    if init is None:
+        return None
+    return read_info(init).sha256 if is_model_file(init) else checkpoint.digest(checkpoint.load_weights(init))
+
+
+def is_model_file(init: str) -> bool:
+    """Whether ``init`` is a model file or a name that ships, not a run folder or a .safetensors file."""
     return init in shipped() or init.endswith(".onnx")
 
 

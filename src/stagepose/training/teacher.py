@@ -19,8 +19,9 @@ from stagepose.errors import ConfigError
 from stagepose.geometry import Float, Size
 from stagepose.heatmaps import Codec
 from stagepose.skeleton import Skeleton, map_by_name
+from stagepose.training import checkpoint
 from stagepose.training.inference import PoseInference
-from stagepose.training.trained import open_pose, weights_digest
+from stagepose.training.trained import open_pose
 
 SURE = 0.3  # a heatmap's peak from which a teacher is believed about a joint that nobody has labelled
 
@@ -64,7 +65,7 @@ def open_teacher(run: str | Path, learner: Skeleton, codec: Codec, device: str) 
                           f"{', '.join(pose.skeleton.names)}")
     model = pose.model.to(device).requires_grad_(False)
     return Teacher(model, pose.codec.input_size, torch.from_numpy(np.asarray(places)).to(device),
-                   weights_digest(model.state_dict()))
+                   checkpoint.digest(model.state_dict()))
 
 
 def taught(drawn_BKhw: Tensor, shown_BKhw: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,14 +100,6 @@ def averaged_weights(run: Path, step: int | None = None, mix: Sequence[Mixed] = 
             if tensor.is_floating_point():
                 weights[name] = tensor + other.share * theirs[name]
     return weights
-
-
-def weights_digest(weights: checkpoint.Tensors) -> str:
-    """A sha256 by which the same weights are known again."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode() + weights[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _of_step(run: Path, step: int | None) -> checkpoint.Tensors:

@@ -13,8 +13,7 @@ from stagepose.coco import read_dataset, refuse_bad_pictures, refuse_generated
 from stagepose.coco.samepicture import image_key
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.modelinfo import ModelInfo
-from stagepose.runtime import shipped
-from stagepose.training import checkpoint
+from stagepose.training import checkpoint, start
 from stagepose.training.detector.cache import open_or_decode
 from stagepose.training.detector.config import DetectorConfig
 from stagepose.training.detector.data import BoxData
@@ -47,12 +46,11 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
     cache = open_or_decode(boxes.images, setting.folder, max_side=round(augment.long_side * augment.zoom[1]))
     data = BoxData(boxes, cache, augment=augment, seed=setting.seed)
     setting.report(f"{path}: {len(data)} pictures, {len(boxes.categories)} categories; left out: {boxes.left_out}")
-    return DetectorTask(model, data, judge, device=setting.device)
+    return DetectorTask(model, data, judge, device=setting.device, init=start.digest(setting.init))
 
 
 def _starting_weights(init: str) -> checkpoint.Tensors:
-    """Of a shipped name or a model file, else of a run folder or a .safetensors file."""
-    return stored_weights(init) if init in shipped() or init.endswith(".onnx") else checkpoint.load_weights(init)
+    return stored_weights(init) if start.is_model_file(init) else checkpoint.load_weights(init)
 
 
 def _judge(val: Path, path: Path, boxes: BoxSet) -> Judge:

@@ -63,18 +63,22 @@ class BoxBatch:
 
 
 class DetectorTask:
-    """``evaluate`` judges a plain callable, picture -> boxes: the same interface as the exported file has."""
+    """``evaluate`` judges a plain callable, picture -> boxes: the same interface as the exported file has.
+
+    ``init`` is the sha256 of the weights that ``model`` has begun with, if any.
+    """
 
     def __init__(self, model: Detector, data: BoxData, judge: Judge | None = None,
-                 *, device: str = "cpu") -> None:
+                 *, device: str = "cpu", init: str | None = None) -> None:
         self.model, self.network = model, model.trunk
-        self.data, self.judge, self.device = data, judge, device
+        self.data, self.judge, self.device, self._init = data, judge, device, init
         self.reader = BoxReader(data)
         self.samples_per_epoch = len(data)
 
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
         return {"kind": "detector", "detector": asdict(self.model.config), "augment": asdict(self.data.config),
+                "init": self._init,
                 "data": {"pictures": len(self.data), "categories": list(self.data.boxes.categories),
                          "seed": self.data.seed, "left_out": self.data.boxes.left_out}}
 

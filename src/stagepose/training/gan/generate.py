@@ -27,7 +27,7 @@ from stagepose.geometry import Affine, Float, Size, crop_affine
 from stagepose.images import read_image
 from stagepose.making import in_picture
 from stagepose.skeleton import Skeleton
-from stagepose.training.checkpoint import STAGES
+from stagepose.training.checkpoint import STAGES, digest
 from stagepose.training.cutting import canvas_box
 from stagepose.training.gan.build import load_generator, read_config
 from stagepose.training.gan.carry import carry_to, covered
@@ -41,7 +41,6 @@ from stagepose.training.networks.repair import RepairNet
 from stagepose.training.randomness import Orders, generator, weighted_order
 from stagepose.training.store import CropSpec
 from stagepose.training.table import Table
-from stagepose.training.trained import weights_digest
 
 FADE = 4.0  # pixels in which a repair ends before the border of the network's picture: no edge shows in the context
 SMALLEST = 2.0  # pixels of a bystander's box that is worth saying
@@ -102,7 +101,7 @@ class GanRecipe:
     def identity(self) -> dict[str, Any]:
         """Photos' labels, weights and hard poses by their digests."""
         hard = None if self.hard is None else _digest(self._table_file.read_bytes())
-        weights = weights_digest(load_generator(self.run).state_dict())[:16]
+        weights = digest(load_generator(self.run).state_dict())[:16]
         return {"data": _digest(self.data.read_bytes()), "weights": weights, "hard": hard}
 
     def maker(self) -> GanMaker:
