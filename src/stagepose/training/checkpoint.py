@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 STAGES = "stages"  # folder of a stage-by-stage run: N/ the run of a stage, N.safetensors its weights when it is done
 FORMAT = 1
+OWN_DIGEST = "manifest_sha256"  # of the manifest's other fields; every later format has it too
 KEEP = 2  # newest steps that stay; the best one stays besides
 Tensors = dict[str, Tensor]
 
@@ -131,7 +132,8 @@ class Run:
             for name, data in payload.items():
                 files.write_bytes(temporary / name, data)
             digests = {name: hashlib.sha256(data).hexdigest() for name, data in payload.items()}
-            files.write_json(temporary / "MANIFEST.json", {"format": FORMAT, "step": step, "sha256": digests})
+            manifest = {"format": FORMAT, "step": step, "sha256": digests}
+            files.write_json(temporary / "MANIFEST.json", manifest | {OWN_DIGEST: _own_digest(manifest)})
             if final.exists():  # damaged: the training went on from the step before it
                 shutil.rmtree(final)
             temporary.rename(final)
@@ -259,6 +261,8 @@ def load_step(folder: Path) -> Checkpoint:
     """One step folder, every file checked against the manifest's sha256."""
     try:
         manifest = dict(json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8")))
+        if OWN_DIGEST in manifest and manifest[OWN_DIGEST] != _own_digest(manifest):  # older ones have none
+            raise ValueError("its digest is another")
         other = manifest["format"] != FORMAT
         digests, step = ({}, 0) if other else (dict(manifest["sha256"]), int(manifest["step"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -279,6 +283,12 @@ def load_step(folder: Path) -> Checkpoint:
         else:
             state = json.loads(data)
     return Checkpoint(step, parts, state)
+
+
+def _own_digest(manifest: Mapping[str, Any]) -> str:
+    """By which a manifest of another format, which is refused, is told from a damaged one, which is passed over."""
+    fields = {name: value for name, value in manifest.items() if name != OWN_DIGEST}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def load_weights(path: str | Path) -> Tensors:
