@@ -1,5 +1,7 @@
 """A finished run opened again, alone and averaged with others."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -63,3 +65,33 @@ def test_what_has_no_mean(runs):
         averaged_weights(runs / "run0", mix=[Mixed(runs / "run2", 0.5)])
     with pytest.raises(ConfigError, match=r"add up to 1; leave something of .*run0"):
         averaged_weights(runs / "run0", mix=[Mixed(runs / "run1", 0.5)] * 2)
+
+
+POSE = {"network": "u-300m", "codec": CONFIG.codec.to_json(), "loss": "kl"}
+
+
+@pytest.mark.parametrize(("config", "says"), [
+    ({"kind": "pose"}, "config.json: not the settings of a run that this version knows (KeyError: 'pose')"),
+    ({"kind": "detector"}, "config.json: not the settings of a run that this version knows (KeyError: 'detector')"),
+    ({"kind": "pose", "pose": POSE | {"network": 3}, "skeleton": COCO_17.to_json()}, "config.json: "),
+    ({"kind": "pose", "pose": POSE | {"network": "u-3"}, "skeleton": COCO_17.to_json()}, "config.json: no network"),
+    ({"kind": "pose", "pose": POSE, "skeleton": {}}, "config.json: a skeleton needs a table with 'names'"),
+    ({"kind": "detector", "detector": {"trunk": "x"}}, "config.json: trunk is 'x', expected one of"),
+    ({"kind": "repair"}, "a run of kind 'repair'; a model file is made of one of a pose network or a detector"),
+    ({}, "a run of kind None"),
+])
+def test_settings_that_are_none_are_named(config, says, runs, tmp_path, capsys):
+    shutil.copytree(runs / "run0", tmp_path / "run")
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "m.onnx")]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {tmp_path / 'run'}") and says in err and err.count("\n") == 1
+    assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize("best", ["{}", '{"step": "two"}', '{"step": NaN}'])
+def test_a_best_step_that_is_none_is_named(best, runs, tmp_path):
+    shutil.copytree(runs / "run0", tmp_path / "run")
+    (tmp_path / "run/best.json").write_text(best)
+    with pytest.raises(CheckpointError, match=r"best\.json: step is .*, expected a number; the file is damaged"):
+        open_pose(tmp_path / "run")

@@ -12,7 +12,8 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +25,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from stagepose import files
-from stagepose.errors import CheckpointError, ConfigError
+from stagepose.errors import CheckpointError, ConfigError, StagePoseError
 from stagepose.runtime import shipped
 from stagepose.training import distributed
 
@@ -148,7 +149,7 @@ class Run:
         """Note a saved step's validation; ``best.json`` names the step of the highest ``ap`` so far, if any has one."""
         record = {"step": step, **metrics}
         best = self.folder / "best.json"
-        if "ap" in record and (not best.is_file() or record["ap"] > read_json(best)["ap"]):
+        if "ap" in record and (not best.is_file() or record["ap"] > read_number(best, "ap")):
             files.write_json(best, record)
         files.write_json(self.folder / "judged.json", record)
 
@@ -159,7 +160,7 @@ class Run:
 
     def _thin_out(self) -> None:
         best = self.folder / "best.json"
-        kept = read_json(best)["step"] if best.is_file() else None
+        kept = read_number(best, "step") if best.is_file() else None
         for old in sorted((self.folder / "steps").glob("?????????"))[:-KEEP]:
             if int(old.name) != kept:
                 shutil.rmtree(old)
@@ -348,6 +349,26 @@ def read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: not readable as a JSON object ({error})") from error
+
+
+@contextmanager
+def settings_of(path: Path) -> Iterator[None]:
+    """Within it a run's settings are made of its JSON at ``path``, which :class:`CheckpointError` names for a fault."""
+    try:
+        yield
+    except StagePoseError as error:  # a value that no setting takes
+        raise CheckpointError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not the settings of a run that this version knows ({type(error).__name__}: "
+                              f"{error}); it is damaged, or another version's") from error
+
+
+def read_number(path: Path, name: str) -> float:
+    """A number in a JSON object that StagePose wrote; :class:`CheckpointError` where it has none of that name."""
+    value = read_json(path).get(name)
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise CheckpointError(f"{path}: {name} is {value!r}, expected a number; the file is damaged")
+    return value
 
 
 def fill_matching(model: nn.Module, weights: Tensors, source: str) -> str:

@@ -258,7 +258,7 @@ def _budget(run: Run, task: Task, config: TrainConfig, losses_of: nn.Module) -> 
     if config.samples:
         return config.samples
     path = run.folder / "budget.json"
-    known = distributed.from_first(lambda: int(checkpoint.read_json(path)["samples"]) if path.is_file() else 0)
+    known = distributed.from_first(lambda: int(checkpoint.read_number(path, "samples")) if path.is_file() else 0)
     if known:
         return known
     keep = {k: v.clone() for k, v in task.model.state_dict().items()}  # the trial moves batch-norm statistics

@@ -340,9 +340,13 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
         info = ModelInfo(kind="pose", input_size=pose.codec.input_size, skeleton=pose.skeleton, codec=pose.codec,
                          box_padding=pose.box_padding, **described)
         made = export_pose(pose.model, out, info, half=half)
-        stages = f"stage {last.stem} of {config['row']}; " if (last := checkpoint.last_stage(run)) else ""
+        last = checkpoint.last_stage(run)
+        stages = f"stage {last.stem} of {config.get('row', '?')}; " if last else ""
         return (f"{made.megabytes:.1f} MB; {stages}heatmaps differ from the trained network's by "
                 f"{made.max_difference:.2g} of their range")
+    if config.get("kind") != "detector":
+        raise CheckpointError(f"{run}: a run of kind {config.get('kind')!r}; a model file is made of one of a pose "
+                              "network or a detector")
     weights = trained.averaged_weights(run, step, mix)
     shown = [np.array(read_image(path).pixels) for path in pictures]
     return export_detector_run(config, weights, run, out, described, half=half, pictures=shown)

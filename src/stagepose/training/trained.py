@@ -16,6 +16,7 @@ from stagepose.training import checkpoint
 from stagepose.training.inference import PoseInference, Reading
 from stagepose.training.networks.zoo import StageOptions, build
 
+CONFIG = "config.json"
 POSE_KINDS = ("pose", "stages")  # of runs that leave a pose network behind
 
 
@@ -60,20 +61,23 @@ def open_pose(run: str | Path, *, step: int | None = None, reading: Reading = "l
     config = config_of(run)
     if config.get("kind") not in POSE_KINDS:
         raise CheckpointError(f"{run}: a run of kind {config.get('kind')!r}, expected one of a pose network")
-    pose, last = config["pose"], checkpoint.last_stage(run)
-    skeleton, codec = Skeleton.from_json(config["skeleton"]), codec_from_json(pose["codec"])
-    stages = int(last.stem) if last is not None else pose.get("stages", 0)  # of stages one by one: those that are done
-    network = build(pose["network"], len(skeleton), StageOptions(**pose.get("join", {})), stages=stages)
-    model = PoseInference(network, codec, pose["loss"], reading=reading, route_below=route_below)
+    last = checkpoint.last_stage(run)
+    with checkpoint.settings_of(run / CONFIG):
+        pose = config["pose"]
+        skeleton, codec = Skeleton.from_json(config["skeleton"]), codec_from_json(pose["codec"])
+        stages = int(last.stem) if last else pose.get("stages", 0)  # of stages one by one: those that are done
+        network = build(pose["network"], len(skeleton), StageOptions(**pose.get("join", {})), stages=stages)
+        loss, box_padding = pose["loss"], float(pose.get("box_padding", BOX_PADDING))
+    model = PoseInference(network, codec, loss, reading=reading, route_below=route_below)
     checkpoint.fill(model, averaged_weights(run, step, mix), str(run))
-    return TrainedPose(model.eval(), skeleton, codec, pose.get("box_padding", BOX_PADDING))
+    return TrainedPose(model.eval(), skeleton, codec, box_padding)
 
 
 def config_of(run: Path) -> dict[str, Any]:
     """Every setting of a run; :class:`CheckpointError` where ``run`` is no run folder."""
-    if not (run / "config.json").is_file():
+    if not (run / CONFIG).is_file():
         raise CheckpointError(f"{run}: no run folder of 'stagepose train': it has no config.json")
-    return checkpoint.read_json(run / "config.json")
+    return checkpoint.read_json(run / CONFIG)
 
 
 def averaged_weights(run: Path, step: int | None = None, mix: Sequence[Mixed] = ()) -> checkpoint.Tensors:
@@ -108,7 +112,7 @@ def _of_step(run: Path, step: int | None) -> checkpoint.Tensors:
                           f"the run of one stage below {run / checkpoint.STAGES}")
     best = run / "best.json"
     if step is None and best.is_file():
-        step = int(checkpoint.read_json(best)["step"])
+        step = int(checkpoint.read_number(best, "step"))
     if step is not None:
         return checkpoint.load_step(run / "steps" / f"{step:09d}").parts["ema"]
     return checkpoint.load_weights(run)

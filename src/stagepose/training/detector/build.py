@@ -69,7 +69,8 @@ def _judge(val: Path, path: Path, boxes: BoxSet) -> Judge:
 def export_detector_run(config: Mapping[str, Any], weights: checkpoint.Tensors, run: Path, out: Path,
                         described: Mapping[str, Any], *, half: bool, pictures: Sequence[Picture]) -> str:
     """Write a run's detector as one model file -> what was compared, in words."""
-    detector = Detector(DetectorConfig.from_json(config["detector"]))
+    with checkpoint.settings_of(run / "config.json"):
+        detector = Detector(DetectorConfig.from_json(config["detector"]))
     checkpoint.fill(detector, weights, str(run))
     side = detector.config.long_side
     made = export_detector(detector.eval(), out, ModelInfo(kind="detector", input_size=(side, side), **described),

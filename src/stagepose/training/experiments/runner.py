@@ -101,7 +101,8 @@ def _finished(folder: Path, config: loop.TrainConfig) -> dict[str, Any] | None:
     if not (folder / RESULT).is_file():
         return None
     plain = json.loads(json.dumps(asdict(config)))  # as a file holds it: lists for tuples
-    changes = checkpoint.differences(checkpoint.read_json(folder / "config.json")["train"], plain)
+    with checkpoint.settings_of(folder / "config.json"):
+        changes = checkpoint.differences(checkpoint.read_json(folder / "config.json")["train"], plain)
     if changes:
         raise ConfigError(f"{folder}: this finished run had other settings ({'; '.join(changes)}); use them again, or "
                           "another --out")

@@ -107,7 +107,8 @@ def read_config(run: Path) -> tuple[RepairConfig, Skeleton, dict[str, Any]]:
     config = checkpoint.read_json(run / "config.json")
     if config.get("kind") != "repair":
         raise ConfigError(f"{run}: a run of kind {config.get('kind')!r}, expected one of 'stagepose gan train'")
-    return RepairConfig.from_json(config["repair"]), Skeleton.from_json(config["skeleton"]), config
+    with checkpoint.settings_of(run / "config.json"):
+        return RepairConfig.from_json(config["repair"]), Skeleton.from_json(config["skeleton"]), config
 
 
 def load_generator(run: Path) -> RepairNet:
