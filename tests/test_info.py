@@ -106,7 +106,7 @@ def test_what_is_no_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     Path("run").mkdir()
     Path("run/config.json").write_text('{"kind": "pose", "pose": 3}')
     Path("store").mkdir()
-    Path("store/store.json").write_text("[]")
+    Path("store/store.json").write_text("{}")
     for name, message in (("bad.onnx", "bad.onnx: "), ("none", "no such file"), ("folder", "neither a run (no"),
                           ("run", "not the settings of a run"), ("store", "not what packed people have there")):
         assert cli.main(["info", name]) == 1
@@ -131,6 +131,14 @@ def test_a_run_and_its_packed_people(capsys: pytest.CaptureFixture[str]) -> None
     rows = rows_of(info(capsys, str(store)))
     assert rows["kind"] == "packed people, raw pixels" and rows["people"] == "4"
     assert json.loads(info(capsys, str(store), "--json"))["people"] == 4
+
+
+def test_what_else_lies_in_a_run_is_no_step(capsys: pytest.CaptureFixture[str]) -> None:
+    train = {"samples": 8, "batch": 2, "lr": 0.1, "seed": 0}
+    Path("run/steps/mine mine").mkdir(parents=True)
+    Path("run/steps/mine mine/MANIFEST.json").write_text("{}")
+    Path("run/config.json").write_text(json.dumps({"kind": "repair", "train": train}))
+    assert rows_of(info(capsys, "run"))["trained to"] == "no checkpoint yet"
 
 
 def test_runs_of_other_kinds_are_told_too(capsys: pytest.CaptureFixture[str]) -> None:

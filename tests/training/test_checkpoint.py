@@ -103,6 +103,17 @@ def test_an_unfinished_step_is_ignored_and_cleaned_up(tmp_path):
     assert not (folder / "steps/000000003.tmp").exists()
 
 
+def test_what_else_lies_among_the_steps_is_left_alone(tmp_path, caplog):
+    folder = tmp_path / "run"
+    strange = [folder / "steps" / name for name in ("my backup", "my steps.tmp", "00000000a")]
+    for path in strange:
+        path.mkdir(parents=True)
+    saved_run(folder, steps=range(1, 6))
+    assert newest_checkpoint(folder).step == 5 and not caplog.text
+    assert sorted(path.name for path in folder.glob("steps/*")) == sorted(
+        ["000000004", "000000005", *(path.name for path in strange)])
+
+
 def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):
     folder = saved_run(tmp_path / "run")
     run = Run(folder, {"a": 1})

@@ -89,6 +89,21 @@ def test_settings_that_are_none_are_named(config, says, runs, tmp_path, capsys):
     assert not (tmp_path / "m.onnx").exists()
 
 
+@pytest.mark.parametrize(("words", "says"), [
+    (["--step", "77"], "run0: has no step 77 (any more); it has 2"),
+    (["--metrics", "gone.json"], "gone.json: cannot read: No such file or directory"),
+    (["--metrics", "list.json"], "list.json: not readable as a JSON object (it is a list)"),
+    (["--metrics", "half.json"], "half.json: not readable as a JSON object (Expecting value: line 1 column 7"),
+])
+def test_files_and_steps_that_are_not_there_are_told_in_words(words, says, runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / "half.json").write_text('{"ap":')
+    assert main(["export", str(runs / "run0"), "--out", "m.onnx", *words]) == 1
+    err = capsys.readouterr().err
+    assert says in err and "Errno" not in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("best", ["{}", '{"step": "two"}', '{"step": NaN}'])
 def test_a_best_step_that_is_none_is_named(best, runs, tmp_path):
     shutil.copytree(runs / "run0", tmp_path / "run")

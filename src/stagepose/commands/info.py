@@ -25,6 +25,7 @@ from stagepose.runtime import read_info, resolve, shipped
 Row = tuple[str, str]
 WIDEST = 120  # of the text, on however wide a terminal
 SCHEDULE = ("samples", "batch", "lr", "seed")  # what is told of a run's
+STEP = 9 * "[0-9]"  # the name of a step's folder
 RUN, STORE = "config.json", "store.json"  # what a run folder and a crop store have
 
 
@@ -99,7 +100,7 @@ def _networks_rows(about: ModelInfo) -> Iterator[Row]:
 def _of_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     config = _read(folder / RUN)
     best, judged = (_read(path) if path.is_file() else {} for path in (folder / "best.json", folder / "judged.json"))
-    steps = sorted(int(path.parent.name) for path in folder.glob("steps/?????????/MANIFEST.json"))
+    steps = sorted(int(path.parent.name) for path in folder.glob(f"steps/{STEP}/MANIFEST.json"))
     stages = sorted(int(path.stem) for path in folder.glob("stages/*.safetensors") if path.stem.isdecimal())
     described = {"run": str(folder), "steps": steps, "stages": stages, "best": best, "judged": judged, "config": config}
     try:
@@ -159,9 +160,14 @@ def _of_store(folder: Path) -> tuple[dict[str, Any], list[Row]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json_module.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        found = json_module.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StagePoseError(f"{printable(str(path))}: cannot read: {error.strerror}") from error
+    except ValueError as error:
         raise StagePoseError(f"{printable(str(path))}: not readable as a JSON object ({error})") from error
+    if not isinstance(found, dict):
+        raise StagePoseError(f"{printable(str(path))}: not readable as a JSON object (it is a {type(found).__name__})")
+    return found
 
 
 def _keypoints(skeleton: Mapping[str, Any]) -> str:

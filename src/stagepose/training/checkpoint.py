@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 STAGES = "stages"  # folder of a stage-by-stage run: N/ the run of a stage, N.safetensors its weights when it is done
 FORMAT = 1
 OWN_DIGEST = "manifest_sha256"  # of the manifest's other fields; every later format has it too
+STEP = 9 * "[0-9]"  # the name of a step's folder
 KEEP = 2  # newest steps that stay; the best one stays besides
 Tensors = dict[str, Tensor]
 
@@ -74,7 +75,7 @@ class Run:
         except BaseException:
             self.close()
             raise
-        for leftover in self.folder.glob("steps/*.tmp"):
+        for leftover in self.folder.glob(f"steps/{STEP}.tmp"):
             shutil.rmtree(leftover)
 
     def _hold(self) -> None:
@@ -121,7 +122,7 @@ class Run:
 
         One that is there is not touched where it is whole, and replaced where it is damaged.
         """
-        final = self.folder / "steps" / f"{step:09d}"
+        final = _step_folder(self.folder, step)
         if final.exists() and _is_whole(final):
             return
         payload = {f"{name}.safetensors": packed(tensors) for name, tensors in parts.items()}
@@ -161,8 +162,8 @@ class Run:
     def _thin_out(self) -> None:
         best = self.folder / "best.json"
         kept = read_number(best, "step") if best.is_file() else None
-        for old in sorted((self.folder / "steps").glob("?????????"))[:-KEEP]:
-            if int(old.name) != kept:
+        for number, old in list(step_folders(self.folder).items())[:-KEEP]:
+            if number != kept:
                 shutil.rmtree(old)
 
     def newest(self) -> Checkpoint | None:
@@ -235,10 +236,27 @@ def _refuse_full_disk(folder: Path, needed: int) -> None:
                               "space and start the same command again. Older checkpoints are untouched")
 
 
+def step_folders(run: Path) -> dict[int, Path]:
+    """The folders of a run's steps by number, in order; what else lies beside them is not ours."""
+    return {int(path.name): path for path in sorted(run.glob(f"steps/{STEP}"))}
+
+
+def _step_folder(run: Path, step: int) -> Path:
+    return run / "steps" / f"{step:09d}"
+
+
+def certain_step(run: Path, step: int) -> Checkpoint:
+    """A step that somebody asks for; :class:`CheckpointError` names those there are where it is none."""
+    if step not in (there := step_folders(run)):
+        raise CheckpointError(f"{run}: has no step {step} (any more); it has "
+                              f"{', '.join(map(str, there)) or 'none yet'}")
+    return load_step(there[step])
+
+
 def newest_checkpoint(folder: str | Path) -> Checkpoint | None:
     """See :meth:`Run.newest`; needs no lock."""
-    steps = sorted(Path(folder).glob("steps/?????????"), reverse=True)
-    for step in steps:
+    steps = step_folders(Path(folder))
+    for step in reversed(steps.values()):
         try:
             return load_step(step)
         except OtherFormatError:  # whole, so the steps before it must not take its place
@@ -267,7 +285,8 @@ def load_step(folder: Path) -> Checkpoint:
         other = manifest["format"] != FORMAT
         digests, step = ({}, 0) if other else (dict(manifest["sha256"]), int(manifest["step"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: no readable MANIFEST.json ({error})") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(f"{folder}: no readable MANIFEST.json ({why})") from error
     if other:
         raise OtherFormatError(f"{folder}: a checkpoint of format {manifest['format']!r}, this version reads {FORMAT}; "
                                "go on with the version of StagePose that wrote it, or start in a new folder")
@@ -346,9 +365,14 @@ def _refuse_nan(name: str, tensor: Tensor, source: str) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object that StagePose wrote; :class:`CheckpointError` when it is missing or damaged."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
+    except ValueError as error:
         raise CheckpointError(f"{path}: not readable as a JSON object ({error})") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: not readable as a JSON object (it is a {type(found).__name__})")
+    return found
 
 
 @contextmanager

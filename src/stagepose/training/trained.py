@@ -114,5 +114,5 @@ def _of_step(run: Path, step: int | None) -> checkpoint.Tensors:
     if step is None and best.is_file():
         step = int(checkpoint.read_number(best, "step"))
     if step is not None:
-        return checkpoint.load_step(run / "steps" / f"{step:09d}").parts["ema"]
+        return checkpoint.certain_step(run, step).parts["ema"]
     return checkpoint.load_weights(run)
