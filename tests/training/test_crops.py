@@ -61,6 +61,25 @@ def test_the_store_is_packed_once_and_counts_what_it_leaves_out(tmp_path):
     assert len(open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=SPEC, skeleton=COCO_17)) == 6
 
 
+def test_a_changed_picture_in_a_folder_of_its_own_is_packed_anew(tmp_path):
+    """A file_name may hold a folder; what else lies there, and links in a circle, mean nothing."""
+    path = tiny_coco(tmp_path, images=2)
+    path.write_text(path.read_text().replace('"000000000002.png"', '"day/one/2.png"'))
+    picture = tmp_path / "images/day/one/2.png"
+    picture.parent.mkdir(parents=True)
+    (tmp_path / "images/000000000002.png").rename(picture)
+    (picture.parent / "round").symlink_to(tmp_path / "images", target_is_directory=True)
+
+    def packed():
+        return open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=SPEC, skeleton=COCO_17)
+
+    store = packed()
+    (picture.parent / "notes.txt").write_text("sunny")
+    assert packed().home == store.home
+    Image.new("RGB", (192, 160), "red").save(picture)
+    assert packed().home != store.home and (packed().read([3]) == [255, 0, 0]).all(-1).mean() > 0.3
+
+
 def test_everybody_is_accounted_for(tmp_path):
     """People and those left out, by reason, are all annotations of the file."""
     path = tiny_coco(tmp_path, images=5)

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ import numpy as np
 from stagepose import files
 from stagepose.coco import CocoDataset, read_dataset, refuse_bad_pictures
 from stagepose.errors import DatasetError, StagePoseError
+from stagepose.images import IMAGE_SUFFIXES
 from stagepose.skeleton import Skeleton
 from stagepose.training.cutting import MISFIT, UNREADABLE, Fault, Work, in_order
 from stagepose.training.shards import SUFFIXES, PackConfig, Shard, ShardWriter, shard_name
@@ -302,11 +303,26 @@ def _fingerprint(path: Path, images_dir: Path, spec: CropSpec, skeleton: Skeleto
     """Changes when the labels, the pictures' names, sizes or times, or the way of cutting change."""
     try:
         digest = hashlib.sha256(path.read_bytes())
-        pictures = sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in os.scandir(images_dir))
+        pictures = sorted((name, found.st_size, found.st_mtime_ns) for name, found in _pictures(images_dir))
     except OSError as error:
         raise DatasetError(f"{error.filename}: cannot read: {error.strerror}") from error
     digest.update(json.dumps([FORMAT, asdict(spec), skeleton.to_json(), pictures]).encode())
     return digest.hexdigest()
+
+
+def _pictures(folder: Path, below: str = "", above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[
+        tuple[str, os.stat_result]]:
+    """A folder's files and the pictures in the folders within, by the names that annotations have for them.
+
+    Links are followed, but not in a circle: ``above`` are the folders on the way to ``below``.
+    """
+    for entry in os.scandir(folder):
+        found = entry.stat()
+        place = found.st_dev, found.st_ino
+        if entry.is_dir() and place not in above:
+            yield from _pictures(Path(entry), f"{below}{entry.name}/", above | {place})
+        elif entry.is_file() and (not below or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES):
+            yield below + entry.name, found
 
 
 # --- disks
