@@ -323,7 +323,8 @@ def load_weights(path: str | Path) -> Tensors:
         raise CheckpointError(f"{path}: no such run folder or file, nor is it the name of a model that ships "
                               f"({', '.join(shipped())})")
     if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path}: weights come from a .safetensors file or a run folder, never from a pickle")
+        raise CheckpointError(f"{path}: weights come from a .safetensors file or a run folder, never from a pickle, "
+                              "which can run code; turn its state_dict into one with safetensors.torch.save_file")
     try:
         return load_tensors(_read(path))
     except (SafetensorError, ValueError) as error:

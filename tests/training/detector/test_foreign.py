@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -80,14 +81,27 @@ def test_weights_come_from_either_kind_of_file_through_the_command(
     assert (tmp_path / "half.onnx").stat().st_size < 0.6 * (tmp_path / "w.pth").stat().st_size
 
 
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, (str(self.path), "w")
+
+
 def test_what_is_no_state_dict_is_named(tmp_path: Path) -> None:
     (tmp_path / "torn.pth").write_bytes(b"PK torn")
     torch.save([torch.zeros(2)], tmp_path / "list.pth")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
+    torch.save(nn.Linear(2, 2), tmp_path / "whole.pt")
+    (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Bomb(tmp_path / "pwned")))
     for name, message in (("torn.pth", "no weights can be read"), ("list.pth", "expected a state_dict"),
-                          ("other.pth", "weights of another network"), ("none.pth", "no weights can be read")):
+                          ("other.pth", "weights of another network"), ("none.pth", "no such file"),
+                          ("whole.pt", r"holds more than tensors .* give a file of the model's state_dict\(\)"),
+                          ("bomb.pt", "can run code when opened")):
         with pytest.raises(CheckpointError, match=message):
             torchvision_detector(NAME, tmp_path / name)
+    assert not (tmp_path / "pwned").exists()
     with pytest.raises(ConfigError, match="fasterrcnn_resnet50_fpn_v2"):
         torchvision_detector("yolo", None)
 

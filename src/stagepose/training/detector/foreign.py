@@ -5,6 +5,8 @@ The network stays torchvision's, resizing, thresholds and NMS included: the file
 
 from __future__ import annotations
 
+import pickle
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,7 +119,15 @@ def _from_file(path: Path) -> checkpoint.Tensors:
     if path.suffix == ".safetensors":
         return checkpoint.load_weights(path)
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other protocols of pickle: what it cannot read it refuses
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file of weights") from error
+    except pickle.UnpicklingError as error:  # torch's text advises to trust the file
+        raise CheckpointError(f"{path}: no weights can be read from it: it is damaged, or holds more than tensors "
+                              "(a whole model?), which can run code when opened; give a file of the model's "
+                              "state_dict()") from error
     except Exception as error:  # torch's unpickler raises whatever a damaged file makes it raise
         raise CheckpointError(f"{path}: no weights can be read from it ({_one_line(error)}); give a .safetensors or a "
                               ".pth file that holds a state_dict") from error
