@@ -69,7 +69,8 @@ MODELS = ("--pose", "pose.onnx", "--detector", "detector.onnx", "--threads", "1"
 
 
 def predict(*arguments: str) -> int:
-    return cli.main(["predict", *arguments, *MODELS])
+    models = [word for word in MODELS if "--boxes" not in arguments or word not in MODELS[2:4]]
+    return cli.main(["predict", *arguments, *models])
 
 
 def read(path: str) -> Any:
@@ -155,7 +156,7 @@ def test_errors_are_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str])
     for words in (["predict", "two.png", "--pose", "none.onnx"], ["predict", "two.png", "--pose", "two.png"],
                   ["predict", "two.png", *MODELS, "--threshold", "7"], ["stats", "none.json"],
                   ["check", "none.json"], ["check", "."], ["predict", "two.png", *MODELS, "--out", "two.png"],
-                  ["predict", "two.png", *MODELS, "--boxes", "none.json"],
+                  ["predict", "two.png", "--pose", "pose.onnx", "--boxes", "none.json"],
                   ["predict", "two.png", *MODELS, "--provider", "abacus"]):  # fmt: skip
         assert cli.main(words) == 1
         err = capsys.readouterr().err
@@ -565,11 +566,16 @@ def boxes_file(path: str, rows: list[dict[str, Any]]) -> str:
     return path
 
 
+def test_boxes_and_a_detector_are_not_both_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predict", "two.png", *MODELS, "--boxes", boxes_file("boxes.json", [])]) == 2
+    assert "leave out --detector" in capsys.readouterr().err and not Path("out").exists()
+
+
 def test_boxes_by_the_number_in_the_name() -> None:
     os.rename("two.png", "img_07.png")  # noqa: PTH104
     file = boxes_file("boxes.json", [{"image_id": 7, "bbox": BOXES_XYWH[1]},
                                      {"image_id": 7, "bbox": BOXES_XYWH[0], "score": 0.1}])
-    assert predict("img_07.png", "--boxes", file, "--detector", "not-needed") == 0
+    assert predict("img_07.png", "--boxes", file) == 0
     [person] = read("out/people.json")
     assert person["image_id"] == 7 and person["box"] == [200, 72, 271, 199]
     np.testing.assert_allclose(np.reshape(person["keypoints"], (3, 3))[:, :2], TWO[1], atol=2)

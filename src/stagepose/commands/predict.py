@@ -148,6 +148,8 @@ def predict(
         wrong_usage(f"--detect-every is {detect_every}; use at least 1, for a look at every frame")
     if not 0 <= joint_threshold <= 1:
         wrong_usage(f"--joint-threshold is {joint_threshold}; it is a score, between 0 and 1")
+    if boxes is not None and detector != DEFAULT_DETECTOR:
+        wrong_usage("--boxes says where the people are, without a detector; leave out --detector")
     _make_folder(out)
     predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
                      max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels)
