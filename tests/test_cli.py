@@ -173,6 +173,21 @@ def test_an_error_is_one_line_whatever_the_paths(capsys: pytest.CaptureFixture[s
     assert err.startswith("error: new\\nline/x.json: cannot write: ") and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [
+    "eval set/person_keypoints.json --results none.json --json -", "eval set/person_keypoints.json --out -",
+    "eval-detector set/person_keypoints.json --out -", "check set/person_keypoints.json --write-clean -",
+    "export nowhere --out -", "import-detector nothing --out -",
+])  # fmt: skip
+def test_a_dash_is_no_file(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if words.split()[0] in ("export", "import-detector"):
+        pytest.importorskip("torchvision")
+    tiny_coco(Path("set"))
+    Path("none.json").write_text("[]")
+    assert cli.main(words.split()) == 1
+    assert capsys.readouterr().err.endswith("error: -: is no name of a file; use /dev/stdout to write into a pipe\n")
+    assert not Path("-").exists()
+
+
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

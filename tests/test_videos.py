@@ -355,7 +355,7 @@ def test_bad_videos_are_skipped_in_a_line_and_leave_nothing(capsys: pytest.Captu
 
 def test_boxes_are_for_photos(capsys: pytest.CaptureFixture[str]) -> None:
     Path("boxes.json").write_text("[]")
-    assert predict(clip(), "--boxes", "boxes.json") == 1
+    assert cli.main(["predict", clip(), "--boxes", "boxes.json", "--pose", "pose.onnx", "--out", "out"]) == 1
     assert "--boxes" in capsys.readouterr().err
 
 

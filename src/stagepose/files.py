@@ -62,8 +62,11 @@ def require_place(path: str | Path) -> None:
 def _is_stream(path: Path) -> bool:
     """Whether something is there that no file may take the place of: a device, a pipe, or this process's open file.
 
-    :class:`StagePoseError` for an open ordinary file (``/dev/stdout`` behind ``> FILE``), which has a name of its own.
+    :class:`StagePoseError` for an open ordinary file (``/dev/stdout`` behind ``> FILE``), which has a name of its own,
+    and for ``-``, which is nobody's.
     """
+    if str(path) == "-":
+        raise StagePoseError("-: is no name of a file; use /dev/stdout to write into a pipe")
     try:
         mode = path.stat().st_mode
     except OSError:  # not there, or not to be looked at: writing will say so

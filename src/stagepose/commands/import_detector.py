@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from stagepose.commands.arguments import File, OptionalFile, OptionalFolder, OptionalText, OptionalTexts
 from stagepose.commands.console import note, say
+from stagepose.files import require_place
 from stagepose.images import find_images, printable, read_image
 from stagepose.modelinfo import ModelInfo
 from stagepose.training.detector.foreign import LONGEST, import_detector, torchvision_detector
@@ -43,6 +44,7 @@ def import_torchvision(
         half: Store weights in 16 bits: half the size, and boxes that differ in the third digit.
         pictures: Folder of pictures with people to compare the file on; drawn ones by default.
     """
+    require_place(out)
     if weights is None:
         note(f"{architecture}: fetching torchvision's COCO weights")
         licence, training_data = licence or ITS_LICENCE, training_data or [ITS_DATA]
