@@ -62,10 +62,21 @@ def test_own_skeleton_from_a_file(tmp_path, suffix):
     ({"sigmas": ["x", 1, 1]}, "skeleton"),
     ({"limbs": [["a"]]}, "skeleton"),
     ({"colour": 1}, "no field"),
+    ({"names": "abc"}, "names is 'abc'; expected a tuple of names"),
+    ({"upper": "a"}, "upper is 'a'; expected"),
 ])
 def test_mistakes_are_named(change, message):
     with pytest.raises(SkeletonError, match=message):
         Skeleton.from_json({"names": ["a", "b", "c"], **change})
+
+
+@pytest.mark.parametrize(("part", "value"), [
+    ("names", 3), ("names", ("a", 2)), ("flip_pairs", 3), ("flip_pairs", ("a", "b")), ("limbs", (("a",), 3)),
+    ("sigmas", 0.5), ("sigmas", ("x", "y")), ("lower", None),
+])
+def test_parts_of_another_kind_are_named(part, value):
+    with pytest.raises(SkeletonError, match=rf"skeleton 'mine': {part} is .*; expected a tuple of"):
+        Skeleton(**{"name": "mine", "names": ("a", "b"), part: value})
 
 
 def test_files_that_are_no_skeletons(tmp_path):

@@ -6,9 +6,11 @@ N people of a picture, K keypoints, H W crop size, h w heatmap size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import repeat, zip_longest
+from numbers import Real
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias, TypeVar, cast
 
@@ -67,6 +69,7 @@ class PredictorConfig:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
+        self._refuse_other_kinds()
         of_boxes = {} if self.box_threshold is None else {"box_threshold": self.box_threshold}
         for name, value in ({"threshold": self.threshold} | of_boxes).items():
             if not 0 <= value <= 1:
@@ -79,7 +82,6 @@ class PredictorConfig:
             raise ConfigError(f"rescoring is {self.rescoring!r}; use one of {sorted(RESCORE_RULES)}")
         if self.box_padding is not None and not LEAST_PADDING <= self.box_padding <= MOST_PADDING:
             raise ConfigError(f"box_padding is {self.box_padding}; use 0.5 to 4, or None for the model's own")
-        object.__setattr__(self, "scales", tuple(self.scales))
         if not self.scales or not all(0.5 <= scale <= 2 for scale in self.scales):
             raise ConfigError(f"scales is {self.scales}; give one or more, each 0.5 to 2 times the padded box")
         if self.soft_nms and self.nms_threshold is None:
@@ -87,9 +89,27 @@ class PredictorConfig:
                               f"{self.rescoring!r}, which is none; give oks_nms a number")
         for name in ("max_people", "batch", "max_pixels"):
             value = getattr(self, name)
-            if value < 1 or value != int(value):
+            if not 1 <= value < math.inf or value != int(value):
                 raise ConfigError(f"{name} is {value}; use a whole number from 1 on")
             object.__setattr__(self, name, int(value))  # 1e8 will do
+
+    def _refuse_other_kinds(self) -> None:
+        """Text, lists and the like where a number or a switch is expected."""
+        unset = {"box_threshold", "box_padding", "oks_nms"}  # may be None, and oks_nms a word
+        for name in ("threshold", "box_threshold", "max_people", "batch", "oks_nms", "box_padding", "max_pixels"):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) or (value is None and name in unset)
+                    or (isinstance(value, str) and name == "oks_nms")):
+                raise ConfigError(f"{name} is {value!r}, expected a number")
+        for name in ("flip", "soft_nms"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected True or False")
+        if not isinstance(self.rescoring, str):
+            raise ConfigError(f"rescoring is {self.rescoring!r}; use one of {sorted(RESCORE_RULES)}")
+        scales = tuple(self.scales) if isinstance(self.scales, Iterable) else ("none",)
+        if not all(isinstance(scale, Real) for scale in scales):
+            raise ConfigError(f"scales is {self.scales!r}, expected several numbers, such as (0.8, 1, 1.2)")
+        object.__setattr__(self, "scales", scales)
 
     @property
     def nms_threshold(self) -> float | None:
@@ -358,7 +378,4 @@ def _replaced(config: PredictorConfig, changes: dict[str, Any]) -> PredictorConf
     unknown = sorted(set(changes) - set(PredictorConfig.__dataclass_fields__))
     if unknown:
         raise ConfigError(f"no setting {unknown}; the settings are {sorted(PredictorConfig.__dataclass_fields__)}")
-    try:
-        return replace(config, **changes)
-    except (TypeError, ValueError, OverflowError) as error:  # text where a number is expected, infinitely many people
-        raise ConfigError(f"settings {changes}: {error}") from error
+    return replace(config, **changes)

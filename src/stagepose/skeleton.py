@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,16 @@ class Skeleton:
     lower: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        for part in ("names", "upper", "lower"):
+            if not _is_all(getattr(self, part), str):
+                raise SkeletonError(f"skeleton {self.name!r}: {part} is {getattr(self, part)!r}; expected a tuple of "
+                                    "names")
+        for part in ("flip_pairs", "limbs"):
+            pairs = getattr(self, part)
+            if not _is_all(pairs, (tuple, list)) or not all(_is_all(pair, str) for pair in pairs):
+                raise SkeletonError(f"skeleton {self.name!r}: {part} is {pairs!r}; expected a tuple of pairs of names")
+        if not _is_all(self.sigmas, Real):
+            raise SkeletonError(f"skeleton {self.name!r}: sigmas is {self.sigmas!r}; expected a tuple of numbers")
         if not self.names:
             raise SkeletonError(f"skeleton {self.name!r}: names is empty; give at least one keypoint name")
         twice = sorted({n for n in self.names if self.names.count(n) > 1})
@@ -114,12 +125,12 @@ class Skeleton:
         try:
             return cls(
                 name=str(data.get("name", "custom")),
-                names=tuple(str(n) for n in data["names"]),
+                names=_texts(data["names"]),
                 flip_pairs=tuple((str(a), str(b)) for a, b in data.get("flip_pairs", ())),
                 limbs=tuple((str(a), str(b)) for a, b in data.get("limbs", ())),
                 sigmas=tuple(float(s) for s in data.get("sigmas", ())),
-                upper=tuple(str(n) for n in data.get("upper", ())),
-                lower=tuple(str(n) for n in data.get("lower", ())),
+                upper=_texts(data.get("upper", ())),
+                lower=_texts(data.get("lower", ())),
             )
         except (TypeError, ValueError) as error:
             raise SkeletonError(f"skeleton {data.get('name', 'custom')!r}: {error}") from error
@@ -139,6 +150,15 @@ class Skeleton:
             return cls.from_json(data)
         except SkeletonError as error:
             raise SkeletonError(f"{path}: {error}") from None
+
+
+def _is_all(values: object, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(values, (tuple, list)) and all(isinstance(value, kind) for value in values)
+
+
+def _texts(values: Any) -> Any:
+    """A JSON list as a tuple of texts; one text, which is no list of its letters, as it is."""
+    return values if isinstance(values, str) else tuple(str(value) for value in values)
 
 
 def map_by_name(source: Skeleton, target: Skeleton) -> NDArray[np.int64]:
