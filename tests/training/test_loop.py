@@ -193,15 +193,40 @@ def test_too_few_minutes_for_a_step_are_one_step(tmp_path):
     assert newest_checkpoint(tmp_path / "run").step == 1
 
 
+def test_other_minutes_are_another_budget(tmp_path):
+    config = TrainConfig(batch=10, minutes=1e-9, warmup=20, lr=0.02, bf16=False)
+    train(LineTask(), config, tmp_path / "run")
+    train(LineTask(), replace(config, minutes=0.02), tmp_path / "run", accept_changes=True)
+    budget = json.loads((tmp_path / "run/budget.json").read_text())
+    assert budget["minutes"] == 0.02 and budget["samples"] > 10
+    assert newest_checkpoint(tmp_path / "run").state["samples"] >= budget["samples"]
+
+
+def test_samples_count_on_where_a_run_goes_on_with_another_batch(tmp_path, caplog):
+    """None is shown twice and none is skipped."""
+    caplog.set_level("INFO", "stagepose")
+    task = LineTask()
+    train(task, replace(CONFIG, samples=40), tmp_path / "run")
+    train(task, replace(CONFIG, samples=78, batch=5, log_every=1), tmp_path / "run", accept_changes=True)
+    assert task.seen == [divmod(i, 50) for i in range(80)]
+    found = newest_checkpoint(tmp_path / "run")
+    assert found.step == 4 + 8 and found.state["samples"] == 80
+    last = json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[-2])
+    assert (last["samples"], last["of"], last["minutes_left"]) == (80, 80, 0)
+    train(task, replace(CONFIG, samples=78, batch=5, log_every=1), tmp_path / "run")
+    assert "run: trained to the end before, 80 of 78 samples shown" in caplog.text
+
+
 def test_a_validation_is_no_part_of_the_trainings_speed(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(journal.time, "perf_counter", lambda: clock[0])
-    with Run(tmp_path / "run", {}) as run, closing(Journal(run, step=0, batch=10, total=1000, machine=Machine())) as j:
+    told = {"step": 0, "shown": 0, "batch": 10, "total": 1000, "machine": Machine()}
+    with Run(tmp_path / "run", {}) as run, closing(Journal(run, **told)) as j:
         clock[0] = 3.0  # three steps of a second
         with j.clock_stopped():
             clock[0] = 100.0
         clock[0] = 102.0  # two more
-        j.step(5, {}, lr=0.1, norm=1.0, waited=0.0)
+        j.step(5, 50, {}, lr=0.1, norm=1.0, waited=0.0)
     line = json.loads((tmp_path / "run/log.jsonl").read_text())
     assert line["samples_per_second"] == 10 and line["minutes_left"] == round(95 / 60, 1)
 

@@ -26,20 +26,22 @@ log = logging.getLogger(__name__)
 class Journal:
     """The log of a run that shows ``total`` samples; closes with the run. Other ranks than the first keep none."""
 
-    def __init__(self, run: Run, *, step: int, batch: int, total: int, machine: Machine) -> None:
-        self.run, self.batch, self.total, self.machine = run, batch, total, machine
+    def __init__(self, run: Run, *, step: int, shown: int, batch: int, total: int, machine: Machine) -> None:
+        self.run, self.batch, self.machine = run, batch, machine
+        self.total = shown + -(-max(total - shown, 0) // batch) * batch  # in whole steps
         self._step, self._time, self._waited, self._cpu = step, time.perf_counter(), 0.0, cpu_seconds()
         self._board = _tensorboard(run, step) if run.writes else None
-        self._bar = _Bar(total, step * batch) if run.writes and sys.stderr.isatty() else None
+        self._bar = _Bar(self.total, shown) if run.writes and sys.stderr.isatty() else None
 
-    def step(self, step: int, losses: Mapping[str, float], *, lr: float, norm: float, waited: float) -> None:
-        """The training's state every few steps; ``waited`` seconds in all that no data was ready."""
+    def step(self, step: int, shown: int, losses: Mapping[str, float], *, lr: float, norm: float,
+             waited: float) -> None:
+        """The training's state every few steps, ``shown`` samples in; no data was ready for ``waited`` seconds."""
         now, cpu = time.perf_counter(), cpu_seconds()
         passed = max(now - self._time, 1e-9)
         rate = (step - self._step) * self.batch / passed
-        left = max(0, self.total - step * self.batch) / max(rate, 1e-9) / 60
+        left = (self.total - shown) / max(rate, 1e-9) / 60
         self.record({
-            "step": step, "samples": step * self.batch, "of": self.total, "samples_per_second": round(rate, 1),
+            "step": step, "samples": shown, "of": self.total, "samples_per_second": round(rate, 1),
             "minutes_left": round(left, 1), "lr": lr, "gradient_norm": round(norm, 3),
             "waiting_for_data": round((waited - self._waited) / passed, 4),
             **_utilisation(self.machine, (cpu - self._cpu) / passed),
@@ -47,9 +49,9 @@ class Journal:
         self._step, self._time, self._waited, self._cpu = step, now, waited, cpu
         said = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
         if self._bar is not None:
-            self._bar.show(step * self.batch, f"{rate:.0f} a second, {said}")
+            self._bar.show(shown, f"{rate:.0f} a second, {said}")
         elif self.run.writes:
-            log.info("step %d, %d of %d samples, %.1f a second, %s, %.0f min left", step, step * self.batch, self.total,
+            log.info("step %d, %d of %d samples, %.1f a second, %s, %.0f min left", step, shown, self.total,
                      rate, said, left)
 
     def record(self, record: Mapping[str, Any]) -> None:

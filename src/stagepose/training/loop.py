@@ -126,17 +126,19 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
         ema = Ema(model, config.ema_decay)
         optimizer = adamw(model, lr=config.lr, weight_decay=config.weight_decay, slower=config.slower,
                           betas=config.betas)
-        step, bad = _resume(run, model, ema, optimizer)
+        step, shown, bad = _resume(run, model, ema, optimizer, config.batch)
         if machine.compile:
             task.network.compile()
         losses_of = distributed.wrap(_Losses(task, config, machine))
         total = _budget(run, task, config, losses_of)
-        feed = Feed(task.reader, _keys(task, config, step, total), machine)
+        if shown >= total:
+            log.info("%s: trained to the end before, %d of %d samples shown", run.folder, shown, total)
+        feed = Feed(task.reader, _keys(task, config, shown, total), machine)
         buffers, saved, parts = Buffers(model), Stopwatch(), _next_step(feed, task, config)
-        with closing(Journal(run, step=step, batch=config.batch, total=total, machine=machine)) as journal:
-            while step * config.batch < total:
+        with closing(Journal(run, step=step, shown=shown, batch=config.batch, total=total, machine=machine)) as journal:
+            while shown < total:
                 model.train()
-                set_lr(optimizer, lr_factor(step * config.batch, total, config.warmup))
+                set_lr(optimizer, lr_factor(shown, total, config.warmup))
                 optimizer.zero_grad(set_to_none=True)
                 buffers.keep()
                 losses = _backward(losses_of, parts)
@@ -144,21 +146,21 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
                 verdict = later(distributed.largest(_verdict(norm, losses, bool(stop))))
                 parts = _next_step(feed, task, config)  # read and augmented while the device computes
                 wrong, stopping = verdict()
-                idle, step = task.idle(), step + 1
+                idle, step, shown = task.idle(), step + 1, shown + config.batch
                 if wrong:
                     buffers.restore()
-                    bad = _bad_step(run, task, config, step, bad)
+                    bad = _bad_step(run, task, config, step, shown, bad)
                 else:
                     buffers.leave_alone(idle)
                     optimizer.step()
                     ema.update(step, idle)
                     bad = 0
-                last, judge = step * config.batch >= total, _every(config.evaluate_every, step)
+                last, judge = shown >= total, _every(config.evaluate_every, step)
                 if step % config.log_every == 0 or last:
-                    journal.step(step, numbers(losses), lr=max(g["lr"] for g in optimizer.param_groups),
+                    journal.step(step, shown, numbers(losses), lr=max(g["lr"] for g in optimizer.param_groups),
                                  norm=float(norm), waited=feed.waited)
                 if step % config.save_every == 0 or last or judge or stopping or saved.minutes() > config.save_minutes:
-                    _save(run, step, model, ema, optimizer, bad)
+                    _save(run, step, model, ema, optimizer, {"bad": bad, "samples": shown})
                     saved = Stopwatch()
                 if stopping:
                     raise SystemExit(_exit_code(stop))
@@ -203,9 +205,9 @@ def _verdict(norm: Tensor, losses: dict[str, Tensor], stop: bool) -> Tensor:
     return torch.stack([~finite, torch.full_like(finite, stop)]).float()
 
 
-def _keys(task: Task, config: TrainConfig, step: int, total: int) -> Iterator[list[SampleKey]]:
-    """(epoch, position) of every part of this rank's share of every step from ``step`` on."""
-    for first in range(step * config.batch, total, config.batch):
+def _keys(task: Task, config: TrainConfig, shown: int, total: int) -> Iterator[list[SampleKey]]:
+    """(epoch, position) of every part of this rank's share of every step, after ``shown`` samples."""
+    for first in range(shown, total, config.batch):
         mine = distributed.share(_global_keys(task, first, config.batch))
         size = len(mine) // config.accumulate
         yield from (list(mine[i : i + size]) for i in range(0, len(mine), size))
@@ -221,10 +223,11 @@ def _next_step(feed: Feed, task: Task, config: TrainConfig) -> list[Any]:
     return [task.prepare(read) for read in islice(feed, config.accumulate)]
 
 
-def _save(run: Run, step: int, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer, bad: int) -> None:
+def _save(run: Run, step: int, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer,
+          state: dict[str, int]) -> None:
     parts = {"model": model.state_dict(), "ema": ema.model.state_dict(),
              "optimizer": checkpoint.optimizer_tensors(optimizer)}
-    run.save(step, parts, {"bad": bad})
+    run.save(step, parts, state)
 
 
 def _judge(run: Run, task: Task, ema: Ema, step: int, journal: Journal) -> None:
@@ -240,25 +243,30 @@ def _judge(run: Run, task: Task, ema: Ema, step: int, journal: Journal) -> None:
                 journal.picture(step, "validation", strip)
 
 
-def _resume(run: Run, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
-    """Fill everything from the newest whole step that the first rank finds -> (step, bad steps in a row)."""
+def _resume(run: Run, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer,
+            batch: int) -> tuple[int, int, int]:
+    """Fill everything from the newest whole step that the first rank finds.
+
+    Returns (step, samples shown, bad steps in a row). Older checkpoints do not say how many were shown: as many as
+    with this ``batch``.
+    """
     found = distributed.from_first(run.newest)
     if found is None:
         distributed.copy_first([*model.state_dict().values(), *ema.model.state_dict().values()])
-        return 0, 0
+        return 0, 0, 0
     checkpoint.fill(model, found.parts["model"], str(run.folder))
     checkpoint.fill(ema.model, found.parts["ema"], str(run.folder))
     checkpoint.fill_optimizer(optimizer, found.parts["optimizer"])
     log.info("resumed %s at step %d", run.folder, found.step)
-    return found.step, int(found.state["bad"])
+    return found.step, int(found.state.get("samples", found.step * batch)), int(found.state["bad"])
 
 
 def _budget(run: Run, task: Task, config: TrainConfig, losses_of: nn.Module) -> int:
     """Samples to show. Minutes are turned into samples once, after warm-up steps, and saved: a resume is exact."""
     if config.samples:
         return config.samples
-    path = run.folder / "budget.json"
-    known = distributed.from_first(lambda: int(checkpoint.read_number(path, "samples")) if path.is_file() else 0)
+    path, what = run.folder / "budget.json", {"minutes": config.minutes, "batch": config.batch}
+    known = distributed.from_first(lambda: _known_budget(path, what))
     if known:
         return known
     keep = {k: v.clone() for k, v in task.model.state_dict().items()}  # the trial moves batch-norm statistics
@@ -275,15 +283,24 @@ def _budget(run: Run, task: Task, config: TrainConfig, losses_of: nn.Module) -> 
     seconds = distributed.from_first(lambda: float(np.median(times[config.accumulate :])) * config.accumulate)
     samples = max(config.batch, int(config.minutes * 60 / seconds * config.batch))  # one step at least
     if run.writes:
-        files.write_json(path, {"samples": samples, "seconds_per_step": seconds})
+        files.write_json(path, {"samples": samples, "seconds_per_step": seconds, **what})
     return samples
 
 
-def _bad_step(run: Run, task: Task, config: TrainConfig, step: int, bad: int) -> int:
+def _known_budget(path: Path, what: dict[str, float]) -> int:
+    """The samples of ``budget.json``; 0 without one, or where it is that of other minutes or another batch."""
+    if not path.is_file():
+        return 0
+    said = checkpoint.read_json(path)
+    is_other = any(said.get(name, value) != value for name, value in what.items())  # older ones say neither
+    return 0 if is_other else int(checkpoint.read_number(path, "samples"))
+
+
+def _bad_step(run: Run, task: Task, config: TrainConfig, step: int, shown: int, bad: int) -> int:
     """Count a step whose loss or gradient is not finite, and name its samples; the weights stay as they were."""
     bad += 1
-    shown = task.names(_global_keys(task, (step - 1) * config.batch, min(config.batch, NAMED)))
-    run.append_log({"step": step, "skipped": "loss or gradient is not finite", "in a row": bad, "samples": shown})
+    names = task.names(_global_keys(task, shown - config.batch, min(config.batch, NAMED)))
+    run.append_log({"step": step, "skipped": "loss or gradient is not finite", "in a row": bad, "samples": names})
     if bad >= config.max_bad_steps:
         raise TrainingError(f"{run.folder}: {bad} steps in a row without a finite loss, the last at step {step}; "
                             "lower lr, or look at the samples of these steps, which log.jsonl names")
