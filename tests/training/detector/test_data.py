@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from tiny import tiny_coco
 pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
-from stagepose.errors import ConfigError, DatasetError
+from stagepose.errors import ConfigError, DatasetError, StagePoseError
 from stagepose.training.detector.augment import BoxAugment, Shown, cut
 from stagepose.training.detector.cache import open_or_decode
 from stagepose.training.detector.compose import covered, donors, mosaic, paste
@@ -121,6 +122,24 @@ def test_a_picture_that_cannot_be_decoded_leaves_no_half_written_pixels(tmp_path
     with pytest.raises(DatasetError, match=r"000000000003\.png.*take it out"):
         open_or_decode(boxes.images, tmp_path / "cache", max_side=64)
     assert not [found for found in (tmp_path / "cache").rglob("*") if found.is_file()]
+
+
+def test_a_disk_that_fills_up_is_named_and_left_as_it_was(tmp_path: Path) -> None:
+    boxes = read_boxes(tiny_coco(tmp_path), tmp_path / "images")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(StagePoseError, match=r"cannot write the decoded pictures: File too large; make room"):
+            open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "cache").iterdir())
+    open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
+    for damage in ("{}", "[", '{"sizes_hw": [], "scales": "x"}'):
+        [index] = (tmp_path / "cache").rglob("index.json")
+        index.write_text(damage)
+        with pytest.raises(DatasetError, match=r"decoded pictures that are damaged .* delete the folder"):
+            open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
 
 
 def test_cache_shrinks_and_remembers_the_scale(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose import files
-from stagepose.errors import DatasetError, ImageError
+from stagepose.errors import DatasetError, ImageError, StagePoseError
 from stagepose.images import read_image
 from stagepose.training.detector.dataset import BoxImage
 
@@ -53,18 +54,20 @@ def open_or_decode(images: Sequence[BoxImage], folder: str | Path, *, max_side: 
     home = Path(folder) / f"boxes-{max_side}-{key}"
     if not (home / "index.json").is_file():
         _decode(images, home, max_side)
-    index = json.loads((home / "index.json").read_text(encoding="utf-8"))
-    sizes = np.array(index["sizes_hw"], dtype=np.int64).reshape(-1, 2)
+    try:
+        index = json.loads((home / "index.json").read_text(encoding="utf-8"))
+        sizes, scales = np.array(index["sizes_hw"], dtype=np.int64).reshape(-1, 2), np.array(index["scales"], float)
+        pixels = np.memmap(home / "pixels.bin", dtype=np.uint8, mode="r")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{home}: decoded pictures that are damaged ({error}); delete the folder") from error
     ends = np.cumsum(sizes.prod(1) * 3)
-    pixels = np.memmap(home / "pixels.bin", dtype=np.uint8, mode="r")
     if len(pixels) != (ends[-1] if len(ends) else 0):
         raise DatasetError(f"{home}: {len(pixels)} bytes of pixels, expected {ends[-1]}; delete the folder")
-    return PixelCache(pixels, ends - sizes.prod(1) * 3, sizes, np.array(index["scales"]))
+    return PixelCache(pixels, ends - sizes.prod(1) * 3, sizes, scales)
 
 
 def _decode(images: Sequence[BoxImage], home: Path, max_side: int) -> None:
     """Write ``pixels.bin``, then ``index.json`` last, so that a cache is whole or absent."""
-    home.mkdir(parents=True, exist_ok=True)
     temporary, sizes, scales = home / f"pixels.{os.getpid()}.tmp", [], []
 
     def load(image: BoxImage) -> tuple[Pixels, float]:
@@ -79,12 +82,19 @@ def _decode(images: Sequence[BoxImage], home: Path, max_side: int) -> None:
         return pixels, scale
 
     try:
+        home.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file, ThreadPoolExecutor(2) as pool:
             for pixels, scale in pool.map(load, images):
                 file.write(np.ascontiguousarray(pixels).data)
                 sizes.append([int(s) for s in pixels.shape[:2]])
                 scales.append(scale)
         temporary.replace(home / "pixels.bin")
-    finally:
-        temporary.unlink(missing_ok=True)  # of a picture that cannot be read, a full disk or Ctrl-C
+    except BaseException as error:  # a picture that cannot be read, a full disk, Ctrl-C
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+            home.rmdir()
+        if isinstance(error, OSError):
+            raise StagePoseError(f"{home}: cannot write the decoded pictures: {error.strerror}; make room, or choose "
+                                 "another folder with --crops") from error
+        raise
     files.write_json(home / "index.json", {"format": FORMAT, "sizes_hw": sizes, "scales": scales})
