@@ -89,6 +89,7 @@ def test_a_file_that_differs_is_not_written(trained, monkeypatch, tmp_path, wron
 @pytest.mark.parametrize(("words", "says"), [
     (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--steps", "0"], "--steps is 0; use at least 1"),
     (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--samples", "0"], "samples 0"),
+    (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--teacher-share", "0.4"], "is for --teacher RUN"),
     (["export", "nowhere", "--out", "m.onnx"], "nowhere: no run folder of 'stagepose train'.*no config.json"),
     (["export", ".", "--out", "m.onnx"], r"\.: no run folder of 'stagepose train'.*no config.json"),
 ])
@@ -126,6 +127,8 @@ def test_the_command_line_trains_a_detector(tmp_path, capsys):
                  "--steps", "2", "--threads", "1"]) == 0
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert records[-1]["step"] == 2 and any("ap50" in r for r in records)
+    assert main(["export", str(run), "--out", str(tmp_path / "boxes.onnx"), "--reading", "mean"]) == 1
+    assert "--reading mean is of a pose network's stages" in capsys.readouterr().err
     assert main(["export", str(run), "--out", str(tmp_path / "boxes.onnx")]) == 0
     assert "boxes agree" in capsys.readouterr().out
     assert main(["train", "person-small", "--data", str(path), "--out", str(tmp_path / "more"), "--batch", "1",

@@ -104,6 +104,18 @@ def test_files_and_steps_that_are_not_there_are_told_in_words(words, says, runs,
     assert says in err and "Errno" not in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("words", "says"), [
+    (["--pictures", "pictures"], "--pictures are for a detector's file"),
+    (["--route-below", "0.7"], "--route-below 0.7 is for --reading router"),
+])
+def test_options_that_mean_nothing_are_refused(words, says, runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny_coco(tmp_path, images=1)
+    (tmp_path / "images").rename("pictures")
+    assert main(["export", str(runs / "run0"), "--out", "m.onnx", *words]) == 1
+    assert says in capsys.readouterr().err and not (tmp_path / "m.onnx").exists()
+
+
 @pytest.mark.parametrize("best", ["{}", '{"step": "two"}', '{"step": NaN}'])
 def test_a_best_step_that_is_none_is_named(best, runs, tmp_path):
     shutil.copytree(runs / "run0", tmp_path / "run")

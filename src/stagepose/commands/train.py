@@ -49,6 +49,7 @@ from stagepose.training.presets import PoseRecipe, pose_preset
 from stagepose.training.stages import Pick, StagesConfig
 from stagepose.training.trained import Mixed
 
+ROUTE_BELOW = 0.8  # OKS; as many go on to stage 2 in training
 MOST_PICTURES = 16  # to compare a detector's file on
 Join = Literal["concat-heatmaps", "residual", "aggregate"]
 OF_POSES = ("skeleton", "input_size", "box_padding", "imagenet", "init_std", "join", "loss", "level_weights",
@@ -176,7 +177,7 @@ def train(
     extra: OptionalSets = None,
     gates: OptionalNumbers = None,
     teacher: OptionalRun = None,
-    teacher_share: float = 0.5,
+    teacher_share: OptionalNumber = None,
 ) -> None:
     """Train a network by the name of its preset, or go on with the run that OUT holds.
 
@@ -193,13 +194,14 @@ def train(
             before is lower than this; one number for each later stage. All stages train together.
         teacher: A run folder of a pose network to learn from as well: its heatmaps become a part of the targets, and
             all of the target where a joint has no label and it is sure.
-        teacher_share: The teacher's part of a labelled joint's target.
+        teacher_share: The teacher's part of a labelled joint's target, 0.5 by default.
     """
     with _started(options) as (setting, device):
         sources = [runs.Source.parse(text) for text in options.data]
         if preset in DETECTOR_PRESETS:
             _refuse_useless(preset, {f"--{name.replace('_', '-')}": getattr(options, name) for name in OF_POSES}
                             | {"--extra": extra, "--gates": gates, "--teacher": teacher,
+                               "--teacher-share": teacher_share,
                                "--no-mirror": None if options.mirror else True})
             boxes = DETECTOR_PRESETS[preset]()
             if options.frozen is not None:
@@ -210,7 +212,10 @@ def train(
             recipe = options.changed(pose_preset(preset))
             if gates is not None:
                 recipe = replace(recipe, pose=replace(recipe.pose, gates=tuple(gates)))
-            recipe = replace(recipe, pose=replace(recipe.pose, teacher_share=teacher_share))
+            if teacher_share is not None and teacher is None:
+                raise ConfigError(f"--teacher-share {teacher_share} is for --teacher RUN; leave it out")
+            if teacher_share is not None:
+                recipe = replace(recipe, pose=replace(recipe.pose, teacher_share=teacher_share))
             config, skeleton = recipe.train, resolve(options.skeleton or "coco17")
             runs.check(recipe, len(skeleton))
             sources += [runs.Source.parse(text, extra=True) for text in extra or ()]
@@ -308,7 +313,7 @@ def export(
     half: bool = True,
     pictures: OptionalFolder = None,
     reading: Reading = "last",
-    route_below: float = 0.8,
+    route_below: OptionalNumber = None,
 ) -> None:
     """Write a trained run as one self-describing ONNX file and compare it with the trained network.
 
@@ -326,11 +331,15 @@ def export(
         pictures: Folder of pictures with people that a detector's file is compared on; drawn ones by default.
         reading: Of a network of several stages: the last one's heatmaps, the mean of all, or a router, which shows the
             later stages only people that the first finds hard (for runs of train-stages).
-        route_below: OKS, as predicted from the heatmaps of the first stage, below which a router goes on.
+        route_below: OKS, as predicted from the heatmaps of the first stage, below which a router goes on; 0.8 by
+            default.
     """
+    if route_below is not None and reading != "router":
+        raise ConfigError(f"--route-below {route_below} is for --reading router; leave it out")
     require_place(out)
     shown = find_images([pictures])[:MOST_PICTURES] if pictures else []
     made = runs.export_run(run, out, name=name or out.stem, licence=licence, training_data=tuple(training_data or ()),
                            metrics=metrics, step=step, half=half, pictures=shown, reading=reading,
-                           route_below=route_below, mix=[Mixed.parse(text) for text in mix or ()])
+                           route_below=ROUTE_BELOW if route_below is None else route_below,
+                           mix=[Mixed.parse(text) for text in mix or ()])
     say(f"{out}: {made}")

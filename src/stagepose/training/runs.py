@@ -335,6 +335,8 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
                                  "metrics": checkpoint.read_json(metrics) if metrics else {}}
     config = trained.config_of(run)
     if config.get("kind") in trained.POSE_KINDS:
+        if pictures:
+            raise ConfigError(f"--pictures are for a detector's file; {run} is of a pose network, so leave them out")
         below = _route_score(run, route_below) if reading == "router" else 0.0
         pose = trained.open_pose(run, step=step, reading=reading, route_below=below, mix=mix)
         info = ModelInfo(kind="pose", input_size=pose.codec.input_size, skeleton=pose.skeleton, codec=pose.codec,
@@ -347,6 +349,8 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
     if config.get("kind") != "detector":
         raise CheckpointError(f"{run}: a run of kind {config.get('kind')!r}; a model file is made of one of a pose "
                               "network or a detector")
+    if reading != "last":
+        raise ConfigError(f"--reading {reading} is of a pose network's stages; {run} is of a detector, so leave it out")
     weights = trained.averaged_weights(run, step, mix)
     shown = [np.array(read_image(path).pixels) for path in pictures]
     return export_detector_run(config, weights, run, out, described, half=half, pictures=shown)
