@@ -145,13 +145,14 @@ def test_what_cannot_begin_is_refused_before_anybody_is_cut_out(verb, words, mes
                                                           "set"]
 
 
-def test_one_stage_begins_a_row_that_is_trained_stage_by_stage(tmp_path, capsys):
+def test_one_stage_begins_a_row_that_is_trained_stage_by_stage(tmp_path, capsys, caplog):
     path = tiny_coco(tmp_path, images=2, people=1)
     save_file(model(17).state_dict(), tmp_path / "one.safetensors")
     assert main(["train-stages", "2xu-300m", "--data", str(path), "--input-size", "64", "64", "--batch", "2",
                  "--samples", "2", "--threads", "1", "--folds", "0", "--out", str(tmp_path / "run"),
                  "--init", str(tmp_path / "one.safetensors"), "--recalibrate", "0"]) == 0
     assert "tensors taken, 0 start fresh" in capsys.readouterr().err
+    assert "stage 1: 2 people" in caplog.messages and "stage 2: 2 people" in caplog.messages
 
 
 @pytest.mark.parametrize("verb", ["train u-300m", "train-stages 2xu-300m --folds 0"])

@@ -156,6 +156,8 @@ class StagedTraining:
         late = stage > 1
         train = replace(self.train, samples=round(samples * share),
                         slower=earlier_slower(stage, self.config) if late else self.train.slower)
+        log.info("stage %d%s: %d people", stage, "" if fold is None else
+                 f", the network that judges fold {fold + 1} of {self.config.folds}", people.kept.sum())
         model = loop.train(task, train, done.with_suffix(""), self.machine, accept_changes=self.accept_changes)
         assert isinstance(model, PoseInference)
         if late and self.config.recalibrate:
