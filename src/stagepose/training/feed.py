@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -117,4 +118,5 @@ def _begin_worker(_number: int) -> None:
     """A worker outlives the signals that stop a training: without it the last checkpoint could not be written."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = lambda *_: None  # what fails here is told there; a thread that shares memory would print as well
     cv2.setNumThreads(0)
