@@ -17,7 +17,7 @@ from toy_models import ONE, TWO, detector_bytes, dots, pose_bytes
 
 import stagepose
 from stagepose import cli
-from stagepose.errors import ConfigError, MissingExtraError, VideoError
+from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
 from stagepose.videofiles import VideoReader, VideoWriter, is_video
 
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'stagepose[video]'")
@@ -40,7 +40,7 @@ def walking(frames: int = 10, people: Any = ONE) -> list[np.ndarray]:
 
 
 def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, times: list[float] | None = None,
-         sound: str | None = None, codec: str = "mpeg4") -> str:
+         sound: str | None = None, sound_rate: int = 48000, codec: str = "mpeg4") -> str:
     """A video of these pictures, evenly spaced unless ``times`` says otherwise; ``sound`` is a codec."""
     pictures = walking() if pictures is None else pictures
     times = times or [n / RATE for n in range(len(pictures))]
@@ -50,16 +50,17 @@ def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, ti
         video.pix_fmt, video.bit_rate = "rgb24" if codec == "png" else "yuv420p", 4_000_000
         video.codec_context.time_base = Fraction(1, 1000)
         video.gop_size = 1
-        audio = container.add_stream(sound, rate=48000, layout="mono") if sound else None
+        audio = container.add_stream(sound, rate=sound_rate, layout="mono") if sound else None
         for picture, time in zip(pictures, times, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
             container.mux(video.encode(frame))
         if audio:
             for n in range(len(pictures)):
-                samples = (np.sin(np.arange(4800) / 20) * 8000).astype(np.int16)[None]
+                count = sound_rate // RATE
+                samples = (np.sin(np.arange(count) / 20) * 8000).astype(np.int16)[None]
                 tone = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-                tone.sample_rate, tone.pts, tone.time_base = 48000, n * 4800, Fraction(1, 48000)
+                tone.sample_rate, tone.pts, tone.time_base = sound_rate, n * count, Fraction(1, sound_rate)
                 container.mux(audio.encode(tone))
             container.mux(audio.encode(None))
         container.mux(video.encode(None))
@@ -330,6 +331,47 @@ def test_sound_is_kept(name: str, sound: str) -> None:
         assert float(audio.duration * audio.time_base) == pytest.approx(1.0, abs=0.1)
         samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio)])
         assert np.abs(samples).max() > 0.1
+
+
+def sound_of(path: str) -> tuple[str, int, float]:
+    with av.open(path) as container:
+        audio = container.streams.audio[0]
+        samples = sum(frame.samples for frame in container.decode(audio))
+        return audio.codec_context.name, audio.rate, samples / audio.rate
+
+
+@pytest.mark.parametrize(("name", "sound", "rate", "kept"), [
+    ("clip.mov", "pcm_s16le", 192_000, 48_000), ("clip.avi", "pcm_s16le", 5_000, 48_000),
+    ("clip.mkv", "libmp3lame", 8_000, 8_000),
+])  # fmt: skip
+def test_sound_that_neither_aac_nor_mp4_knows_costs_no_pictures(name: str, sound: str, rate: int, kept: int) -> None:
+    assert predict(clip(name, sound=sound, sound_rate=rate)) == 0
+    assert sound_of("out/clip.pose.mp4") == ("aac", kept, pytest.approx(1.0, abs=0.3))
+    assert len(frames_of("out/clip.pose.mp4")) == 10
+
+
+def test_files_joined_end_to_end_keep_pictures_and_sound(capsys: pytest.CaptureFixture[str]) -> None:
+    """The clock starts again in the middle."""
+    one = Path(clip("one.ts", codec="libx264", sound="aac")).read_bytes()
+    Path("both.ts").write_bytes(one * 2)
+    assert predict("both.ts") == 0
+    times = [frame.time for frame in frames_of("out/both.pose.mp4")]
+    assert np.diff(times) == pytest.approx([0.1] * 19, abs=0.01)
+    assert sound_of("out/both.pose.mp4") == ("aac", 48_000, pytest.approx(2.0, abs=0.1))
+
+
+def test_a_writer_leaves_its_file_whole_or_nothing() -> None:
+    picture = np.full((120, 160, 3), 90, np.uint8)
+    with VideoWriter("a.mp4", 160, 120, Fraction(30)) as writer:
+        writer.add(picture, 0.0)
+        assert not Path("a.mp4").exists()
+    assert len(frames_of("a.mp4")) == 1
+    VideoWriter("b.mp4", 160, 120, Fraction(30)).discard()
+    Path("folder.mp4").mkdir()
+    for path, size in (("folder.mp4", 160), ("none/a.mp4", 160), ("wide.mp4", 40_000)):
+        with pytest.raises(StagePoseError, match=f"^{path}: cannot be written: "):
+            VideoWriter(path, size, 120, Fraction(30))
+    assert sorted(path.name for path in Path().iterdir()) == ["a.mp4", "detector.onnx", "folder.mp4", "pose.onnx"]
 
 
 def test_a_run_without_csv_removes_an_earlier_ones_and_its_overlay_is_no_input() -> None:

@@ -7,7 +7,8 @@ import json
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     if _is_stream(path):
         _write_into(path, data)
         return
-    start = os.fsencode(path.name)[:LONGEST_NAME].decode("utf-8", "ignore")
-    temporary = path.with_name(f".{start}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -42,6 +42,23 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         if error.errno == errno.ENOSPC:
             raise StagePoseError(f"{path}: disk full, {len(data) / 1e6:.1f} MB needed; free some space") from error
         raise _refused(path, error) from error
+
+
+def temporary_name(path: Path) -> Path:
+    """What a file is called, in the same folder, until it is whole."""
+    start = os.fsencode(path.name)[:LONGEST_NAME].decode("utf-8", "ignore")
+    return path.with_name(f".{start}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def writing(name: str, *more: type[Exception]) -> Iterator[None]:
+    """Turns an error of the system while a file grows, or one of ``more`` kinds, into a :class:`StagePoseError`."""
+    kinds: tuple[type[Exception], ...] = (OSError, *more)
+    try:
+        yield
+    except kinds as error:
+        why = getattr(error, "strerror", None) or error
+        raise StagePoseError(f"{name}: cannot be written: {why}; free some space, or choose another folder") from error
 
 
 def require_place(path: str | Path) -> None:

@@ -7,7 +7,7 @@ has them, so a variable frame rate stays one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
+from stagepose.files import temporary_name, writing
 from stagepose.images import MAX_PIXELS, Picture, printable
 from stagepose.structures import Person
 
 TICKS = 60_000  # a second, of what is written: 24, 25, 30, 60 and 30000/1001 frames a second come out exactly
 ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that is there; the last always is
 COPIED_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"})  # an MP4 takes these; others become AAC
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # samples a second
 BT709, LIMITED = 1, 1  # what is written, and said in the file, so that no player guesses
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv",
@@ -176,8 +178,9 @@ class VideoWriter:
     """An MP4 with H.264 where the encoder is there (else MPEG-4): frames with their times, and sound.
 
     ``rate`` is what players are told; times may be uneven. Odd sizes get one more column or row, since H.264 as players
-    know it has even ones. ``audio`` is the stream that :meth:`add_audio`'s packets come from. ``close``, or the end of
-    a ``with`` block, makes the file whole, after any number of frames.
+    know it has even ones. ``audio`` is the stream that :meth:`add_audio`'s packets come from: it is copied, else made
+    AAC, else left out, as ``notices`` says. :meth:`close`, or the end of a ``with``, makes the file whole after any
+    number of frames and gives it its name; until then it is a hidden one beside it.
     """
 
     def __init__(self, path: str | Path, width: int, height: int, rate: Fraction | float, audio: Any = None) -> None:
@@ -187,23 +190,52 @@ class VideoWriter:
             rate = Fraction(rate).limit_denominator(1001)
         self._av = _pyav()
         self.path, self.name = Path(path), printable(str(path))
+        if self.path.exists() and not self.path.is_file():
+            raise StagePoseError(f"{self.name}: cannot be written: no ordinary file; name another")
+        self.notices: list[str] = []
+        self._temporary = temporary_name(self.path)
         self._last: int | None = None
         self._audio: Any = None
-        self._copies = False
-        with self._faults():
-            self._container = self._av.open(str(path), "w", format="mp4")
-        with self._faults():
-            self._stream = self._add_video(width, height, rate)
-            if audio is not None:
-                self._copies = audio.codec_context.name in COPIED_AUDIO
-                self._audio = (self._container.add_stream_from_template(audio) if self._copies
-                               else self._container.add_stream("aac", rate=audio.codec_context.sample_rate))
+        self._sound_last: tuple[int, int] | None = None  # the packet before: its start and length, in ticks
+        self._sound_shift = 0
+        ways = [(None, False)]
+        if audio is not None:
+            copied = [(audio, True)] if audio.codec_context.name in COPIED_AUDIO else []
+            ways = [*copied, (audio, False), (None, False)]
+        for sound, copies in ways:
+            try:
+                self._open(width, height, rate, sound, copies)
+                break
+            except StagePoseError:
+                if sound is None:
+                    raise
+        if audio is not None and self._audio is None:
+            self.notices.append(f"its sound ({audio.codec_context.name}) fits no MP4; left out")
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _open(self, width: int, height: int, rate: Fraction, audio: Any, copies: bool) -> None:
+        with self._faults():
+            self._container = self._av.open(str(self._temporary), "w", format="mp4")
+            try:
+                self._stream = self._add_video(width, height, rate)
+                self._audio, self._copies = self._add_audio_stream(audio, copies), copies
+                self._container.start_encoding()  # now: what the encoders or MP4 refuse is refused here
+            except BaseException:
+                self.discard()
+                raise
+
+    def _add_audio_stream(self, audio: Any, copies: bool) -> Any:
+        if audio is None:
+            return None
+        if copies:
+            return self._container.add_stream_from_template(audio)
+        rate = audio.codec_context.sample_rate
+        return self._container.add_stream("aac", rate=rate if rate in AAC_RATES else 48000)
 
     def _add_video(self, width: int, height: int, rate: Fraction) -> Any:
         encoder = next(name for name in ENCODERS if self._can_encode(name))
@@ -240,45 +272,63 @@ class VideoWriter:
 
     def add_audio(self, packet: AudioPacket) -> None:
         """A packet of the audio stream, as a :class:`VideoReader` gives it; one that is broken is left out."""
+        if self._audio is None:
+            return
+        self._set_time(packet)
+        try:
+            with writing(self.name):
+                self._mux_audio(packet)
+        except self._av.error.FFmpegError as error:
+            self.notices.append(f"its sound ends early: {_why(error)}")
+            self._audio = None
+
+    def _mux_audio(self, packet: AudioPacket) -> None:
         if self._copies:
             packet.stream = self._audio
-            with self._faults():
-                self._container.mux(packet)
+            self._container.mux(packet)
             return
-        with suppress(self._av.error.InvalidDataError):
-            for frame in packet.decode():
-                with self._faults():
-                    self._container.mux(self._audio.encode(frame))
+        try:
+            frames = packet.decode()
+        except self._av.error.InvalidDataError:
+            return
+        for frame in frames:
+            self._container.mux(self._audio.encode(frame))
+
+    def _set_time(self, packet: AudioPacket) -> None:
+        """Sound goes on after the packet before, also where a file's clock starts again, as in files joined."""
+        late = 0 if packet.pts is None else packet.pts - packet.dts
+        packet.dts += self._sound_shift
+        last = self._sound_last
+        if last is not None and packet.dts <= last[0]:
+            behind = last[0] + last[1] - packet.dts
+            self._sound_shift += behind
+            packet.dts += behind
+        packet.pts = packet.dts + late
+        self._sound_last = packet.dts, max(packet.duration or 0, 1)
 
     def close(self) -> None:
         """Write what the encoders still hold, and the end of the file; it must be there to be played."""
-        with self._faults():
-            try:
-                self._container.mux(self._stream.encode(None))
-                if self._audio is not None and not self._copies:
-                    self._container.mux(self._audio.encode(None))
-            finally:
-                self._container.close()
+        try:
+            with self._faults():
+                try:
+                    self._container.mux(self._stream.encode(None))
+                    if self._audio is not None and not self._copies:
+                        self._container.mux(self._audio.encode(None))
+                finally:
+                    self._container.close()
+                self._temporary.replace(self.path)
+        except BaseException:
+            self.discard()
+            raise
 
-    def _faults(self) -> _Faults:
-        return _Faults(self.name)
+    def discard(self) -> None:
+        """Leave nothing of it."""
+        with suppress(self._av.error.FFmpegError):
+            self._container.close()
+        self._temporary.unlink(missing_ok=True)
 
-
-class _Faults:
-    """Turns what FFmpeg says while writing into one line."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
-        if isinstance(error, OSError):  # FFmpeg's errors with an errno, such as a full disk, are these
-            raise StagePoseError(f"{self.name}: cannot be written: {_why(error)}; free some space, or choose "
-                                 "another folder") from error
-        if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
-            raise StagePoseError(f"{self.name}: cannot be written: {_why(error)}") from error
+    def _faults(self) -> AbstractContextManager[None]:
+        return writing(self.name, ValueError, self._av.error.FFmpegError)
 
 
 def _why(error: BaseException) -> str:

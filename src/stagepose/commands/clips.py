@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stagepose.coco import keypoint_result
 from stagepose.commands.console import note
 from stagepose.errors import StagePoseError
+from stagepose.files import temporary_name, writing
 from stagepose.images import printable
 from stagepose.predictor import Predictor
 from stagepose.structures import Person
@@ -45,14 +46,14 @@ class Growing:
 
     def __init__(self, path: Path, head: bytes, tail: bytes) -> None:
         self.path, self.tail = path, tail
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self.temporary = temporary_name(path)
         self._good = 0  # bytes that are whole chunks
-        with _Writing(path):
+        with self._faults():
             self._file = self.temporary.open("wb", buffering=0)
         self.append(head)
 
     def append(self, chunk: bytes) -> None:
-        with _Writing(self.path):
+        with self._faults():
             left = memoryview(chunk)
             while left:  # an unbuffered file may take a part
                 left = left[self._file.write(left):]
@@ -60,7 +61,7 @@ class Growing:
 
     def finish(self) -> None:
         """After any number of chunks, and after one that a full disk cut short."""
-        with _Writing(self.path):
+        with self._faults():
             self._file.truncate(self._good)
             self._file.seek(self._good)
             self._file.write(self.tail)
@@ -72,18 +73,8 @@ class Growing:
         self._file.close()
         self.temporary.unlink(missing_ok=True)
 
-
-class _Writing:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
-        if isinstance(error, OSError):
-            raise StagePoseError(f"{printable(str(self.path))}: cannot be written: {error.strerror}; free some space, "
-                                 "or choose another folder with --out") from error
+    def _faults(self) -> AbstractContextManager[None]:
+        return writing(printable(str(self.path)))
 
 
 @dataclass
@@ -103,10 +94,6 @@ class Clip:
     def path(self, suffix: str) -> Path:
         return self.settings.out / (self.stem + suffix)
 
-    @property
-    def _unfinished(self) -> Path:
-        return self.path(OVERLAY).with_name(f".{self.stem}{OVERLAY}.{os.getpid()}.tmp")
-
     def begin(self, keypoints: Sequence[str], reader: VideoReader) -> None:
         """Open its files, at its first frame."""
         self._files.append(Growing(self.path(RESULTS), b"[", b"\n]\n"))
@@ -114,7 +101,7 @@ class Clip:
             joints = (f"{name}_{what}" for name in keypoints for what in ("x", "y", "score"))
             self._files.append(Growing(self.path(TABLE), _row([*OF_FRAME, *joints]), b""))
         if self.settings.draw:
-            self._overlay = VideoWriter(self._unfinished, reader.width, reader.height, reader.rate, reader.audio)
+            self._overlay = VideoWriter(self.path(OVERLAY), reader.width, reader.height, reader.rate, reader.audio)
 
     def add(self, frame: Frame) -> None:
         results = [self._result(frame, person) for person in frame.people]
@@ -140,10 +127,7 @@ class Clip:
         try:
             if self._overlay:
                 self._overlay.close()
-                self._unfinished.replace(self.path(OVERLAY))
         finally:
-            if self._overlay:
-                self._unfinished.unlink(missing_ok=True)
             for file in self._files:
                 file.finish()
 
@@ -152,9 +136,10 @@ class Clip:
         for file in self._files:
             file.discard()
         if self._overlay:
-            with suppress(StagePoseError):
-                self._overlay.close()
-            self._unfinished.unlink(missing_ok=True)
+            self._overlay.discard()
+
+    def notices(self, reader: VideoReader) -> list[str]:
+        return [*reader.notices, *(self._overlay.notices if self._overlay else ())]
 
     def entry(self, reader: VideoReader, complete: bool) -> dict[str, Any]:
         """For ``images.json``; written names only."""
@@ -162,7 +147,7 @@ class Clip:
                    (("results", RESULTS), ("table", TABLE), ("overlay", OVERLAY)) if self.path(suffix).exists()}
         return {"file_name": self.name, "width": reader.width, "height": reader.height, "frames": self.frames,
                 "rate": round(float(reader.rate), 3), "people": len(self.tracks), "complete": complete,
-                "notices": list(reader.notices), **written}
+                "notices": self.notices(reader), **written}
 
     def _result(self, frame: Frame, person: Person) -> dict[str, Any]:
         box = [round(float(edge), 2) for edge in person.box]
@@ -204,7 +189,7 @@ def predict_clip(path: Path, name: str, stem: str, predictor: Predictor, setting
                     done(clip.entry(reader, complete))
                     if not complete:
                         note(f"{printable(name)}: stopped after {clip.frames:,} frames; what was found in them is kept")
-        for notice in reader.notices:
+        for notice in clip.notices(reader):
             note(f"{printable(name)}: {notice}")
     return clip
 
