@@ -88,6 +88,13 @@ def test_frames_left_out_are_only_time() -> None:
         assert ids(tracker.update([walker(100 + 150 * time), walker(900 - 20 * time, shape=1)], float(time))) == [1, 2]
 
 
+def test_two_frames_a_millisecond_apart_send_nobody_away() -> None:
+    """As a screen recording has them: a pixel in a millisecond is no speed."""
+    tracker = Tracker()
+    for time, x in ((0.0, 100), (0.001, 102), (0.2, 101), (0.201, 99), (0.6, 100)):
+        assert ids(tracker.update([walker(x)], time)) == [1]
+
+
 def test_nothing_is_kept_of_people_long_gone() -> None:
     tracker = Tracker()
     for frame in range(300):

@@ -10,7 +10,7 @@ N tracks, M people.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from stagepose.structures import Person
 Float = NDArray[np.float64]
 
 SMOOTHING_TIME = 0.3  # seconds over which a velocity is averaged
+AT_REST = 0.02  # seconds that a new track counts as standing still: two frames a millisecond apart tell no velocity
 LONGEST_COAST = 1.0  # seconds for which an unseen person is taken to walk on
 BUFFER = 0.3  # boxes grow by this share of their sides a second unseen, on every side (C-BIoU, Yang 2023)
 LEAST_BUFFER = 0.1
@@ -33,12 +34,11 @@ class Track:
 
     person: Person
     time: float
-    velocity: Float | None = None  # None: seen once
+    velocity: Float = field(default_factory=lambda: np.zeros(2))
+    known: float = AT_REST  # seconds that the velocity is the mean of
 
     def shift(self, time: float) -> Float:
         """(2,) how far the person should have moved since."""
-        if self.velocity is None:
-            return np.zeros(2)
         return self.velocity * min(time - self.time, LONGEST_COAST)
 
     def box_at(self, time: float) -> Float:
@@ -49,9 +49,8 @@ class Track:
         """Go on with the person as found at ``time``."""
         elapsed = time - self.time
         seen = (_centre(person.box) - _centre(self.person.box)) / elapsed
-        share = 1.0 if self.velocity is None else elapsed / (elapsed + SMOOTHING_TIME)
-        before = np.zeros(2) if self.velocity is None else self.velocity
-        self.velocity = before + share * (seen - before)
+        self.velocity = self.velocity + elapsed / (elapsed + self.known) * (seen - self.velocity)
+        self.known = min(self.known + elapsed, SMOOTHING_TIME)
         self.person, self.time = person, time
 
 
