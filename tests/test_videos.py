@@ -19,6 +19,7 @@ import stagepose
 from stagepose import cli
 from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
 from stagepose.videofiles import VideoReader, VideoWriter, is_video
+from stagepose.videos import _followed
 
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'stagepose[video]'")
 
@@ -250,6 +251,18 @@ def test_people_are_followed_between_detections() -> None:
         assert other.people[0].box == pytest.approx(one.people[0].box, abs=8)
     with pytest.raises(ConfigError, match="detect_every"):
         list(stagepose.video("clip.mp4", some, detect_every=0))
+
+
+def test_two_in_the_very_same_box_are_looked_for_once() -> None:
+    predictor = stagepose.load("pose.onnx", "detector.onnx", threads=1, oks_nms=None)
+    picture = stagepose.read_image(stagepose.write_image("one.png", dots(ONE)) or "one.png")
+    person = predictor.people(picture)[0]
+    tracker = stagepose.Tracker()
+    tracker.update([person, person], 0.0)
+    network, looks = predictor.network, []
+    predictor.network = lambda crops: (looks.append(len(crops)), network(crops))[1]
+    followed = _followed(tracker, predictor, stagepose.Frame(1, 0.1, picture), 0.0)
+    assert looks == [1] and len(followed) == 1 and followed[0].box == pytest.approx(person.box, abs=1)
 
 
 def test_with_the_shipped_models_who_passes_in_front_keeps_the_id() -> None:

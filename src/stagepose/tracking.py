@@ -96,9 +96,9 @@ class Tracker:
                 found[m] = self._begin(self._last_id, people[m], time)
         return [found[m] for m in sorted(found)]
 
-    def expected(self, time: float) -> list[tuple[int, Float, float]]:
-        """(track id, box, score of the box) of everyone seen in the last frame: where to look for them next."""
-        return [(name, track.box_at(time), track.person.box_score) for name, track in self.tracks.items()
+    def expected(self, time: float) -> list[tuple[int, Float]]:
+        """(track id, box) of everyone seen in the last frame: where to look for them next."""
+        return [(name, track.box_at(time)) for name, track in self.tracks.items()
                 if track.time == self._time]
 
     def _begin(self, name: int, person: Person, time: float) -> Person:

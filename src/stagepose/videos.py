@@ -54,10 +54,10 @@ def people_in(frames: Iterable[Frame], predictor: Predictor, *, detect_every: in
 
 def _followed(tracker: Tracker, predictor: Predictor, frame: Frame, least: float) -> list[Person]:
     """The people of a frame without detection, looked for where the tracks should be by now."""
-    expected = tracker.expected(frame.time)
-    before = {tuple(box): tracker.tracks[name].person for name, box, _ in expected}
-    boxes = Detections(boxes=np.array([box for _, box, _ in expected]),
-                       scores=np.array([score for _, _, score in expected]))
+    before: dict[tuple[float, ...], Person] = {}
+    for name, box in tracker.expected(frame.time):
+        before.setdefault(tuple(box), tracker.tracks[name].person)  # two in the very same box look alike from now on
+    boxes = Detections(boxes=np.array(list(before)), scores=np.array([one.box_score for one in before.values()]))
     people = predictor.people(frame.picture, boxes)
     return [_refitted(person, before[tuple(person.box)]) for person in people if person.score >= least]
 
