@@ -60,6 +60,17 @@ def test_who_is_hidden_for_most_of_a_second_comes_back_as_the_same_and_later_as_
         assert ids(tracker.update([walker(100 + 60 * back)], back)) == [expected], hidden
 
 
+def test_who_is_behind_another_for_a_second_and_a_half_comes_back_as_the_same() -> None:
+    tracker, rng, met = Tracker(), np.random.default_rng(0), 3.0
+    for frame in range(int(2 * met * 25)):
+        time = frame / 25
+        apart = 40 * (time - met)
+        front, behind = (walker(400 + side * apart / 2, shape=shape, rng=rng, noise=2)
+                         for side, shape in ((1, 0), (-1, 1)))
+        hidden = abs(apart) < 30
+        assert ids(tracker.update([front] if hidden else [front, behind], time)) == ([1] if hidden else [1, 2])
+
+
 def test_an_unsure_person_goes_on_but_does_not_begin() -> None:
     tracker = Tracker(threshold=0.5)
     assert tracker.update([walker(100, score=0.4)], 0.0) == []
@@ -96,7 +107,7 @@ def test_two_frames_a_millisecond_apart_send_nobody_away() -> None:
 
 
 def test_nothing_is_kept_of_people_long_gone() -> None:
-    tracker = Tracker()
+    tracker = Tracker(memory=1.0)
     for frame in range(300):
         tracker.update([walker(1000.0 * frame)], frame / 10)
     assert len(tracker.tracks) <= 11

@@ -1,4 +1,4 @@
-"""Who is who from frame to frame: people of a video keep a ``track_id``, also when nobody sees them for a second.
+"""Who is who from frame to frame: people of a video keep a ``track_id``, also when nobody sees them for two seconds.
 
 A track is where its person was last seen and how fast that box moved. People of a frame go to tracks by OKS and IoU
 with where the tracks should be now: the sure ones first, then the unsure ones to the tracks that are left (ByteTrack,
@@ -62,7 +62,7 @@ class Tracker:
     similarity, the mean of OKS and IoU in [0, 1], from which a person may be a track's. Same input, same ids.
     """
 
-    def __init__(self, *, threshold: float = 0.5, memory: float = 1.0, least: float = 0.15) -> None:
+    def __init__(self, *, threshold: float = 0.5, memory: float = 2.0, least: float = 0.15) -> None:
         for name, value in (("threshold", threshold), ("least", least)):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} is {value}; use a number between 0 and 1")
