@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 import subprocess
@@ -41,7 +42,8 @@ def walking(frames: int = 10, people: Any = ONE) -> list[np.ndarray]:
 
 
 def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, times: list[float] | None = None,
-         sound: str | None = None, sound_rate: int = 48000, codec: str = "mpeg4") -> str:
+         sound: str | None = None, sound_rate: int = 48000, codec: str = "mpeg4",
+         b_frames: bool = False) -> str:
     """A video of these pictures, evenly spaced unless ``times`` says otherwise; ``sound`` is a codec."""
     pictures = walking() if pictures is None else pictures
     times = times or [n / RATE for n in range(len(pictures))]
@@ -50,7 +52,7 @@ def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, ti
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt, video.bit_rate = "rgb24" if codec == "png" else "yuv420p", 4_000_000
         video.codec_context.time_base = Fraction(1, 1000)
-        video.gop_size = 1
+        video.gop_size = 12 if b_frames else 1
         audio = container.add_stream(sound, rate=sound_rate, layout="mono") if sound else None
         for picture, time in zip(pictures, times, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -176,6 +178,33 @@ def test_a_file_cut_off_in_its_header_is_one_line_and_in_its_middle_a_notice() -
     data = Path(clip("clip.mkv", walking(30))).read_bytes()
     Path("cut.mkv").write_bytes(data[: len(data) // 2])
     assert 5 < len(frames_of("cut.mkv")) < 30
+
+
+@pytest.mark.parametrize("source", [0, "rtsp://camera/1", "https://example.org/clip.mp4"])
+def test_a_camera_or_a_stream_is_told_where_its_frames_may_go(source: Any) -> None:
+    with pytest.raises(VideoError, match=f"^{source}: not a file; .* people_in"):
+        VideoReader(source)
+
+
+class Torn:
+    """A container that cannot be read on after some packets, as one on a disk or net that fails."""
+
+    def __init__(self, container: Any, packets: int) -> None:
+        self.container, self.packets = container, packets
+
+    def demux(self, streams: Any) -> Any:
+        yield from itertools.islice(self.container.demux(streams), self.packets)
+        raise av.error.OSError(5, "Input/output error")
+
+    def close(self) -> None:
+        self.container.close()
+
+
+def test_a_file_that_cannot_be_read_on_gives_all_that_was_read() -> None:
+    with VideoReader(clip("clip.mkv", walking(30), codec="libx264", b_frames=True)) as reader:
+        reader._container = Torn(reader._container, 12)
+        assert len(list(reader)) == 12
+        assert "cannot be read further: Input/output error" in reader.notices
 
 
 def test_sound_alone_is_one_line() -> None:

@@ -77,6 +77,8 @@ class VideoReader:
         self.name, self.max_pixels, self.on_audio = printable(str(path)), max_pixels, on_audio
         self.notices: list[str] = []
         self.frames = self._broken = self._scaled = 0
+        if not isinstance(path, (str, Path)) or "://" in str(path):
+            raise VideoError(f"{self.name}: not a file; give the frames of a camera or a stream to people_in")
         if not Path(path).is_file():
             raise VideoError(f"{self.name}: no such file, or not a regular one; check the path")
         try:
@@ -119,7 +121,7 @@ class VideoReader:
             pixels = self._upright(frame)
             if self.frames == 0:
                 self.height, self.width = pixels.shape[:2]
-            time = float(frame.pts * frame.time_base) if frame.pts is not None else self.frames / float(self.rate)
+            time = self.frames / float(self.rate) if frame.pts is None else float(frame.pts * self._stream.time_base)
             if time <= last:  # a broken clock; the frames are there all the same
                 time = last + 1 / float(self.rate)
             last = time
@@ -145,6 +147,8 @@ class VideoReader:
                 return
             except self._av.error.FFmpegError as error:  # a cut-off file
                 self.notices.append(f"cannot be read further: {_why(error)}")
+                with suppress(self._av.error.FFmpegError):
+                    yield from self._stream.decode(None)  # what the decoder still holds
                 return
             if packet.stream is not self._stream:
                 if packet.dts is not None and self.on_audio:
