@@ -43,7 +43,7 @@ def walking(frames: int = 10, people: Any = ONE) -> list[np.ndarray]:
 
 def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, times: list[float] | None = None,
          sound: str | None = None, sound_rate: int = 48000, codec: str = "mpeg4",
-         b_frames: bool = False) -> str:
+         b_frames: bool = False, aspect: Fraction = Fraction(1)) -> str:
     """A video of these pictures, evenly spaced unless ``times`` says otherwise; ``sound`` is a codec."""
     pictures = walking() if pictures is None else pictures
     times = times or [n / RATE for n in range(len(pictures))]
@@ -52,6 +52,7 @@ def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, ti
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt, video.bit_rate = "rgb24" if codec == "png" else "yuv420p", 4_000_000
         video.codec_context.time_base = Fraction(1, 1000)
+        video.codec_context.sample_aspect_ratio = aspect
         video.gop_size = 12 if b_frames else 1
         audio = container.add_stream(sound, rate=sound_rate, layout="mono") if sound else None
         for picture, time in zip(pictures, times, strict=True):
@@ -178,6 +179,20 @@ def test_a_file_cut_off_in_its_header_is_one_line_and_in_its_middle_a_notice() -
     data = Path(clip("clip.mkv", walking(30))).read_bytes()
     Path("cut.mkv").write_bytes(data[: len(data) // 2])
     assert 5 < len(frames_of("cut.mkv")) < 30
+
+
+@pytest.mark.parametrize(("turned", "aspect"), [(False, Fraction(4, 3)), (True, Fraction(3, 4))])
+def test_pixels_that_are_not_square_are_shown_as_wide_as_before(turned: bool, aspect: Fraction) -> None:
+    data = bytearray(Path(clip(aspect=Fraction(4, 3))).read_bytes())
+    if turned:
+        place = data.index(b"tkhd") + 44
+        data[place:place + 20] = b"".join(n.to_bytes(4, "big", signed=True) for n in (0, 65536, 0, -65536, 0))
+        Path("clip.mp4").write_bytes(data)
+    assert predict("clip.mp4") == 0
+    with av.open("out/clip.pose.mp4") as container:
+        video = container.streams.video[0]
+        assert (video.width, video.height) == ((240, 320) if turned else (320, 240))
+        assert video.codec_context.sample_aspect_ratio == aspect
 
 
 @pytest.mark.parametrize("source", [0, "rtsp://camera/1", "https://example.org/clip.mp4"])

@@ -27,6 +27,7 @@ COPIED_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"}) 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # samples a second
 BT709, LIMITED = 1, 1  # what is written, and said in the file, so that no player guesses
 
+SQUARE = Fraction(1)
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv",
                             ".flv", ".3gp", ".ogv"})
 STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"OggS", b"0&\xb2u\x8ef\xcf\x11")
@@ -66,7 +67,8 @@ def is_video(path: Path) -> bool:
 class VideoReader:
     """The upright frames of a video file, in order: iterate it, once. A context manager.
 
-    ``width`` and ``height`` are the upright first frame's; a frame of another size is scaled to it. What cannot be
+    ``width`` and ``height`` are the upright first frame's, ``pixel_aspect`` its pixels' width over their height, which
+    players stretch by; a frame of another size is scaled to it. What cannot be
     decoded is left out; ``notices`` says so, when the end is reached. ``on_audio`` is called with every packet of the
     first audio stream, ``audio``, as the file has them among the frames.
     """
@@ -121,6 +123,8 @@ class VideoReader:
             pixels = self._upright(frame)
             if self.frames == 0:
                 self.height, self.width = pixels.shape[:2]
+                aspect = Fraction(self._stream.codec_context.sample_aspect_ratio or 1)
+                self.pixel_aspect = 1 / aspect if round(frame.rotation / 90) % 2 else aspect
             time = self.frames / float(self.rate) if frame.pts is None else float(frame.pts * self._stream.time_base)
             if time <= last:  # a broken clock; the frames are there all the same
                 time = last + 1 / float(self.rate)
@@ -187,7 +191,8 @@ class VideoWriter:
     number of frames and gives it its name; until then it is a hidden one beside it.
     """
 
-    def __init__(self, path: str | Path, width: int, height: int, rate: Fraction | float, audio: Any = None) -> None:
+    def __init__(self, path: str | Path, width: int, height: int, rate: Fraction | float, audio: Any = None, *,
+                 pixel_aspect: Fraction = SQUARE) -> None:
         if not 0 < rate < np.inf:
             raise ConfigError(f"rate is {rate}; give frames a second, such as 25")
         if not isinstance(rate, Fraction):
@@ -196,6 +201,7 @@ class VideoWriter:
         self.path, self.name = Path(path), printable(str(path))
         if self.path.exists() and not self.path.is_file():
             raise StagePoseError(f"{self.name}: cannot be written: no ordinary file; name another")
+        self.pixel_aspect = pixel_aspect
         self.notices: list[str] = []
         self._temporary = temporary_name(self.path)
         self._last: int | None = None
@@ -249,7 +255,7 @@ class VideoWriter:
         if not options:
             stream.bit_rate = int(width * height * float(rate) * 0.2)
         context = stream.codec_context
-        context.time_base = Fraction(1, TICKS)
+        context.time_base, context.sample_aspect_ratio = Fraction(1, TICKS), self.pixel_aspect
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED
         return stream

@@ -101,7 +101,8 @@ class Clip:
             joints = (f"{name}_{what}" for name in keypoints for what in ("x", "y", "score"))
             self._files.append(Growing(self.path(TABLE), _row([*OF_FRAME, *joints]), b""))
         if self.settings.draw:
-            self._overlay = VideoWriter(self.path(OVERLAY), reader.width, reader.height, reader.rate, reader.audio)
+            self._overlay = VideoWriter(self.path(OVERLAY), reader.width, reader.height, reader.rate, reader.audio,
+                                        pixel_aspect=reader.pixel_aspect)
 
     def add(self, frame: Frame) -> None:
         results = [self._result(frame, person) for person in frame.people]
