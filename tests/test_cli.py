@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from desks import MODELS, predict, put_models, read
 from PIL import Image
 from tiny import tiny_coco, tiny_dict
-from toy_models import ONE, TOY, TWO, coco_bytes, detector_bytes, dots, pose_bytes
+from toy_models import ONE, TOY, TWO, coco_bytes, dots
 
 import stagepose
 from stagepose import cli
@@ -57,24 +58,11 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with models and photos of known people."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    Path("pose.onnx").write_bytes(pose_bytes())
-    Path("detector.onnx").write_bytes(detector_bytes())
+    put_models()
     Path("coco.onnx").write_bytes(coco_bytes())
     Image.fromarray(dots(TWO)).save("two.png")
     Image.fromarray(dots(ONE)).save("one.jpg", quality=95)
     return tmp_path
-
-
-MODELS = ("--pose", "pose.onnx", "--detector", "detector.onnx", "--threads", "1", "--out", "out")
-
-
-def predict(*arguments: str) -> int:
-    models = [word for word in MODELS if "--boxes" not in arguments or word not in MODELS[2:4]]
-    return cli.main(["predict", *arguments, *models])
-
-
-def read(path: str) -> Any:
-    return json.loads(Path(path).read_text())
 
 
 def options_of(help_text: str) -> set[str]:

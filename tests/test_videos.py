@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import re
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_models import ONE, TWO, detector_bytes, dots, pose_bytes
+from desks import MODELS, predict, put_models, read
+from toy_models import ONE, TWO, dots
 
 import stagepose
 from stagepose import cli
@@ -24,7 +24,6 @@ from stagepose.videos import _followed
 
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'stagepose[video]'")
 
-MODELS = ("--pose", "pose.onnx", "--detector", "detector.onnx", "--threads", "1", "--out", "out")
 RATE = 10
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -33,8 +32,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    Path("pose.onnx").write_bytes(pose_bytes())
-    Path("detector.onnx").write_bytes(detector_bytes())
+    put_models()
 
 
 def walking(frames: int = 10, people: Any = ONE) -> list[np.ndarray]:
@@ -69,14 +67,6 @@ def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, ti
             container.mux(audio.encode(None))
         container.mux(video.encode(None))
     return path
-
-
-def predict(*arguments: str) -> int:
-    return cli.main(["predict", *arguments, *MODELS])
-
-
-def read(path: str) -> Any:
-    return json.loads(Path(path).read_text())
 
 
 def out() -> list[str]:
