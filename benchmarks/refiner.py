@@ -43,8 +43,8 @@ Batch = tuple[Tensor, Tensor]  # (B, K, h, w) heatmaps seen and those wanted
 DESIGN = """\
 A late stage of {parameters:.1f} M parameters (2 hidden layers of 512 between coarse heatmaps of 16x12 and as coarse
 corrections, 0.2 % of pose-small's work) on top of pose-small as it ships. {samples:,} samples from each source.
-"photos": {people:,} people of the training file, whom pose-small has learnt from; "labels": poses of COCO train2017 ({poses:,}
-with 6 labelled keypoints or more) without any picture, their heatmaps put together with the errors that
+"photos": {people:,} people of the training file, whom pose-small has learnt from; "labels": poses of COCO train2017
+({poses:,} with 6 labelled keypoints or more) without any picture, their heatmaps put together with the errors that
 `stagepose analyze` counts: {kinds}. Ground-truth boxes, no flip test."""
 
 
