@@ -366,7 +366,14 @@ def test_predict_leaves_an_overlay_and_people_of_every_frame(capsys: pytest.Capt
     overlay = frames_of("out/clip.pose.mp4")
     assert [frame.time for frame in overlay] == pytest.approx([n / RATE for n in range(10)])
     assert (overlay[0].picture.pixels != 0).any() and overlay[0].picture.pixels.shape == (240, 320, 3)
-    assert "clip.mp4: 10 frames, to 0.90 s, 2 people" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "clip.mp4: 10 frames, to 0.90 s, 2 people" in said.out
+    assert said.err.endswith("1 photo, 1 person; 1 video; written to out\n")
+
+
+def test_of_videos_alone_no_photos_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(clip(pictures=walking(2)), "--json-only") == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "1 video; written to out"
 
 
 @pytest.mark.parametrize(("name", "sound"), [("clip.mp4", "aac"), ("clip.avi", "pcm_s16le")])

@@ -244,10 +244,13 @@ def _finish(out: Path, outcome: Outcome, strict: bool) -> int:
     """Write the results, tell the counts, choose the exit code."""
     outcome.write(out)
     nobody = sum(image["people"] == 0 for image in outcome.images)
-    counts = f"{_photos(len(outcome.images))}, {counted(len(outcome.people), 'person', 'people')}"
-    counts += f", {_photos(nobody)} without people" if nobody else ""
-    counts += f"; {counted(len(outcome.videos), 'video', 'videos')}" if outcome.videos else ""
-    note(f"{counts}; written to {printable(str(out))}")
+    counts = []
+    if outcome.images or not outcome.videos:
+        counts.append(f"{_photos(len(outcome.images))}, {counted(len(outcome.people), 'person', 'people')}"
+                      + (f", {_photos(nobody)} without people" if nobody else ""))
+    if outcome.videos:
+        counts.append(counted(len(outcome.videos), "video", "videos"))
+    note(f"{'; '.join(counts)}; written to {printable(str(out))}")
     if outcome.failed:
         note(f"{counted(len(outcome.failed), 'file', 'files') if outcome.videos else _photos(len(outcome.failed))} "
              "could not be used, see above")
