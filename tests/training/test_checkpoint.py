@@ -138,7 +138,8 @@ def test_two_trainings_in_one_folder(tmp_path):
 
 
 def test_changed_settings_are_named(tmp_path):
-    Run(tmp_path / "run", {"lr": 1e-3, "size": (1, 2)}).close()
+    with Run(tmp_path / "run", {"lr": 1e-3, "size": (1, 2)}) as run:
+        run.save(1, {"model": {"a": torch.zeros(1)}}, {})
     Run(tmp_path / "run", {"lr": 1e-3, "size": (1, 2)}).close()
     with pytest.raises(ConfigError, match=r"lr: 0\.001 -> 0\.002"):
         Run(tmp_path / "run", {"lr": 2e-3, "size": (1, 2)})

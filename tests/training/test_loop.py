@@ -18,7 +18,7 @@ from torch import nn
 
 from stagepose.errors import ConfigError, TrainingError
 from stagepose.training import journal, loop
-from stagepose.training.checkpoint import Run, newest_checkpoint
+from stagepose.training.checkpoint import Run, newest_checkpoint, read_json
 from stagepose.training.journal import Journal
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.machine import Machine
@@ -339,6 +339,45 @@ def test_changed_settings_are_refused_unless_told(tmp_path):
         train(LineTask(), replace(CONFIG, lr=0.03), tmp_path / "run")
     train(LineTask(), replace(CONFIG, lr=0.03), tmp_path / "run", accept_changes=True)
     assert json.loads(path.read_text())["train"]["lr"] == 0.03
+
+
+def test_a_run_that_saved_nothing_takes_other_settings(tmp_path):
+    """A start that failed is no training: nothing would be mixed. What it took minutes for is forgotten with it."""
+    spent = replace(CONFIG, samples=0, minutes=0.01)
+    with pytest.raises(TrainingError):
+        train(LineTask(poison=range(1000)), replace(spent, max_bad_steps=1), tmp_path / "run")
+    assert (tmp_path / "run/budget.json").is_file()
+    train(LineTask(), replace(CONFIG, lr=0.03), tmp_path / "run")
+    assert json.loads((tmp_path / "run/config.json").read_text())["train"]["lr"] == 0.03
+    assert not (tmp_path / "run/budget.json").exists()
+    log = (tmp_path / "run/log.jsonl").read_text()
+    assert "changed before anything was saved" in log and "train.lr: 0.02 -> 0.03" in log
+    with pytest.raises(ConfigError, match=r"train\.lr: 0\.03 -> 0\.02"):
+        train(LineTask(), CONFIG, tmp_path / "run")
+
+
+class JudgedTask(LineTask):
+    """Judged by a set of its own, on which everything counts ``ap``."""
+
+    def __init__(self, val, ap):
+        super().__init__()
+        self.val, self.ap = val, ap
+
+    def evaluate(self, model):
+        return {"ap": self.ap} if self.val else {}
+
+    def describe(self):
+        return super().describe() | ({"val": self.val} if self.val else {})
+
+
+def test_another_judge_is_noticed_and_its_numbers_are_compared_with_none_of_the_old(tmp_path):
+    train(JudgedTask("", 0.0), CONFIG, tmp_path / "run")
+    train(JudgedTask("easy", 0.9), CONFIG, tmp_path / "run")  # where there was none, nothing changes
+    assert read_json(tmp_path / "run/best.json")["ap"] == 0.9
+    with pytest.raises(ConfigError, match="val: 'easy' -> 'hard'"):
+        train(JudgedTask("hard", 0.2), CONFIG, tmp_path / "run")
+    train(JudgedTask("hard", 0.2), CONFIG, tmp_path / "run", accept_changes=True)
+    assert read_json(tmp_path / "run/best.json")["ap"] == 0.2
 
 
 def test_bad_samples_are_named(tmp_path):

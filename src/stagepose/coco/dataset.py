@@ -5,6 +5,7 @@ N annotations of people, K keypoints.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -60,6 +61,11 @@ class CocoDataset:
         """(N,) of the segments, and where the file has none, ``share`` of the box's."""
         boxes = (self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]).prod(axis=-1)
         return np.where(np.isnan(self.areas), share * boxes, self.areas)
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the file as it is now; None where the set does not come from one."""
+        return None if self.path is None else hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     @property
     def licences(self) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ from stagepose.training import distributed
 
 log = logging.getLogger(__name__)
 
+BUDGET = "budget.json"  # minutes as samples: see loop.py
 STAGES = "stages"  # folder of a stage-by-stage run: N/ the run of a stage, N.safetensors its weights when it is done
 FORMAT = 1
 OWN_DIGEST = "manifest_sha256"  # of the manifest's other fields; every later format has it too
@@ -60,8 +61,8 @@ class Run:
     def __init__(self, folder: str | Path, config: Mapping[str, Any], accept_changes: bool = False) -> None:
         """Create or reopen; a changed ``config`` is refused with the names of the differing fields.
 
-        With ``accept_changes`` it is taken over, and the log says so. Settings that the folder does not know, because
-        an older version wrote it, are new, not changed.
+        With ``accept_changes``, or while nothing is saved, it is taken over, and the log says so. Settings that the
+        folder does not know, because an older version wrote it, are new, not changed.
         """
         self.folder = Path(folder)
         try:
@@ -71,12 +72,12 @@ class Run:
             raise CheckpointError(f"{folder}: cannot write the run folder: {error.strerror}") from error
         try:
             self._hold()
+            for leftover in self.folder.glob(f"steps/{STEP}.tmp"):
+                shutil.rmtree(leftover)
             self._check_config(config, accept_changes)
         except BaseException:
             self.close()
             raise
-        for leftover in self.folder.glob(f"steps/{STEP}.tmp"):
-            shutil.rmtree(leftover)
 
     def _hold(self) -> None:
         try:
@@ -96,12 +97,18 @@ class Run:
         plain = json.loads(json.dumps(config))
         old = read_json(path) if path.is_file() else None
         changes = differences(old, plain) if old is not None else []
-        if changes and not accept_changes:
+        if changes and not any(self.folder.rglob("*.safetensors")):
+            self.append_log({"changed before anything was saved": changes})
+            (self.folder / BUDGET).unlink(missing_ok=True)  # of other settings
+        elif changes and not accept_changes:
             raise ConfigError(f"{self.folder}: the settings differ from those this run began with "
                               f"({'; '.join(changes)}); use the old settings, a new folder, or go on all the same with "
                               "--accept-changes")
-        if changes:
+        elif changes:
             self.append_log({"accepted changes": changes})
+            if old is not None and old.get("val") != plain.get("val"):  # other numbers, which are not to be compared
+                (self.folder / "best.json").unlink(missing_ok=True)
+                (self.folder / "judged.json").unlink(missing_ok=True)
         if old != plain:
             files.write_json(path, plain)
 

@@ -265,7 +265,7 @@ def _budget(run: Run, task: Task, config: TrainConfig, losses_of: nn.Module) -> 
     """Samples to show. Minutes are turned into samples once, after warm-up steps, and saved: a resume is exact."""
     if config.samples:
         return config.samples
-    path, what = run.folder / "budget.json", {"minutes": config.minutes, "batch": config.batch}
+    path, what = run.folder / checkpoint.BUDGET, {"minutes": config.minutes, "batch": config.batch}
     known = distributed.from_first(lambda: _known_budget(path, what))
     if known:
         return known

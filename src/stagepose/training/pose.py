@@ -35,6 +35,10 @@ from stagepose.training.tensors import numbers_on
 class PoseJudge(Protocol):
     """How a pose network is judged while it learns."""
 
+    @property
+    def sha256(self) -> str | None:
+        """Of the labels it judges by."""
+
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """The averaged model -> numbers; ``ap`` chooses the best."""
 
@@ -185,8 +189,9 @@ class PoseTask:
         data = self.reader
         picked = {"chosen": {"people": data.counts, "sha256": data.chosen.digest}} if data.chosen.some else {}
         teacher = {"teacher": self._teacher.sha256} if self._teacher is not None else {}
+        judge = {"val": self.validation.sha256} if self.validation is not None else {}
         return {"kind": "pose", "pose": pose, "skeleton": self.skeleton.to_json(), "init": self._init,
-                "sampling": data.weights, **picked, **teacher,
+                "sampling": data.weights, **picked, **teacher, **judge,
                 "data": [{"people": len(s), "fingerprint": s.fingerprint, **({"generated": True} if made else {})}
                          for s, made in zip(data.stores, self._generated, strict=True)]}
 

@@ -42,6 +42,11 @@ class PoseValidation:
     flip: bool = False
     device: str = "cpu"
 
+    @property
+    def sha256(self) -> str | None:
+        """Of the labels; pictures are known by them."""
+        return self.dataset.sha256
+
     def __call__(self, model: nn.Module) -> dict[str, float]:
         mine = replace(self.dataset, images=tuple(distributed.share(self.dataset.images)))
         results = predict_dataset(self._predictor(model), mine, self.images_dir, boxes="ground-truth")

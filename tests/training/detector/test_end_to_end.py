@@ -40,7 +40,7 @@ from stagepose.training.detector.inference import PictureDetector, numpy_detecto
 from stagepose.training.detector.model import Detector  # noqa: E402
 from stagepose.training.detector.presets import DETECTOR_PRESETS  # noqa: E402
 from stagepose.training.detector.reload import reload_detector, stored_weights  # noqa: E402
-from stagepose.training.detector.task import DetectorTask, box_judge  # noqa: E402
+from stagepose.training.detector.task import BoxValidation, DetectorTask  # noqa: E402
 from training.detector.small import PLAIN, SMALL, detector, tiny_data  # noqa: E402
 
 INFO = ModelInfo(kind="detector", name="tiny", input_size=(192, 192), licence="Apache-2.0")
@@ -204,7 +204,7 @@ def test_validation_judges_all_pictures(overfitted: DetectorTask) -> None:
     pytest.importorskip("faster_coco_eval")
     folder = overfitted.data.boxes.images[0].file.parent
     dataset = read_dataset(folder.parent / "person_keypoints.json")
-    judged = DetectorTask(overfitted.model, overfitted.data, box_judge(dataset, folder))
+    judged = DetectorTask(overfitted.model, overfitted.data, BoxValidation(dataset=dataset, images_dir=folder))
     metrics = judged.evaluate(overfitted.model)
     assert metrics["ap50"] > 0.9 and metrics["images"] == 4
     assert DetectorTask(overfitted.model, overfitted.data).evaluate(overfitted.model) == {}

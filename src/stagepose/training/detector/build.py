@@ -22,7 +22,7 @@ from stagepose.training.detector.export import Picture, export_detector
 from stagepose.training.detector.model import Detector
 from stagepose.training.detector.presets import DetectorRecipe
 from stagepose.training.detector.reload import stored_weights
-from stagepose.training.detector.task import DetectorTask, Judge, box_judge
+from stagepose.training.detector.task import BoxValidation, DetectorTask
 
 if TYPE_CHECKING:
     from stagepose.training.runs import Setting, Source
@@ -37,7 +37,7 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
     negatives = path.parent / "negatives"
     boxes = read_boxes(path, images, negatives_dir=negatives if negatives.is_dir() else None,
                        partly_boxed=partly_boxed, drop_bad=setting.drop_bad)
-    judge = None if setting.val is None else _judge(setting.val, path, boxes)
+    validation = None if setting.val is None else _validation(setting.val, path, boxes)
     torch.manual_seed(setting.seed)
     model = Detector(replace(recipe.detector, categories=len(boxes.categories)))
     if setting.init is not None:  # before any picture is decoded: it may be no detector's
@@ -46,14 +46,14 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
     cache = open_or_decode(boxes.images, setting.folder, max_side=round(augment.long_side * augment.zoom[1]))
     data = BoxData(boxes, cache, augment=augment, seed=setting.seed)
     setting.report(f"{path}: {len(data)} pictures, {len(boxes.categories)} categories; left out: {boxes.left_out}")
-    return DetectorTask(model, data, judge, device=setting.device, init=start.digest(setting.init))
+    return DetectorTask(model, data, validation, device=setting.device, init=start.digest(setting.init))
 
 
 def _starting_weights(init: str) -> checkpoint.Tensors:
     return stored_weights(init) if start.is_model_file(init) else checkpoint.load_weights(init)
 
 
-def _judge(val: Path, path: Path, boxes: BoxSet) -> Judge:
+def _validation(val: Path, path: Path, boxes: BoxSet) -> BoxValidation:
     """The judge; :class:`DatasetError` when pictures are both learnt from and judged by."""
     truth, folder = read_dataset(val), val.parent / "images"
     refuse_generated(truth)
@@ -63,7 +63,7 @@ def _judge(val: Path, path: Path, boxes: BoxSet) -> Judge:
     if shared:
         raise DatasetError(f"{val}: {len(shared)} of its pictures are in {path} too, such as {min(shared)}; take them "
                            "out of one with 'stagepose split'")
-    return box_judge(truth, folder)
+    return BoxValidation(dataset=truth, images_dir=folder)
 
 
 def export_detector_run(config: Mapping[str, Any], weights: checkpoint.Tensors, run: Path, out: Path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from stagepose.training.detector.model import Detector
 from stagepose.training.feed import HostBatch
 from stagepose.training.randomness import Orders, SampleKey
 
-Judge = Callable[[Detect], dict[str, float]]
 LOSS_WEIGHTS = {"loss_objectness": 1.0, "loss_rpn_box_reg": 2.0, "loss_classifier": 1.0, "loss_box_reg": 2.0}
 
 
@@ -62,23 +61,40 @@ class BoxBatch:
     seed: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class BoxValidation:
+    """COCO's AP and AR of person boxes over every picture of ``dataset``."""
+
+    dataset: CocoDataset
+    images_dir: Path
+
+    def __call__(self, detect: Detect) -> dict[str, float]:
+        mine = replace(self.dataset, images=tuple(distributed.share(self.dataset.images)))
+        found_here = detect_dataset(detect, mine, self.images_dir)
+        found = {image: boxes for part in distributed.gather(found_here) for image, boxes in part.items()}
+        if not distributed.first():
+            return {}
+        return {name: float(value) for name, value in asdict(evaluate_boxes(self.dataset, found)).items()}
+
+
 class DetectorTask:
     """``evaluate`` judges a plain callable, picture -> boxes: the same interface as the exported file has.
 
     ``init`` is the sha256 of the weights that ``model`` has begun with, if any.
     """
 
-    def __init__(self, model: Detector, data: BoxData, judge: Judge | None = None,
+    def __init__(self, model: Detector, data: BoxData, validation: BoxValidation | None = None,
                  *, device: str = "cpu", init: str | None = None) -> None:
         self.model, self.network = model, model.trunk
-        self.data, self.judge, self.device, self._init = data, judge, device, init
+        self.data, self.validation, self.device, self._init = data, validation, device, init
         self.reader = BoxReader(data)
         self.samples_per_epoch = len(data)
 
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
+        judge = {"val": self.validation.dataset.sha256} if self.validation is not None else {}
         return {"kind": "detector", "detector": asdict(self.model.config), "augment": asdict(self.data.config),
-                "init": self._init,
+                "init": self._init, **judge,
                 "data": {"pictures": len(self.data), "categories": list(self.data.boxes.categories),
                          "seed": self.data.seed, "left_out": self.data.boxes.left_out}}
 
@@ -111,23 +127,11 @@ class DetectorTask:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Validation numbers in float32, ``ap`` among them; empty without a validation set."""
-        if self.judge is None:
+        if self.validation is None:
             return {}
         assert isinstance(model, Detector)
-        return self.judge(numpy_detector(PictureDetector(model)))
+        return self.validation(numpy_detector(PictureDetector(model)))
 
     def overlays(self, model: nn.Module) -> NDArray[np.uint8] | None:
         """None: boxes are judged by numbers."""
         return None
-
-
-def box_judge(dataset: CocoDataset, images_dir: str | Path) -> Judge:
-    """A judge over every picture of a validation set: COCO's AP and AR of person boxes."""
-    def judge(detect: Detect) -> dict[str, float]:
-        mine = detect_dataset(detect, replace(dataset, images=tuple(distributed.share(dataset.images))), images_dir)
-        found = {image: boxes for part in distributed.gather(mine) for image, boxes in part.items()}
-        if not distributed.first():
-            return {}
-        return {name: float(value) for name, value in asdict(evaluate_boxes(dataset, found)).items()}
-
-    return judge
