@@ -124,6 +124,17 @@ def test_a_picture_that_cannot_be_decoded_leaves_no_half_written_pixels(tmp_path
     assert not [found for found in (tmp_path / "cache").rglob("*") if found.is_file()]
 
 
+def test_labels_are_known_again_in_another_folder_but_not_when_they_change(tmp_path: Path) -> None:
+    first, moved = (tiny_coco(tmp_path / name) for name in ("here", "there"))
+    known = read_boxes(first, first.parent / "images").sha256
+    assert read_boxes(moved, moved.parent / "images").sha256 == known
+    for row, change in ((0, {"bbox": [1, 2, 30, 40]}), (1, {"iscrowd": 1})):
+        data = json.loads(first.read_text())
+        data["annotations"][row] |= change
+        moved.write_text(json.dumps(data))
+        assert read_boxes(moved, moved.parent / "images").sha256 != known
+
+
 def test_a_disk_that_fills_up_is_named_and_left_as_it_was(tmp_path: Path) -> None:
     boxes = read_boxes(tiny_coco(tmp_path), tmp_path / "images")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,17 @@ class BoxSet:
 
 
 def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str | Path | None = None,
+    @property
+    def sha256(self) -> str:
+        """Of the pictures' names and all boxes, by which a run knows them again wherever they lie."""
+        found = hashlib.sha256()
+        for image in self.images:
+            counts = np.array([len(image.boxes), len(image.ignore)])
+            found.update(image.file.name.encode("utf-8", "surrogateescape") + b"\0")
+            for column in (counts, image.boxes, image.labels, image.ignore):
+                found.update(column.tobytes())
+        return found.hexdigest()
+
                partly_boxed: bool = False, drop_bad: bool = False) -> BoxSet:
     """The pictures of a COCO instances or keypoint file, all its categories, and those without people.
 

@@ -92,11 +92,11 @@ class DetectorTask:
 
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
-        judge = {"val": self.validation.dataset.sha256} if self.validation is not None else {}
+        boxes, judge = self.data.boxes, {"val": self.validation.dataset.sha256} if self.validation is not None else {}
         return {"kind": "detector", "detector": asdict(self.model.config), "augment": asdict(self.data.config),
                 "init": self._init, **judge,
-                "data": {"pictures": len(self.data), "categories": list(self.data.boxes.categories),
-                         "seed": self.data.seed, "left_out": self.data.boxes.left_out}}
+                "data": {"pictures": len(boxes.images), "categories": list(boxes.categories), "sha256": boxes.sha256,
+                         "seed": self.data.seed, "left_out": boxes.left_out}}
 
     def names(self, samples: Sequence[SampleKey]) -> list[str]:
         """The samples' files."""
