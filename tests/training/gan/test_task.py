@@ -13,15 +13,17 @@ from stagepose.errors import CheckpointError, ConfigError, DatasetError, Skeleto
 from stagepose.heatmaps import UdpDark
 from stagepose.skeleton import COCO_17, Skeleton
 from stagepose.training.checkpoint import load_step, newest_checkpoint
+from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.gan import build as building
 from stagepose.training.gan.build import load_generator, read_config, repair_task
 from stagepose.training.gan.losses import Features, PoseTeacher, critic_loss, fooling_loss, frozen
 from stagepose.training.gan.presets import REPAIR_PRESETS, repair_preset
 from stagepose.training.gan.task import RepairConfig, RepairTask
 from stagepose.training.inference import PoseInference
-from stagepose.training.loop import train
+from stagepose.training.loop import TrainConfig, train
 from stagepose.training.networks.repair import PatchCritic, RepairNet
 from stagepose.training.networks.zoo import build
+from stagepose.training.pose import PoseConfig, PoseTask
 from stagepose.training.runs import Source
 
 from .drawn import drawn_coco
@@ -161,6 +163,21 @@ def test_a_frozen_pose_network_teaches_the_picture_alone():
     assert all(p.grad is None for p in model.parameters())
     found = teacher.oks(pictures.detach(), people, np.full(4, 900.0))
     assert found.shape == (4,) and (found >= 0).all() and (found <= 1).all()
+
+
+def test_a_run_that_teaches_is_remembered_by_its_weights(folder, tmp_path):
+    sets, codec = [Source.parse(str(folder / "person_keypoints.json"))], UdpDark(input_size=(64, 96))
+    store = open_or_pack(sets[0].path, sets[0].images, folder / "crops", spec=CropSpec(input_size=codec.input_size),
+                         skeleton=COCO_17)
+    known = set()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        task = PoseTask(build("slim-u", 17), PoseConfig(network="slim-u", codec=codec), [store], [1.0])
+        train(task, TrainConfig(batch=2, samples=2, warmup=1, bf16=False), tmp_path / str(seed))
+        taught = repair_task(tiny_recipe(1), sets, COCO_17, folder=folder / "crops", seed=0, device="cpu",
+                             teacher=str(tmp_path / str(seed)), drop_bad=False, report=lambda _: None)
+        known.add(taught.describe()["teacher"]["sha256"])
+    assert len(known) == 2 and set(map(len, known)) == {64}
 
 
 def test_a_shipped_model_can_teach_and_is_remembered(folder):

@@ -62,7 +62,8 @@ def fresh(config: RepairConfig, skeleton: Skeleton) -> Repairer:
 def open_teacher(source: str, stores: Sequence[CropStore], skeleton: Skeleton, device: str) -> PoseTeacher:
     """From a run folder of ``stagepose train``, or from a model file or shipped name of pose-small's architecture."""
     if Path(source).is_dir():
-        model, sha256 = _of_run(Path(source), skeleton), ""
+        model = _of_run(Path(source), skeleton)
+        sha256 = checkpoint.digest(model[0].state_dict())
     else:
         data = resolve(source).read_bytes()
         info = PoseModel(data, threads=1).info

@@ -77,7 +77,7 @@ class PoseTeacher:
     codec: Codec
     sigmas: tuple[float, ...]
     source: str  # where it came from
-    sha256: str  # of the file it came from, "" for a run folder
+    sha256: str  # of the file it came from, of a run folder its weights'
     share: float = 0.25
 
     def loss(self, pictures: Tensor, keypoints_BK3: Float) -> Tensor:
