@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,32 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
     with pytest.raises(StagePoseError, match="disk full"):
         files.write_json(path, [2])
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("number", "says"), [
+    (errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space"), (errno.EFBIG, r"raise the limit.*ulimit -f"),
+    (errno.EROFS, "a folder you may write to"), (errno.EISDIR, "another name or folder")])
+def test_every_refusal_has_its_own_remedy(number: int, says: str) -> None:
+    with pytest.raises(StagePoseError, match=f"^clip.mp4: cannot be written: {os.strerror(number)}; .*{says}"), \
+            files.writing("clip.mp4", ValueError):
+        raise OSError(number, os.strerror(number))
+
+
+def test_what_an_encoder_refuses_is_no_matter_of_the_disk() -> None:
+    with pytest.raises(StagePoseError, match=r"^clip.mp4: cannot be written: no such colour$"), \
+            files.writing("clip.mp4", ValueError):
+        raise ValueError("no such colour")
+
+
+def test_a_file_too_large_is_no_full_disk(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(StagePoseError, match=r"x: cannot write: File too large; raise the limit"):
+            files.write_bytes(tmp_path / "x", bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from stagepose.errors import StagePoseError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LONGEST_NAME = 200  # bytes of a file's name that its temporary one repeats; file systems take 255 in all
 
 
@@ -39,8 +40,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
             temporary.unlink()
         if not isinstance(error, OSError):
             raise
-        if error.errno == errno.ENOSPC:
-            raise StagePoseError(f"{path}: disk full, {len(data) / 1e6:.1f} MB needed; free some space") from error
+        if error.errno in FULL:
+            raise StagePoseError(f"{path}: disk full, {len(data) / 1e6:.1f} MB needed; {remedy(error)}") from error
         raise _refused(path, error) from error
 
 
@@ -53,12 +54,23 @@ def temporary_name(path: Path) -> Path:
 @contextmanager
 def writing(name: str, *more: type[Exception]) -> Iterator[None]:
     """Turns an error of the system while a file grows, or one of ``more`` kinds, into a :class:`StagePoseError`."""
-    kinds: tuple[type[Exception], ...] = (OSError, *more)
     try:
         yield
-    except kinds as error:
-        why = getattr(error, "strerror", None) or error
-        raise StagePoseError(f"{name}: cannot be written: {why}; free some space, or choose another folder") from error
+    except OSError as error:
+        raise StagePoseError(f"{name}: cannot be written: {error.strerror or error}; {remedy(error)}") from error
+    except more as error:
+        raise StagePoseError(f"{name}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def remedy(error: OSError) -> str:
+    """What to do where the system refuses to write."""
+    if error.errno in FULL:
+        return "free some space, or choose another folder"
+    if error.errno == errno.EFBIG:
+        return "raise the limit on the size of files ('ulimit -f'), or choose a disk that takes larger ones"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "choose a folder you may write to"
+    return "choose another name or folder"
 
 
 def require_place(path: str | Path) -> None:
@@ -108,7 +120,7 @@ def _refused(path: Path, error: OSError) -> StagePoseError:
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         blocking = next((folder for folder in path.parents if folder.is_file()), path.parent)
         return StagePoseError(f"{path}: cannot write: {blocking} is a file, not a folder; choose another")
-    return StagePoseError(f"{path}: cannot write: {error.strerror}; choose a folder you may write to")
+    return StagePoseError(f"{path}: cannot write: {error.strerror}; {remedy(error)}")
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -6,7 +6,6 @@ JSON beside it that says what is in it, and is never written again. P people of 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -347,6 +346,6 @@ def _disk_full(folder: Path, needed: float, free: str = "") -> StagePoseError:
 
 
 def _cannot_write(home: Path, error: OSError, needed: float) -> StagePoseError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in files.FULL:
         return _disk_full(home, needed)
-    return StagePoseError(f"{home}: cannot write: {error.strerror}; choose a folder you may write to")
+    return StagePoseError(f"{home}: cannot write: {error.strerror}; {files.remedy(error)}")

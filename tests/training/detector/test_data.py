@@ -140,7 +140,7 @@ def test_a_disk_that_fills_up_is_named_and_left_as_it_was(tmp_path: Path) -> Non
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(StagePoseError, match=r"cannot write the decoded pictures: File too large; make room"):
+        with pytest.raises(StagePoseError, match=r"cannot write the decoded pictures: File too large; raise the limit"):
             open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

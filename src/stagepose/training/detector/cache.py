@@ -94,7 +94,7 @@ def _decode(images: Sequence[BoxImage], home: Path, max_side: int) -> None:
             temporary.unlink(missing_ok=True)
             home.rmdir()
         if isinstance(error, OSError):
-            raise StagePoseError(f"{home}: cannot write the decoded pictures: {error.strerror}; make room, or choose "
-                                 "another folder with --crops") from error
+            raise StagePoseError(f"{home}: cannot write the decoded pictures: {error.strerror}; "
+                                 f"{files.remedy(error)} (--crops)") from error
         raise
     files.write_json(home / "index.json", {"format": FORMAT, "sizes_hw": sizes, "scales": scales})
