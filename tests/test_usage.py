@@ -86,6 +86,9 @@ def test_what_does_not_fit_is_one_line(words: list[str], line: str, capsys: pyte
 @pytest.mark.parametrize(("words", "line"), [
     ([], "STEPS and --out DIR are missing; see walk --help"), (["3"], "--out DIR is missing; see walk --help"),
     (["3", "--oot", "there"], "no option --oot; did you mean --out?"),
+    (["--out", "there", "--steps", "3"], "STEPS is missing; it stands without --steps: walk STEPS"),
+    (["--steps=3", "--out", "there"], "STEPS is missing; it stands without --steps: walk STEPS"),
+    (["--out", "there", "--sped", "3"], "STEPS is missing; see walk --help"),
     (["three", "--out", "there"], "STEPS: 'three' is no whole number; see walk --help"),
 ])  # fmt: skip
 def test_what_is_missing_is_one_line(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:

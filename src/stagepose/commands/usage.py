@@ -119,7 +119,12 @@ def _line(function: Function, prog: str, words: Sequence[str], event: Any) -> st
         return f"{_name(argument)} {printable(' '.join(given))}: expected {wanted}"
     if kind == "InstantiationFailure":
         return f"{_name(argument)}: {_plain(event.message)}; see {prog} --help"
-    return f"{_name(argument)}: expected {wanted}, got {printable(getattr(event, 'value', '') or 'nothing')}"
+    value, flag = getattr(event, "value", None), argument.lowered.name_or_flags[0]
+    if not value and not flag.startswith("-"):
+        named = any(word.partition("=")[0] == f"--{flag}" for word in words)
+        remedy = f"it stands without --{flag}: {prog} {wanted}" if named else f"see {prog} --help"
+        return f"{wanted} is missing; {remedy}"
+    return f"{_name(argument)}: expected {wanted}, got {printable(value or 'nothing')}"
 
 
 def _name(argument: Any, with_value: bool = False) -> str:
