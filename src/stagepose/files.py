@@ -73,13 +73,18 @@ def remedy(error: OSError) -> str:
     return "choose another name or folder"
 
 
-def require_place(path: str | Path) -> None:
-    """Before long work: :class:`StagePoseError` where its result could not be written at ``path``."""
+def require_place(path: str | Path, suffix: str = "") -> None:
+    """Before long work: :class:`StagePoseError` where its result could not be written at ``path``.
+
+    A file that others know by its ``suffix`` must have it; a pipe need not.
+    """
     path = Path(path)
     if path.is_dir():
         raise StagePoseError(f"{path}: cannot write: a folder of that name is there; name a file")
     if _is_stream(path):
         return
+    if path.suffix.lower() != suffix and suffix:
+        raise StagePoseError(f"{path}: cannot write: such a file is known by its suffix {suffix}; say {path}{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

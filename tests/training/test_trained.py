@@ -104,6 +104,14 @@ def test_files_and_steps_that_are_not_there_are_told_in_words(words, says, runs,
     assert says in err and "Errno" not in err and err.count("\n") == 1
 
 
+def test_a_model_file_is_known_by_its_suffix(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(runs / "run0"), "--out", "r"]) == 1
+    assert capsys.readouterr().err == (
+        "error: r: cannot write: such a file is known by its suffix .onnx; say r.onnx\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("words", "says"), [
     (["--pictures", "pictures"], "--pictures are for a detector's file"),
     (["--route-below", "0.7"], "--route-below 0.7 is for --reading router"),

@@ -44,7 +44,7 @@ def import_torchvision(
         half: Store weights in 16 bits: half the size, and boxes that differ in the third digit.
         pictures: Folder of pictures with people to compare the file on; drawn ones by default.
     """
-    require_place(out)
+    require_place(out, suffix=".onnx")
     if weights is None:
         note(f"{architecture}: fetching torchvision's COCO weights")
         licence, training_data = licence or ITS_LICENCE, training_data or [ITS_DATA]

@@ -336,7 +336,7 @@ def export(
     """
     if route_below is not None and reading != "router":
         raise ConfigError(f"--route-below {route_below} is for --reading router; leave it out")
-    require_place(out)
+    require_place(out, suffix=".onnx")
     shown = find_images([pictures])[:MOST_PICTURES] if pictures else []
     made = runs.export_run(run, out, name=name or out.stem, licence=licence, training_data=tuple(training_data or ()),
                            metrics=metrics, step=step, half=half, pictures=shown, reading=reading,
