@@ -211,6 +211,21 @@ def test_what_of_the_labels_is_not_learnt_is_said(tmp_path, capsys):
     assert "warning: nobody is labelled with tail of skeleton 'face': cannot be learnt" in said
 
 
+@pytest.mark.parametrize("preset", ["pose-slim", "person-small"])
+def test_who_is_judged_by_is_not_learnt_from_in_a_made_picture_either(tmp_path, capsys, preset):
+    val, made = tiny_coco(tmp_path / "val", images=2), tiny_coco(tmp_path / "made", images=2, seed=1)
+    judged_by, data = json.loads(val.read_text())["images"], json.loads(made.read_text())
+    for image in data["images"]:
+        image["generated"] = True  # whose own name is no photograph's
+    made.write_text(json.dumps(data))
+    said = [preset, "--data", str(made), "--out", str(tmp_path / "run"), "--val", str(val), "--steps", "1",
+            "--device", "cpu"]
+    data["images"][1]["sources"] = [{"file_name": judged_by[0]["file_name"]}]
+    made.write_text(json.dumps(data))
+    assert main(["train", *said]) == 1
+    assert f"{val}: 1 of its pictures are in {made} too" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train", "pose-huge", "--data", "{set}", "--out", "{out}"], "pose-small"),
     (["train", "pose-slim", "--data", "{set}:0", "--out", "{out}"], "weight '0'"),

@@ -19,6 +19,7 @@ from stagepose.coco import jsonfile
 from stagepose.coco.category import target_skeleton
 from stagepose.coco.clean import clean
 from stagepose.coco.problems import Problem, as_error, errors, shown_path
+from stagepose.coco.samepicture import is_generated
 from stagepose.coco.table import ImageInfo, Table
 from stagepose.coco.validate import examine
 from stagepose.errors import DatasetError
@@ -76,10 +77,8 @@ class CocoDataset:
     @cached_property
     def generated(self) -> frozenset[int]:
         """Ids of the images that the file marks ``generated``: rendered, or made of others."""
-        about = self.raw.get("info")  # null or a list in some files, and nobody's concern elsewhere
-        whole = isinstance(about, dict) and about.get("generated") is True
-        marked = {row["id"] for row in self.raw.get("images", ()) if row.get("generated") is True}
-        return frozenset(image.id for image in self.images if whole or image.id in marked)
+        marked = {row["id"] for row in self.raw.get("images", ()) if is_generated(self.raw, row)}
+        return frozenset(image.id for image in self.images if image.id in marked)
 
     @cached_property
     def image_by_id(self) -> dict[int, ImageInfo]:

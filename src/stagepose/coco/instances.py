@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stagepose.coco import jsonfile
 from stagepose.coco.category import PERSON, find_people
 from stagepose.coco.problems import Problem, as_error, errors
+from stagepose.coco.samepicture import is_generated, sources_of
 from stagepose.coco.table import ImageInfo, Table
 from stagepose.coco.validate import examine
 from stagepose.geometry import xywh_to_xyxy
@@ -29,7 +30,8 @@ class Instances:
     """Boxes of a COCO file in file order, crowds included; ``images`` are all of the file.
 
     ``partly_boxed`` are ids of images that the file marks with ``all_person_boxes: false``: there may be people in
-    them whom no box shows. ``left_out`` counts the boxes without area.
+    them whom no box shows. ``photos`` are the names of the photographs in each image, by its id: its own unless it is
+    generated, and those that it was made of. ``left_out`` counts the boxes without area.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class Instances:
     labels: NDArray[np.int64]  # (N,)
     crowd: NDArray[np.bool_]  # (N,)
     partly_boxed: frozenset[int]
+    photos: dict[int, tuple[str, ...]]
     left_out: int
 
     def __len__(self) -> int:
@@ -63,7 +66,8 @@ def read_instances(path: str | Path) -> Instances:
         path=path, images=table.images, categories=tuple(names[category] for category in label_of),
         image_ids=table.image_ids[sized_N], boxes_xyxy=xywh_to_xyxy(table.boxes_xywh)[sized_N],
         labels=np.array([label_of[category] for category in rows], dtype=np.int64)[sized_N],
-        crowd=table.crowd[sized_N], partly_boxed=_partly_boxed(table), left_out=int((~sized_N).sum()),
+        crowd=table.crowd[sized_N], partly_boxed=_partly_boxed(table),
+        photos={row["id"]: _photos(raw, row) for row in _rows(table)}, left_out=int((~sized_N).sum()),
     )  # fmt: skip
 
 
@@ -96,5 +100,13 @@ def _labels(categories: list[dict[str, Any]], person: int | None) -> dict[int, i
 
 
 def _partly_boxed(table: Table) -> frozenset[int]:
-    rows = (table.raw["images"][index] for index in table.image_index)
-    return frozenset(row["id"] for row in rows if row.get("all_person_boxes", True) is False)
+    return frozenset(row["id"] for row in _rows(table) if row.get("all_person_boxes", True) is False)
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
+    return [table.raw["images"][index] for index in table.image_index]
+
+
+def _photos(raw: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:
+    own = [] if is_generated(raw, row) else [row["file_name"]]
+    return (*own, *sources_of(row))

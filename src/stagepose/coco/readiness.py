@@ -6,12 +6,11 @@ The same rules as in :func:`~stagepose.coco.validate.check_dataset`, which begin
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.pictures import check_pictures
 from stagepose.coco.problems import Problem, errors, problem, shown_path, summarise
-from stagepose.coco.samepicture import check_overlap, image_key
+from stagepose.coco.samepicture import check_overlap, image_key, sources_of
 from stagepose.errors import DatasetError
 
 
@@ -41,7 +40,7 @@ def overlap_problems(train: CocoDataset, val: CocoDataset) -> list[Problem]:
     shared = check_overlap([train.images[place] for place in places], places, val.images, name)
     theirs = {image_key(image.file_name) for image in val.images}
     for index, row in enumerate(train.raw.get("images", ())):
-        for source in _sources(row):
+        for source in sources_of(row):
             if image_key(source) in theirs:
                 detail = f"{row['file_name']} was made of {source}, which is also in {name}"
                 shared.append(problem("overlap", f"image {row['id']}", detail, "images", index))
@@ -54,11 +53,3 @@ def refuse_generated(val: CocoDataset) -> None:
         raise DatasetError(f"{shown_path(val.path)}: {len(val.generated)} of its {len(val.images)} pictures are marked "
                            "generated, and generated people are never judged by; give a set of photographs, and this "
                            "one to learn from with --extra")
-
-
-def _sources(row: dict[str, Any]) -> list[str]:
-    """Names of the pictures that an image of a file was made of."""
-    sources = row.get("sources")
-    names = [source.get("file_name") for source in sources if isinstance(source, dict)] if isinstance(
-        sources, list) else []
-    return [name for name in names if isinstance(name, str)]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from stagepose.coco.problems import Problem, problem, show
 from stagepose.coco.table import ImageInfo
@@ -33,6 +34,20 @@ def image_key(file_name: str) -> str:
     path = PurePosixPath(file_name.replace("\\", "/"))
     coco = _COCO_NAME.fullmatch(path.stem)
     return coco.group(1) if coco else str(path.with_suffix("")) if path.name else file_name
+
+
+def is_generated(raw: dict[str, Any], row: dict[str, Any]) -> bool:
+    """Whether a file marks all its images, or the one of ``row``, as ``generated``: rendered, or made of others."""
+    about = raw.get("info")  # null or a list in some files, and nobody's concern elsewhere
+    return row.get("generated") is True or (isinstance(about, dict) and about.get("generated") is True)
+
+
+def sources_of(row: dict[str, Any]) -> list[str]:
+    """Names of the pictures that an image of a file was made of."""
+    sources = row.get("sources")
+    listed = sources if isinstance(sources, list) else []
+    names = [source.get("file_name") for source in listed if isinstance(source, dict)]
+    return [name for name in names if isinstance(name, str)]
 
 
 def find_twins(images: Sequence[ImageInfo], others: Sequence[ImageInfo]) -> Twins:

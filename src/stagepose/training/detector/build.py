@@ -58,11 +58,11 @@ def _validation(val: Path, path: Path, boxes: BoxSet) -> BoxValidation:
     truth, folder = read_dataset(val), val.parent / "images"
     refuse_generated(truth)
     refuse_bad_pictures(truth, folder)
-    shared = {image_key(image.file.name) for image in boxes.images} & {
-        image_key(Path(image.file_name).name) for image in truth.images}
+    shared = {image_key(name) for image in boxes.images for name in image.photos} & {
+        image_key(image.file_name) for image in truth.images}
     if shared:
-        raise DatasetError(f"{val}: {len(shared)} of its pictures are in {path} too, such as {min(shared)}; take them "
-                           "out of one with 'stagepose split'")
+        raise DatasetError(f"{val}: {len(shared)} of its pictures are in {path} too, or in pictures made of them, such "
+                           f"as {min(shared)}; take them out of one with 'stagepose split'")
     return BoxValidation(dataset=truth, images_dir=folder)
 
 

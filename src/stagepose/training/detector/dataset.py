@@ -25,9 +25,11 @@ class BoxImage:
     """One picture, in pixels of its file: ``boxes`` (P, 4), ``labels`` (P,) from 1 (people), ``ignore`` (Q, 4).
 
     In an ``ignore`` region nothing is learned as background: a crowd, or a whole picture in which not all are boxed.
+    ``photos`` are the names of the photographs in it, see :class:`~stagepose.coco.instances.Instances`.
     """
 
     file: Path
+    photos: tuple[str, ...]
     boxes: Boxes
     labels: NDArray[np.int64]
     ignore: Boxes
@@ -41,8 +43,6 @@ class BoxSet:
     categories: tuple[str, ...]  # by label - 1
     left_out: dict[str, int]
 
-
-def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str | Path | None = None,
     @property
     def sha256(self) -> str:
         """Of the pictures' names and all boxes, by which a run knows them again wherever they lie."""
@@ -54,6 +54,8 @@ def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str |
                 found.update(column.tobytes())
         return found.hexdigest()
 
+
+def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str | Path | None = None,
                partly_boxed: bool = False, drop_bad: bool = False) -> BoxSet:
     """The pictures of a COCO instances or keypoint file, all its categories, and those without people.
 
@@ -73,8 +75,8 @@ def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str |
     left_out = {"picture not fully boxed": len(found.images) - len(whole), "box without area": found.left_out,
                 "picture missing, damaged or of another size": len(bad)}
     if negatives_dir is not None:
-        nothing = np.zeros((0, 4), dtype=np.float32)
-        images += [BoxImage(file=file, boxes=nothing, labels=np.zeros(0, dtype=np.int64), ignore=nothing)
+        nothing, nobody = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
+        images += [BoxImage(file=file, photos=(file.name,), boxes=nothing, labels=nobody, ignore=nothing)
                    for file in find_images([Path(negatives_dir)])]
     if not images:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in left_out.items() if count) or "it names none"
@@ -104,8 +106,8 @@ def _box_image(found: Instances, image: ImageInfo, rows: NDArray[np.int64], fold
     ignore = boxes[crowd]
     if image.id in found.partly_boxed:
         ignore = np.array([[0, 0, image.width, image.height]], dtype=np.float32)
-    return BoxImage(file=folder / image.file_name, boxes=boxes[~crowd], labels=found.labels[rows][~crowd],
-                    ignore=ignore)
+    return BoxImage(file=folder / image.file_name, photos=found.photos[image.id], boxes=boxes[~crowd],
+                    labels=found.labels[rows][~crowd], ignore=ignore)
 
 
 def are_people(labels_P: NDArray[np.int64]) -> NDArray[np.bool_]:
