@@ -44,6 +44,19 @@ def test_a_group_of_everybody_is_cocos_ap(tmp_path: Path) -> None:
     assert (whole.ap, whole.ar) == (judged.numbers()[0], judged.numbers()[5])
 
 
+def test_a_group_of_everybody_ends_where_cocos_does(tmp_path: Path) -> None:
+    """A person larger than COCO's "all" is not missed, and a wrong find as large is not wrong."""
+    giant = {**person(3, 400), "area": 2e10}
+    truth = coco_json([person(1, 0), person(2, 150), giant], images=1)
+    found = perfect(truth)[0]
+    corners = [0.0, 0.0, 1.0, 2e5, 2e5, 1.0] + [550.0, 550.0, 1.0] * 15
+    judged = judge_keypoints(as_dataset(truth, tmp_path), [{**found, "score": 0.5},
+                                                           {**found, "keypoints": corners, "score": 0.9}])
+    (whole,) = breakdown._parts(judged, ["all"], np.zeros(len(judged.truth), dtype=np.intp))
+    assert (whole.people, whole.ap, whole.ar) == (2, judged.numbers()[0], judged.numbers()[5])
+    assert whole.ar == 0.5
+
+
 @pytest.mark.parametrize("k", [0, 9, 16])
 def test_a_keypoint_is_a_skeleton_of_one(tmp_path: Path, k: int) -> None:
     truth, results = random_set(7, images=20)

@@ -94,9 +94,10 @@ def all_parts(judged: Judgement) -> dict[str, list[Part]]:
 
 def _parts(judged: Judgement, names: list[str], group_N: NDArray[np.intp]) -> list[Part]:
     truth, found = judged.truth, judged.found
-    everyone = max(1, int((~truth.ignored).sum()))
-    inside = [~truth.ignored & (group_N == group) for group in range(len(names))]
-    views = [View(ignored=~mine_N, outside=np.zeros(len(found), dtype=bool)) for mine_N in inside]
+    whole = everybody(truth, found)
+    everyone = max(1, int((~whole.ignored).sum()))
+    inside = [~whole.ignored & (group_N == group) for group in range(len(names))]
+    views = [View(ignored=~mine_N, outside=whole.outside) for mine_N in inside]
     parts = []
     for name, mine_N, view, matched in zip(names, inside, views, match(truth, found, judged.pairs, views), strict=True):
         people = int(mine_N.sum())
