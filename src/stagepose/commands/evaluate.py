@@ -147,7 +147,7 @@ def compare_results(
     if len(skeletons) > 1:
         raise ConfigError(f"{a} and {b} find different keypoints, whose AP cannot be compared")
     wanted = next(iter(skeletons.values()), resolve_skeleton(skeleton) if skeleton else None)
-    dataset = truth_for(wanted, truth)
+    dataset = truth_for(wanted, coco.read_dataset(truth))
     judged = []
     for name in names:
         results = (predict(predictors[name], dataset, truth, model).results if name in predictors

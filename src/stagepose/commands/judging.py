@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose import coco
+from stagepose.coco.dataset import dataset_of
 from stagepose.commands.arguments import (
     ModelName,
     OksNms,
@@ -125,12 +126,12 @@ def find_people(file: Path, options: PeopleOptions, besides: tuple[str, ...] = (
         useful = ("--results", "--skeleton", *besides)
         if idle := [option for option in options.changed() if option not in useful]:
             wrong_usage(f"--results judges what is there already, without a model; leave out {', '.join(idle)}")
-        dataset = truth_for(resolve_skeleton(options.skeleton) if options.skeleton else None, file)
+        dataset = truth_for(resolve_skeleton(options.skeleton) if options.skeleton else None, coco.read_dataset(file))
         return People(dataset, read_results(options.results, dataset))
     if options.skeleton is not None:
         wrong_usage("--skeleton goes with --results; a model brings its own skeleton")
     predictor = options.predictor(options.pose)
-    return predict(predictor, truth_for(predictor.skeleton, file), file, options)
+    return predict(predictor, truth_for(predictor.skeleton, coco.read_dataset(file)), file, options)
 
 
 def read_results(path: str | Path, dataset: coco.CocoDataset) -> list[dict[str, Any]]:
@@ -154,9 +155,8 @@ def predict(predictor: Predictor, dataset: coco.CocoDataset, file: Path, options
     return People(dataset, found, by_image)
 
 
-def truth_for(wanted: Skeleton | None, file: Path) -> coco.CocoDataset:
+def truth_for(wanted: Skeleton | None, dataset: coco.CocoDataset) -> coco.CocoDataset:
     """The truth in the keypoints, and with the sigmas, of what is judged: mapped by name where the file has others."""
-    dataset = coco.read_dataset(file)
     truth = dataset.skeleton
     if wanted is None:
         if guessed := [name for name in truth.names if truth.name not in SKELETONS and name not in COCO_17.names]:
@@ -171,7 +171,8 @@ def truth_for(wanted: Skeleton | None, file: Path) -> coco.CocoDataset:
              "both have")
     elif wanted.sigmas != truth.sigmas:
         note(f"judged by the sigmas of skeleton {wanted.name!r}")
-    return coco.read_dataset(file, skeleton=wanted)
+    assert dataset.path is not None
+    return dataset_of(dataset.raw, dataset.path, wanted)
 
 
 def _boxes(wanted: str, config: PredictorConfig, dataset: coco.CocoDataset) -> Boxes:
