@@ -27,6 +27,7 @@ from report import commit, processor, set_name, table
 from tyro.conf import Positional
 
 from stagepose import coco
+from stagepose.cores import available_cores
 from stagepose.errors import StagePoseError
 from stagepose.evaluation import (
     BoxMetrics,
@@ -43,7 +44,7 @@ from stagepose.geometry import crop_affine, fit_box
 from stagepose.images import find_images, read_image
 from stagepose.oks import DEFAULT_RULE, RESCORE_RULES
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor
-from stagepose.runtime import Detector, DetectorModel, PoseModel, available_cores
+from stagepose.runtime import Detector, DetectorModel, PoseModel
 from stagepose.structures import Detections
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -27,6 +27,7 @@ from report import commit, processor, set_name, table
 from tyro.conf import Positional
 
 from stagepose import coco
+from stagepose.cores import available_cores
 from stagepose.errors import StagePoseError
 from stagepose.evaluation import (
     DetectorMetrics,
@@ -40,7 +41,7 @@ from stagepose.evaluation import (
 from stagepose.files import write_text
 from stagepose.images import read_image
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, load
-from stagepose.runtime import Detector, DetectorModel, available_cores
+from stagepose.runtime import Detector, DetectorModel
 from stagepose.structures import Detections
 from stagepose.training.detector.config import DetectorConfig, Keeping
 from stagepose.training.detector.export import describe, to_onnx

@@ -30,10 +30,10 @@ from report import commit
 from tyro.conf import Positional
 
 from stagepose.coco import read_dataset
+from stagepose.cores import available_cores
 from stagepose.evaluation import compare, evaluate_keypoints, intervals, judge_keypoints
 from stagepose.evaluation.bootstrap import FEWEST
 from stagepose.files import write_text
-from stagepose.runtime import available_cores
 from stagepose.skeleton import COCO_17
 
 ROOT = Path(__file__).resolve().parents[1]

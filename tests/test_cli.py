@@ -221,6 +221,11 @@ def test_predict_imports_neither_torch_nor_evaluation() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_rendering_starts_without_a_runtime_for_models() -> None:
+    done = run_python("import stagepose.commands.render, sys; assert not {'torch', 'onnxruntime'} & set(sys.modules)")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_package_is_the_command_line_too() -> None:
     done = run_python("import runpy, sys; sys.argv[0] = 'x'; runpy.run_module('stagepose', run_name='__main__')",
                       "--version")

@@ -25,10 +25,11 @@ from toy_models import (
 )
 
 from stagepose import runtime
+from stagepose.cores import available_cores
 from stagepose.errors import ConfigError, ModelError, StagePoseError
 from stagepose.heatmaps import Msra, UdpDark
 from stagepose.modelinfo import ModelInfo, stamp, verify
-from stagepose.runtime import DetectorModel, PoseModel, available_cores, read_info, resolve
+from stagepose.runtime import DetectorModel, PoseModel, read_info, resolve
 from stagepose.skeleton import COCO_17
 
 FLIPS = 300

@@ -18,12 +18,12 @@ from stagepose.commands.arguments import (
     OptionalRun,
 )
 from stagepose.commands.console import counted, counter_or_lines, note, say, table
+from stagepose.cores import available_cores
 from stagepose.errors import ConfigError, DatasetError, needing
 from stagepose.extend import Extended, Judge, Recipe, extend_set
 from stagepose.extend.judge import LEAST_OKS
 from stagepose.extend.paste import PasteConfig, PasteRecipe
 from stagepose.images import printable
-from stagepose.runtime import available_cores
 
 By = Literal["paste", "gan"]
 BAR = 40  # letters of the longest bar of the histogram

@@ -8,11 +8,11 @@ from tyro.conf import Positional, arg
 
 from stagepose.commands.arguments import Folder, OptionalCount, OptionalFile, OptionalFolder
 from stagepose.commands.console import counted, counter_or_lines, say
+from stagepose.cores import available_cores
 from stagepose.images import printable
 from stagepose.making import draw_sheet
 from stagepose.rendering import RenderConfig, render_set
 from stagepose.rendering.landmarks import COCO_FILE
-from stagepose.runtime import available_cores
 
 
 def render(

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_bad_pictures, refuse_generated
+from stagepose.cores import available_cores
 from stagepose.errors import CheckpointError, ConfigError, DatasetError
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
-from stagepose.runtime import available_cores
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint, distributed, start, trained
 from stagepose.training.augment import refuse_mirroring

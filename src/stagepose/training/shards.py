@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.cores import available_cores
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.geometry import Size
-from stagepose.runtime import available_cores
 
 Form = Literal["raw", "jpeg"]
 SUFFIXES: dict[Form, str] = {"raw": ".raw", "jpeg": ".jpg.bin"}
