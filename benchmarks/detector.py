@@ -43,12 +43,13 @@ from stagepose.images import read_image
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, load
 from stagepose.runtime import Detector, DetectorModel
 from stagepose.structures import Detections
+from stagepose.training import checkpoint
 from stagepose.training.detector.config import DetectorConfig, Keeping
 from stagepose.training.detector.export import describe, to_onnx
 from stagepose.training.detector.inference import PictureDetector
 from stagepose.training.detector.model import Detector as Network
 from stagepose.training.detector.presets import DETECTOR_PRESETS, person_small
-from stagepose.training.detector.reload import reload_detector
+from stagepose.training.detector.reload import stored_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = 12  # that are timed in every round
@@ -187,7 +188,8 @@ def time_section(times: Mapping[str, Sequence[float]], alone: Mapping[str, float
 def settings_section(dataset: coco.CocoDataset, folder: Path) -> list[str]:
     """Every setting on the same maps of the same pictures: the shipped weights as a torch network."""
     say("settings")
-    base = reload_detector(DEFAULT_DETECTOR, person_small().detector)
+    base = Network(person_small().detector).eval()
+    checkpoint.fill(base, stored_weights(DEFAULT_DETECTOR), DEFAULT_DETECTOR)
     networks = {name: variant(base, changes) for name, changes in SETTINGS.items()}
     found: dict[str, dict[int, Detections]] = {name: {} for name in networks}
     for image in dataset.images:

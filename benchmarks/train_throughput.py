@@ -37,7 +37,7 @@ from stagepose.skeleton import COCO_17
 from stagepose.training import loop, targets
 from stagepose.training.augment import AugmentConfig
 from stagepose.training.crops import CropSpec, PackConfig, open_store, pack_file
-from stagepose.training.losses import deep_loss
+from stagepose.training.losses import stage_losses
 from stagepose.training.machine import Machine, keep_freed_memory, use_threads
 from stagepose.training.networks.cost import count, on_meta
 from stagepose.training.networks.zoo import build, trunk_of
@@ -136,7 +136,10 @@ def step(work: Path, way: str, network: str) -> dict[str, Any]:
         config, net = pose_config(network, MOTION), build(network, 17)
         if config.frozen:
             trunk_of(net).freeze(config.frozen)
-        loss_of = partial(deep_loss, kind="kl", level_weights=config.level_weights)
+
+        def loss_of(*given: Any) -> torch.Tensor:
+            return torch.stack(stage_losses(*given, kind="kl", level_weights=config.level_weights)).sum()
+
         found = list(conventional.steps(conventional_data(work), net, loss_of, adamw(net, lr=1e-3, weight_decay=0.05),
                                         batch=batch, count=steps, workers=0, modern=way == "modern"))[SKIPPED:]
         return {"rates": [batch / cpu for cpu, _ in found], "clock": [batch / took for _, took in found]}

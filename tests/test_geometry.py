@@ -9,7 +9,6 @@ from stagepose.errors import ConfigError
 from stagepose.geometry import (
     Affine,
     crop_affine,
-    edge_crop_affine,
     fit_box,
     iou_matrix,
     similarity,
@@ -38,13 +37,6 @@ def test_boxes_move_by_their_edges(width, height, x, y, rotation):
     if not rotation:
         assert np.allclose(moved[0, [0, 2]], [0, 192], atol=1e-6)
     assert affine.boxes(np.zeros((0, 4))).shape == (0, 4)
-
-
-def test_published_warp_vectors():
-    """The pixel-edge form of msra and megvii: centre (100, 100), box 50x50 -> 200x200."""
-    assert np.allclose(edge_crop_affine(np.array([100, 100]), 50, (200, 200)).matrix, [[4, 0, -300], [0, 4, -300]])
-    turned = edge_crop_affine(np.array([100, 100]), 50, (200, 200), 45).matrix
-    assert np.allclose(turned, [[2.828427, 2.828427, -465.685303], [-2.828427, 2.828427, 100]], atol=1e-5)
 
 
 def test_box_corners_land_on_crop_corners():

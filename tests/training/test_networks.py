@@ -16,7 +16,7 @@ from stagepose.errors import ConfigError
 from stagepose.heatmaps import UdpDark
 from stagepose.training.export import drawn_crops, parity, torch_to_onnx
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
-from stagepose.training.losses import deep_loss
+from stagepose.training.losses import stage_losses
 from stagepose.training.machine import use_threads
 from stagepose.training.networks import cost, zoo
 from stagepose.training.networks.blocks import BasicBlock, Bottleneck, HalfBottleneck, InceptionBottleneck
@@ -191,7 +191,7 @@ def test_four_people_are_learnt_by_heart(kind):
         off = np.abs(np.stack([peaks % 16, peaks // 16], -1) * 63 / 15 - points).max()
         if off < 4:  # one heatmap pixel
             break
-        loss = deep_loss(outputs, targets, torch.ones(4, 2), kind="kl", level_weights=(1, 0.25, 0.25, 0.25))
+        loss = sum(stage_losses(outputs, targets, torch.ones(4, 2), kind="kl", level_weights=(1, 0.25, 0.25, 0.25)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stagepose.heatmaps import Megvii, Msra, UdpDark
-from stagepose.training.losses import deep_loss, kl_loss, mse_loss
+from stagepose.training.losses import kl_loss, mse_loss, stage_losses
 from stagepose.training.targets import encode, level_codecs
 
 SIZE = (96, 128)
@@ -46,5 +46,5 @@ def test_mse_ignores_the_unlabelled():
 def test_every_level_of_every_stage_counts():
     target = [torch.zeros(1, 2, s, s) for s in (8, 4)]
     outputs = [[t + 1 for t in target], [t + 2 for t in target]]
-    loss = deep_loss(outputs, target, torch.ones(1, 2), kind="mse", level_weights=(1.0, 0.5))
-    assert loss == pytest.approx((1 + 0.5) + (4 + 2))
+    losses = stage_losses(outputs, target, torch.ones(1, 2), kind="mse", level_weights=(1.0, 0.5))
+    assert losses == pytest.approx([1 + 0.5, 4 + 2])

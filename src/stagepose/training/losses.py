@@ -28,19 +28,6 @@ def mse_loss(heatmaps_BKhw: Tensor, targets_BKhw: Tensor, labelled_BK: Tensor) -
     return (_mse_of_joints(heatmaps_BKhw, targets_BKhw) * labelled_BK).sum() / labelled_BK.sum().clamp_min(1)
 
 
-def deep_loss(outputs: Sequence[Sequence[Tensor]], targets: LevelTargets | Sequence[LevelTargets], labelled_BK: Tensor,
-              *, kind: HeatmapLoss, level_weights: Sequence[float], stage_weights: Sequence[float] | None = None,
-              sample_weights: Tensor | None = None, ohkm: int | Sequence[int] = 0, upsample: bool = False) -> Tensor:
-    """The loss on every level of every stage, weighted and added up; :func:`stage_losses` has the arguments."""
-    losses_S = stage_losses(outputs, targets, labelled_BK, kind=kind, level_weights=level_weights,
-                            sample_weights=sample_weights, ohkm=ohkm, upsample=upsample)
-    weights = [1.0] * len(losses_S) if stage_weights is None else stage_weights
-    if len(weights) != len(losses_S):
-        raise ValueError(f"{len(weights)} stage_weights for {len(losses_S)} stages; give one for each")
-    return sum((w * loss for w, loss in zip(weights, losses_S, strict=True)),
-               start=torch.zeros((), device=labelled_BK.device))
-
-
 def stage_losses(outputs: Sequence[Sequence[Tensor]], targets: LevelTargets | Sequence[LevelTargets],
                  labelled_BK: Tensor, *, kind: HeatmapLoss, level_weights: Sequence[float],
                  sample_weights: Tensor | None = None, ohkm: int | Sequence[int] = 0,

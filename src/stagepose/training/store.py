@@ -103,10 +103,6 @@ class CropStore:
         """Takes points of a person's picture to its canvas."""
         return Affine(self.affines[row])
 
-    def picture_names(self) -> set[str]:
-        """File names of all pictures that people here were cut out of."""
-        return set(self.image_names)
-
     def crops(self, rows: Sequence[int] | NDArray[np.integer]) -> list[NDArray[np.uint8]]:
         """Canvases (H, W, 3) uint8 RGB of rows in any order, repeated or not.
 

@@ -1,4 +1,4 @@
-"""A detector's model file back into a network: to train on from it, or to write it again with other settings.
+"""The weights of a detector's model file, to train on from it.
 
 The exporter keeps the names of weights, and our pretrained trunks have no batch norm left to be folded away.
 """
@@ -15,16 +15,13 @@ from torch import Tensor
 
 from stagepose.errors import ModelError
 from stagepose.runtime import DetectorModel, resolve
-from stagepose.training import checkpoint
-from stagepose.training.detector.config import DetectorConfig
-from stagepose.training.detector.model import Detector
 from stagepose.training.export import HALF
 
 PREFIX = "model."  # PictureDetector's name of the network
 
 
 def stored_weights(path: str | Path) -> dict[str, Tensor]:
-    """float32 weights of a file by their names in :class:`Detector`; :class:`ModelError` for what is no detector."""
+    """float32 weights of a file by their names in the network; :class:`ModelError` for what is no detector."""
     file = resolve(path)
     DetectorModel(file, threads=1)  # refuses what is not a detector of ours
     tensors = {tensor.name.removesuffix(HALF): numpy_helper.to_array(tensor)
@@ -34,10 +31,3 @@ def stored_weights(path: str | Path) -> dict[str, Tensor]:
     if not weights:
         raise ModelError(f"{file}: none of its weights has a name of ours; it was made from another program's network")
     return weights
-
-
-def reload_detector(path: str | Path, config: DetectorConfig) -> Detector:
-    """The network of a file with the settings of ``config``, whose shapes must be the file's."""
-    detector = Detector(config)
-    checkpoint.fill(detector, stored_weights(path), str(path))
-    return detector.eval()
