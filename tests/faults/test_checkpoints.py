@@ -12,7 +12,8 @@ import torch
 
 from faults.processes import as_if_nothing_had_happened, begin, file_system, finish, run, start, until
 from stagepose.errors import CheckpointError
-from stagepose.training.checkpoint import FORMAT, Run, load_weights, newest_checkpoint
+from stagepose.training.checkpoint import FORMAT, load_weights, newest_checkpoint
+from stagepose.training.runfolder import Run
 
 MEGABYTE = {"w": torch.zeros(250_000)}
 

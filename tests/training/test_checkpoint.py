@@ -12,7 +12,8 @@ from torch import nn
 
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError, StagePoseError
-from stagepose.training.checkpoint import Run, fill, fill_matching, load_step, load_weights, newest_checkpoint
+from stagepose.training.checkpoint import fill, fill_matching, load_step, load_weights, newest_checkpoint
+from stagepose.training.runfolder import Run
 
 
 def saved_run(folder, steps=(1, 2)):

@@ -18,12 +18,13 @@ from torch import nn
 
 from stagepose.errors import ConfigError, TrainingError
 from stagepose.training import journal, loop
-from stagepose.training.checkpoint import Run, newest_checkpoint, read_json
+from stagepose.training.checkpoint import newest_checkpoint, read_json
 from stagepose.training.journal import Journal
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.machine import Machine
 from stagepose.training.optim import Ema, adamw, lr_factor
 from stagepose.training.randomness import uniforms
+from stagepose.training.runfolder import Run
 
 
 class LineTask:

@@ -21,11 +21,11 @@ from stagepose.commands.console import note, say, table, wrong_usage
 from stagepose.commands.trainings import started
 from stagepose.skeleton import COCO_17
 from stagepose.training import distributed, runs
-from stagepose.training.checkpoint import require_folder
 from stagepose.training.experiments import Outcome, Scale, estimate, experiment, run_all, write_outcome
 from stagepose.training.experiments.outcome import require_plots
 from stagepose.training.experiments.plan import Experiment
 from stagepose.training.experiments.runner import Place
+from stagepose.training.runfolder import require_folder
 
 
 def run_experiment(

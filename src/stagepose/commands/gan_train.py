@@ -17,9 +17,9 @@ from stagepose.commands.arguments import (
 from stagepose.commands.trainings import started
 from stagepose.skeleton import resolve
 from stagepose.training import loop, runs
-from stagepose.training.checkpoint import require_folder
 from stagepose.training.gan.build import repair_task
 from stagepose.training.gan.presets import repair_preset
+from stagepose.training.runfolder import require_folder
 
 
 def train(

@@ -39,13 +39,13 @@ from stagepose.files import require_place
 from stagepose.images import find_images
 from stagepose.skeleton import resolve
 from stagepose.training import loop, runs
-from stagepose.training.checkpoint import require_folder
 from stagepose.training.detector.build import detector_task
 from stagepose.training.detector.presets import DETECTOR_PRESETS
 from stagepose.training.inference import Reading
 from stagepose.training.losses import HeatmapLoss
 from stagepose.training.networks.zoo import StageOptions
 from stagepose.training.presets import PoseRecipe, pose_preset
+from stagepose.training.runfolder import require_folder
 from stagepose.training.stages import Pick, StagesConfig
 from stagepose.training.trained import Mixed
 

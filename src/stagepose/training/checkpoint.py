@@ -1,22 +1,21 @@
-"""Run folders: ``config.json, log.jsonl, lock, steps/N/{model,ema,optimizer}.safetensors, state.json, MANIFEST.json``.
+"""Checkpoints, ``RUN/steps/N/{model,ema,optimizer}.safetensors, state.json, MANIFEST.json``: written, read, filled in.
 
-A step folder is immutable and counts only with its manifest, which is written last and holds every file's sha256.
+A step folder is immutable and counts only with its manifest, which is written last and holds every file's sha256. Who
+holds the run folder while it trains, runfolder.py tells.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,18 +24,16 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from stagepose import files
-from stagepose.errors import CheckpointError, ConfigError, StagePoseError
+from stagepose.errors import CheckpointError, StagePoseError
 from stagepose.runtime import shipped
-from stagepose.training import distributed
 
 log = logging.getLogger(__name__)
 
-BUDGET = "budget.json"  # minutes as samples: see loop.py
 STAGES = "stages"  # folder of a stage-by-stage run: N/ the run of a stage, N.safetensors its weights when it is done
 FORMAT = 1
 OWN_DIGEST = "manifest_sha256"  # of the manifest's other fields; every later format has it too
 STEP = 9 * "[0-9]"  # the name of a step's folder
-KEEP = 2  # newest steps that stay; the best one stays besides
+PARTIAL = ".tmp"  # ends it while it is written
 Tensors = dict[str, Tensor]
 
 
@@ -53,196 +50,6 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-class Run:
-    """A run folder held by this process: a lock keeps a second training out."""
-
-    writes = True
-
-    def __init__(self, folder: str | Path, config: Mapping[str, Any], accept_changes: bool = False) -> None:
-        """Create or reopen; a changed ``config`` is refused with the names of the differing fields.
-
-        With ``accept_changes``, or while nothing is saved, it is taken over, and the log says so. Settings that the
-        folder does not know, because an older version wrote it, are new, not changed.
-        """
-        self.folder = Path(folder)
-        try:
-            (self.folder / "steps").mkdir(parents=True, exist_ok=True)
-            self._lock: IO[str] = (self.folder / "lock").open("a")
-        except OSError as error:
-            raise CheckpointError(f"{folder}: cannot write the run folder: {error.strerror}") from error
-        try:
-            self._hold()
-            for leftover in self.folder.glob(f"steps/{STEP}.tmp"):
-                shutil.rmtree(leftover)
-            self._check_config(config, accept_changes)
-        except BaseException:
-            self.close()
-            raise
-
-    def _hold(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise CheckpointError(f"{self.folder}: another training runs in this folder; wait for it or use another "
-                                  "folder") from error
-
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _check_config(self, config: Mapping[str, Any], accept_changes: bool) -> None:
-        path = self.folder / "config.json"
-        plain = json.loads(json.dumps(config))
-        old = read_json(path) if path.is_file() else None
-        changes = differences(old, plain) if old is not None else []
-        if changes and not any(self.folder.rglob("*.safetensors")):
-            self.append_log({"changed before anything was saved": changes})
-            (self.folder / BUDGET).unlink(missing_ok=True)  # of other settings
-        elif changes and not accept_changes:
-            raise ConfigError(f"{self.folder}: the settings differ from those this run began with "
-                              f"({'; '.join(changes)}); use the old settings, a new folder, or go on all the same with "
-                              "--accept-changes")
-        elif changes:
-            self.append_log({"accepted changes": changes})
-            if old is not None and old.get("val") != plain.get("val"):  # other numbers, which are not to be compared
-                (self.folder / "best.json").unlink(missing_ok=True)
-                (self.folder / "judged.json").unlink(missing_ok=True)
-        if old != plain:
-            files.write_json(path, plain)
-
-    def append_log(self, record: Mapping[str, Any]) -> None:
-        """One JSON line in one write. A resume repeats the lines of the steps since its checkpoint."""
-        plain = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-        try:
-            handle = os.open(self.folder / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                os.write(handle, (json.dumps(plain, allow_nan=False) + "\n").encode())
-            finally:
-                os.close(handle)
-        except OSError as error:
-            raise self._lost(error) from error
-
-    def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
-        """Write step folder ``step`` whole or not at all, then thin out older ones.
-
-        One that is there is not touched where it is whole, and replaced where it is damaged.
-        """
-        final = _step_folder(self.folder, step)
-        if final.exists() and _is_whole(final):
-            return
-        payload = {f"{name}.safetensors": packed(tensors) for name, tensors in parts.items()}
-        payload["state.json"] = json.dumps(dict(state)).encode()
-        temporary = final.with_name(final.name + ".tmp")
-        try:
-            _refuse_full_disk(self.folder, sum(map(len, payload.values())))
-            temporary.mkdir(exist_ok=True)
-            for name, data in payload.items():
-                files.write_bytes(temporary / name, data)
-            digests = {name: hashlib.sha256(data).hexdigest() for name, data in payload.items()}
-            manifest = {"format": FORMAT, "step": step, "sha256": digests}
-            files.write_json(temporary / "MANIFEST.json", manifest | {OWN_DIGEST: _own_digest(manifest)})
-            if final.exists():  # damaged: the training went on from the step before it
-                shutil.rmtree(final)
-            temporary.rename(final)
-        except BaseException as error:  # a full disk, a signal: nothing partial stays, older checkpoints are whole
-            shutil.rmtree(temporary, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise self._lost(error) from error
-            raise
-        self._thin_out()
-
-    def judged(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Note a saved step's validation; ``best.json`` names the step of the highest ``ap`` so far, if any has one."""
-        record = {"step": step, **metrics}
-        best = self.folder / "best.json"
-        if "ap" in record and (not best.is_file() or record["ap"] > read_number(best, "ap")):
-            files.write_json(best, record)
-        files.write_json(self.folder / "judged.json", record)
-
-    def is_judged(self, step: int) -> bool:
-        """Whether ``step`` was the last one noted by :meth:`judged`."""
-        path = self.folder / "judged.json"
-        return path.is_file() and read_json(path).get("step") == step
-
-    def _thin_out(self) -> None:
-        best = self.folder / "best.json"
-        kept = read_number(best, "step") if best.is_file() else None
-        for number, old in list(step_folders(self.folder).items())[:-KEEP]:
-            if number != kept:
-                shutil.rmtree(old)
-
-    def newest(self) -> Checkpoint | None:
-        """The newest step that is whole; a damaged one is named in a warning and passed over.
-
-        Raises :class:`CheckpointError` when there are steps but none is whole.
-        """
-        return newest_checkpoint(self.folder)
-
-    def _lost(self, error: OSError) -> CheckpointError:
-        return CheckpointError(f"{self.folder}: cannot write to the run folder any more: {error.strerror}; older "
-                               "checkpoints are untouched where the folder still is")
-
-    def close(self) -> None:
-        """Give the lock back."""
-        self._lock.close()
-
-
-class Bystander(Run):
-    """The run folder for every rank but the first: never touched."""
-
-    writes = False
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-
-    def append_log(self, record: Mapping[str, Any]) -> None:
-        pass
-
-    def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
-        pass
-
-    def judged(self, step: int, metrics: Mapping[str, float]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def open_run(folder: str | Path, config: Mapping[str, Any], accept_changes: bool = False) -> Run:
-    """The run folder, held by the first rank; the others end where it cannot be."""
-    held: list[Run] = []
-
-    def hold() -> None:
-        held.append(Run(folder, config, accept_changes))
-
-    distributed.from_first(hold)
-    return held[0] if held else Bystander(folder)
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """``field.sub: old -> new`` for every value that changed or is gone; fields only in ``new`` are none."""
-    found = []
-    for key, value in old.items():
-        name = f"{prefix}{key}"
-        if key not in new:
-            found.append(f"{name}: {value!r} -> nothing")
-        elif isinstance(value, dict) and isinstance(new[key], dict):
-            found += differences(value, new[key], name + ".")
-        elif value != new[key]:
-            found.append(f"{name}: {value!r} -> {new[key]!r}")
-    return sorted(found)
-
-
-def _refuse_full_disk(folder: Path, needed: int) -> None:
-    """Say so before a checkpoint is begun that cannot fit."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise CheckpointError(f"{folder}: disk full, {needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free; free some "
-                              "space and start the same command again. Older checkpoints are untouched")
-
-
 def step_folders(run: Path) -> dict[int, Path]:
     """The folders of a run's steps by number, in order; what else lies beside them is not ours."""
     return {int(path.name): path for path in sorted(run.glob(f"steps/{STEP}"))}
@@ -252,35 +59,39 @@ def _step_folder(run: Path, step: int) -> Path:
     return run / "steps" / f"{step:09d}"
 
 
-def certain_step(run: Path, step: int) -> Checkpoint:
-    """A step that somebody asks for; :class:`CheckpointError` names those there are where it is none."""
-    if step not in (there := step_folders(run)):
-        raise CheckpointError(f"{run}: has no step {step} (any more); it has "
-                              f"{', '.join(map(str, there)) or 'none yet'}")
-    return load_step(there[step])
+def save_step(run: Path, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
+    """Write a step's folder whole or not at all; :class:`OSError` where the disk refuses.
 
-
-def newest_checkpoint(folder: str | Path) -> Checkpoint | None:
-    """See :meth:`Run.newest`; needs no lock."""
-    steps = step_folders(Path(folder))
-    for step in reversed(steps.values()):
-        try:
-            return load_step(step)
-        except OtherFormatError:  # whole, so the steps before it must not take its place
-            raise
-        except CheckpointError as error:
-            log.warning("%s; trying the step before", error)
-    if steps:
-        raise CheckpointError(f"{folder}: none of its {len(steps)} checkpoints is whole; start again in a new folder")
-    return None
-
-
-def _is_whole(step: Path) -> bool:
+    One that is there is not touched where it is whole, and replaced where it is damaged.
+    """
+    final = _step_folder(run, step)
+    if final.exists() and _is_whole(final):
+        return
+    payload = {f"{name}.safetensors": packed(tensors) for name, tensors in parts.items()}
+    payload["state.json"] = json.dumps(dict(state)).encode()
+    temporary = final.with_name(final.name + PARTIAL)
     try:
-        load_step(step)
-    except CheckpointError:
-        return False
-    return True
+        _refuse_full_disk(run, sum(map(len, payload.values())))
+        temporary.mkdir(exist_ok=True)
+        for name, data in payload.items():
+            files.write_bytes(temporary / name, data)
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in payload.items()}
+        manifest = {"format": FORMAT, "step": step, "sha256": digests}
+        files.write_json(temporary / "MANIFEST.json", manifest | {OWN_DIGEST: _own_digest(manifest)})
+        if final.exists():  # damaged: the training went on from the step before it
+            shutil.rmtree(final)
+        temporary.rename(final)
+    except BaseException:  # a full disk, a signal: nothing partial stays, older checkpoints are whole
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    """Say so before a checkpoint is begun that cannot fit."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise CheckpointError(f"{folder}: disk full, {needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free; free some "
+                              "space and start the same command again. Older checkpoints are untouched")
 
 
 def load_step(folder: Path) -> Checkpoint:
@@ -312,10 +123,99 @@ def load_step(folder: Path) -> Checkpoint:
     return Checkpoint(step, parts, state)
 
 
+def _is_whole(step: Path) -> bool:
+    try:
+        load_step(step)
+    except CheckpointError:
+        return False
+    return True
+
+
 def _own_digest(manifest: Mapping[str, Any]) -> str:
     """By which a manifest of another format, which is refused, is told from a damaged one, which is passed over."""
     fields = {name: value for name, value in manifest.items() if name != OWN_DIGEST}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def certain_step(run: Path, step: int) -> Checkpoint:
+    """A step that somebody asks for; :class:`CheckpointError` names those there are where it is none."""
+    if step not in (there := step_folders(run)):
+        raise CheckpointError(f"{run}: has no step {step} (any more); it has "
+                              f"{', '.join(map(str, there)) or 'none yet'}")
+    return load_step(there[step])
+
+
+def newest_checkpoint(folder: str | Path) -> Checkpoint | None:
+    """See :meth:`Run.newest`; needs no lock."""
+    steps = step_folders(Path(folder))
+    for step in reversed(steps.values()):
+        try:
+            return load_step(step)
+        except OtherFormatError:  # whole, so the steps before it must not take its place
+            raise
+        except CheckpointError as error:
+            log.warning("%s; trying the step before", error)
+    if steps:
+        raise CheckpointError(f"{folder}: none of its {len(steps)} checkpoints is whole; start again in a new folder")
+    return None
+
+
+# --- what else a run folder says
+
+
+def judged(run: Path) -> dict[str, float]:
+    """The newest validation of a run folder; empty where there is none, and on ranks that do not see the folder."""
+    path = run / "judged.json"
+    return {k: v for k, v in read_json(path).items() if k != "step"} if path.is_file() else {}
+
+
+def last_stage(run: Path) -> Path | None:
+    """The weights of the last finished stage of a stage-by-stage run; None where ``run`` is no such run."""
+    numbered = {int(f.stem): f for f in (run / STAGES).glob("*.safetensors") if f.stem.isdecimal()}
+    return numbered[max(numbered)] if numbered else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that StagePose wrote; :class:`CheckpointError` when it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not readable as a JSON object ({error})") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: not readable as a JSON object (it is a {type(found).__name__})")
+    return found
+
+
+def read_number(path: Path, name: str) -> float:
+    """A number in a JSON object that StagePose wrote; :class:`CheckpointError` where it has none of that name."""
+    value = read_json(path).get(name)
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise CheckpointError(f"{path}: {name} is {value!r}, expected a number; the file is damaged")
+    return value
+
+
+@contextmanager
+def settings_of(path: Path) -> Iterator[None]:
+    """Within it a run's settings are made of its JSON at ``path``, which :class:`CheckpointError` names for a fault."""
+    try:
+        yield
+    except StagePoseError as error:  # a value that no setting takes
+        raise CheckpointError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not the settings of a run that this version knows ({type(error).__name__}: "
+                              f"{error}); it is damaged, or another version's") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
+
+
+# --- weights into networks
 
 
 def load_weights(path: str | Path) -> Tensors:
@@ -338,18 +238,6 @@ def load_weights(path: str | Path) -> Tensors:
         raise CheckpointError(f"{path}: not a valid safetensors file: {error}") from error
 
 
-def judged(run: Path) -> dict[str, float]:
-    """The newest validation of a run folder; empty where there is none, and on ranks that do not see the folder."""
-    path = run / "judged.json"
-    return {k: v for k, v in read_json(path).items() if k != "step"} if path.is_file() else {}
-
-
-def last_stage(run: Path) -> Path | None:
-    """The weights of the last finished stage of a stage-by-stage run; None where ``run`` is no such run."""
-    numbered = {int(f.stem): f for f in (run / STAGES).glob("*.safetensors") if f.stem.isdecimal()}
-    return numbered[max(numbered)] if numbered else None
-
-
 def fill(model: nn.Module, weights: Tensors, source: str) -> None:
     """``load_state_dict`` with one clear line for what is missing, unknown, misshapen or not finite."""
     own = model.state_dict()
@@ -363,44 +251,6 @@ def fill(model: nn.Module, weights: Tensors, source: str) -> None:
                                   f"expected {tuple(own[name].shape)}")
         _refuse_nan(name, tensor, source)
     model.load_state_dict(weights)
-
-
-def _refuse_nan(name: str, tensor: Tensor, source: str) -> None:
-    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-        raise CheckpointError(f"{source}: tensor {name} holds NaN or infinity")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object that StagePose wrote; :class:`CheckpointError` when it is missing or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not readable as a JSON object ({error})") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: not readable as a JSON object (it is a {type(found).__name__})")
-    return found
-
-
-@contextmanager
-def settings_of(path: Path) -> Iterator[None]:
-    """Within it a run's settings are made of its JSON at ``path``, which :class:`CheckpointError` names for a fault."""
-    try:
-        yield
-    except StagePoseError as error:  # a value that no setting takes
-        raise CheckpointError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not the settings of a run that this version knows ({type(error).__name__}: "
-                              f"{error}); it is damaged, or another version's") from error
-
-
-def read_number(path: Path, name: str) -> float:
-    """A number in a JSON object that StagePose wrote; :class:`CheckpointError` where it has none of that name."""
-    value = read_json(path).get(name)
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise CheckpointError(f"{path}: {name} is {value!r}, expected a number; the file is damaged")
-    return value
 
 
 def fill_matching(model: nn.Module, weights: Tensors, source: str) -> str:
@@ -426,21 +276,9 @@ def matching(model: nn.Module, weights: Tensors, source: str) -> Tensors:
     return taken
 
 
-def require_folder(folder: str | Path) -> None:
-    """Before long work: :class:`CheckpointError` where no run folder can be."""
-    folder = Path(folder)
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if not there.is_dir():
-        raise CheckpointError(f"{folder}: cannot be a run folder: {there} is a file; choose another folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise CheckpointError(f"{folder}: cannot be a run folder: {there} may not be written to; choose another folder")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
+def _refuse_nan(name: str, tensor: Tensor, source: str) -> None:
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{source}: tensor {name} holds NaN or infinity")
 
 
 def packed(tensors: Mapping[str, Tensor]) -> bytes:
@@ -474,5 +312,3 @@ def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
             tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-

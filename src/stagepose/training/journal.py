@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stagepose.images import write_image
-from stagepose.training.checkpoint import Run
 from stagepose.training.machine import Machine, cpu_seconds
+from stagepose.training.runfolder import Run
 
 log = logging.getLogger(__name__)
 

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from stagepose import files
 from stagepose.errors import ConfigError, TrainingError
 from stagepose.training import checkpoint, distributed
-from stagepose.training.checkpoint import Run
 from stagepose.training.feed import Feed, Reader
 from stagepose.training.journal import Journal, numbers
 from stagepose.training.machine import Machine, Stopwatch, autocast, later, plain_errors, stop_signals, tuned
 from stagepose.training.optim import Buffers, Ema, adamw, lr_factor, set_lr
 from stagepose.training.randomness import SampleKey
+from stagepose.training.runfolder import BUDGET, Run, open_run
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
     """
     machine = machine or Machine()
     distributed.refuse_uneven(config.batch, config.accumulate)
-    with checkpoint.open_run(out, {"train": asdict(config), **task.describe()}, accept_changes) as run, \
+    with open_run(out, {"train": asdict(config), **task.describe()}, accept_changes) as run, \
             stop_signals() as stop, plain_errors(config.batch, config.accumulate, machine.workers):
         model = tuned(task.model, machine)
         ema = Ema(model, config.ema_decay)
@@ -265,7 +265,7 @@ def _budget(run: Run, task: Task, config: TrainConfig, losses_of: nn.Module) -> 
     """Samples to show. Minutes are turned into samples once, after warm-up steps, and saved: a resume is exact."""
     if config.samples:
         return config.samples
-    path, what = run.folder / checkpoint.BUDGET, {"minutes": config.minutes, "batch": config.batch}
+    path, what = run.folder / BUDGET, {"minutes": config.minutes, "batch": config.batch}
     known = distributed.from_first(lambda: _known_budget(path, what))
     if known:
         return known

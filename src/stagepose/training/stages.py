@@ -43,6 +43,7 @@ from stagepose.training.networks.zoo import row_length
 from stagepose.training.people import Chosen, spread
 from stagepose.training.pose import PoseConfig, PoseJudge, PoseTask
 from stagepose.training.randomness import generator
+from stagepose.training.runfolder import open_run
 from stagepose.training.start import fresh
 from stagepose.training.table import Table, examine, recalibrate
 
@@ -124,7 +125,7 @@ class StagedTraining:
         people = Chosen.everybody(self.stores)
         described = self._task(1, None, people).describe() | {
             "kind": "stages", "row": self.stages, "stages": asdict(self.config), "train": asdict(self.train)}
-        with checkpoint.open_run(self.out, described, self.accept_changes):
+        with open_run(self.out, described, self.accept_changes):
             for stage in range(1, self.stages):
                 for fold in (None, *range(self.config.folds)):
                     self.train_stage(stage, fold, people)

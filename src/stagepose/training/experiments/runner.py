@@ -16,6 +16,7 @@ from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint, distributed, loop, runs
 from stagepose.training.experiments.plan import PRETRAINED, Arm, Experiment
 from stagepose.training.machine import Machine
+from stagepose.training.runfolder import differences
 from stagepose.training.runs import Setting, Source
 
 RESULT = "result.json"  # in a run folder that is finished
@@ -102,7 +103,7 @@ def _finished(folder: Path, config: loop.TrainConfig) -> dict[str, Any] | None:
         return None
     plain = json.loads(json.dumps(asdict(config)))  # as a file holds it: lists for tuples
     with checkpoint.settings_of(folder / "config.json"):
-        changes = checkpoint.differences(checkpoint.read_json(folder / "config.json")["train"], plain)
+        changes = differences(checkpoint.read_json(folder / "config.json")["train"], plain)
     if changes:
         raise ConfigError(f"{folder}: this finished run had other settings ({'; '.join(changes)}); use them again, or "
                           "another --out")

@@ -1,0 +1,201 @@
+"""A run folder while a training holds it: locked, its settings compared, its log and its judgements written.
+
+``config.json, log.jsonl, lock, budget.json, judged.json, best.json`` beside the steps, of which checkpoint.py tells.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from stagepose import files
+from stagepose.errors import CheckpointError, ConfigError
+from stagepose.training import distributed
+from stagepose.training.checkpoint import (
+    PARTIAL,
+    STEP,
+    Checkpoint,
+    Tensors,
+    newest_checkpoint,
+    read_json,
+    read_number,
+    save_step,
+    step_folders,
+)
+
+BUDGET = "budget.json"  # minutes as samples: see loop.py
+KEEP = 2  # newest steps that stay; the best one stays besides
+
+
+class Run:
+    """A run folder held by this process: a lock keeps a second training out."""
+
+    writes = True
+
+    def __init__(self, folder: str | Path, config: Mapping[str, Any], accept_changes: bool = False) -> None:
+        """Create or reopen; a changed ``config`` is refused with the names of the differing fields.
+
+        With ``accept_changes``, or while nothing is saved, it is taken over, and the log says so. Settings that the
+        folder does not know, because an older version wrote it, are new, not changed.
+        """
+        self.folder = Path(folder)
+        try:
+            (self.folder / "steps").mkdir(parents=True, exist_ok=True)
+            self._lock: IO[str] = (self.folder / "lock").open("a")
+        except OSError as error:
+            raise CheckpointError(f"{folder}: cannot write the run folder: {error.strerror}") from error
+        try:
+            self._hold()
+            for leftover in self.folder.glob(f"steps/{STEP}{PARTIAL}"):
+                shutil.rmtree(leftover)
+            self._check_config(config, accept_changes)
+        except BaseException:
+            self.close()
+            raise
+
+    def _hold(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CheckpointError(f"{self.folder}: another training runs in this folder; wait for it or use another "
+                                  "folder") from error
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_config(self, config: Mapping[str, Any], accept_changes: bool) -> None:
+        path = self.folder / "config.json"
+        plain = json.loads(json.dumps(config))
+        old = read_json(path) if path.is_file() else None
+        changes = differences(old, plain) if old is not None else []
+        if changes and not any(self.folder.rglob("*.safetensors")):
+            self.append_log({"changed before anything was saved": changes})
+            (self.folder / BUDGET).unlink(missing_ok=True)  # of other settings
+        elif changes and not accept_changes:
+            raise ConfigError(f"{self.folder}: the settings differ from those this run began with "
+                              f"({'; '.join(changes)}); use the old settings, a new folder, or go on all the same with "
+                              "--accept-changes")
+        elif changes:
+            self.append_log({"accepted changes": changes})
+            if old is not None and old.get("val") != plain.get("val"):  # other numbers, which are not to be compared
+                (self.folder / "best.json").unlink(missing_ok=True)
+                (self.folder / "judged.json").unlink(missing_ok=True)
+        if old != plain:
+            files.write_json(path, plain)
+
+    def append_log(self, record: Mapping[str, Any]) -> None:
+        """One JSON line in one write. A resume repeats the lines of the steps since its checkpoint."""
+        plain = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        try:
+            handle = os.open(self.folder / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                os.write(handle, (json.dumps(plain, allow_nan=False) + "\n").encode())
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
+        """Write the folder of ``step`` whole or not at all, then thin out older ones."""
+        try:
+            save_step(self.folder, step, parts, state)
+        except OSError as error:
+            raise self._lost(error) from error
+        best = self.folder / "best.json"
+        kept = read_number(best, "step") if best.is_file() else None
+        for number, old in list(step_folders(self.folder).items())[:-KEEP]:
+            if number != kept:
+                shutil.rmtree(old)
+
+    def judged(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Note a saved step's validation; ``best.json`` names the step of the highest ``ap`` so far, if any has one."""
+        record = {"step": step, **metrics}
+        best = self.folder / "best.json"
+        if "ap" in record and (not best.is_file() or record["ap"] > read_number(best, "ap")):
+            files.write_json(best, record)
+        files.write_json(self.folder / "judged.json", record)
+
+    def is_judged(self, step: int) -> bool:
+        """Whether ``step`` was the last one noted by :meth:`judged`."""
+        path = self.folder / "judged.json"
+        return path.is_file() and read_json(path).get("step") == step
+
+    def newest(self) -> Checkpoint | None:
+        """The newest step that is whole; a damaged one is named in a warning and passed over.
+
+        Raises :class:`CheckpointError` when there are steps but none is whole.
+        """
+        return newest_checkpoint(self.folder)
+
+    def _lost(self, error: OSError) -> CheckpointError:
+        return CheckpointError(f"{self.folder}: cannot write to the run folder any more: {error.strerror}; older "
+                               "checkpoints are untouched where the folder still is")
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._lock.close()
+
+
+class Bystander(Run):
+    """The run folder for every rank but the first: never touched."""
+
+    writes = False
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def append_log(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
+        pass
+
+    def judged(self, step: int, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def open_run(folder: str | Path, config: Mapping[str, Any], accept_changes: bool = False) -> Run:
+    """The run folder, held by the first rank; the others end where it cannot be."""
+    held: list[Run] = []
+
+    def hold() -> None:
+        held.append(Run(folder, config, accept_changes))
+
+    distributed.from_first(hold)
+    return held[0] if held else Bystander(folder)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``field.sub: old -> new`` for every value that changed or is gone; fields only in ``new`` are none."""
+    found = []
+    for key, value in old.items():
+        name = f"{prefix}{key}"
+        if key not in new:
+            found.append(f"{name}: {value!r} -> nothing")
+        elif isinstance(value, dict) and isinstance(new[key], dict):
+            found += differences(value, new[key], name + ".")
+        elif value != new[key]:
+            found.append(f"{name}: {value!r} -> {new[key]!r}")
+    return sorted(found)
+
+
+def require_folder(folder: str | Path) -> None:
+    """Before long work: :class:`CheckpointError` where no run folder can be."""
+    folder = Path(folder)
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir():
+        raise CheckpointError(f"{folder}: cannot be a run folder: {there} is a file; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise CheckpointError(f"{folder}: cannot be a run folder: {there} may not be written to; choose another folder")
