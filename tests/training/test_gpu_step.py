@@ -17,10 +17,18 @@ from stagepose.training import loop, machine
 from stagepose.training.augment import AugmentConfig, looks
 from stagepose.training.augment.motion import warp
 from stagepose.training.crops import CropSpec, open_or_pack
+from stagepose.training.detector.task import DetectorTask
+from stagepose.training.gan.build import fresh
+from stagepose.training.gan.losses import PoseTeacher
+from stagepose.training.gan.task import RepairConfig, RepairTask
+from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig
 from stagepose.training.machine import Machine
 from stagepose.training.networks.zoo import build
 from stagepose.training.pose import PoseConfig, PoseTask
+
+from .detector.small import detector, tiny_data
+from .gan.drawn import drawn_coco
 
 SIZE = (64, 64)
 EVERYTHING = AugmentConfig(occlusion_chance=1, blur_chance=1, coarse_chance=1, jpeg_chance=1, noise_chance=1,
@@ -102,6 +110,38 @@ def test_nothing_of_a_step_waits_for_the_gpu_before_the_next_batch_is_read(store
             losses = losses_of(task.prepare(read))
             verdict = loop._verdict(next(iter(losses.values())), losses, stop=True)
         assert all(loss.is_cuda for loss in itertools.chain([verdict], losses.values()))
+    assert not waits.lines
+
+
+def test_a_detectors_batch_is_ready_without_waiting(tmp_path, monkeypatch):
+    """Its step waits where torchvision asks who is background; the next batch is read and sent before that."""
+    data = tiny_data(tmp_path)
+    with a_gpu(monkeypatch):
+        with torch.device("cuda"):
+            task = DetectorTask(detector(), data, device="cuda")
+        read = task.reader.read([(0, 0), (0, 1)]).to("cuda")
+        with Waits() as waits:
+            batch = task.prepare(read)
+        assert all(tensor.is_cuda for tensor in [batch.images, *(t for each in batch.targets for t in each.values())])
+    assert not waits.lines
+
+
+def test_nothing_of_a_repair_waits_for_the_gpu(tmp_path, monkeypatch):
+    drawn_coco(tmp_path, 24)
+    pose = PoseConfig(network="u-300m", codec=UdpDark(input_size=SIZE))
+    config = RepairConfig(size=(48, 64), widths=(8, 16), critic_width=8, features=0)  # whose trunk is another network
+    people = open_or_pack(tmp_path / "person_keypoints.json", tmp_path / "images", tmp_path / "crops",
+                          spec=CropSpec(input_size=config.size), skeleton=COCO_17)
+    with a_gpu(monkeypatch):
+        with torch.device("cuda"):
+            model, judge = fresh(config, COCO_17), PoseInference(build(pose.network, 17), pose.codec, pose.loss)
+        teacher = PoseTeacher(judge, pose.codec, COCO_17.sigmas, "here", "")
+        task = RepairTask(model, config, [people], [1.0], device="cuda", teacher=teacher)
+        read = task.reader.read([(0, position) for position in range(4)]).to("cuda")
+        with Waits() as waits:
+            losses = task.loss(model, task.prepare(read))
+        assert {"pixels", "adversary", "critic", "pose"} == set(losses)
+        assert all(loss.is_cuda for loss in losses.values())
     assert not waits.lines
 
 

@@ -16,7 +16,6 @@ from stagepose.coco import CocoDataset
 from stagepose.evaluation import detect_dataset, evaluate_boxes
 from stagepose.runtime import Detector as Detect
 from stagepose.training import distributed
-from stagepose.training.detector.augment import BoxSample
 from stagepose.training.detector.data import BoxData
 from stagepose.training.detector.heads import Target
 from stagepose.training.detector.inference import PictureDetector, numpy_detector
@@ -29,10 +28,17 @@ LOSS_WEIGHTS = {"loss_objectness": 1.0, "loss_rpn_box_reg": 2.0, "loss_classifie
 
 @dataclass(frozen=True, kw_only=True)
 class BoxRead(HostBatch):
-    """``pixels`` (B, H, W, 3) uint8, and each picture's boxes; ``seed`` decides which regions the losses sample."""
+    """``pixels`` (B, H, W, 3) uint8, and the boxes of all pictures one after the other, as :class:`BoxSample` has them.
+
+    ``counts`` says how many (people, ignored regions) are each picture's; ``seed`` decides which regions the losses
+    sample.
+    """
 
     pixels: Tensor
-    samples: list[BoxSample]
+    boxes: Tensor
+    labels: Tensor
+    ignore: Tensor
+    counts: list[tuple[int, int]]
     seed: int
 
 
@@ -48,8 +54,14 @@ class BoxReader:
         rows = self.orders.rows(samples).tolist()
         drawn = [self.data.sample(key, row) for key, row in zip(samples, rows, strict=True)]
         epoch, position = samples[0]
-        return BoxRead(pixels=torch.from_numpy(np.stack([s.pixels for s in drawn])), samples=drawn,
-                       seed=epoch * 1_000_003 + position)
+        return BoxRead(pixels=torch.from_numpy(np.stack([s.pixels for s in drawn])),
+                       boxes=_end_to_end([s.boxes for s in drawn]), labels=_end_to_end([s.labels for s in drawn]),
+                       ignore=_end_to_end([s.ignore for s in drawn]),
+                       counts=[(len(s.boxes), len(s.ignore)) for s in drawn], seed=epoch * 1_000_003 + position)
+
+
+def _end_to_end(columns: Sequence[NDArray[Any]]) -> Tensor:
+    return torch.from_numpy(np.concatenate(columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +115,13 @@ class DetectorTask:
         return [self.data.boxes.images[row].file.name for row in self.reader.orders.rows(samples)]
 
     def prepare(self, read: BoxRead) -> BoxBatch:
-        """Pixels and targets on the device."""
-        pixels = read.pixels.to(self.device, non_blocking=True)
-        targets = [{name: torch.from_numpy(value).to(self.device) for name, value in
-                    (("boxes", s.boxes), ("labels", s.labels), ("ignore", s.ignore))} for s in read.samples]
-        return BoxBatch(pixels.permute(0, 3, 1, 2).float(), targets, read.seed)
+        """Pixels and targets on the device, where the feed has brought them already."""
+        read = read.to(self.device)
+        people, ignored = [list(each) for each in zip(*read.counts, strict=True)]
+        targets = [{"boxes": boxes, "labels": labels, "ignore": ignore} for boxes, labels, ignore in zip(
+            torch.split(read.boxes, people), torch.split(read.labels, people), torch.split(read.ignore, ignored),
+            strict=True)]
+        return BoxBatch(read.pixels.permute(0, 3, 1, 2).float(), targets, read.seed)
 
     def batch(self, samples: Sequence[SampleKey]) -> BoxBatch:
         """Samples read and prepared here and now."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,6 +20,7 @@ from stagepose.training import decoding, targets
 from stagepose.training.inference import PoseInference
 from stagepose.training.losses import kl_loss, mse_loss
 from stagepose.training.networks.efficientnet_lite import EfficientNetLite, load_imagenet
+from stagepose.training.tensors import numbers_on
 
 HALF = 127.5  # grey levels to 1
 LEVELS = 3  # of the trunk's maps that features are matched on: strides 4, 8, 16
@@ -88,14 +90,14 @@ class PoseTeacher:
         drawn = targets.encode(self.codec, points, labelled, pictures.device)
         if self.model.softmax:
             return kl_loss(maps, drawn)
-        return mse_loss(maps, drawn, torch.as_tensor(labelled, dtype=torch.float32, device=pictures.device))
+        return mse_loss(maps, drawn, numbers_on(pictures.device, labelled.astype(np.float32)))
 
     @torch.no_grad()
     def oks(self, pictures: Tensor, keypoints_BK3: Float, areas_B: Float) -> Tensor:
         """(B,) how well it finds the pose."""
         maps = self.model.heatmaps(self.model.logits(self._sized(pictures))[-1][0])
         points, _ = decoding.decode(self.codec, maps, self.sigmas)
-        scale = torch.as_tensor(self._scale(pictures), dtype=torch.float32, device=points.device)
+        scale = numbers_on(points.device, np.array(self._scale(pictures)))
         return decoding.oks((points + 0.5) / scale - 0.5, keypoints_BK3, areas_B, self.sigmas)
 
     def _sized(self, pictures: Tensor) -> Tensor:

@@ -49,17 +49,18 @@ class Moved:
 def move_limbs(pictures: Tensor, move: Move) -> Moved:
     """Cut out, fill what is behind, put down: bones in their order, so later chains lie over earlier ones."""
     size, device = (pictures.shape[3], pictures.shape[2]), pictures.device
-    source, target, radii, cut, drawn, holes, hole_radii = (numbers_on(device, part) for part in (
-        move.source, move.target, move.radii, move.cut, move.drawn, move.holes, move.hole_radii))
+    source, target, radii, holes, hole_radii = (numbers_on(device, part) for part in (
+        move.source, move.target, move.radii, move.holes, move.hole_radii))
     there = radii * _lengths(target) / _lengths(source)  # of what is put down
-    removed = torch.maximum(_covered(source, radii * CUT, cut, size), _covered(holes, hole_radii, hole_radii > 0, size))
-    around = torch.stack([_covered(source, radii * REPAIRED, cut, size),
-                          _covered(target, there * REPAIRED, drawn, size),
-                          _covered(holes, hole_radii * REPAIRED / CUT, hole_radii > 0, size)])
+    dug = move.hole_radii > 0  # asked here, as who is cut and drawn is: a device would have to be waited for
+    removed = torch.maximum(_covered(source, radii * CUT, move.cut, size), _covered(holes, hole_radii, dug, size))
+    around = torch.stack([_covered(source, radii * REPAIRED, move.cut, size),
+                          _covered(target, there * REPAIRED, move.drawn, size),
+                          _covered(holes, hole_radii * REPAIRED / CUT, dug, size)])
     out, filled = fill(pictures, removed), removed
     cores = None if move.cores is None else radii * numbers_on(device, move.cores)
     for bone in range(source.shape[1]):
-        rows, own = torch.nonzero(drawn[:, bone])[:, 0], slice(bone, bone + 1)
+        rows, own = numbers_on(device, np.flatnonzero(move.drawn[:, bone])), slice(bone, bone + 1)
         if not len(rows):
             continue
         limb = pictures[rows]
@@ -84,11 +85,12 @@ def capsules(segments_BN22: Tensor, radii_BN: Tensor, size: Size) -> Tensor:
     return (radii_BN[..., None, None] - distance).add_(0.5).clamp_(0, 1)
 
 
-def _covered(segments: Tensor, radii: Tensor, wanted: Tensor, size: Size) -> Tensor:
+def _covered(segments: Tensor, radii: Tensor, wanted: NDArray[np.bool_], size: Size) -> Tensor:
     """(B, 1, H, W) where any of the capsules wanted is."""
     if not wanted.any():
         return segments.new_zeros((len(segments), 1, size[1], size[0]))
-    return (capsules(segments, radii, size) * wanted.float()[..., None, None]).amax(1, keepdim=True)
+    counts = numbers_on(segments.device, wanted)[..., None, None]
+    return (capsules(segments, radii, size) * counts).amax(1, keepdim=True)
 
 
 def fill(pictures: Tensor, holes_B1HW: Tensor) -> Tensor:
@@ -119,7 +121,7 @@ def carried(pictures: Tensor, source_B22: Tensor, target_B22: Tensor) -> Tensor:
     b = (wanted[:, 1] * along[:, 0] - wanted[:, 0] * along[:, 1]) / squared
     linear = torch.stack([torch.stack([a, -b], -1), torch.stack([b, a], -1)], -2)
     shift = source_B22[:, 0] - (linear @ origin[..., None])[..., 0]
-    sides = torch.tensor([width, height], device=pictures.device, dtype=torch.float32)
+    sides = numbers_on(pictures.device, np.array([width, height], dtype=np.float32))
     # grid_sample's -1 and 1 are the outer edges of the corner pixels; a pixel's centre is (2 p + 1) / side - 1
     middle = (sides - 1) / 2
     theta = torch.cat([linear * sides[None, None] / sides[None, :, None],
@@ -139,7 +141,7 @@ def pose_maps(keypoints_BK3: Float, skeleton: Skeleton, size: Size, device: torc
     spots = [torch.exp(-((torch.arange(side, device=device) - points[..., axis, None]) / sigma).square() / 2)
              for axis, side in enumerate(size)]
     joints = bright[..., None, None] * spots[1][..., :, None] * spots[0][..., None, :]
-    ends = torch.tensor(skeleton.limb_index, device=device)
+    ends = numbers_on(device, np.array(skeleton.limb_index))
     lines = capsules(points[:, ends], points.new_full((len(points), len(ends)), sigma), size)
     return torch.cat([joints, lines * bright[:, ends].amin(-1)[..., None, None]], 1)
 
