@@ -1,11 +1,14 @@
 """What the heatmap loss promises, on every level of every stage."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from stagepose.heatmaps import UdpDark
-from stagepose.training.losses import absent_losses, hardest_joints, kl_loss, mse_loss, stage_losses
+from stagepose.training import losses as heatmap_losses
+from stagepose.training.losses import HeatmapLoss, absent_losses, hardest_joints, kl_loss, mse_loss, stage_losses
 from stagepose.training.targets import encode, level_codecs
 
 KINDS = ["kl", "mse"]
@@ -33,6 +36,10 @@ def deep_loss(*given, stage_weights=(1.0, 1.0), **settings):
 
 def gradients(loss, outputs):
     return torch.autograd.grad(loss, [m for stage in outputs for m in stage], allow_unused=True)
+
+
+def test_every_kind_can_be_named():
+    assert set(get_args(HeatmapLoss)) == set(heatmap_losses.KINDS) == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

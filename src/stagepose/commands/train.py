@@ -42,7 +42,7 @@ from stagepose.training import loop, runs
 from stagepose.training.detector.build import detector_task
 from stagepose.training.detector.presets import DETECTOR_PRESETS
 from stagepose.training.inference import Reading
-from stagepose.training.losses import HeatmapLoss
+from stagepose.training.losses import KINDS, HeatmapLoss
 from stagepose.training.networks.zoo import StageOptions
 from stagepose.training.presets import PoseRecipe, pose_preset
 from stagepose.training.runfolder import require_folder
@@ -88,7 +88,7 @@ class Options:
     join: Annotated[list[Join] | None, arg(metavar="{concat-heatmaps,residual,aggregate} ...",
                                            help_behavior_hint=UNSAID)] = None
     """How stages in a row are joined, beyond the report's way: any of concat-heatmaps, residual, aggregate."""
-    loss: Annotated[HeatmapLoss | None, arg(metavar="{kl,mse}", help_behavior_hint=UNSAID)] = None
+    loss: Annotated[HeatmapLoss | None, arg(metavar="{" + ",".join(KINDS) + "}", help_behavior_hint=UNSAID)] = None
     """kl (softmax over each heatmap) or mse (squared error), instead of the preset's."""
     level_weights: OptionalNumbers = None
     """What the loss of each level counts, finest first."""

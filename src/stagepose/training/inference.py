@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stagepose.errors import ConfigError
 from stagepose.heatmaps import Codec
-from stagepose.training.losses import HeatmapLoss
+from stagepose.training.losses import KINDS, HeatmapLoss
 from stagepose.training.networks.efficientnet_lite import PIXEL_MEAN, PIXEL_SCALE
 from stagepose.training.networks.multistage import Given, MultiStage
 
@@ -29,7 +29,7 @@ class PoseInference(nn.Module):
     - ``router``: the first stage, or the last for people whose mean peak after the first is below ``route_below``:
       only they are seen by the later stages at all.
 
-    A network trained with "kl" gives logits: their softmax is scaled by 2 pi sigma^2, so a certain joint reaches 1.
+    Where the loss has it give logits ("kl"), their softmax is scaled by 2 pi sigma^2, so a certain joint reaches 1.
     """
 
     def __init__(self, network: nn.Module, codec: Codec, loss: HeatmapLoss, *, reading: Reading = "last",
@@ -38,7 +38,7 @@ class PoseInference(nn.Module):
         if reading == "router" and not (isinstance(network, MultiStage) and len(network.stages) > 1):
             raise ConfigError("a router needs a network of several stages in a row; use 'last'")
         self.network, self.reading, self.route_below = network, reading, route_below
-        self.softmax = loss == "kl"
+        self.softmax = KINDS[loss].softmax
         self.peak = 2 * math.pi * codec.spread[0] ** 2
 
     def logits(self, images: Tensor) -> list[list[Tensor]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-HeatmapLoss = Literal["kl", "mse"]
+HeatmapLoss = Literal["kl", "mse"]  # the names of KINDS, for the command line
 LevelTargets = Sequence[Tensor]  # finest first; each (B, K, h, w)
 
 
@@ -19,13 +20,14 @@ def kl_loss(logits_BKhw: Tensor, targets_BKhw: Tensor) -> Tensor:
 
     Leaves the all-zero start much sooner than squared error. Unlabelled joints have all-zero targets and cost nothing.
     """
-    losses_BK, drawn_BK = _kl_of_joints(logits_BKhw, targets_BKhw)
+    losses_BK, drawn_BK = _kl_of_joints(logits_BKhw, targets_BKhw, targets_BKhw.new_ones(targets_BKhw.shape[:2]))
     return losses_BK.sum() / drawn_BK.sum().clamp_min(1)
 
 
 def mse_loss(heatmaps_BKhw: Tensor, targets_BKhw: Tensor, labelled_BK: Tensor) -> Tensor:
     """Squared error on heatmaps of peak 1, mean over pixels of labelled joints."""
-    return (_mse_of_joints(heatmaps_BKhw, targets_BKhw) * labelled_BK).sum() / labelled_BK.sum().clamp_min(1)
+    losses_BK, _ = _mse_of_joints(heatmaps_BKhw, targets_BKhw, labelled_BK)
+    return (losses_BK * labelled_BK).sum() / labelled_BK.sum().clamp_min(1)
 
 
 def stage_losses(outputs: Sequence[Sequence[Tensor]], targets: LevelTargets | Sequence[LevelTargets],
@@ -76,20 +78,14 @@ def absent_losses(outputs: Sequence[Sequence[Tensor]], targets: Sequence[LevelTa
     """Of each stage's finest level: how far heatmaps of joints without a place in the view are from saying nothing.
 
     Those joints that the sample's data set labels (``named_BK`` 1) but that have no target here: out of the picture,
-    hidden beyond guessing, or moved out of the crop. "kl": the divergence of the heatmap from a flat one; "mse":
-    squared error to an empty one. Divided by the labelled joints of the batch, as the heatmap loss is, so that one
-    pulls as one of those does; ``sample_weights`` as in :func:`stage_losses`.
+    hidden beyond guessing, or moved out of the crop. Divided by the labelled joints of the batch, as the heatmap loss
+    is, so that one pulls as one of those does; ``sample_weights`` as in :func:`stage_losses`.
     """
     weights_BS = _sample_weights(sample_weights, len(labelled_BK), len(outputs))
     losses = []
     for stage, (levels, wanted) in enumerate(zip(outputs, targets, strict=True)):
         absent_BK = named_BK * (wanted[0].flatten(2).amax(-1) <= 0)
-        if kind == "kl":
-            log_p = torch.log_softmax(levels[0].float().flatten(2), -1)
-            losses_BK = -log_p.mean(-1) - math.log(log_p.shape[-1])
-        else:
-            losses_BK = _mse_of_joints(levels[0], torch.zeros_like(wanted[0]))
-        weighted_BK = losses_BK * absent_BK
+        weighted_BK = KINDS[kind].of_absent(levels[0]) * absent_BK
         if weights_BS is not None:
             weighted_BK = weighted_BK * weights_BS[:, stage, None]
         losses.append(weighted_BK.sum() / labelled_BK.sum().clamp_min(1))
@@ -99,11 +95,7 @@ def absent_losses(outputs: Sequence[Sequence[Tensor]], targets: Sequence[LevelTa
 def _level_loss(heatmaps: Tensor, target: Tensor, labelled_BK: Tensor, *, kind: HeatmapLoss, hardest: int,
                 weights_B: Tensor | None, by_sample: bool) -> Tensor:
     """Mean over the joints that count; ``weights_B`` scales samples without changing what is divided by."""
-    if kind == "kl":  # a labelled joint outside the map has no target there
-        losses_BK, drawn_BK = _kl_of_joints(heatmaps, target)
-        counted_BK = labelled_BK * drawn_BK
-    else:
-        losses_BK, counted_BK = _mse_of_joints(heatmaps, target), labelled_BK
+    losses_BK, counted_BK = KINDS[kind].of_joints(heatmaps, target, labelled_BK)
     if hardest:
         counted_BK = counted_BK * hardest_joints(losses_BK, counted_BK, hardest)
     weighted_BK = losses_BK * counted_BK
@@ -124,17 +116,51 @@ def hardest_joints(losses_BK: Tensor, labelled_BK: Tensor, count: int) -> Tensor
     return torch.zeros_like(ranked).scatter_(1, best, 1.0) * (labelled_BK > 0)
 
 
-def _kl_of_joints(logits_BKhw: Tensor, targets_BKhw: Tensor) -> tuple[Tensor, Tensor]:
-    """(cross-entropy of each joint, 1 where the target has a peak), both (B, K)."""
+# --- the kinds
+
+
+def _kl_of_joints(logits_BKhw: Tensor, targets_BKhw: Tensor, labelled_BK: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy; a labelled joint outside the map has no target there and does not count."""
     log_p = torch.log_softmax(logits_BKhw.float().flatten(2), -1)
     targets = targets_BKhw.flatten(2)
     mass = targets.sum(-1, keepdim=True)
     unit = targets / mass.clamp_min(1e-6)
-    return -(unit * log_p).sum(-1), (mass[..., 0] > 0).float()
+    return -(unit * log_p).sum(-1), labelled_BK * (mass[..., 0] > 0).float()
 
 
-def _mse_of_joints(heatmaps_BKhw: Tensor, targets_BKhw: Tensor) -> Tensor:
-    return (heatmaps_BKhw.float() - targets_BKhw).square().mean((2, 3))
+def _kl_of_absent(logits_BKhw: Tensor) -> Tensor:
+    """The divergence from a flat heatmap."""
+    log_p = torch.log_softmax(logits_BKhw.float().flatten(2), -1)
+    return -log_p.mean(-1) - math.log(log_p.shape[-1])
+
+
+def _mse_of_joints(heatmaps_BKhw: Tensor, targets_BKhw: Tensor, labelled_BK: Tensor) -> tuple[Tensor, Tensor]:
+    return (heatmaps_BKhw.float() - targets_BKhw).square().mean((2, 3)), labelled_BK
+
+
+def _mse_of_absent(heatmaps_BKhw: Tensor) -> Tensor:
+    """Squared error to an empty heatmap."""
+    return heatmaps_BKhw.float().square().mean((2, 3))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a heatmap loss is made of; all else (levels, stages, hardest joints, weights) is the same for every kind.
+
+    ``of_joints``: what a network gives, targets, labelled (B, K) -> the loss of each joint, and which count: (B, K).
+    ``of_absent``: what it gives -> how far each joint's map is from saying that it is nowhere: (B, K).
+    ``softmax``: it gives logits, and the heatmap of a joint is their softmax over the pixels.
+    """
+
+    of_joints: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    of_absent: Callable[[Tensor], Tensor]
+    softmax: bool
+
+
+KINDS: dict[HeatmapLoss, Kind] = {
+    "kl": Kind(_kl_of_joints, _kl_of_absent, softmax=True),
+    "mse": Kind(_mse_of_joints, _mse_of_absent, softmax=False),
+}
 
 
 def _sample_weights(weights: Tensor | None, samples: int, stages: int) -> Tensor | None:

@@ -177,7 +177,7 @@ class PoseTask:
         self._taught: Tensor | None = None  # (S,) which stages some sample of this step has taught
         self._teacher, self._init = teacher, init
         check_fits(config, network)
-        if teacher is not None and config.loss != "kl":
+        if teacher is not None and not self.model.softmax:
             raise ConfigError(f"a teacher shows how likely a joint is at each pixel, which loss {config.loss!r} does "
                               "not learn; use 'kl'")
         if config.frozen:
