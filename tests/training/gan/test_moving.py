@@ -79,7 +79,8 @@ def test_a_batch_is_its_pictures_one_by_one():
         one = slice(row, row + 1)
         alone = move_limbs(photos[one], damage(people[one], areas[one], cuts[one], LIMBS))
         for name in ("pictures", "changed", "filled"):
-            assert torch.allclose(getattr(whole, name)[one], getattr(alone, name), atol=1e-6)
+            # a place off by a rounding is off by as much times the noise's slope, 2 from pixel to pixel
+            assert torch.allclose(getattr(whole, name)[one], getattr(alone, name), rtol=0, atol=1e-4)
     assert (whole.pictures != photos).any()
 
 
