@@ -225,10 +225,10 @@ def test_a_gate_counts_only_whom_the_stage_before_misses(people):
     perfect = task.config.codec.encode(batch.keypoints[..., :2], batch.keypoints[..., 2] > 0)
     perfect[::2] = np.roll(perfect[::2], 6, axis=-1)  # every second person is found elsewhere
     logits = torch.from_numpy(perfect).clamp_min(1e-9).log()
-    counts = task._counting(task.model, [[logits], [logits]], batch)
+    counts = task._sample_weights(task.model, [[logits], [logits]], batch)
     assert counts[:, 0].tolist() == [1] * 8 and counts[:, 1].tolist() == [1, 0] * 4
     assert task.idle() == []
-    task._counting(task.model, [[logits[1::2]], [logits[1::2]]], replace(
+    task._sample_weights(task.model, [[logits[1::2]], [logits[1::2]]], replace(
         batch, images=batch.images[1::2], keypoints=batch.keypoints[1::2], areas=batch.areas[1::2]))
     assert [type(part).__name__ for part in task.idle()] == ["UStage", "Sequential"]
     assert task.idle() == []

@@ -196,7 +196,7 @@ def train(
             all of the target where a joint has no label and it is sure.
         teacher_share: The teacher's part of a labelled joint's target, 0.5 by default.
     """
-    with _started(options) as (setting, device):
+    with _started(options) as setting:
         sources = [runs.Source.parse(text) for text in options.data]
         if preset in DETECTOR_PRESETS:
             _refuse_useless(preset, {f"--{name.replace('_', '-')}": getattr(options, name) for name in OF_POSES}
@@ -223,7 +223,7 @@ def train(
             shows = runs.teacher_of(recipe, teacher, skeleton, setting)
             sets = runs.pose_sets(recipe, sources, skeleton, setting, shows)
             task = runs.pose_task(recipe, sets, setting, shows)
-        machine = runs.machine_for(device, options.workers, options.compile, resident=runs.is_resident(task))
+        machine = runs.machine_for(setting.device, options.workers, options.compile, resident=runs.is_resident(task))
         loop.train(task, config, options.out, machine, accept_changes=options.accept_changes)
         _trained(options, setting)
 
@@ -265,7 +265,7 @@ def train_stages(
     stages = StagesConfig(thresholds=thresholds, shares=shares, pick=pick, by_difficulty=by_difficulty,
                           easy_share=easy_share, folds=folds, earlier=earlier, earlier_lr=earlier_lr,
                           samples=later_samples, recalibrate=recalibrate)
-    with _started(options) as (setting, device):
+    with _started(options) as setting:
         if preset in DETECTOR_PRESETS:
             raise ConfigError(f"{preset} is a detector; stage by stage trains pose networks of several stages")
         recipe = options.changed(pose_preset(preset))
@@ -274,20 +274,20 @@ def train_stages(
         skeleton = resolve(options.skeleton or "coco17")
         runs.check_start(runs.first_stage(recipe), len(skeleton), setting)
         sets = runs.pose_sets(recipe, sources, skeleton, setting)
-        machine = runs.machine_for(device, options.workers, options.compile, resident=sets.resident is not None)
+        machine = runs.machine_for(setting.device, options.workers, options.compile, resident=sets.resident is not None)
         runs.staged_training(recipe, stages, sets, setting, options.out, machine,
                              accept_changes=options.accept_changes).run()
         _trained(options, setting)
 
 
 @contextmanager
-def _started(options: Options) -> Iterator[tuple[runs.Setting, str]]:
-    """The device and the other processes ready."""
+def _started(options: Options) -> Iterator[runs.Setting]:
+    """The device and the other processes ready: what a task needs besides its recipe."""
     require_folder(options.out)
     device = runs.prepare_device(options.device, options.threads)
     with started(device) as report:
         yield runs.Setting(folder=options.crops or options.out.parent / "crops", val=options.val, init=options.init,
-                           seed=options.seed, device=device, drop_bad=options.drop_bad, report=report), device
+                           seed=options.seed, device=device, drop_bad=options.drop_bad, report=report)
 
 
 def _trained(options: Options, setting: runs.Setting) -> None:

@@ -59,7 +59,10 @@ class Task(Protocol):
         """Named losses; their sum is what is learnt."""
 
     def idle(self) -> Sequence[nn.Module]:
-        """Parts of ``model`` that nothing in the step just computed has taught; asked once a step, on all ranks."""
+        """Parts of ``model`` that the step just computed has taught nothing: it leaves them as they were.
+
+        Asked once a step, on all ranks.
+        """
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Validation numbers, ``ap`` chooses the best step; empty without a validation set. All ranks take part."""
@@ -78,20 +81,21 @@ class Task(Protocol):
 class TrainConfig:
     """The schedule. ``samples`` counts pictures shown; exactly one of ``samples`` and ``minutes`` is set.
 
-    A step shows ``batch`` pictures, on all ranks together, in ``accumulate`` parts one after the other.
+    A step shows ``batch`` pictures, on all ranks together, in ``accumulate`` parts one after the other. The learning
+    rate rises to ``lr`` over ``warmup`` samples and falls to a hundredth of it by a cosine (:func:`.optim.lr_factor`).
     """
 
     batch: int = 32
     accumulate: int = 1
     samples: int = 0
     minutes: float = 0.0
-    warmup: int = 2_000
-    lr: float = 2e-3
+    warmup: int = 2_000  # samples
+    lr: float = 2e-3  # at its peak
     slower: tuple[tuple[str, float], ...] = ()  # (start of parameters' names, share of lr); above 1 faster
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
-    ema_decay: float = 0.998
-    clip: float = 5.0
+    ema_decay: float = 0.998  # a step, of the average of the weights: what is judged and exported
+    clip: float = 5.0  # the gradient's norm, at most
     log_every: int = 20  # steps
     save_every: int = 300  # steps
     save_minutes: float = 3.0  # or so much time since the last save, whichever comes first: what a fault may cost

@@ -174,7 +174,7 @@ class PoseTask:
         # input pixels per canvas pixel: a store's middle shows what BOX_PADDING does
         self._scale = config.size[1] / stores[0].spec.input_size[1] * BOX_PADDING / config.box_padding
         self._resident, self._generated = resident, generated or [False] * len(stores)
-        self._taught: Tensor | None = None  # (S,) which stages some sample of this step has taught
+        self._reached: Tensor | None = None  # (S,) which stages some sample of this step has taught
         self._teacher, self._init = teacher, init
         check_fits(config, network)
         if teacher is not None and not self.model.softmax:
@@ -254,16 +254,17 @@ class PoseTask:
             batch = self._hardest(model, batch)
         outputs = model.logits(batch.images)
         stages = len(outputs)
-        counting, weights = self._counting(model, outputs, batch), self._stage_weights(stages)
+        sample_weights, stage_weights = self._sample_weights(model, outputs, batch), self._stage_weights(stages)
         levels, mask = self._targets(batch, stages, self._lesson(batch))
-        losses = self._stage_losses(outputs, levels, mask, counting)
+        losses = self._stage_losses(outputs, levels, mask, sample_weights)
         names = [f"stage{number}" for number in range(1, stages + 1)] if stages > 1 else ["heatmaps"]
-        terms = {name: w * loss for name, w, loss in zip(names, weights, losses, strict=True)
+        terms = {name: w * loss for name, w, loss in zip(names, stage_weights, losses, strict=True)
                  if w or loss.requires_grad}  # a term of weight 0 keeps every parameter in the graph, as ranks need it
         if self.config.absent:
             named = numbers_on(self.device, batch.named.astype(np.float32))
-            absent = absent_losses(outputs, levels, named, mask, kind=self.config.loss, sample_weights=counting)
-            weighted = [w * loss for w, loss in zip(weights, absent, strict=True)]
+            absent = absent_losses(outputs, levels, named, mask, kind=self.config.loss,
+                                   sample_weights=sample_weights)
+            weighted = [w * loss for w, loss in zip(stage_weights, absent, strict=True)]
             terms["absent"] = self.config.absent * torch.stack(weighted).sum()
         return terms
 
@@ -292,10 +293,10 @@ class PoseTask:
         return [[drawn[codec] for codec in levels] for levels in codecs], mask
 
     def _stage_losses(self, outputs: list[list[Tensor]], levels: list[list[Tensor]], mask: Tensor,
-                      counting: Tensor | None = None, *, by_sample: bool = False) -> list[Tensor]:
+                      sample_weights: Tensor | None = None, *, by_sample: bool = False) -> list[Tensor]:
         config = self.config
         return stage_losses(outputs, levels, mask, kind=config.loss, level_weights=config.level_weights,
-                            sample_weights=counting, ohkm=config.ohkm or 0, upsample=config.upsample,
+                            sample_weights=sample_weights, ohkm=config.ohkm or 0, upsample=config.upsample,
                             by_sample=by_sample)
 
     def _hardest(self, model: PoseInference, looks: Looks) -> PoseBatch:
@@ -310,8 +311,8 @@ class PoseTask:
                 losses.append(torch.stack([w * loss for w, loss in weighted]).sum(0))
         return looks.picked(adversarial.hardest(torch.stack(losses)))
 
-    def _counting(self, model: PoseInference, outputs: list[list[Tensor]], batch: PoseBatch) -> Tensor | None:
-        """(B, S) what each sample counts in each stage, None where all count alike."""
+    def _sample_weights(self, model: PoseInference, outputs: list[list[Tensor]], batch: PoseBatch) -> Tensor | None:
+        """(B, S) what each sample counts in each stage, None where all count alike; notes which stages count any."""
         if not self.config.gates and batch.importance is None:
             return None
         counts_BS = torch.ones(len(batch.images), len(outputs), device=self.device)
@@ -321,19 +322,19 @@ class PoseTask:
             found = decoding.oks(points, batch.keypoints, batch.areas, self.skeleton.sigmas)
             counts_BS[:, number] = (found < limit).float()
         if self.config.gates:
-            taught = counts_BS.amax(0)
-            self._taught = taught if self._taught is None else torch.maximum(self._taught, taught)
+            reached = counts_BS.amax(0)
+            self._reached = reached if self._reached is None else torch.maximum(self._reached, reached)
         if batch.importance is not None:
             counts_BS = counts_BS * numbers_on(self.device, batch.importance)[:, None]
         return counts_BS
 
     def idle(self) -> list[nn.Module]:
         """The stages that no sample of the step just computed has taught, on any rank: their gates were all shut."""
-        if self._taught is None:
+        if self._reached is None:
             return []
         assert isinstance(self.network, MultiStage)
-        taught, self._taught = distributed.largest(self._taught).tolist(), None
-        return [part for number, any_ in enumerate(taught) if not any_ for part in self.network.parts(number)]
+        reached, self._reached = distributed.largest(self._reached).tolist(), None
+        return [part for number, any_ in enumerate(reached) if not any_ for part in self.network.parts(number)]
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """AP and its like; empty without a validation set."""
