@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from desks import MODELS, predict, put_models, read
+from desks import MODELS, predict, put_models, read, stop_at
 from PIL import Image
 from tiny import tiny_coco, tiny_dict
 from toy_models import ONE, TOY, TWO, coco_bytes, dots
@@ -27,7 +27,6 @@ from stagepose import cli
 from stagepose.commands import console
 from stagepose.commands.boxes import BoxFile, image_ids, number_in
 from stagepose.errors import ModelError, StagePoseError
-from stagepose.predictor import Predictor
 from stagepose.skeleton import COCO_17
 
 BOXES_XYWH = [[42, 52, 77, 107], [200, 72, 71, 127]]  # of TWO
@@ -37,7 +36,7 @@ JUDGING = {"--images", "--rescoring", "--oks-nms", "--soft-nms", "--no-soft-nms"
 SURFACE = {
     "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--strict", "--no-strict",
                          "--max-pixels", "--detect-every", "--smooth", "--no-smooth", "--colours",
-                         "--joint-threshold"},
+                         "--joint-threshold", "--resume", "--no-resume"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
@@ -490,18 +489,6 @@ def test_settings_reach_the_predictor(capsys: pytest.CaptureFixture[str]) -> Non
     assert "raise max_pixels" in capsys.readouterr().err
 
 
-def stop_at(name: str, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that ends with ``error`` when it comes to the photo of this name."""
-    people = Predictor.people
-
-    def stopping(self: Predictor, picture: Any, boxes: Any = None) -> Any:
-        if Path(picture.name).name == name:
-            raise error
-        return people(self, picture, boxes)
-
-    monkeypatch.setattr(Predictor, "people", stopping)
-
-
 @pytest.mark.parametrize(("error", "code", "last"), [
     (KeyboardInterrupt(), 130, "interrupted"), (ModelError("it broke"), 1, "error: it broke"),
     (StagePoseError("disk full"), 1, "error: disk full"),
@@ -516,7 +503,8 @@ def test_a_run_that_is_stopped_leaves_what_it_found(error: BaseException, code: 
     assert images["complete"] is False and len(images["images"]) == 2 and len(images["failed"]) == 1
     assert len(read("out/people.json")) == 3
     stopped, said = capsys.readouterr().err.splitlines()[-2:]
-    assert stopped == 'stopped after 2 of 3 photos; what was found in them is written to out, marked "complete": false'
+    assert stopped == ('stopped after 2 of 3 photos; what was found in them is written to out, marked "complete": '
+                       "false; --resume goes on from there")
     assert said == last
 
 
@@ -526,7 +514,7 @@ def test_a_stopped_run_that_cannot_write_says_why_it_stopped(monkeypatch: pytest
         raise StagePoseError("out/people.json: disk full")
 
     stop_at("one.jpg", KeyboardInterrupt(), monkeypatch)
-    monkeypatch.setattr("stagepose.commands.predict.write_results", full)
+    monkeypatch.setattr("stagepose.commands.outcome.write_results", full)
     assert predict("two.png", "one.jpg") == 130
     err = capsys.readouterr().err
     assert "what was found cannot be written: out/people.json: disk full" in err and err.endswith("interrupted\n")
@@ -975,7 +963,7 @@ def test_a_disk_that_is_full_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
     def full(*_: object) -> None:
         raise StagePoseError("out/images.json: disk full, 1.0 MB needed; free some space")
 
-    monkeypatch.setattr("stagepose.commands.predict.write_json", full)
+    monkeypatch.setattr("stagepose.commands.outcome.write_json_object", full)
     assert predict("two.png") == 1
     assert capsys.readouterr().err.count("\n") == 1
 

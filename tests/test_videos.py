@@ -494,7 +494,7 @@ def test_a_full_disk_loses_no_people() -> None:
     described = read("out/images.json")["videos"][0]
     frames = sorted({entry["frame"] for entry in read("out/clip.people.json")})
     assert frames == list(range(described["frames"])) and len(frames) > 10 and out() == [
-        "clip.people.json", "images.json", "people.json"]
+        "clip.people.json", "images.json", "people.json", "unfinished.jsonl"]
 
 
 def test_a_results_file_that_was_cut_short_ends_after_its_last_whole_frame() -> None:

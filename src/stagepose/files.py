@@ -7,8 +7,9 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,22 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
     A device or a pipe, such as ``/dev/null``, is written into: to rename a file into its place would end it.
     """
-    path = Path(path)
+    write_chunks(path, [data])
+
+
+def write_chunks(path: str | Path, chunks: Iterable[bytes]) -> None:
+    """As :func:`write_bytes`, of a file that is never in memory as a whole."""
+    path, taken = Path(path), 0
     if _is_stream(path):
-        _write_into(path, data)
+        _write_into(path, chunks)
         return
     temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(data)
+            for chunk in chunks:
+                taken += len(chunk)
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -41,7 +49,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         if not isinstance(error, OSError):
             raise
         if error.errno in FULL:
-            raise StagePoseError(f"{path}: disk full, {len(data) / 1e6:.1f} MB needed; {remedy(error)}") from error
+            raise StagePoseError(f"{path}: disk full, {taken / 1e6:.1f} MB needed; {remedy(error)}") from error
         raise _refused(path, error) from error
 
 
@@ -71,6 +79,13 @@ def remedy(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "choose a folder you may write to"
     return "choose another name or folder"
+
+
+def write_all(file: RawIOBase, data: bytes) -> None:
+    """Into an unbuffered file, which may take a part at a time."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) or 0:]
 
 
 def require_place(path: str | Path, suffix: str = "") -> None:
@@ -113,10 +128,10 @@ def _is_stream(path: Path) -> bool:
     return False
 
 
-def _write_into(path: Path, data: bytes) -> None:
+def _write_into(path: Path, chunks: Iterable[bytes]) -> None:
     try:
         with path.open("wb") as stream:
-            stream.write(data)
+            stream.writelines(chunks)
     except OSError as error:
         raise StagePoseError(f"{path}: cannot write: {error.strerror}") from error
 
@@ -136,3 +151,27 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """JSON without NaN, atomically."""
     write_text(path, json.dumps(value, allow_nan=False, indent=1) + "\n")
+
+
+def write_json_object(path: str | Path, fields: Mapping[str, Any]) -> None:
+    """As :func:`write_json` of these fields; where a value is an iterator, its items are a list, written one by one."""
+    write_chunks(path, (part.encode("utf-8") for part in _object_parts(fields)))
+
+
+def _object_parts(fields: Mapping[str, Any]) -> Iterator[str]:
+    yield "{"
+    for count, (key, value) in enumerate(fields.items()):
+        yield f"{',' if count else ''}\n {json.dumps(key)}: "
+        if isinstance(value, Iterator):
+            empty = True
+            for item in value:
+                yield ("[" if empty else ",") + "\n  " + _indented(item, 2)
+                empty = False
+            yield "[]" if empty else "\n ]"
+        else:
+            yield _indented(value, 1)
+    yield "\n}\n"
+
+
+def _indented(value: Any, levels: int) -> str:
+    return json.dumps(value, allow_nan=False, indent=1).replace("\n", "\n" + " " * levels)

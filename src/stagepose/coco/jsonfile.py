@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from stagepose.coco.problems import shown_path
 from stagepose.errors import DatasetError
-from stagepose.files import write_text
+from stagepose.files import write_chunks, write_text
 
 DEEPEST = 500  # levels of nesting that are still believed when looking for the line that goes too deep
 
@@ -55,13 +56,29 @@ def load_json_leniently(path: str | Path, *, what: str = "a COCO annotation file
 
 def write_json_compact(path: str | Path, value: Any) -> None:
     """JSON on one line, atomically; NaN is refused."""
+    write_text(path, _compact(path, value) + "\n")
+
+
+def write_list_compact(path: str | Path, values: Iterable[Any]) -> None:
+    """A list of these as :func:`write_json_compact` writes it, never in memory as a whole."""
+
+    def chunks() -> Iterator[bytes]:
+        separator = "["
+        for value in values:
+            yield (separator + _compact(path, value)).encode("utf-8")
+            separator = ","
+        yield b"[]\n" if separator == "[" else b"]\n"
+
+    write_chunks(path, chunks())
+
+
+def _compact(path: str | Path, value: Any) -> str:
     try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except ValueError:
         raise DatasetError(f"{shown_path(path)}: not written: a value is NaN or infinite. Remove it first.") from None
     except RecursionError:
         raise DatasetError(f"{shown_path(path)}: not written: a value is nested too deeply.") from None
-    write_text(path, text + "\n")
 
 
 def without_nan(value: Any) -> tuple[Any, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,9 @@ def box_results(detections: Mapping[int, Detections]) -> list[dict[str, Any]]:
     ]
 
 
-def write_results(path: str | Path, results: Sequence[dict[str, Any]]) -> None:
-    """Write results atomically, on one line; NaN is refused."""
-    jsonfile.write_json_compact(path, list(results))
+def write_results(path: str | Path, results: Iterable[dict[str, Any]]) -> None:
+    """Write results atomically, on one line, one after the other; NaN is refused."""
+    jsonfile.write_list_compact(path, results)
 
 
 def read_keypoint_results(path: str | Path, dataset: CocoDataset) -> list[dict[str, Any]]:

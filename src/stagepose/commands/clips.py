@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -17,8 +15,9 @@ from numpy.typing import NDArray
 
 from stagepose.coco import keypoint_result
 from stagepose.commands.console import note
+from stagepose.commands.spreadsheet import csv_line
 from stagepose.errors import StagePoseError
-from stagepose.files import temporary_name, writing
+from stagepose.files import temporary_name, write_all, writing
 from stagepose.images import printable
 from stagepose.predictor import Predictor
 from stagepose.structures import Person
@@ -54,9 +53,7 @@ class Growing:
 
     def append(self, chunk: bytes) -> None:
         with self._faults():
-            left = memoryview(chunk)
-            while left:  # an unbuffered file may take a part
-                left = left[self._file.write(left):]
+            write_all(self._file, chunk)
         self._good += len(chunk)
 
     def finish(self) -> None:
@@ -99,7 +96,7 @@ class Clip:
         self._files.append(Growing(self.path(RESULTS), b"[", b"\n]\n"))
         if self.settings.csv:
             joints = (f"{name}_{what}" for name in keypoints for what in ("x", "y", "score"))
-            self._files.append(Growing(self.path(TABLE), _row([*OF_FRAME, *joints]), b""))
+            self._files.append(Growing(self.path(TABLE), csv_line([*OF_FRAME, *joints]), b""))
         if self.settings.draw:
             self._overlay = VideoWriter(self.path(OVERLAY), reader.width, reader.height, reader.rate, reader.audio,
                                         pixel_aspect=reader.pixel_aspect)
@@ -110,7 +107,7 @@ class Clip:
         if lines:
             self._files[0].append(((",\n" if self.people else "\n") + ",\n".join(lines)).encode())
             for table in self._files[1:]:
-                table.append(b"".join(_row([*(result[key] for key in OF_FRAME[:5]), *result["box"],
+                table.append(b"".join(csv_line([*(result[key] for key in OF_FRAME[:5]), *result["box"],
                                             *result["keypoints"]]) for result in results))
         self.frames, self.last_time = self.frames + 1, frame.time
         self.people += len(results)
@@ -203,9 +200,3 @@ def _remove_former(clip: Clip) -> None:
         except OSError as error:
             raise StagePoseError(f"{printable(str(clip.path(suffix)))}: of an earlier run, and cannot be removed: "
                                  f"{error.strerror}") from error
-
-
-def _row(cells: Sequence[Any]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerow(cells)
-    return text.getvalue().encode("utf-8", "backslashreplace")

@@ -2,82 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
+import json
 import os
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stagepose.coco import keypoint_result, write_results
+import stagepose
+from stagepose.coco import keypoint_result
 from stagepose.commands.arguments import Folder, ModelName, OptionalCount, OptionalFile, Photos
 from stagepose.commands.boxes import BoxFile, image_ids
-from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, Draw, predict_clip
+from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, predict_clip
+from stagepose.commands.clips import TABLE as CLIP_TABLE
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
-from stagepose.commands.spreadsheet import remove_csv, write_csv
+from stagepose.commands.outcome import Outcome, fail, finish, rescue
+from stagepose.commands.overlays import Overlays, Source, is_overlay
+from stagepose.commands.unfinished import NAME as UNFINISHED
+from stagepose.commands.unfinished import Journal, stamp_of
 from stagepose.draw import JOINT_THRESHOLD, draw_people
 from stagepose.errors import ConfigError, DatasetError, ImageError, MissingExtraError, StagePoseError, VideoError
-from stagepose.files import require_place, write_json
-from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, Picture, find_images, printable, read_image, write_image
+from stagepose.files import require_place
+from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images, printable
+from stagepose.modelinfo import ModelInfo
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, DEFAULT_THRESHOLD, Predictor, load
+from stagepose.runtime import DetectorModel
 from stagepose.structures import Person
 from stagepose.videofiles import VIDEO_SUFFIXES, is_video
 
 STDIN = "-"
-TABLE = "people.csv"
-OVERLAY_SUFFIXES = ".pose.jpg", ".pose.png", OVERLAY
-MOST_OF_JPEG = 65_500  # pixels of a side; a longer picture's overlay is a PNG
-LONGEST_STEM = 180  # bytes of an overlay's name; file systems take 255 in all
-
-
-@dataclass(frozen=True)
-class Source:
-    """One photo to look at: its file (None: standard input), what it is called, and its number in the results."""
-
-    path: Path | None
-    name: str
-    image_id: int
-
-    def read(self, max_pixels: int) -> Picture:
-        if self.path is None:
-            if sys.stdin is None:
-                raise ImageError("<stdin>: standard input is closed; name a file, or send the photo through a pipe")
-            return read_image(sys.stdin.buffer.read(), max_pixels=max_pixels, name="<stdin>")
-        return read_image(self.path, max_pixels=max_pixels)
-
-
-@dataclass
-class Outcome:
-    """What a run has found so far; ``complete`` once it has been through all photos."""
-
-    keypoints: Sequence[str]  # names, in the order of the people's
-    joint_threshold: float  # joints scored from here on are counted in the printed lines
-    csv: bool = False  # people.csv is wanted too
-    people: list[dict[str, Any]] = field(default_factory=list)
-    images: list[dict[str, Any]] = field(default_factory=list)
-    videos: list[dict[str, Any]] = field(default_factory=list)
-    failed: list[dict[str, str]] = field(default_factory=list)
-    complete: bool = False
-
-    def fail(self, name: str, error: StagePoseError) -> None:
-        """Report a photo or video that cannot be used, and go on."""
-        self.failed.append({"file_name": name, "error": str(error)})
-        note(f"skipped: {error}")
-
-    def write(self, out: Path) -> None:
-        write_results(out / "people.json", self.people)
-        if self.csv:
-            write_csv(out / TABLE, self.people, self.keypoints)
-        elif remove_csv(out / TABLE):
-            note(f"{printable(str(out / TABLE))}, of an earlier run, removed; --csv writes one of this run")
-        videos = {"videos": self.videos} if self.videos else {}
-        write_json(out / "images.json", {"complete": self.complete, "keypoints": list(self.keypoints),
-                                         "images": self.images, **videos, "failed": self.failed})
 
 
 def predict(
@@ -97,6 +51,7 @@ def predict(
     joint_threshold: float = JOINT_THRESHOLD,
     detect_every: int = 1,
     smooth: bool = True,
+    resume: bool = False,
     strict: bool = False,
     max_pixels: int = MAX_PIXELS,
     threads: OptionalCount = None,
@@ -117,7 +72,8 @@ def predict(
     the frame, its time and a track_id that stays a person's from frame to frame; with --csv NAME.people.csv.
 
     Photos that cannot be read are reported, counted and left out. The exit code is 1 when none could be used, or with
-    --strict when any could not. A run that is stopped leaves what it has found, marked "complete": false.
+    --strict when any could not. A run that is stopped leaves what it has found, marked "complete": false; --resume goes
+    on with it, and with one that was killed.
 
     Args:
         photos: Files, folders (with all below), glob patterns, of photos and videos; "-" is a photo on standard input.
@@ -137,6 +93,9 @@ def predict(
         joint_threshold: Least score of a joint that is drawn, and counted in the printed lines; the files hold all.
         detect_every: In a video, frames from one look of the detector to the next; people are followed between.
         smooth: In a video, take the trembling out of the keypoints.
+        resume: Go on with the unfinished run in OUT: what it has done is not done again, and the results are those of a
+            run that nothing stopped. Photos that changed since, or are new, are looked at. All options must be as they
+            were, but for --batch, --threads, --provider, --csv and --strict.
         strict: A photo that cannot be read makes the exit code 1; the others are done all the same.
         max_pixels: Refuse photos with more pixels than this.
         threads: CPU threads; all cores by default.
@@ -154,8 +113,8 @@ def predict(
     predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
                      max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels)
     given = BoxFile.read(boxes) if boxes else None
-    outcome = Outcome(predictor.skeleton.names, joint_threshold, csv)
-    paths = _expand(photos, out, outcome)
+    failed: list[dict[str, str]] = []
+    paths = _expand(photos, out, failed)
     if not paths:  # mistyped, mostly: an earlier run's results are not lost for it
         note(f"nothing to look at; {printable(str(out))} is left as it was")
         return 1
@@ -166,65 +125,152 @@ def predict(
     draw = partial(draw_people, threshold=joint_threshold, colours=colours)
     names = Overlays(out, [path for path in paths if path], draw)
     settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth)
+    begun_with = _begun_with(predictor, boxes, threshold=threshold, max_people=max_people, flip=flip,
+                             json_only=json_only, colours=colours, joint_threshold=joint_threshold,
+                             detect_every=detect_every, smooth=smooth, max_pixels=max_pixels)
+    journal = _journal(out, resume, [str(path) for path in paths if path], begun_with)
+    outcome = Outcome(journal, [(source.key, source.image_id) for source in sources], predictor.skeleton.names, csv,
+                      failed)
     try:
-        _all(sources, predictor, given, None if json_only else names, outcome)
+        _all(sources, predictor, given, None if json_only else names, outcome, joint_threshold)
         _all_clips(clips, predictor, given, names, settings, outcome)
         outcome.complete = True
     finally:
         if not outcome.complete:  # Ctrl-C, a full disk, a broken model: hours of work must not be lost
-            _rescue(out, outcome, len(sources), len(clips))
-    return _finish(out, outcome, strict)
+            rescue(out, outcome, len(sources), len(clips))
+    return finish(out, outcome, strict)
+
+
+def _journal(out: Path, resume: bool, names: Sequence[str], settings: dict[str, Any]) -> Journal:
+    """Of what is done: the unfinished run's, or a new one."""
+    shown = printable(str(out))
+    if not resume:
+        if (out / UNFINISHED).exists():
+            note(f"{shown} has an unfinished run, which is begun anew; --resume would go on with it")
+        return Journal.begin(out, settings)
+    journal = Journal.go_on(out, settings)
+    if journal is None:
+        note(f"no unfinished run in {shown}: begun with the first photo")
+        return Journal.begin(out, settings)
+    there = sum(name in journal.earlier for name in names)
+    gone = len(journal.earlier) - there
+    note(f"going on in {shown}: {there:,} of {counted(len(names), 'file', 'files')} done before"
+         + (f"; {gone:,} others done before are not among them, and left out" if gone else ""))
+    return journal
+
+
+def _begun_with(predictor: Predictor, boxes: Path | None, **options: Any) -> dict[str, Any]:
+    """What a run's results hang on, but for its photos."""
+    detector = predictor.detector
+    found_by = _identity(detector.info) if isinstance(detector, DetectorModel) else None
+    return {"StagePose": stagepose.__version__, "--pose": _identity(predictor.info), "--detector": found_by,
+            "--boxes": boxes and _digest(boxes),
+            **{"--" + name.replace("_", "-"): value for name, value in options.items()}}
+
+
+def _identity(info: ModelInfo) -> str:
+    """A model's name, and what no other model has."""
+    text = json.dumps(info.to_json(), sort_keys=True)
+    return f"{info.name} ({hashlib.sha256(text.encode()).hexdigest()[:12]})"
+
+
+def _digest(path: Path) -> str:
+    return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
 
 
 def _all(sources: Sequence[Source], predictor: Predictor, given: BoxFile | None, overlays: Overlays | None,
-         outcome: Outcome) -> None:
+         outcome: Outcome, joint_threshold: float) -> None:
     with counter("predict") as step:
         for done, source in enumerate(sources, 1):
             try:
-                _one(source, predictor, given, overlays, outcome)
+                if not _is_done(source, overlays, outcome):
+                    _one(source, predictor, given, overlays, outcome, joint_threshold)
             except (ImageError, DatasetError, ConfigError) as error:  # ConfigError: boxes that cannot be the photo's
                 outcome.fail(source.name, error)
             step(done, len(sources))
 
 
+def _is_done(source: Source, overlays: Overlays | None, outcome: Outcome) -> bool:
+    """Whether an earlier process looked at this photo as it is, and its overlay is there, called as it is now."""
+    if source.key is None or source.path is None:
+        return False
+    record = outcome.journal.candidate(source.key, source.path)
+    if record is None:
+        return False
+    if overlays:
+        image = record["image"]
+        name = overlays.name_of(source, image["width"], image["height"])
+        if name != image["overlay"] or not (overlays.folder / name).exists():
+            return False
+        overlays.take(name)
+    outcome.journal.keep(source.key)
+    outcome.count(record)
+    return True
+
+
 def _all_clips(clips: Sequence[Path], predictor: Predictor, given: BoxFile | None, names: Overlays,
                settings: ClipSettings, outcome: Outcome) -> None:
     for path in clips:
-        name = str(path)
+        name, stem = str(path), names.free_stem(path, OVERLAY, RESULTS)
+        names.take(stem + OVERLAY, stem + RESULTS)
+        if _is_clip_done(path, stem, settings, outcome):
+            continue
+        stamp, entries = stamp_of(path), outcome.videos
         try:
             if given:
                 raise VideoError(f"{printable(name)}: is a video, and --boxes has boxes of photos; leave one of them "
                                  "out")
             with counter(printable(path.name)) as step:
-                clip = predict_clip(path, name, names.free_stem(path, OVERLAY, RESULTS), predictor, settings, step,
-                                    outcome.videos.append)
+                clip = predict_clip(path, name, stem, predictor, settings, step, entries.append)
         except (VideoError, MissingExtraError) as error:
             outcome.fail(name, error)
             continue
+        if clip.frames:
+            outcome.journal.add(name, stamp, {"video": entries[-1]})
         say(f"{printable(name)}: {counted(clip.frames, 'frame', 'frames')}, to {clip.last_time:.2f} s, "
             f"{counted(len(clip.tracks), 'person', 'people')}")
 
 
+def _is_clip_done(path: Path, stem: str, settings: ClipSettings, outcome: Outcome) -> bool:
+    """The same of a video: an earlier process came to its end, and all files that are wanted now are there."""
+    record = outcome.journal.candidate(str(path), path)
+    if record is None:
+        return False
+    video = record["video"]
+    wanted = {"results": RESULTS} | ({"table": CLIP_TABLE} if settings.csv else {})
+    wanted |= {"overlay": OVERLAY} if settings.draw else {}
+    names = {what: stem + suffix for what, suffix in wanted.items()}
+    written = {what: video[what] for what in ("results", "table", "overlay") if what in video}
+    if names != written or not all((settings.out / name).exists() for name in names.values()):
+        return False
+    outcome.journal.keep(str(path))
+    outcome.videos.append(video)
+    return True
+
+
 def _one(source: Source, predictor: Predictor, given: BoxFile | None, overlays: Overlays | None,
-         outcome: Outcome) -> None:
+         outcome: Outcome, joint_threshold: float) -> None:
     """One photo from its file to the results."""
-    config = predictor.config
+    config, stamp = predictor.config, None if source.path is None else stamp_of(source.path)
     picture = source.read(config.max_pixels)
     for notice in picture.notices:
         note(f"{picture.name}: {notice}")
     boxes = given.of(source.name).best(config.max_people, config.threshold) if given else None
     people = predictor.people(picture, boxes)
     height, width = picture.pixels.shape[:2]
-    image: dict[str, Any] = {"id": source.image_id, "file_name": source.name, "width": width, "height": height,
-                             "people": len(people)}
+    image: dict[str, Any] = {"file_name": source.name, "width": width, "height": height, "people": len(people)}
     if overlays:
         image["overlay"] = overlays.write(source, picture.pixels, people)
-    outcome.people += [
-        {**keypoint_result(source.image_id, person), "file_name": source.name, "box": _rounded(person.box)}
-        for person in people
-    ]
-    outcome.images.append(image)
-    _print_people(picture.name, people, outcome.joint_threshold)
+    record = {"image": image, "people": [{**_without_image(person), "file_name": source.name,
+                                          "box": _rounded(person.box)} for person in people]}
+    outcome.journal.add(source.key, stamp, record)
+    outcome.count(record)
+    _print_people(picture.name, people, joint_threshold)
+
+
+def _without_image(person: Person) -> dict[str, Any]:
+    """A COCO result but for its image id, which photos that come and go may change."""
+    return {key: value for key, value in keypoint_result(0, person).items() if key != "image_id"}
 
 
 def _print_people(name: str, people: Sequence[Person], joint_threshold: float) -> None:
@@ -240,40 +286,6 @@ def _rounded(box: Any) -> list[float]:
     return [round(float(edge), 2) for edge in box]
 
 
-def _finish(out: Path, outcome: Outcome, strict: bool) -> int:
-    """Write the results, tell the counts, choose the exit code."""
-    outcome.write(out)
-    nobody = sum(image["people"] == 0 for image in outcome.images)
-    counts = []
-    if outcome.images or not outcome.videos:
-        counts.append(f"{_photos(len(outcome.images))}, {counted(len(outcome.people), 'person', 'people')}"
-                      + (f", {_photos(nobody)} without people" if nobody else ""))
-    if outcome.videos:
-        counts.append(counted(len(outcome.videos), "video", "videos"))
-    note(f"{'; '.join(counts)}; written to {printable(str(out))}")
-    if outcome.failed:
-        note(f"{counted(len(outcome.failed), 'file', 'files') if outcome.videos else _photos(len(outcome.failed))} "
-             "could not be used, see above")
-    return 1 if outcome.failed and (strict or not (outcome.images or outcome.videos)) else 0
-
-
-def _rescue(out: Path, outcome: Outcome, photos: int, clips: int) -> None:
-    """Write what a run that is ending early has found; that this fails too must not hide why it ends."""
-    try:
-        outcome.write(out)
-    except StagePoseError as error:
-        note(f"stopped early, and what was found cannot be written: {error}")
-        return
-    done = f"{len(outcome.images):,} of {_photos(photos)}" if photos or not clips else ""
-    done += f"{', ' if done else ''}{len(outcome.videos):,} of {counted(clips, 'video', 'videos')}" if clips else ""
-    note(f"stopped after {done}; what was found in them is written to {printable(str(out))}, marked \"complete\": "
-         "false")
-
-
-def _photos(number: int) -> str:
-    return counted(number, "photo", "photos")
-
-
 def _make_folder(out: Path) -> None:
     """Before any work: somewhere to put its results."""
     try:
@@ -285,7 +297,7 @@ def _make_folder(out: Path) -> None:
     require_place(out / "people.json")
 
 
-def _expand(photos: Sequence[str], out: Path, outcome: Outcome) -> list[Path | None]:
+def _expand(photos: Sequence[str], out: Path, failed: list[dict[str, str]]) -> list[Path | None]:
     """The files that the arguments stand for, each once; None is standard input. What is missing is reported."""
     found: dict[str, Path | None] = {}
     ours: list[Path] = []
@@ -293,12 +305,12 @@ def _expand(photos: Sequence[str], out: Path, outcome: Outcome) -> list[Path | N
         try:
             paths = [] if photo == STDIN else find_images([photo], IMAGE_SUFFIXES | VIDEO_SUFFIXES)
         except ImageError as error:
-            outcome.fail(photo, error)
+            fail(failed, photo, error)
             continue
         if photo == STDIN:
             found[STDIN] = None
         for path in paths:
-            if str(path) != photo and _is_overlay(path, out):
+            if str(path) != photo and is_overlay(path, out):
                 ours.append(path)
             else:
                 found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - keeps links apart
@@ -327,44 +339,7 @@ def _check_boxes(given: BoxFile, names: Sequence[str], threshold: float) -> None
              f"{threshold:g}; --threshold 0 looks into all")
 
 
-def _is_overlay(path: Path, out: Path) -> bool:
-    """Whether an earlier run wrote it: a folder of photos may hold the results too."""
-    return path.name.endswith(OVERLAY_SUFFIXES) and path.parent.resolve() == out.resolve()
-
-
 def _sources(paths: Sequence[Path | None], given: BoxFile | None) -> list[Source]:
     names = ["<stdin>" if path is None else str(path) for path in paths]
     ids = image_ids(names, given)
     return [Source(path, name, image_id) for path, name, image_id in zip(paths, names, ids, strict=True)]
-
-
-class Overlays:
-    """The pictures written: none of a name twice in a run, and never of that of a photo read in it."""
-
-    def __init__(self, folder: Path, photos: Sequence[Path], draw: Draw) -> None:
-        self.folder, self.draw = folder, draw
-        self.photos = {os.path.realpath(photo) for photo in photos}
-        self.used: set[str] = set()
-
-    def write(self, source: Source, pixels: NDArray[np.uint8], people: Sequence[Person]) -> str:
-        """Write one photo with its people; returns its name within the folder."""
-        name = self._free_name(source, png=max(pixels.shape) > MOST_OF_JPEG)
-        write_image(self.folder / name, self.draw(pixels, people))
-        return name
-
-    def _free_name(self, source: Source, png: bool) -> str:
-        path = source.path or Path("stdin")
-        suffix = OVERLAY_SUFFIXES[png or path.suffix.lower() == ".png"]
-        return self.free_stem(path, suffix) + suffix
-
-    def free_stem(self, path: Path, *suffixes: str) -> str:
-        """What the names of a photo's or video's files begin with: that of ``path``, numbered if it is taken."""
-        stem = os.fsencode(path.stem)[:LONGEST_STEM].decode("utf-8", "ignore")
-        for count in itertools.count(1):
-            found = stem + (f"-{count}" if count > 1 else "")
-            names = [found + suffix for suffix in suffixes]
-            if all(name.casefold() not in self.used and os.path.realpath(self.folder / name) not in self.photos
-                   for name in names):
-                break
-        self.used.update(name.casefold() for name in names)  # some file systems do not tell A from a
-        return found

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from stagepose.errors import StagePoseError
-from stagepose.files import write_bytes
+from stagepose.files import write_chunks
 
 OF_PERSON = ("file_name", "image_id", "person", "score", "x1", "y1", "x2", "y2")
 
@@ -17,19 +19,22 @@ OF_PERSON = ("file_name", "image_id", "person", "score", "x1", "y1", "x2", "y2")
 def write_csv(path: Path, people: Iterable[Mapping[str, Any]], keypoints: Sequence[str]) -> None:
     """The entries of ``people.json`` as UTF-8 text, atomically; ``person`` counts a photo's people from 1, best first.
 
-    Joints are as the entries have them, people's scores to 4 decimals. ``keypoints`` are the names, in the order of
-    the entries' triples.
+    A photo's people follow each other. Joints are as the entries have them, people's scores to 4 decimals.
+    ``keypoints`` are the names, in the order of the entries' triples.
     """
+    heading = [*OF_PERSON, *(f"{name}_{what}" for name in keypoints for what in ("x", "y", "score"))]
+    rows = ([person["file_name"], person["image_id"], number, round(person["score"], 4), *person["box"],
+             *person["keypoints"]]
+            for _, of_photo in groupby(people, key=itemgetter("image_id"))
+            for number, person in enumerate(of_photo, 1))
+    write_chunks(path, (csv_line(row) for row in chain([heading], rows)))
+
+
+def csv_line(row: Sequence[Any]) -> bytes:
+    """One row of such a file, with its end."""
     text = io.StringIO(newline="")
-    rows = csv.writer(text)
-    rows.writerow([*OF_PERSON, *(f"{name}_{what}" for name in keypoints for what in ("x", "y", "score"))])
-    seen: dict[int, int] = {}
-    for person in people:
-        image_id = person["image_id"]
-        seen[image_id] = seen.get(image_id, 0) + 1
-        rows.writerow([person["file_name"], image_id, seen[image_id], round(person["score"], 4), *person["box"],
-                       *person["keypoints"]])
-    write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))  # a name that is no text at all
+    csv.writer(text).writerow(row)
+    return text.getvalue().encode("utf-8", "backslashreplace")  # a name that is no text at all
 
 
 def remove_csv(path: Path) -> bool:

@@ -1,0 +1,85 @@
+"""The photos of ``stagepose predict``, and what their overlays are called."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagepose.commands.clips import OVERLAY, Draw
+from stagepose.errors import ImageError
+from stagepose.images import Picture, read_image, write_image
+from stagepose.structures import Person
+
+OVERLAY_SUFFIXES = ".pose.jpg", ".pose.png", OVERLAY
+MOST_OF_JPEG = 65_500  # pixels of a side; a longer picture's overlay is a PNG
+LONGEST_STEM = 180  # bytes of an overlay's name; file systems take 255 in all
+
+
+@dataclass(frozen=True)
+class Source:
+    """One photo to look at: its file (None: standard input), what it is called, and its number in the results."""
+
+    path: Path | None
+    name: str
+    image_id: int
+
+    @property
+    def key(self) -> str | None:
+        """What the journal calls it; None for standard input, which no other process can look at again."""
+        return None if self.path is None else self.name
+
+    def read(self, max_pixels: int) -> Picture:
+        if self.path is None:
+            if sys.stdin is None:
+                raise ImageError("<stdin>: standard input is closed; name a file, or send the photo through a pipe")
+            return read_image(sys.stdin.buffer.read(), max_pixels=max_pixels, name="<stdin>")
+        return read_image(self.path, max_pixels=max_pixels)
+
+
+class Overlays:
+    """The pictures written: none of a name twice in a run, and never of that of a photo read in it."""
+
+    def __init__(self, folder: Path, photos: Sequence[Path], draw: Draw) -> None:
+        self.folder, self.draw = folder, draw
+        self.photos = {os.path.realpath(photo) for photo in photos}
+        self.used: set[str] = set()
+
+    def write(self, source: Source, pixels: NDArray[np.uint8], people: Sequence[Person]) -> str:
+        """Write one photo with its people; returns its name within the folder."""
+        height, width = pixels.shape[:2]
+        name = self.name_of(source, width, height)
+        self.take(name)
+        write_image(self.folder / name, self.draw(pixels, people))
+        return name
+
+    def name_of(self, source: Source, width: int, height: int) -> str:
+        """What a photo's overlay is called, unless its name is taken meanwhile."""
+        path = source.path or Path("stdin")
+        suffix = OVERLAY_SUFFIXES[max(width, height) > MOST_OF_JPEG or path.suffix.lower() == ".png"]
+        return self.free_stem(path, suffix) + suffix
+
+    def take(self, *names: str) -> None:
+        self.used.update(name.casefold() for name in names)  # some file systems do not tell A from a
+
+    def free_stem(self, path: Path, *suffixes: str) -> str:
+        """What the names of a photo's or video's files begin with: that of ``path``, numbered if it is taken."""
+        stem = os.fsencode(path.stem)[:LONGEST_STEM].decode("utf-8", "ignore")
+        for count in itertools.count(1):
+            found = stem + (f"-{count}" if count > 1 else "")
+            names = [found + suffix for suffix in suffixes]
+            if all(name.casefold() not in self.used and os.path.realpath(self.folder / name) not in self.photos
+                   for name in names):
+                break
+        return found
+
+
+def is_overlay(path: Path, out: Path) -> bool:
+    """Whether an earlier run wrote it: a folder of photos may hold the results too."""
+    return path.name.endswith(OVERLAY_SUFFIXES) and path.parent.resolve() == out.resolve()
