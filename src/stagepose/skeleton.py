@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from numbers import Real
@@ -138,18 +138,22 @@ class Skeleton:
     @classmethod
     def read(cls, path: str | Path) -> Skeleton:
         """From a ``.json`` or ``.toml`` file of one skeleton."""
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-            data = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
-        except OSError as error:
-            raise SkeletonError(f"{path}: cannot read the skeleton file: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            raise SkeletonError(f"{path}: not valid {path.suffix or 'JSON'}: {error}") from error
+        data = read_table(Path(path))
         try:
             return cls.from_json(data)
         except SkeletonError as error:
             raise SkeletonError(f"{path}: {error}") from None
+
+
+def read_table(path: Path) -> Any:
+    """What a ``.json`` or ``.toml`` file holds; :class:`SkeletonError` where it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except OSError as error:
+        raise SkeletonError(f"{path}: cannot read the skeleton file: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise SkeletonError(f"{path}: not valid {path.suffix or 'JSON'}: {error}") from error
 
 
 def _is_all(values: object, kind: type | tuple[type, ...]) -> bool:
@@ -260,16 +264,16 @@ def union(first: Skeleton, second: Skeleton) -> Skeleton:
         upper=both(first.upper, second.upper), lower=both(first.lower, second.lower))
 
 
-def resolve(name_or_path: str) -> Skeleton:
-    """A published skeleton by name (``coco17``, ``lsp14``, ``mpii16``, ``crowdpose14``) or one from a file.
+def resolve(name_or_path: str, read: Callable[[Path], Skeleton] = Skeleton.read) -> Skeleton:
+    """A published skeleton by name (``coco17``, ``lsp14``, ``mpii16``, ``crowdpose14``) or one that ``read`` reads.
 
     ``coco17+lsp14`` is the :func:`union` of two or more.
     """
     if name_or_path in SKELETONS:
         return SKELETONS[name_or_path]
     if Path(name_or_path).suffix.lower() in {".json", ".toml"}:
-        return Skeleton.read(name_or_path)
+        return read(Path(name_or_path))
     if "+" in name_or_path:
-        return reduce(union, map(resolve, name_or_path.split("+")))
+        return reduce(union, (resolve(part, read) for part in name_or_path.split("+")))
     raise SkeletonError(f"no skeleton named {name_or_path!r}; use one of {sorted(SKELETONS)}, several as coco17+lsp14, "
                         "or a .json / .toml file")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny import tiny_coco, tiny_dict, write_json
 
-from stagepose.coco import check_dataset, dataset_from_arrays, images_folder, read_dataset, to_json
-from stagepose.errors import DatasetError
-from stagepose.skeleton import COCO_17, LSP_14, Skeleton
+from stagepose.coco import check_dataset, dataset_from_arrays, images_folder, read_dataset, resolve_skeleton, to_json
+from stagepose.errors import DatasetError, SkeletonError
+from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, LSP_14, Skeleton
 
 
 def test_columns_hold_what_the_file_says(tmp_path: Path) -> None:
@@ -162,3 +163,50 @@ def test_arrays_make_a_set(tmp_path: Path) -> None:
 def test_an_empty_set_from_arrays() -> None:
     dataset = dataset_from_arrays([], np.zeros((0, 4)), np.zeros((0, 17, 3)))
     assert (len(dataset), dataset.rows_by_image, to_json(dataset)["annotations"]) == (0, {}, [])
+
+
+CAT = {"id": 3, "name": "cat", "keypoints": ["Nose", "Left Ear", "right-ear", "l_paw", "r_paw", "tail"],
+       "skeleton": [[1, 2], [1, 3], [4, 6]]}
+
+
+def resolved(folder: Path, data: object, name: str = "cats.json") -> Skeleton:
+    (folder / name).write_text(json.dumps(data))
+    return resolve_skeleton(str(folder / name))
+
+
+def test_an_annotation_file_is_a_skeleton(tmp_path: Path) -> None:
+    skeleton = resolved(tmp_path, {"images": [], "annotations": [], "categories": [{"id": 1, "name": "dog"}, CAT]})
+    assert skeleton.name == "cat" and skeleton.names == ("nose", "left_ear", "right_ear", "l_paw", "r_paw", "tail")
+    assert skeleton.flip_pairs == (("left_ear", "right_ear"), ("l_paw", "r_paw"))
+    assert skeleton.limbs == (("nose", "left_ear"), ("nose", "right_ear"), ("l_paw", "tail"))
+    assert skeleton.sigmas == (COCO_17.sigmas[0], *[COCO_17.sigmas[3]] * 2, *[DEFAULT_SIGMA] * 3)
+    both = resolve_skeleton(f"{tmp_path / 'cats.json'}+coco17")
+    assert both.names[:6] == skeleton.names and len(both) == 6 + 14
+
+
+def test_of_a_published_order_it_is_the_published_one_and_skeleton_files_are_as_ever(tmp_path: Path) -> None:
+    assert resolve_skeleton(str(tiny_coco(tmp_path))) == COCO_17 == resolve_skeleton("coco17")
+    mine = Skeleton(name="mine", names=("a", "b"), flip_pairs=(("a", "b"),))
+    assert resolved(tmp_path, mine.to_json()) == mine
+
+
+@pytest.mark.parametrize(("names", "pairs"), [
+    (["eye_left", "eye_right"], [("eye_left", "eye_right")]), (["lefteye", "righteye"], [("lefteye", "righteye")]),
+    (["LShoulder", "RShoulder", "leg"], [("lshoulder", "rshoulder")]), (["right_a", "left_a"], [("left_a", "right_a")]),
+    (["left_a", "right_b"], []), (["lip", "ear", "rear"], []),
+])  # fmt: skip
+def test_left_and_right_are_told_by_their_names(tmp_path: Path, names: list[str],
+                                                pairs: list[tuple[str, str]]) -> None:
+    assert resolved(tmp_path, {"categories": [{"id": 1, "name": "x", "keypoints": names}]}).flip_pairs == tuple(pairs)
+
+
+@pytest.mark.parametrize(("categories", "message"), [
+    ([], "no category of this annotation file lists keypoints"), (None, "no category"), ([3], "no category"),
+    ([{"id": 1, "name": "person"}], "no category of this annotation file lists keypoints; list their names there"),
+    ([{"id": 1, "name": "person", "keypoints": ["a", "a"]}], "category 'person': keypoints has .*'a'.* more than once"),
+    ([{"id": 1, "name": "person", "keypoints": ["a", 3]}], "expected a list of names; mend its category"),
+    ([{"id": 1, "name": "person", "keypoints": "nose"}], "expected a list of names; mend its category"),
+])  # fmt: skip
+def test_an_annotation_file_without_names_is_no_skeleton(tmp_path: Path, categories: object, message: str) -> None:
+    with pytest.raises(SkeletonError, match=rf"cats\.json: .*{message}"):
+        resolved(tmp_path, {"categories": categories})

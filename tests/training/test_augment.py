@@ -118,6 +118,10 @@ def test_a_skeleton_that_cannot_be_mirrored_says_what_to_do():
         refuse_mirroring(AugmentConfig(), tool)
     refuse_mirroring(AugmentConfig(flip_chance=0), tool)
     refuse_mirroring(AugmentConfig(), COCO_17)
+    half = Skeleton(name="half", names=("left_a", "right_a", "left_b"), flip_pairs=(("left_a", "right_a"),))
+    with pytest.raises(ConfigError, match="flip_pairs of skeleton 'half' do not say what 'left_b' trades places with"):
+        refuse_mirroring(AugmentConfig(), half)
+    refuse_mirroring(AugmentConfig(flip_chance=0), half)
 
 
 def test_without_augmentation_the_centre_is_cut_out():

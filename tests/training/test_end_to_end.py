@@ -199,6 +199,24 @@ def test_a_skeleton_without_pairs_is_trained_without_mirroring(tmp_path, capsys)
     assert config["pose"]["augment"]["flip_chance"] == 0
 
 
+def test_an_annotation_file_says_which_keypoints_are_learnt(tmp_path, capsys):
+    path = tiny_coco(tmp_path / "set", images=1)
+    data = json.loads(path.read_text())
+    names = [f"paw {n // 2} {'lr'[n % 2]}" for n in range(16)] + ["tail"]
+    data["categories"] = [{"id": 1, "name": "cat", "keypoints": names, "skeleton": [[1, 17]]}]
+    path.write_text(json.dumps(data))
+    command = ["train", "u-300m", "--data", str(path), "--out", str(tmp_path / "run"), "--input-size", "64", "96",
+               "--batch", "1", "--steps", "1", "--threads", "1", "--skeleton"]
+    assert main([*command, str(path)]) == 0
+    skeleton = json.loads((tmp_path / "run/config.json").read_text())["skeleton"]
+    assert skeleton["name"] == "cat" and skeleton["names"][:2] == ["paw_0_l", "paw_0_r"]
+    assert len(skeleton["flip_pairs"]) == 8 and skeleton["limbs"] == [["paw_0_l", "tail"]]
+    data["categories"][0]["keypoints"] = [f"left {n}" for n in range(16)] + ["tail"]
+    path.write_text(json.dumps(data))
+    assert main([*command, str(path)]) == 1
+    assert "the skeleton 'cat' has no flip_pairs" in capsys.readouterr().err
+
+
 def test_what_of_the_labels_is_not_learnt_is_said(tmp_path, capsys):
     path, skeleton = tiny_coco(tmp_path / "set", images=1), tmp_path / "face.toml"
     skeleton.write_text('name = "face"\nnames = ["nose", "tail", "left_eye"]\n')

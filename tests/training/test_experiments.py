@@ -193,3 +193,19 @@ def test_a_plan_needs_no_data(capsys):
     out = capsys.readouterr().out
     assert out.splitlines()[1].split() == ["ResNet-50", "7.07", "12,000,000", "1,000", "3.3"]
     assert out.splitlines()[-1].startswith("1 seeds: ")
+
+
+def test_other_keypoints_are_learnt_and_judged(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    train, val = two_sets(tmp_path)
+    face = tmp_path / "face.json"
+    category = {"id": 1, "name": "face", "keypoints": ["nose", "left_eye", "right_eye"]}
+    face.write_text(json.dumps({"categories": [category]}))
+    words = ["experiment", "stages", "--scale", "tiny", "--samples", "8", "--seeds", "1", "--threads", "1", "--device",
+             "cpu", "--data", str(train), "--val", str(val), "--out", str(tmp_path / "out"), "--arms",
+             "1 stage of u-300m"]
+    assert main([*words, "--skeleton", str(face)]) == 0
+    config = json.loads((tmp_path / "out/runs/1-stage-of-u-300m/seed-0/config.json").read_text())
+    assert config["skeleton"]["names"] == ["nose", "left_eye", "right_eye"]
+    assert main(words) == 1
+    assert "had other settings (skeleton: face -> coco17)" in capsys.readouterr().err

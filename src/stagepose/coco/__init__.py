@@ -1,5 +1,6 @@
 """COCO annotation and result files: read, validate, clean, write, count, split."""
 
+from stagepose.coco.category import resolve_skeleton
 from stagepose.coco.clean import Changes, write_clean
 from stagepose.coco.dataset import CocoDataset, dataset_from_arrays, read_dataset, to_json
 from stagepose.coco.instances import Instances, read_instances
@@ -37,6 +38,7 @@ __all__ = [
     "read_keypoint_results",
     "refuse_bad_pictures",
     "refuse_generated",
+    "resolve_skeleton",
     "split",
     "statistics",
     "statistics_rows",

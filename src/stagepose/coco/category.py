@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from stagepose.coco.problems import Problem, problem, show
-from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, SKELETONS, Skeleton
+from stagepose.coco.problems import Problem, errors, problem, show
+from stagepose.errors import SkeletonError
+from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, SKELETONS, Skeleton, read_table, resolve
 
 PERSON = "person"
 COCO_NUMBERS = 3 * len(COCO_17)  # x, y, v of 17 keypoints: the one count that speaks for itself
@@ -39,6 +41,34 @@ def find_people(
     else:
         skeleton = _skeleton_by_count(chosen["id"], annotations, given, where, problems)
     return People(chosen["id"], skeleton, known)
+
+
+def resolve_skeleton(name_or_path: str) -> Skeleton:
+    """A published skeleton by name, or that of a file: one of a skeleton, or a COCO annotation file with its category.
+
+    Of several with a + between them the union. :class:`SkeletonError` says what is wrong with a file.
+    """
+    return resolve(name_or_path, read_skeleton)
+
+
+def read_skeleton(path: Path) -> Skeleton:
+    """From a skeleton file, or from the category of a COCO annotation file: the one that its people are read by.
+
+    Names are as :func:`stagepose.coco.read_dataset` has them, left and right are paired by their names.
+    """
+    data = read_table(path)
+    if not isinstance(data, dict) or "categories" not in data:
+        return Skeleton.read(path)
+    problems: list[Problem] = []
+    chosen = _choose(_valid_categories(data["categories"], problems), problems)
+    if chosen is None or not chosen.get("keypoints"):
+        raise SkeletonError(f"{path}: no category of this annotation file lists keypoints; list their names there, or "
+                            "write a skeleton file")
+    found = _skeleton_of(chosen, f"category {show(chosen.get('name', chosen['id']))}", problems)
+    if found is None:
+        raise SkeletonError(f"{path}: {errors(problems)[-1]}; mend its category, or write a skeleton file")
+    name = chosen.get("name")
+    return found if found.name in SKELETONS else replace(found, name=name if isinstance(name, str) else path.stem)
 
 
 def _valid_categories(categories: Any, problems: list[Problem]) -> list[Mapping[str, Any]]:
@@ -126,7 +156,8 @@ def _limbs(category: Mapping[str, Any], where: str, problems: list[Problem]) -> 
 def file_skeleton(names: tuple[str, ...], limbs: Sequence[tuple[int, int]] = ()) -> Skeleton:
     """The published skeleton of exactly these names in this order, or one made from the names.
 
-    A made one mirrors ``left_x`` with ``right_x`` and takes sigmas and body halves of keypoints that COCO has too.
+    A made one mirrors ``left_x`` with ``right_x`` (``l_x`` with ``r_x``) and takes sigmas and body halves of keypoints
+    that COCO has too.
     """
     for known in SKELETONS.values():
         if known.names == names:
@@ -135,7 +166,7 @@ def file_skeleton(names: tuple[str, ...], limbs: Sequence[tuple[int, int]] = ())
     return Skeleton(
         name="custom",
         names=names,
-        flip_pairs=tuple((n, m) for n in names if (m := _mirror(n)) in names and "left" in n),
+        flip_pairs=tuple((n, m) for n in names if (m := _right_of(n, names))),
         limbs=tuple((names[a], names[b]) for a, b in limbs),
         sigmas=tuple(sigmas.get(n, DEFAULT_SIGMA) for n in names),
         upper=tuple(n for n in names if n in COCO_17.upper),
@@ -143,12 +174,17 @@ def file_skeleton(names: tuple[str, ...], limbs: Sequence[tuple[int, int]] = ())
     )
 
 
-def _mirror(name: str) -> str:
-    for side, other in (("left", "right"), ("right", "left")):
-        words = name.split("_")
-        if side in words:
-            return "_".join(other if w == side else w for w in words)
-    return name
+def _right_of(name: str, names: Sequence[str]) -> str | None:
+    """The keypoint that a left one trades places with: ``right_x`` of ``left_x``, ``x_r`` of ``x_l``, and the like."""
+    words = name.split("_")
+    for left, right in (("left", "right"), ("l", "r")):
+        swapped = ["_".join(right if word == left else word for word in words)]
+        if name.startswith(left):  # without a space: lefteye, leye
+            swapped.append(right + name.removeprefix(left))
+        for other in swapped:
+            if other != name and other in names:
+                return other
+    return None
 
 
 def target_skeleton(own: Skeleton) -> Skeleton:

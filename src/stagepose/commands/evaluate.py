@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from stagepose import coco
+from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import JsonFile, OptionalFile, OptionalName
 from stagepose.commands.console import note, say, table, wrong_usage
 from stagepose.commands.judging import (
@@ -27,7 +28,6 @@ from stagepose.evaluation.breakdown import all_parts
 from stagepose.evaluation.keypoints import NUMBERS, metrics_of
 from stagepose.files import require_place, write_json
 from stagepose.images import printable
-from stagepose.skeleton import resolve as resolve_skeleton
 
 DEFAULT_PEOPLE, DEFAULT_MODEL = PeopleOptions(), ModelOptions()
 Contestant = Annotated[str, arg(metavar="RESULTS.json|MODEL")]

@@ -9,17 +9,18 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import (
     UNSAID,
     OptionalCount,
     OptionalFile,
     OptionalFolder,
+    OptionalName,
     OptionalNumber,
     OptionalSwitch,
 )
 from stagepose.commands.console import note, say, table, wrong_usage
 from stagepose.commands.trainings import started
-from stagepose.skeleton import COCO_17
 from stagepose.training import distributed, runs
 from stagepose.training.experiments import Outcome, Scale, estimate, experiment, run_all, write_outcome
 from stagepose.training.experiments.outcome import require_plots
@@ -41,6 +42,7 @@ def run_experiment(
     batch: OptionalCount = None,
     crops: OptionalFolder = None,
     pretrained: OptionalFolder = None,
+    skeleton: OptionalName = None,
     extra: Annotated[tuple[str, ...], arg(metavar="FILE.json ...", help_behavior_hint=UNSAID)] = (),
     plan: bool = False,
     throughput: OptionalNumber = None,
@@ -69,6 +71,7 @@ def run_experiment(
         batch: Pictures in one step, instead of the scale's.
         crops: Folder for packed crops, shared between experiments; OUT/crops by default.
         pretrained: Folder of weights for the ImageNet arms at full scale.
+        skeleton: Keypoints to learn, as for train.
         extra: Generated sets for extension, such as those of 'stagepose render', each FILE.json or FILE.json:WEIGHT.
         plan: Say what it takes and stop.
         throughput: Training pictures a second of the first arm on the device meant, for the plan; by default a few
@@ -78,10 +81,11 @@ def run_experiment(
         workers: Processes that read data ahead; as for train.
         compile: Let torch.compile take the networks; as for train.
     """
+    keypoints = resolve_skeleton(skeleton or "coco17")
     chosen = experiment(name, scale).changed(arms=arms, seeds=seeds, samples=samples, batch=batch)
     where = runs.prepare_device(device, threads)
     if plan or scale == "full":
-        _print_plan(chosen, where, throughput)
+        _print_plan(chosen, len(keypoints), where, throughput)
     if plan:
         return
     if not data or val is None:
@@ -92,9 +96,9 @@ def run_experiment(
     with started(where) as report:
         setting = runs.Setting(folder=crops or folder / "crops", val=val, init=None, seed=0, device=where,
                                drop_bad=False, report=report)
-        place = Place(out=folder, sources=[runs.Source.parse(text) for text in data], skeleton=COCO_17, setting=setting,
-                      machine=runs.machine_for(where, workers, compile, resident=False), pretrained=pretrained,
-                      extra=[runs.Source.parse(text, extra=True) for text in extra])
+        place = Place(out=folder, sources=[runs.Source.parse(text) for text in data], skeleton=keypoints,
+                      setting=setting, machine=runs.machine_for(where, workers, compile, resident=False),
+                      pretrained=pretrained, extra=[runs.Source.parse(text, extra=True) for text in extra])
         outcome = Outcome.of(chosen, run_all(chosen, place))
         if distributed.first():
             learnt = ", ".join(Path(text.rpartition(".json")[0]).name + ".json" for text in (*data, *extra))
@@ -102,8 +106,8 @@ def run_experiment(
             _print_outcome(outcome, folder)
 
 
-def _print_plan(chosen: Experiment, device: str, throughput: float | None) -> None:
-    planned = estimate(chosen, len(COCO_17), device, throughput)
+def _print_plan(chosen: Experiment, keypoints: int, device: str, throughput: float | None) -> None:
+    planned = estimate(chosen, keypoints, device, throughput)
     rows = [(one.arm, f"{one.gmacs:.2f}", f"{one.samples:,}", f"{one.per_second:,.0f}", f"{one.hours:,.1f}")
             for one in planned]
     table(("arm", "GMACs", "samples", "pictures/s", "hours"), rows)

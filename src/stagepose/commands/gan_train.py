@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import (
     Folder,
     OptionalCount,
@@ -15,7 +16,6 @@ from stagepose.commands.arguments import (
     Sets,
 )
 from stagepose.commands.trainings import started
-from stagepose.skeleton import resolve
 from stagepose.training import loop, runs
 from stagepose.training.gan.build import repair_task
 from stagepose.training.gan.presets import repair_preset
@@ -59,7 +59,7 @@ def train(
         crops: Folder for packed crops, shared between runs; OUT's parent / crops by default.
         teacher: A trained pose network that must find the painted people: a run folder of stagepose train, or
             pose-small or a model file of its architecture. It cannot judge what is made then.
-        skeleton: Keypoints: a published skeleton's name or a file, coco17 by default.
+        skeleton: Keypoints: a published skeleton's name, a skeleton file or an annotation file; coco17 by default.
         samples: Photos to show, instead of the preset's.
         minutes: Train about so long instead; turned into samples once, at the start.
         steps: Only so many steps: a rehearsal.
@@ -85,7 +85,7 @@ def train(
                            accumulate=accumulate, evaluate_every=evaluate_every, seed=seed)
     device = runs.prepare_device(device, threads)
     with started(device) as report:
-        task = repair_task(recipe, [runs.Source.parse(text) for text in data], resolve(skeleton or "coco17"),
+        task = repair_task(recipe, [runs.Source.parse(text) for text in data], resolve_skeleton(skeleton or "coco17"),
                            folder=crops or out.parent / "crops", seed=seed, device=device, teacher=teacher,
                            drop_bad=drop_bad, report=report)
         machine = runs.machine_for(device, workers, compile, resident=not task.reader.pixels)

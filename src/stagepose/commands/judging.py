@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose import coco
+from stagepose.coco import resolve_skeleton
 from stagepose.coco.dataset import dataset_of
 from stagepose.commands.arguments import (
     ModelName,
@@ -30,7 +31,6 @@ from stagepose.oks import DEFAULT_RULE
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, PredictorConfig, load
 from stagepose.runtime import Detector
 from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, SKELETONS, Skeleton
-from stagepose.skeleton import resolve as resolve_skeleton
 from stagepose.structures import Detections
 
 READY = ("ground-truth", "detector")  # words that --boxes takes besides a file's name
@@ -98,8 +98,8 @@ class PeopleOptions(ModelOptions):
 
     Attributes:
         results: Judge these COCO keypoint results instead of a model; goes with no option of a model.
-        skeleton: Keypoints of the results, and the sigmas to judge them by: a published skeleton's name or a file; by
-            default those of FILE.json. A model brings its own.
+        skeleton: Keypoints of the results, and the sigmas to judge them by: a published skeleton's name, a skeleton
+            file or an annotation file; by default those of FILE.json. A model brings its own.
         pose: Pose model: a shipped name or an .onnx file; of several the heatmaps' mean is taken.
     """
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from stagepose import coco
+from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import Folder, JsonFiles, ModelName, OptionalCount, OptionalFolder
 from stagepose.commands.console import counted, counter_or_lines, say, wrong_usage
 from stagepose.errors import DatasetError
 from stagepose.images import printable
-from stagepose.skeleton import resolve
 from stagepose.training.crops import CropSpec, CropStore, PackConfig, pack_file
 
 
@@ -42,7 +42,7 @@ def pack(
         form: raw is read fastest and takes 332 KB a person at 192x256; jpeg takes about 25 KB.
         quality: Of JPEGs, 1 to 100.
         shard_mb: About so many MB in one file; a packing that goes on keeps what it began with.
-        skeleton: Keypoints to learn, as for train: a published skeleton's name or a file.
+        skeleton: Keypoints to learn, as for train: a published skeleton's name, a skeleton file or an annotation file.
         drop_bad: Leave out pictures that are missing, unreadable or of another size, instead of refusing the set.
         jobs: Threads that decode pictures; one a core by default.
     """
@@ -50,7 +50,7 @@ def pack(
         wrong_usage("name at least one annotation file")
     spec = CropSpec(input_size=input_size, context=context)
     config = PackConfig(form=form, quality=quality, shard_mb=shard_mb, jobs=jobs)
-    joints = resolve(skeleton)
+    joints = resolve_skeleton(skeleton)
     for file in files:
         folder = coco.images_folder(file, images)
         if file.is_file() and not folder.is_dir():

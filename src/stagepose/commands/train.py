@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import (
     UNSAID,
     Counts,
@@ -37,7 +38,6 @@ from stagepose.commands.trainings import started
 from stagepose.errors import ConfigError
 from stagepose.files import require_place
 from stagepose.images import find_images
-from stagepose.skeleton import resolve
 from stagepose.training import loop, runs
 from stagepose.training.detector.build import detector_task
 from stagepose.training.detector.presets import DETECTOR_PRESETS
@@ -73,8 +73,8 @@ class Options:
     """Weights to start from: a run folder, a .safetensors file, a model file or the name of one that ships, such as
     pose-small. Heads are matched by keypoint name."""
     skeleton: OptionalName = None
-    """Keypoints to learn: a published skeleton's name or a file, coco17 by default; sets are mapped to it by name, and
-    what a set does not label costs nothing."""
+    """Keypoints to learn: a published skeleton's name, a skeleton file, or a COCO annotation file whose category lists
+    them; coco17 by default. Sets are mapped to it by name, and what a set does not label costs nothing."""
     input_size: OptionalSize = None
     """Width and height of a pose network's input, instead of the preset's."""
     box_padding: OptionalNumber = None
@@ -216,7 +216,7 @@ def train(
                 raise ConfigError(f"--teacher-share {teacher_share} is for --teacher RUN; leave it out")
             if teacher_share is not None:
                 recipe = replace(recipe, pose=replace(recipe.pose, teacher_share=teacher_share))
-            config, skeleton = recipe.train, resolve(options.skeleton or "coco17")
+            config, skeleton = recipe.train, resolve_skeleton(options.skeleton or "coco17")
             runs.check(recipe, len(skeleton))
             sources += [runs.Source.parse(text, extra=True) for text in extra or ()]
             runs.check_start(recipe, len(skeleton), setting)
@@ -271,7 +271,7 @@ def train_stages(
         recipe = options.changed(pose_preset(preset))
         runs.check_stages(recipe, stages)
         sources = [runs.Source.parse(text) for text in options.data]
-        skeleton = resolve(options.skeleton or "coco17")
+        skeleton = resolve_skeleton(options.skeleton or "coco17")
         runs.check_start(runs.first_stage(recipe), len(skeleton), setting)
         sets = runs.pose_sets(recipe, sources, skeleton, setting)
         machine = runs.machine_for(setting.device, options.workers, options.compile, resident=sets.resident is not None)

@@ -77,3 +77,9 @@ def refuse_mirroring(config: AugmentConfig, skeleton: Skeleton) -> None:
         raise ConfigError(f"flip_chance is {config.flip_chance}, but the skeleton {skeleton.name!r} has no flip_pairs "
                           "to say which keypoints are the left and the right of the same; give it flip_pairs, or train "
                           "without mirroring: --no-mirror, in Python AugmentConfig(flip_chance=0)")
+    lone = [name for name in skeleton.names if {"left", "right"} & set(name.split("_"))
+            and not any(name in pair for pair in skeleton.flip_pairs)]
+    if config.flip_chance and lone:
+        raise ConfigError(f"flip_chance is {config.flip_chance}, but the flip_pairs of skeleton {skeleton.name!r} do "
+                          f"not say what {lone[0]!r} trades places with; give it a pair, or train without mirroring: "
+                          "--no-mirror, in Python AugmentConfig(flip_chance=0)")

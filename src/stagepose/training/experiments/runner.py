@@ -49,7 +49,7 @@ def _check(chosen: Experiment, place: Place) -> None:
     """What would else be found out after the first hours."""
     if place.setting.val is None:
         raise ConfigError("an experiment is judged on a set of its own; name it with --val FILE.json")
-    if not read_dataset(place.setting.val).with_keypoints().any():
+    if not read_dataset(place.setting.val, skeleton=place.skeleton).with_keypoints().any():
         raise DatasetError(f"{place.setting.val}: nobody in it has labelled keypoints, so no AP can be measured; give "
                            "another file with --val")
     if any(arm.extended for arm in chosen.arms) and not place.extra:
@@ -80,7 +80,7 @@ def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
     start = _start(arm, place)
     setting = replace(place.setting, seed=seed, init=None if start is None else str(start))
     recipe = replace(arm.recipe, train=replace(arm.recipe.train, seed=seed))
-    done = distributed.from_first(lambda: _finished(folder, recipe.train))
+    done = distributed.from_first(lambda: _finished(folder, recipe.train, place.skeleton))
     if done is not None:
         place.setting.report(f"{arm.name}, seed {seed}: finished already, AP {done['ap']:.3f}")
         return done
@@ -97,13 +97,16 @@ def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
     return distributed.from_first(lambda: _finish(folder, judged, recipe.train))
 
 
-def _finished(folder: Path, config: loop.TrainConfig) -> dict[str, Any] | None:
-    """The result of a finished run; :class:`ConfigError` where it had another schedule."""
+def _finished(folder: Path, config: loop.TrainConfig, skeleton: Skeleton) -> dict[str, Any] | None:
+    """The result of a finished run; :class:`ConfigError` where it had another schedule or other keypoints."""
     if not (folder / RESULT).is_file():
         return None
     plain = json.loads(json.dumps(asdict(config)))  # as a file holds it: lists for tuples
     with checkpoint.settings_of(folder / "config.json"):
-        changes = differences(checkpoint.read_json(folder / "config.json")["train"], plain)
+        begun = checkpoint.read_json(folder / "config.json")
+        changes = differences(begun["train"], plain)
+        if begun["skeleton"] != skeleton.to_json():
+            changes.append(f"skeleton: {begun['skeleton']['name']} -> {skeleton.name}")
     if changes:
         raise ConfigError(f"{folder}: this finished run had other settings ({'; '.join(changes)}); use them again, or "
                           "another --out")
