@@ -27,6 +27,7 @@ from stagepose.oks import DEFAULT_RULE, NMS_THRESHOLD, RESCORE_RULES, oks_nms, r
 from stagepose.runtime import Detector, DetectorModel, PoseEnsemble, PoseModel, PoseNetwork, read_info, shipped
 from stagepose.skeleton import Skeleton
 from stagepose.structures import Detections, Person
+from stagepose.tiling import detect_tiled, parts_of_others
 
 Float = NDArray[np.float64]
 # An array is RGB, (H, W, 3) uint8; never BGR
@@ -37,6 +38,7 @@ Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of o
 DEFAULT_POSE = "pose-small"
 DEFAULT_DETECTOR = "person-small"
 DEFAULT_THRESHOLD = 0.5  # of a person; .45 has an F1 .007 higher, but adds more nobodies than people: threshold.md
+LEAST_TILE = 64  # pixels; a slip otherwise, and hours of looking
 FARTHEST = 10_000_000  # pixels that an edge of a box may lie away; beyond, doubles lose a crop's last digits
 
 _Model = TypeVar("_Model", PoseModel, DetectorModel)
@@ -53,7 +55,9 @@ class PredictorConfig:
     :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a person whose OKS to a better one exceeds it (None: nobody;
     "auto": .5 with our rule, with the others as their authors do: .9, or with megvii's nobody), and ``soft_nms`` lowers
     that person's score instead; ``box_padding`` replaces the model's own. ``scales``: every crop is looked at so many
-    times as large and small, and the mean taken (the multi-scale test).
+    times as large and small, and the mean taken (the multi-scale test). ``tiles``: the detector also looks at
+    overlapping tiles of the picture, from so many pixels a side on, or with "auto" from the detector's own size on, for
+    people who are too small in the whole; as many times slower as there are tiles.
     """
 
     threshold: float = DEFAULT_THRESHOLD
@@ -67,6 +71,7 @@ class PredictorConfig:
     box_padding: float | None = None
     scales: tuple[float, ...] = (1.0,)
     max_pixels: int = MAX_PIXELS
+    tiles: int | Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
         self._refuse_other_kinds()
@@ -87,7 +92,11 @@ class PredictorConfig:
         if self.soft_nms and self.nms_threshold is None:
             raise ConfigError(f"soft_nms lowers by an OKS threshold, but oks_nms is {self.oks_nms!r} with rescoring "
                               f"{self.rescoring!r}, which is none; give oks_nms a number")
-        for name in ("max_people", "batch", "max_pixels"):
+        is_word = self.tiles is None or (isinstance(self.tiles, str) and self.tiles == "auto")
+        if not is_word and not (isinstance(self.tiles, Real) and self.tiles >= LEAST_TILE):
+            raise ConfigError(f"tiles is {self.tiles!r}; use the side of a tile in pixels, from {LEAST_TILE} on, "
+                              "'auto' for the detector's own size, or None for no tiles")
+        for name in ("max_people", "batch", "max_pixels", *(["tiles"] if isinstance(self.tiles, Real) else [])):
             value = getattr(self, name)
             if not 1 <= value < math.inf or value != int(value):
                 raise ConfigError(f"{name} is {value}; use a whole number from 1 on")
@@ -163,7 +172,13 @@ class Predictor:
         found = self.detect(picture) if boxes is None else as_detections(boxes)
         _refuse_far(found.boxes, picture)
         points_NK2, scores_NK = self.keypoints(picture.pixels, found.boxes)
-        kept, ranks = self._ranked(points_NK2, rescore(found.scores, scores_NK, self.config.rescoring), found.boxes)
+        ranks_N = rescore(found.scores, scores_NK, self.config.rescoring)
+        if boxes is None and self.config.tiles is not None:
+            stay = ~parts_of_others(found.boxes, points_NK2, scores_NK, ranks_N, self._areas(found.boxes),
+                                    np.array(self.skeleton.sigmas), self.config.threshold)
+            found = Detections(boxes=found.boxes[stay], scores=found.scores[stay])
+            points_NK2, scores_NK, ranks_N = points_NK2[stay], scores_NK[stay], ranks_N[stay]
+        kept, ranks = self._ranked(points_NK2, ranks_N, found.boxes)
         return [
             Person(box=found.boxes[n], keypoints=points_NK2[n], scores=scores_NK[n], score=score,
                    skeleton=self.skeleton, box_score=float(found.scores[n]))
@@ -177,7 +192,20 @@ class Predictor:
             raise ModelError(f"{picture.name}: no boxes given, and there is no detector to find them. Pass boxes=, or "
                              "load a detector")
         least = self.config.threshold if self.config.box_threshold is None else self.config.box_threshold
-        return self.detector(picture.pixels).best(self.config.max_people, least)
+        if self.config.tiles is None:
+            return self.detector(picture.pixels).best(self.config.max_people, least)
+        side = self._tile_side(self.detector)
+        return detect_tiled(self.detector, picture.pixels, side, self.config.max_people, least)
+
+    def _tile_side(self, detector: Detector) -> int:
+        """Of the smallest tiles, in pixels."""
+        if isinstance(self.config.tiles, int):
+            return self.config.tiles
+        info = getattr(detector, "info", None)
+        if not isinstance(info, ModelInfo):
+            raise ConfigError("tiles is 'auto', but the detector does not tell its size; give the side of a tile in "
+                              "pixels")
+        return max(LEAST_TILE, *info.input_size)
 
     def keypoints(self, pixels_HW3: NDArray[np.uint8], boxes_N4: Float) -> tuple[Float, Float]:
         """Points (N, K, 2) in the picture and scores (N, K) of the person in each box."""
@@ -207,18 +235,22 @@ class Predictor:
         return [crop_affine(fit_box(box, width / height, padding), (width, height)) for box in boxes_N4]
 
     def _ranked(self, points_NK2: Float, scores_N: Float, boxes_N4: Float) -> tuple[NDArray[np.int64], Float]:
-        """Who stays, best first, and their scores; the boxes' areas are the OKS's scale, padded as HRNet has them."""
+        """Who stays, best first, and their scores."""
         threshold = self.config.nms_threshold
         if threshold is None:
             kept = ranking(scores_N)
             return kept, scores_N[kept]
-        padding = self.config.box_padding or self.info.box_padding
-        areas = np.maximum((boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=-1), 1.0) * padding**2
+        areas = self._areas(boxes_N4)
         sigmas = np.array(self.skeleton.sigmas)
         if self.config.soft_nms:
             return soft_oks_nms(points_NK2, scores_N, areas, sigmas, threshold, limit=len(scores_N))
         kept = oks_nms(points_NK2, scores_N, areas, sigmas, threshold)
         return kept, scores_N[kept]
+
+    def _areas(self, boxes_N4: Float) -> Float:
+        """(N,) of the boxes, the OKS's scale, padded as HRNet has them."""
+        padding = self.config.box_padding or self.info.box_padding
+        return np.asarray(np.maximum((boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=-1), 1.0) * padding**2)
 
     def _read(self, image: Image) -> Picture:
         return image if isinstance(image, Picture) else read_image(image, max_pixels=self.config.max_pixels)

@@ -29,6 +29,7 @@ Counts: TypeAlias = Annotated[tuple[int, ...], arg(metavar="INT ...", help_behav
 OptionalFile: TypeAlias = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint=UNSAID)]
 OptionalFolder: TypeAlias = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint=UNSAID)]
 OptionalRun: TypeAlias = Annotated[Path | None, arg(metavar="RUN", help_behavior_hint=UNSAID)]
+OptionalTiles: TypeAlias = Annotated[int | Literal["auto"] | None, arg(metavar="INT|auto", help_behavior_hint=UNSAID)]
 OptionalCount: TypeAlias = Annotated[int | None, arg(metavar="INT", help_behavior_hint=UNSAID)]
 OptionalNumber: TypeAlias = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint=UNSAID)]
 OptionalName: TypeAlias = Annotated[str | None, arg(metavar="NAME|FILE", help_behavior_hint=UNSAID)]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import stagepose
 from stagepose.coco import keypoint_result
-from stagepose.commands.arguments import Folder, ModelName, OptionalCount, OptionalFile, Photos
+from stagepose.commands.arguments import Folder, ModelName, OptionalCount, OptionalFile, OptionalTiles, Photos
 from stagepose.commands.boxes import BoxFile, image_ids
 from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, predict_clip
 from stagepose.commands.clips import TABLE as CLIP_TABLE
@@ -43,6 +43,7 @@ def predict(
     boxes: OptionalFile = None,
     threshold: float = DEFAULT_THRESHOLD,
     max_people: int = 100,
+    tiles: OptionalTiles = None,
     flip: bool = False,
     batch: int = 8,
     json_only: bool = False,
@@ -84,6 +85,8 @@ def predict(
             whose file_name is its own, else those whose image_id is the number at the end of its name.
         threshold: Least score of a person, and of the box that it is looked for in; with --boxes, of the box alone.
         max_people: Most people in one photo, best boxes first.
+        tiles: Let the detector look at overlapping tiles of large photos too, for people who are too small in the
+            whole: of so many pixels a side, or auto for the detector's own size. As many times slower as there are.
         flip: Also look at every person mirrored: more precise, twice the time.
         batch: People in one run of the network.
         json_only: Write no overlays.
@@ -109,9 +112,11 @@ def predict(
         wrong_usage(f"--joint-threshold is {joint_threshold}; it is a score, between 0 and 1")
     if boxes is not None and detector != DEFAULT_DETECTOR:
         wrong_usage("--boxes says where the people are, without a detector; leave out --detector")
+    if boxes is not None and tiles is not None:
+        wrong_usage("--boxes says where the people are, so that nobody looks for them in tiles; leave out --tiles")
     _make_folder(out)
     predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
-                     max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels)
+                     max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels, tiles=tiles)
     given = BoxFile.read(boxes) if boxes else None
     failed: list[dict[str, str]] = []
     paths = _expand(photos, out, failed)
@@ -125,7 +130,7 @@ def predict(
     draw = partial(draw_people, threshold=joint_threshold, colours=colours)
     names = Overlays(out, [path for path in paths if path], draw)
     settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth)
-    begun_with = _begun_with(predictor, boxes, threshold=threshold, max_people=max_people, flip=flip,
+    begun_with = _begun_with(predictor, boxes, threshold=threshold, max_people=max_people, tiles=tiles, flip=flip,
                              json_only=json_only, colours=colours, joint_threshold=joint_threshold,
                              detect_every=detect_every, smooth=smooth, max_pixels=max_pixels)
     journal = _journal(out, resume, [str(path) for path in paths if path], begun_with)

@@ -28,7 +28,8 @@ from stagepose.imagefiles import printable
 
 Function = Callable[..., int | None]
 IN_WORDS = {"INT": "a whole number", "FLOAT": "a number", "INT INT": "two whole numbers", "INT ...": "whole numbers",
-            "FLOAT ...": "numbers", "FLOAT|none": "a number or none"}  # what help calls values: what it wants
+            "FLOAT ...": "numbers", "FLOAT|none": "a number or none",
+            "INT|auto": "a whole number or auto"}  # what help calls values: what it wants
 
 
 class _UsageError(Exception):
