@@ -54,6 +54,20 @@ def test_an_unsure_joint_moves_a_person_less() -> None:
     assert 0 < step(0.1) < 0.3 * step(0.9)
 
 
+def test_a_joint_that_nobody_sees_goes_with_the_person_and_is_there_when_seen_again() -> None:
+    """Hidden while the person walks on by two body sizes; where the network puts it meanwhile is noise."""
+    rng, speed = np.random.default_rng(0), 200.0
+    people = []
+    for frame in range(90):
+        person = walker(100 + speed * frame / RATE)
+        points, scores = person.keypoints.copy(), person.scores.copy()
+        if 30 <= frame < 60:
+            points[9], scores[9] = rng.uniform(-500, 500, 2), 0.0
+        people.append(replace(person, keypoints=points, scores=scores))
+    off = smoothed(people)[:, 9] - np.array([walker(100 + speed * frame / RATE).keypoints[9] for frame in range(90)])
+    assert np.abs(off[25:85]).max() < 2 * speed / RATE  # as little as a seen one lags, in test_in_motion
+
+
 def test_after_a_gap_and_for_somebody_else_it_begins_anew() -> None:
     smoother = Smoother()
     smoother.update([replace(walker(100), track_id=1)], 0.0)

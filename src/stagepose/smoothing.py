@@ -19,7 +19,7 @@ from stagepose.structures import Person
 Float = NDArray[np.float64]
 
 SPEED_CUTOFF = 1.0  # Hz; of the speeds' own filter, as in the paper
-SURE = 0.5  # joints scored from here on are believed fully; below, in proportion
+SURE = 0.5  # joints scored from here on are believed fully; below, in proportion: the rest, they go with the sure ones
 LONGEST_GAP = 0.5  # seconds unseen after which a person begins anew
 
 
@@ -27,7 +27,7 @@ LONGEST_GAP = 0.5  # seconds unseen after which a person begins anew
 class _State:
     time: float
     points: Float  # (K, 2) smoothed
-    raw: Float  # (K, 2)
+    raw: Float  # (K, 2) as found, as far as it was believed
     speeds: Float  # (K, 2) smoothed, pixels a second
 
 
@@ -62,14 +62,16 @@ class Smoother:
                                                    np.zeros_like(person.keypoints))
             return person
         elapsed = time - state.time
-        seen = (person.keypoints - state.raw) / elapsed
-        speeds = state.speeds + _share(SPEED_CUTOFF, elapsed) * (seen - state.speeds)
+        trust_K1 = np.minimum(person.scores / SURE, 1.0)[:, None]
+        raw = state.raw + trust_K1 * (person.keypoints - state.raw)
+        speeds = state.speeds + _share(SPEED_CUTOFF, elapsed) * ((raw - state.raw) / elapsed - state.speeds)
         size = np.sqrt(max(float(np.prod(person.box[2:] - person.box[:2])), 1.0))
         cutoffs_K = self.cutoff + self.beta * np.linalg.norm(speeds, axis=-1) / size
-        shares_K = _share(cutoffs_K, elapsed) * np.minimum(person.scores / SURE, 1.0)
-        points = state.points + shares_K[:, None] * (person.keypoints - state.points)
-        self._states[person.track_id] = _State(time, points, person.keypoints, speeds)
-        return replace(person, keypoints=points)
+        steps = trust_K1 * _share(cutoffs_K, elapsed)[:, None] * (person.keypoints - state.points)
+        sure = person.scores >= SURE
+        carried = (1 - trust_K1) * (np.median(steps[sure], axis=0) if sure.any() else 0.0)  # as far as the others go
+        self._states[person.track_id] = _State(time, state.points + steps + carried, raw + carried, speeds)
+        return replace(person, keypoints=state.points + steps + carried)
 
 
 def _share(cutoff: Float | float, elapsed: float) -> Float:
