@@ -119,8 +119,16 @@ def test_odd_sizes_gain_a_column_and_a_row() -> None:
     assert frames_of("odd.mp4")[0].picture.pixels.shape == (122, 162, 3)
 
 
-@pytest.mark.parametrize(("matrix", "quarters"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
-def test_a_turned_video_is_upright(matrix: tuple[int, ...], quarters: int) -> None:
+MATRICES = [
+    ((0, 1, -1, 0), lambda pixels: np.rot90(pixels, -1)), ((-1, 0, 0, -1), lambda pixels: pixels[::-1, ::-1]),
+    ((0, -1, 1, 0), np.rot90), ((-1, 0, 0, 1), lambda pixels: pixels[:, ::-1]),
+    ((1, 0, 0, -1), lambda pixels: pixels[::-1]), ((0, 1, 1, 0), lambda pixels: pixels.swapaxes(0, 1)),
+    ((0, -1, -1, 0), lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("matrix", "shown"), MATRICES)
+def test_a_turned_or_mirrored_video_is_upright(matrix: tuple[int, ...], shown: Any) -> None:
     """As telephones turn: the track header's matrix a, b, c, d, with x' = a x + c y and y' = b x + d y, y down."""
     picture = np.zeros((120, 160, 3), np.uint8)
     picture[:40, :40] = (255, 0, 0)
@@ -129,7 +137,7 @@ def test_a_turned_video_is_upright(matrix: tuple[int, ...], quarters: int) -> No
     for n, value in zip((0, 1, 3, 4), matrix, strict=True):
         data[place + 4 * n:place + 4 * n + 4] = (value * 65536).to_bytes(4, "big", signed=True)
     Path("turned.mp4").write_bytes(data)
-    upright = np.rot90(picture, quarters)
+    upright = shown(picture)
     with VideoReader("turned.mp4") as reader:
         first = next(iter(reader))
         assert (reader.height, reader.width) == upright.shape[:2]

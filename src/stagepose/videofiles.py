@@ -64,6 +64,32 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES and not picture
 
 
+@dataclass(frozen=True)
+class Turn:
+    """From pixels as stored to pixels as shown: rows and columns swapped first, then turned about."""
+
+    swaps: bool = False
+    mirrors: bool = False  # left and right
+    upends: bool = False
+
+    def upright(self, pixels_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        shown = pixels_HW3.swapaxes(0, 1) if self.swaps else pixels_HW3
+        return np.ascontiguousarray(shown[:: -1 if self.upends else 1, :: -1 if self.mirrors else 1])
+
+
+def _turn(frame: Any) -> Turn:
+    """The nearest of eight, from the display matrix a, b, u, c, d, v, ...: x' = a x + c y, y' = b x + d y, y down.
+
+    PyAV's ``rotation`` knows no mirroring, which telephones' front cameras may ask for.
+    """
+    matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return Turn()
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    swaps = abs(b) + abs(c) > abs(a) + abs(d)
+    return Turn(swaps, (c if swaps else a) < 0, (b if swaps else d) < 0)
+
+
 class VideoReader:
     """The upright frames of a video file, in order: iterate it, once. A context manager.
 
@@ -124,7 +150,7 @@ class VideoReader:
             if self.frames == 0:
                 self.height, self.width = pixels.shape[:2]
                 aspect = Fraction(self._stream.codec_context.sample_aspect_ratio or 1)
-                self.pixel_aspect = 1 / aspect if round(frame.rotation / 90) % 2 else aspect
+                self.pixel_aspect = 1 / aspect if _turn(frame).swaps else aspect
             time = self.frames / float(self.rate) if frame.pts is None else float(frame.pts * self._stream.time_base)
             if time <= last:  # a broken clock; the frames are there all the same
                 time = last + 1 / float(self.rate)
@@ -167,7 +193,7 @@ class VideoReader:
 
     def _upright(self, frame: Any) -> NDArray[np.uint8]:
         self._check_size(frame.width, frame.height)
-        pixels: NDArray[np.uint8] = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+        pixels = _turn(frame).upright(frame.to_ndarray(format="rgb24"))
         if self.frames and pixels.shape[:2] != (self.height, self.width):
             import cv2
 
