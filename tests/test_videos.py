@@ -291,8 +291,18 @@ def test_people_are_followed_between_detections() -> None:
         assert [person.track_id for person in other.people] == [1]
         assert other.people[0].keypoints == pytest.approx(one.people[0].keypoints, abs=3)
         assert other.people[0].box == pytest.approx(one.people[0].box, abs=8)
+
+
+@pytest.mark.parametrize("every", [0, -1, 2.5, "2"])
+def test_wrong_settings_and_files_are_refused_at_the_call(every: Any) -> None:
+    """Not at the first frame, which may be somewhere else in the caller's code."""
+    predictor = stagepose.load("pose.onnx", "detector.onnx", threads=1)
+    with pytest.raises(ConfigError, match=f"detect_every is {every!r}; "):
+        stagepose.video(clip(), predictor, detect_every=every)
     with pytest.raises(ConfigError, match="detect_every"):
-        list(stagepose.video("clip.mp4", some, detect_every=0))
+        stagepose.people_in([], predictor, detect_every=every)
+    with pytest.raises(VideoError, match=r"none\.mp4: no such file"):
+        stagepose.video("none.mp4", predictor)
 
 
 def test_two_in_the_very_same_box_are_looked_for_once() -> None:

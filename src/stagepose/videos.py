@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -27,27 +28,42 @@ def video(path: str | Path, predictor: Predictor | None = None, *, detect_every:
     The predictor is by default the models that ship. ``detect_every`` N: the detector looks at every Nth frame, and
     between them people are looked for where they should be by now; whoever comes in is found at the next. ``smooth``:
     keypoints by a :class:`Smoother`. :class:`VideoError` for a file that cannot be read, :class:`MissingExtraError`
-    where PyAV is not installed, :class:`ConfigError` for a setting out of range.
+    where PyAV is not installed, :class:`ConfigError` for a setting out of range: at the call, before the first frame.
     """
+    every = _checked(detect_every)
     predictor = predictor or load()
-    with VideoReader(path, max_pixels=predictor.config.max_pixels) as reader:
-        yield from people_in(reader, predictor, detect_every=detect_every, smooth=smooth, tracker=tracker)
+    reader = VideoReader(path, max_pixels=predictor.config.max_pixels)
+    return _read(reader, predictor, every, smooth, tracker)
 
 
 def people_in(frames: Iterable[Frame], predictor: Predictor, *, detect_every: int = 1,
               smooth: bool = True, tracker: Tracker | None = None) -> Iterator[Frame]:
     """As :func:`video`, of frames from anywhere, such as a camera's: their times must increase."""
-    if detect_every < 1:
-        raise ConfigError(f"detect_every is {detect_every}; use at least 1, for a look at every frame")
+    return _people_in(frames, predictor, _checked(detect_every), smooth, tracker)
+
+
+def _checked(detect_every: int) -> int:
+    """At the call: a generator would refuse at its first frame, somewhere else in the caller's code."""
+    if not isinstance(detect_every, Integral) or detect_every < 1:
+        raise ConfigError(f"detect_every is {detect_every!r}; use a whole number from 1, for a look at every frame, on")
+    return int(detect_every)
+
+
+def _read(reader: VideoReader, predictor: Predictor, every: int, smooth: bool,
+          tracker: Tracker | None) -> Iterator[Frame]:
+    with reader:
+        yield from _people_in(reader, predictor, every, smooth, tracker)
+
+
+def _people_in(frames: Iterable[Frame], predictor: Predictor, every: int, smooth: bool,
+               tracker: Tracker | None) -> Iterator[Frame]:
     least = UNSURE * predictor.config.threshold
     finder = predictor.with_config(threshold=least)
     tracker = tracker or Tracker(threshold=predictor.config.threshold)
     smoother = Smoother() if smooth else None
     for number, frame in enumerate(frames):
-        if number % detect_every == 0:
-            people = finder.people(frame.picture)
-        else:
-            people = _followed(tracker, finder, frame, least)
+        looks = number % every == 0
+        people = finder.people(frame.picture) if looks else _followed(tracker, finder, frame, least)
         people = tracker.update(people, frame.time)
         yield replace(frame, people=tuple(smoother.update(people, frame.time) if smoother else people))
 
