@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import re
+import signal
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -496,6 +499,37 @@ def test_ctrl_c_leaves_what_was_done(monkeypatch: pytest.MonkeyPatch, capsys: py
     described = read("out/images.json")
     assert not described["complete"] and described["videos"][0]["frames"] == 4
     assert not described["videos"][0]["complete"] and "stopped after 4 frames" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as Unix has them")
+def test_sigterm_leaves_what_was_done_and_an_earlier_runs_files_stay_until_then() -> None:
+    assert predict(clip(), "--csv") == 0
+    former = {name: Path("out", name).read_bytes() for name in out() if name.startswith("clip.")}
+    clip(pictures=walking(10) * 100)
+    process = subprocess.Popen([sys.executable, "-m", "stagepose", "predict", "clip.mp4", *MODELS],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any(path.stat().st_size > 5000 for path in Path("out").glob(".*json*.tmp")):
+        sleep(0.01)
+    assert {name: Path("out", name).read_bytes() for name in former} == former
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in err
+    assert out() == ["clip.people.json", "clip.pose.mp4", "images.json", "people.json"]  # no --csv: no table of old
+    described = read("out/images.json")["videos"][0]
+    assert not described["complete"] and 10 < described["frames"] < 1000
+    assert len(frames_of("out/clip.pose.mp4")) == described["frames"]
+    assert {entry["frame"] for entry in read("out/clip.people.json")} == set(range(described["frames"]))
+
+
+def test_stopped_while_it_is_finished_nothing_unfinished_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stagepose.commands.clips import Growing
+
+    assert predict(clip()) == 0
+    former = Path("out/clip.people.json").read_bytes()
+    monkeypatch.setattr(Growing, "finish", lambda self: Stops(0, KeyboardInterrupt())())
+    assert predict(clip(pictures=walking(3))) == 130
+    assert out() == ["clip.people.json", "clip.pose.mp4", "images.json", "people.json"]
+    assert Path("out/clip.people.json").read_bytes() == former
 
 
 def test_a_full_disk_loses_no_people() -> None:

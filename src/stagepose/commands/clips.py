@@ -49,7 +49,11 @@ class Growing:
         self._good = 0  # bytes that are whole chunks
         with self._faults():
             self._file = self.temporary.open("wb", buffering=0)
-        self.append(head)
+        try:
+            self.append(head)
+        except BaseException:
+            self.discard()
+            raise
 
     def append(self, chunk: bytes) -> None:
         with self._faults():
@@ -76,7 +80,10 @@ class Growing:
 
 @dataclass
 class Clip:
-    """What is written of one video; :meth:`close` makes it whole, after however many frames."""
+    """What is written of one video; :meth:`close` makes it whole, after however many frames.
+
+    An earlier run's files stay until then.
+    """
 
     name: str
     stem: str  # of all its files, in the folder ``settings.out``
@@ -85,7 +92,8 @@ class Clip:
     people: int = 0  # in all frames together
     tracks: set[int] = field(default_factory=set)
     last_time: float = 0.0
-    _files: list[Growing] = field(default_factory=list)
+    _files: dict[str, Growing] = field(default_factory=dict)  # by suffix
+    _written: list[str] = field(default_factory=list)  # suffixes of what is finished
     _overlay: VideoWriter | None = None
 
     def path(self, suffix: str) -> Path:
@@ -93,10 +101,10 @@ class Clip:
 
     def begin(self, keypoints: Sequence[str], reader: VideoReader) -> None:
         """Open its files, at its first frame."""
-        self._files.append(Growing(self.path(RESULTS), b"[", b"\n]\n"))
+        self._files[RESULTS] = Growing(self.path(RESULTS), b"[", b"\n]\n")
         if self.settings.csv:
             joints = (f"{name}_{what}" for name in keypoints for what in ("x", "y", "score"))
-            self._files.append(Growing(self.path(TABLE), csv_line([*OF_FRAME, *joints]), b""))
+            self._files[TABLE] = Growing(self.path(TABLE), csv_line([*OF_FRAME, *joints]), b"")
         if self.settings.draw:
             self._overlay = VideoWriter(self.path(OVERLAY), reader.width, reader.height, reader.rate, reader.audio,
                                         pixel_aspect=reader.pixel_aspect)
@@ -105,10 +113,10 @@ class Clip:
         results = [self._result(frame, person) for person in frame.people]
         lines = [json.dumps(result, allow_nan=False) for result in results]
         if lines:
-            self._files[0].append(((",\n" if self.people else "\n") + ",\n".join(lines)).encode())
-            for table in self._files[1:]:
-                table.append(b"".join(csv_line([*(result[key] for key in OF_FRAME[:5]), *result["box"],
-                                            *result["keypoints"]]) for result in results))
+            self._files[RESULTS].append(((",\n" if self.people else "\n") + ",\n".join(lines)).encode())
+            if TABLE in self._files:
+                self._files[TABLE].append(b"".join(csv_line([*(result[key] for key in OF_FRAME[:5]), *result["box"],
+                                                             *result["keypoints"]]) for result in results))
         self.frames, self.last_time = self.frames + 1, frame.time
         self.people += len(results)
         self.tracks.update(result["track_id"] for result in results)
@@ -121,20 +129,39 @@ class Clip:
             self._overlay.add_audio(packet)
 
     def close(self) -> None:
-        """Finish the overlay, then the results. An overlay that cannot be finished makes room for them."""
+        """Finish the overlay, then the results, in the place of an earlier run's, whose other files go.
+
+        An overlay that cannot be finished makes room for the results. Of what cannot be finished nothing is left.
+        """
         try:
-            if self._overlay:
-                self._overlay.close()
-        finally:
-            for file in self._files:
-                file.finish()
+            try:
+                if self._overlay:
+                    self._overlay.close()
+                    self._written.append(OVERLAY)
+            finally:
+                for suffix, file in self._files.items():
+                    file.finish()
+                    self._written.append(suffix)
+                self._remove_former()
+        except BaseException:  # a full disk, a second Ctrl-C
+            self.discard()
+            raise
 
     def discard(self) -> None:
-        """Leave nothing of a video without frames."""
-        for file in self._files:
+        """Leave nothing unfinished: of a video without frames nothing at all."""
+        for file in self._files.values():
             file.discard()
         if self._overlay:
             self._overlay.discard()
+
+    def _remove_former(self) -> None:
+        """What an earlier run has left, and this one does not replace, would tell of other people."""
+        for suffix in {OVERLAY, RESULTS, TABLE}.difference(self._written):
+            try:
+                self.path(suffix).unlink(missing_ok=True)
+            except OSError as error:
+                raise StagePoseError(f"{printable(str(self.path(suffix)))}: of an earlier run, and cannot be removed: "
+                                     f"{error.strerror}") from error
 
     def notices(self, reader: VideoReader) -> list[str]:
         return [*reader.notices, *(self._overlay.notices if self._overlay else ())]
@@ -142,7 +169,7 @@ class Clip:
     def entry(self, reader: VideoReader, complete: bool) -> dict[str, Any]:
         """For ``images.json``; written names only."""
         written = {key: self.stem + suffix for key, suffix in
-                   (("results", RESULTS), ("table", TABLE), ("overlay", OVERLAY)) if self.path(suffix).exists()}
+                   (("results", RESULTS), ("table", TABLE), ("overlay", OVERLAY)) if suffix in self._written}
         return {"file_name": self.name, "width": reader.width, "height": reader.height, "frames": self.frames,
                 "rate": round(float(reader.rate), 3), "people": len(self.tracks), "complete": complete,
                 "notices": self.notices(reader), **written}
@@ -170,7 +197,6 @@ def predict_clip(path: Path, name: str, stem: str, predictor: Predictor, setting
         try:
             for frame in people_in(reader, predictor, detect_every=settings.detect_every, smooth=settings.smooth):
                 if not clip.frames:
-                    _remove_former(clip)
                     clip.begin(predictor.skeleton.names, reader)
                 clip.add(frame)
                 while held:
@@ -190,13 +216,3 @@ def predict_clip(path: Path, name: str, stem: str, predictor: Predictor, setting
         for notice in clip.notices(reader):
             note(f"{printable(name)}: {notice}")
     return clip
-
-
-def _remove_former(clip: Clip) -> None:
-    """What an earlier run left would tell of other people."""
-    for suffix in (OVERLAY, RESULTS, TABLE):
-        try:
-            clip.path(suffix).unlink(missing_ok=True)
-        except OSError as error:
-            raise StagePoseError(f"{printable(str(clip.path(suffix)))}: of an earlier run, and cannot be removed: "
-                                 f"{error.strerror}") from error

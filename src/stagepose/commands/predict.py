@@ -19,6 +19,7 @@ from stagepose.commands.clips import TABLE as CLIP_TABLE
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
 from stagepose.commands.outcome import Outcome, fail, finish, rescue
 from stagepose.commands.overlays import Overlays, Source, is_overlay
+from stagepose.commands.stopping import ending_in_order
 from stagepose.commands.unfinished import NAME as UNFINISHED
 from stagepose.commands.unfinished import Journal, stamp_of
 from stagepose.draw import JOINT_THRESHOLD, draw_people
@@ -136,14 +137,15 @@ def predict(
     journal = _journal(out, resume, [str(path) for path in paths if path], begun_with)
     outcome = Outcome(journal, [(source.key, source.image_id) for source in sources], predictor.skeleton.names, csv,
                       failed)
-    try:
-        _all(sources, predictor, given, None if json_only else names, outcome, joint_threshold)
-        _all_clips(clips, predictor, given, names, settings, outcome)
-        outcome.complete = True
-    finally:
-        if not outcome.complete:  # Ctrl-C, a full disk, a broken model: hours of work must not be lost
-            rescue(out, outcome, len(sources), len(clips))
-    return finish(out, outcome, strict)
+    with ending_in_order():
+        try:
+            _all(sources, predictor, given, None if json_only else names, outcome, joint_threshold)
+            _all_clips(clips, predictor, given, names, settings, outcome)
+            outcome.complete = True
+        finally:
+            if not outcome.complete:  # Ctrl-C, SIGTERM, a full disk, a broken model: hours of work must not be lost
+                rescue(out, outcome, len(sources), len(clips))
+        return finish(out, outcome, strict)
 
 
 def _journal(out: Path, resume: bool, names: Sequence[str], settings: dict[str, Any]) -> Journal:
