@@ -468,6 +468,7 @@ def test_bad_videos_are_skipped_in_a_line_and_leave_nothing(capsys: pytest.Captu
     assert [failed["file_name"] for failed in read("out/images.json")["failed"]] == ["bad.mp4"]
     assert out() == ["clip.people.json", "clip.pose.mp4", "images.json", "people.json"]
     assert predict("bad.mp4") == 1
+    assert capsys.readouterr().err.endswith("0 videos; written to out\n1 file could not be used, see above\n")
 
 
 def test_boxes_are_for_photos(capsys: pytest.CaptureFixture[str]) -> None:

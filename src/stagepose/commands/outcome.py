@@ -73,22 +73,22 @@ def fail(failed: list[dict[str, str]], name: str, error: StagePoseError) -> None
     note(f"skipped: {error}")
 
 
-def finish(out: Path, outcome: Outcome, strict: bool) -> int:
-    """Write the results, tell the counts, choose the exit code."""
+def finish(out: Path, outcome: Outcome, strict: bool, clips: int) -> int:
+    """Write the results, tell the counts, choose the exit code; ``clips`` videos were given."""
     try:
         outcome.write(out)
         outcome.journal.finish()
     finally:  # where they cannot be written, it stays
         outcome.journal.close()
     counts = []
-    if outcome.photos or not outcome.videos:
+    if outcome.photos or not clips:
         counts.append(f"{photos(outcome.photos)}, {counted(outcome.people, 'person', 'people')}"
                       + (f", {photos(outcome.nobody)} without people" if outcome.nobody else ""))
-    if outcome.videos:
+    if clips:
         counts.append(counted(len(outcome.videos), "video", "videos"))
     note(f"{'; '.join(counts)}; written to {printable(str(out))}")
     if outcome.failed:
-        note(f"{counted(len(outcome.failed), 'file', 'files') if outcome.videos else photos(len(outcome.failed))} "
+        note(f"{counted(len(outcome.failed), 'file', 'files') if clips else photos(len(outcome.failed))} "
              "could not be used, see above")
     return 1 if outcome.failed and (strict or not (outcome.photos or outcome.videos)) else 0
 

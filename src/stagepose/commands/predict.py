@@ -145,7 +145,7 @@ def predict(
         finally:
             if not outcome.complete:  # Ctrl-C, SIGTERM, a full disk, a broken model: hours of work must not be lost
                 rescue(out, outcome, len(sources), len(clips))
-        return finish(out, outcome, strict)
+        return finish(out, outcome, strict, len(clips))
 
 
 def _journal(out: Path, resume: bool, names: Sequence[str], settings: dict[str, Any]) -> Journal:
