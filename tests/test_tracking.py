@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
-from walkers import walker
+from walkers import behind, walker
 
 from stagepose.errors import ConfigError
 from stagepose.tracking import Tracker, assign
@@ -69,6 +70,75 @@ def test_who_is_behind_another_for_a_second_and_a_half_comes_back_as_the_same() 
                          for side, shape in ((1, 0), (-1, 1)))
         hidden = abs(apart) < 30
         assert ids(tracker.update([front] if hidden else [front, behind], time)) == ([1] if hidden else [1, 2])
+
+
+@pytest.mark.parametrize("every", [1, 3])  # frames from one look to the next
+@pytest.mark.parametrize(("back", "front"), [(180, -180), (90, -90), (40, -40), (0, 90), (170, 110), (90, 150)])
+def test_who_passes_behind_another_and_is_seen_in_part_keeps_the_id(back: int, front: int, every: int) -> None:
+    """Pixels a second; the box shrinks, its middle stops, and hidden joints are guessed."""
+    tracker, rng = Tracker(), np.random.default_rng(0)
+    seconds = 300 / abs(back - front)
+    for time in np.arange(0, seconds, every / 25):
+        x_back, x_front = (400 + speed * (time - seconds / 2) for speed in (back, front))
+        hidden = behind(walker(x_back), x_front - 25, x_front + 25, rng)
+        people = [walker(x_front, shape=1, rng=rng, noise=2), *([hidden] if hidden else [])]
+        assert ids(tracker.update(people, float(time))) == [1, 2][:len(people)], time
+
+
+def test_of_two_of_whom_one_was_seen_for_a_while_both_have_their_ids_again() -> None:
+    """One walks past one who stands; while one hides the other both are one box, which goes on with the wrong track."""
+    tracker = Tracker()
+    for time in np.arange(0, 3, 0.04):
+        stands, walks = walker(400), walker(260 + 90 * time)
+        x = walks.box[[0, 2]].mean() - 400
+        if x < -45 or x > 40:
+            seen = [stands, walks]
+        elif x < 20:
+            seen = [replace(stands, box=np.array([min(370, 370 + x), 120, max(430, 430 + x), 280]))]
+        else:
+            seen = [walks]
+        found = ids(tracker.update(seen, float(time)))
+        if x > 50 or x < -50:
+            assert found == [1, 2], time
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("speed", [60, 120, 240])
+@pytest.mark.parametrize("seconds", [0.7, 1.2, 1.8])  # without being seen
+def test_who_walks_behind_a_wall_comes_out_as_the_same(seconds: float, speed: int, every: int) -> None:
+    tracker, rng, seen = Tracker(), np.random.default_rng(0), []
+    left, right = 400, 420 + speed * seconds
+    for time in np.arange(0, 2 + seconds + 120 / speed, every / 25):
+        person = behind(walker(left - 30 + speed * (time - 1)), left, right, rng)
+        seen.append(ids(tracker.update([person] if person else [], float(time))))
+    assert [] in seen and seen[0] == seen[-1] == [1] and [2] not in seen
+
+
+def test_somebody_else_comes_out_from_behind_a_wall() -> None:
+    """Of another size, or too early: only somebody who could be there by then is the same."""
+    for other, wait in ((walker(520, 320), 0.8), (walker(700), 0.8), (walker(420, 80), 0.4)):
+        tracker, rng = Tracker(), np.random.default_rng(0)
+        for time in np.arange(0, 2, 0.04):
+            person = behind(walker(250 + 120 * time), 400, 500, rng)
+            tracker.update([person] if person else [], float(time))
+        assert ids(tracker.update([other], 2 + wait)) == [2]
+
+
+def test_two_who_walk_side_by_side_for_long_keep_their_ids() -> None:
+    tracker, rng = Tracker(), np.random.default_rng(0)
+    for time in np.arange(0, 6, 0.12):
+        x = 50 + 120 * time
+        near, far = walker(x, rng=rng, noise=2), behind(walker(x + 32, shape=1), x - 25, x + 25, rng)
+        assert far is not None and ids(tracker.update([near, far], float(time))) == [1, 2], time
+
+
+def test_who_sits_down_behind_a_desk_keeps_the_id_and_gets_up_again() -> None:
+    tracker = Tracker()
+    for time in np.arange(0, 9, 0.04):
+        person = walker(300)
+        if 2 < time < 7:  # the lower half is not seen
+            person = replace(person, box=np.array([270, 150, 330, 220]))
+        assert ids(tracker.update([person], float(time))) == [1], time
 
 
 def test_an_unsure_person_goes_on_but_does_not_begin() -> None:

@@ -1,9 +1,13 @@
 """Who is who from frame to frame: people of a video keep a ``track_id``, also when nobody sees them for two seconds.
 
-A track is where its person was last seen and how fast that box moved. People of a frame go to tracks by OKS and IoU
-with where the tracks should be now: the sure ones first, then the unsure ones to the tracks that are left (ByteTrack,
-Zhang 2022), which may go on with a track but begin none. Velocities are those between observations, never between
-guesses (OC-SORT, Cao 2023). All in seconds: a variable frame rate, or frames left out, change nothing.
+A track is where its person was last seen, how large all of that person is, and how fast it moves. People of a frame go
+to the tracks of the frame before by OKS and IoU with where those should be now: the sure ones first, then the unsure
+ones (ByteTrack, Zhang 2022), which may go on with a track but begin none. Who is left may be somebody lost from sight
+before, and comes out, in part at first, near where that person should be by now.
+
+Velocities are those between observations, never between guesses (OC-SORT, Cao 2023), and only between observations of
+the whole person: of one who goes behind something the box shrinks, and its middle stops. Then the velocity of before
+holds. All in seconds: a variable frame rate, or frames left out, change nothing.
 N tracks, M people.
 """
 
@@ -11,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,37 +26,91 @@ from stagepose.structures import Person
 
 Float = NDArray[np.float64]
 
-SMOOTHING_TIME = 0.3  # seconds over which a velocity is averaged
+SMOOTHING_TIME = 0.5  # seconds over which a velocity is averaged
 AT_REST = 0.02  # seconds that a new track counts as standing still: two frames a millisecond apart tell no velocity
-LONGEST_COAST = 1.0  # seconds for which an unseen person is taken to walk on
 BUFFER = 0.3  # boxes grow by this share of their sides a second unseen, on every side (C-BIoU, Yang 2023)
 LEAST_BUFFER = 0.1
+WHOLE = 0.75  # of a person's width and height that a box must have to show all of that person
+ASIDE = 0.1  # of that width or height, by which the middle of a part lies off,
+STRIDE = 0.3  # in so many seconds: between two strides all of a person is narrow, the middle where it should be
+COVERED = 0.3  # of a box that lies in another person's: one of the two is seen in part
+LONGEST_PART = 1.5  # seconds after which what is seen of somebody is taken for all of them
+SHRINKING = 1.0  # seconds in which a person's size follows smaller boxes
+JUST_NOW = 0.1  # seconds unseen that are a detector's slip, no disappearing
+LEAST_BACK = 0.3  # likelihood in [0, 1] from which somebody is who was lost from sight
+WAYWARD = 0.3  # of a velocity, by which somebody unseen may be slower or faster
+LEAST_GAIN = 0.25  # of a person's width, by which two must be nearer to where they were going with their ids exchanged
 
 
 @dataclass
 class Track:
-    """A person as last seen, and how the box's centre moves, in pixels a second (2,)."""
+    """A person as last seen, and how that person moves.
+
+    ``whole`` (4,) xyxy is the box of all of the person at ``time``, where ``person.box`` may be of a part;
+    ``velocity`` (2,) in pixels a second.
+    """
 
     person: Person
     time: float
+    whole: Float = field(init=False)
     velocity: Float = field(default_factory=lambda: np.zeros(2))
     known: float = AT_REST  # seconds that the velocity is the mean of
+    back: float = -np.inf  # when the person last came back into sight
+
+    def __post_init__(self) -> None:
+        self.whole = self.person.box
+        self._seen_whole = self.time, _centre(self.whole)
 
     def shift(self, time: float) -> Float:
         """(2,) how far the person should have moved since."""
-        return self.velocity * min(time - self.time, LONGEST_COAST)
+        return self.velocity * (time - self.time)
 
     def box_at(self, time: float) -> Float:
-        """(4,) xyxy, where the box should be at a time."""
+        """(4,) xyxy, where the box that was last seen should be at a time."""
         return np.asarray(self.person.box + np.tile(self.shift(time), 2))
 
-    def see(self, person: Person, time: float) -> None:
-        """Go on with the person as found at ``time``."""
+    def whole_at(self, time: float) -> Float:
+        """(4,) xyxy, where all of the person should be at a time."""
+        return np.asarray(self.whole + np.tile(self.shift(time), 2))
+
+    @property
+    def still_in_part(self) -> bool:
+        """Whether the person has come back into sight, and not been seen whole since."""
+        return self.back > self._seen_whole[0]
+
+    def going_to(self, time: float) -> Float:
+        """(2,) the middle of the person, had nothing come between since all of that person was seen."""
+        since, centre = self._seen_whole
+        return np.asarray(centre + self.velocity * (time - since))
+
+    def way_since_whole(self, time: float) -> float:
+        """Pixels that the person should have gone since all of that person was seen."""
+        return float(np.linalg.norm(self.velocity)) * (time - self._seen_whole[0])
+
+    def see(self, person: Person, time: float, covered: bool = False) -> None:
+        """Go on with the person as found at ``time``; ``covered``: another one's box is in the way."""
         elapsed = time - self.time
-        seen = (_centre(person.box) - _centre(self.person.box)) / elapsed
+        box, expected = person.box, self.whole_at(time)
+        size, size_seen = _size(expected), _size(box)
+        unseen = time - self._seen_whole[0]
+        narrow = bool((size_seen < WHOLE * size).any())
+        aside = bool((np.abs(_centre(box) - self.going_to(time)) > ASIDE * size).any())
+        in_part = covered or (narrow and (aside or unseen < STRIDE))
+        size = np.maximum(size_seen, size + elapsed / (elapsed + SHRINKING) * np.minimum(size_seen - size, 0))
+        if in_part and unseen < LONGEST_PART:
+            around = _around(_centre(expected), size)
+            self.whole = around + np.tile(np.minimum(box - around, 0)[:2] + np.maximum(box - around, 0)[2:], 2)
+        else:
+            self._learn_velocity(_centre(box), time)
+            self.whole = _around(_centre(box), size)
+        self.person, self.time = person, time
+
+    def _learn_velocity(self, centre: Float, time: float) -> None:
+        elapsed = time - self._seen_whole[0]
+        seen = (centre - self._seen_whole[1]) / elapsed
         self.velocity = self.velocity + elapsed / (elapsed + self.known) * (seen - self.velocity)
         self.known = min(self.known + elapsed, SMOOTHING_TIME)
-        self.person, self.time = person, time
+        self._seen_whole = time, centre
 
 
 class Tracker:
@@ -79,64 +138,121 @@ class Tracker:
         """
         if not self._time < time < np.inf:
             raise ConfigError(f"time is {time}, and the frame before had {self._time}; give seconds that increase")
-        self._time = time
+        before, self._time = self._time, time
         self.tracks = {name: track for name, track in self.tracks.items() if time - track.time <= self.memory}
+        here = [name for name, track in self.tracks.items() if track.time == before or time - track.time <= JUST_NOW]
+        lost = [name for name in self.tracks if name not in here]
         sure = [m for m, person in enumerate(people) if person.score >= self.threshold]
         unsure = [m for m, person in enumerate(people) if person.score < self.threshold]
-        found: dict[int, Person] = {}
-        seen: set[int] = set()
-        for some in (sure, unsure):
-            free = [name for name in self.tracks if name not in seen]
-            for name, m in self._matched(free, [people[m] for m in some], time):
-                seen.add(name)
-                found[some[m]] = self._see(name, people[some[m]], time)
+        names: dict[int, int] = {}  # of people, by their number
+        for tracks, alike, least in ((here, similarity, self.least), (lost, likelihood_of_return, LEAST_BACK)):
+            for some in (sure, unsure):
+                free = [name for name in tracks if name not in names.values()]
+                left = [m for m in some if m not in names]
+                if free and left:
+                    alike_NM = alike([self.tracks[name] for name in free], [people[m] for m in left], time)
+                    names |= {left[m]: free[n] for n, m in _matched(alike_NM, least)}
+        for name in set(names.values()).intersection(lost):
+            self.tracks[name].back = time
+        self._exchange(names, people, [m for m in sure if m not in names or self.tracks[names[m]].still_in_part], time)
         for m in sure:
-            if m not in found:
+            if m not in names:
                 self._last_id += 1
-                found[m] = self._begin(self._last_id, people[m], time)
-        return [found[m] for m in sorted(found)]
+                names[m] = self._last_id
+        unseen = [track.whole_at(time) for name, track in self.tracks.items() if name not in names.values()]
+        covered = _covered(people, unseen)
+        return [self._see(names[m], people[m], time, covered[m]) for m in sorted(names)]
 
     def expected(self, time: float) -> list[tuple[int, Float]]:
         """(track id, box) of everyone seen in the last frame: where to look for them next."""
         return [(name, track.box_at(time)) for name, track in self.tracks.items()
                 if track.time == self._time]
 
-    def _begin(self, name: int, person: Person, time: float) -> Person:
-        person = replace(person, track_id=name)
-        self.tracks[name] = Track(person, time)
-        return person
+    def _exchange(self, names: dict[int, int], people: Sequence[Person], back: Sequence[int], time: float) -> None:
+        """Where one of two was hidden by the other, and the one seen went on with the hidden one's track.
 
-    def _see(self, name: int, person: Person, time: float) -> Person:
-        person = replace(person, track_id=name)
-        self.tracks[name].see(person, time)
-        return person
+        ``back`` are those who have come out. Of one of them and somebody else the ids are exchanged in ``names`` where
+        both are clearly nearer then to where they were going.
+        """
+        for m in back:
+            lost = [names[m]] if m in names else [name for name in self.tracks if name not in names.values()]
+            for gone, (other, name) in product(lost, list(names.items())):
+                if other != m and self._are_exchanged(gone, people[m], name, people[other], time):
+                    names[m], names[other] = name, gone
+                    self.tracks[gone].back = time
+                    break
 
-    def _matched(self, names: Sequence[int], people: Sequence[Person], time: float) -> list[tuple[int, int]]:
-        """(track id, index of a person) of those who are one."""
-        if not names or not people:
-            return []
-        alike_NM = similarity([self.tracks[name] for name in names], people, time)
-        pairs = assign(-np.where(alike_NM >= self.least, alike_NM, 0.0))
-        return [(names[n], m) for n, m in pairs if alike_NM[n, m] >= self.least]
+    def _are_exchanged(self, name: int, person: Person, other_name: int, other: Person, time: float) -> bool:
+        tracks = self.tracks[name], self.tracks[other_name]
+        goals, places = [track.going_to(time) for track in tracks], [_centre(person.box), _centre(other.box)]
+        apart = np.linalg.norm(np.array(goals)[:, None] - np.array(places), axis=-1)  # (2, 2) goal and place
+        width = min(_size(track.whole)[0] for track in tracks)
+        exchanged = apart[[0, 1], [1, 0]]
+        doubt = LEAST_GAIN * width + max(WAYWARD * track.way_since_whole(time) for track in tracks)
+        return bool(exchanged.max() < width / 2 and exchanged.sum() + doubt < apart.trace())
+
+    def _see(self, name: int, person: Person, time: float, covered: bool) -> Person:
+        person = replace(person, track_id=name)
+        if name in self.tracks:
+            self.tracks[name].see(person, time, covered)
+        else:
+            self.tracks[name] = Track(person, time)
+        return person
 
 
 def similarity(tracks: Sequence[Track], people: Sequence[Person], time: float) -> Float:
     """(N, M) mean of OKS and IoU in [0, 1] of people with tracks, moved to where they should be at ``time``.
 
-    Joints count in the OKS by their scores. Boxes are grown before the IoU, the more the longer a track is unseen.
+    Joints count in the OKS by their scores. Boxes are grown before the IoU, the more the longer a track is unseen; it
+    is the IoU with what was last seen of a person or with all of that person, whichever is larger.
     """
     shifts_N2 = np.array([track.shift(time) for track in tracks])
-    boxes_N4 = np.array([track.box_at(time) for track in tracks])
+    boxes_N4, wholes_N4 = (np.array([at(track, time) for track in tracks]) for at in (Track.box_at, Track.whole_at))
     boxes_M4 = np.array([person.box for person in people])
     grow_N = np.array([LEAST_BUFFER + BUFFER * (time - track.time) for track in tracks])[:, None]
     points_NK2 = np.array([track.person.keypoints for track in tracks]) + shifts_N2[:, None]
     points_MK2 = np.array([person.keypoints for person in people])
     weights = np.array([t.person.scores for t in tracks])[:, None] * np.array([p.scores for p in people])[None] + 1e-9
-    areas = (_area(boxes_N4)[:, None] + _area(boxes_M4)[None]) / 2
+    areas = (_area(wholes_N4)[:, None] + _area(boxes_M4)[None]) / 2
     squared = ((points_NK2[:, None] - points_MK2[None]) ** 2).sum(-1)
     close = keypoint_similarity(squared, areas, np.array(people[0].skeleton.sigmas))
     oks = (close * weights).sum(-1) / weights.sum(-1)
-    return np.asarray((oks + _iou(boxes_N4[:, None], boxes_M4[None], grow_N)) / 2)
+    iou = np.maximum(*(_iou(boxes[:, None], boxes_M4[None], grow_N) for boxes in (boxes_N4, wholes_N4)))
+    return np.asarray((oks + iou) / 2)
+
+
+def likelihood_of_return(tracks: Sequence[Track], people: Sequence[Person], time: float) -> Float:
+    """(N, M) in [0, 1], that people are those of tracks lost from sight, who may come out in part.
+
+    The share of a person's box that lies where all of a track's person may be by now, times the rows that both have in
+    common, times how near they are to where the track should be.
+    """
+    wholes_N14 = np.array([track.whole_at(time) for track in tracks])[:, None]
+    boxes_1M4 = np.array([person.box for person in people])[None]
+    unseen_N1 = np.array([time - track.time for track in tracks])[:, None]
+    speeds_N2 = np.abs(np.array([track.velocity for track in tracks]))
+    size_N2 = _size(wholes_N14[:, 0])
+    room_N2 = LEAST_BUFFER * size_N2 + unseen_N1 * (BUFFER * size_N2 + WAYWARD * speeds_N2)
+    inside_NM = _shared(wholes_N14 + np.concatenate([-room_N2, room_N2], -1)[:, None], boxes_1M4) / _area(boxes_1M4)
+    shared_rows = np.minimum(wholes_N14, boxes_1M4)[..., 3] - np.maximum(wholes_N14, boxes_1M4)[..., 1]
+    all_rows = np.maximum(wholes_N14, boxes_1M4)[..., 3] - np.minimum(wholes_N14, boxes_1M4)[..., 1]
+    rows_NM = np.clip(shared_rows, 0, None) / np.maximum(all_rows, 1.0)
+    away_NM = np.abs(_centre(wholes_N14) - _centre(boxes_1M4))[..., 0] / np.maximum(size_N2 + room_N2, 1.0)[:, :1]
+    return np.asarray(inside_NM * rows_NM * np.exp(-away_NM / 2))
+
+
+def _matched(alike_NM: Float, least: float) -> list[tuple[int, int]]:
+    """The pairs (n, m) that are together most alike, none of them below ``least``."""
+    pairs = assign(-np.where(alike_NM >= least, alike_NM, 0.0))
+    return [(n, m) for n, m in pairs if alike_NM[n, m] >= least]
+
+
+def _covered(people: Sequence[Person], unseen: Sequence[Float]) -> list[bool]:
+    """Whether much of a person's box lies in one other's, or in that of somebody ``unseen``."""
+    boxes = np.array([person.box for person in people]).reshape(-1, 4)
+    shared = _shared(boxes[:, None], np.concatenate([boxes, np.reshape(unseen, (-1, 4))])[None])
+    np.fill_diagonal(shared, 0)
+    return [bool((row > COVERED * area).any()) for row, area in zip(shared, _area(boxes), strict=True)]
 
 
 def assign(costs_NM: NDArray[np.floating]) -> list[tuple[int, int]]:
@@ -172,17 +288,30 @@ def assign(costs_NM: NDArray[np.floating]) -> list[tuple[int, int]]:
     return sorted((int(owner[m]), m) for m in range(columns) if owner[m] >= 0)
 
 
-def _centre(box: Float) -> Float:
-    return np.asarray((box[:2] + box[2:]) / 2)
+def _centre(boxes: Float) -> Float:
+    return np.asarray((boxes[..., :2] + boxes[..., 2:]) / 2)
+
+
+def _size(boxes: Float) -> Float:
+    return np.asarray(boxes[..., 2:] - boxes[..., :2])
+
+
+def _around(centre: Float, size: Float) -> Float:
+    return np.concatenate([centre - size / 2, centre + size / 2])
 
 
 def _area(boxes: Float) -> Float:
-    return np.asarray(np.maximum(np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1), 1.0))
+    return np.asarray(np.maximum(_size(boxes).prod(axis=-1), 1.0))
+
+
+def _shared(a: Float, b: Float) -> Float:
+    """Area that boxes (..., 4) have in common."""
+    corners = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    return np.asarray(np.clip(corners, 0, None).prod(-1))
 
 
 def _iou(a: Float, b: Float, grow: Float) -> Float:
     """Intersection over union of boxes (..., 4), each grown on every side by a share ``grow`` of its size."""
-    a, b = (box + grow[..., None] * np.concatenate([box[..., :2] - box[..., 2:], box[..., 2:] - box[..., :2]], -1)
-            for box in (a, b))
-    shared = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(-1)
+    a, b = (box + grow[..., None] * np.concatenate([-_size(box), _size(box)], -1) for box in (a, b))
+    shared = _shared(a, b)
     return np.asarray(shared / (_area(a) + _area(b) - shared))
