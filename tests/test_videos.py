@@ -515,11 +515,13 @@ def test_sigterm_leaves_what_was_done_and_an_earlier_runs_files_stay_until_then(
     process.terminate()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in err
-    assert out() == ["clip.people.json", "clip.pose.mp4", "images.json", "people.json"]  # no --csv: no table of old
+    there = ["clip.people.json", "clip.pose.mp4", "images.json", "people.json", "unfinished.jsonl"]
+    assert out() == there  # no --csv: no table of old; --resume would go on
     described = read("out/images.json")["videos"][0]
     assert not described["complete"] and 10 < described["frames"] < 1000
-    assert len(frames_of("out/clip.pose.mp4")) == described["frames"]
-    assert {entry["frame"] for entry in read("out/clip.people.json")} == set(range(described["frames"]))
+    told = {entry["frame"] for entry in read("out/clip.people.json")}  # the signal may come in the middle of a frame
+    assert told == set(range(len(told))) and len(told) - described["frames"] in (0, 1)
+    assert described["frames"] - len(frames_of("out/clip.pose.mp4")) in (0, 1)
 
 
 def test_stopped_while_it_is_finished_nothing_unfinished_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -529,7 +531,7 @@ def test_stopped_while_it_is_finished_nothing_unfinished_is_left(monkeypatch: py
     former = Path("out/clip.people.json").read_bytes()
     monkeypatch.setattr(Growing, "finish", lambda self: Stops(0, KeyboardInterrupt())())
     assert predict(clip(pictures=walking(3))) == 130
-    assert out() == ["clip.people.json", "clip.pose.mp4", "images.json", "people.json"]
+    assert out() == ["clip.people.json", "clip.pose.mp4", "images.json", "people.json", "unfinished.jsonl"]
     assert Path("out/clip.people.json").read_bytes() == former
 
 
