@@ -29,11 +29,13 @@ from stagepose.heatmaps import UdpDark, UdpOks
 from stagepose.images import read_image
 from stagepose.oks import COCO_MAX_PEOPLE, oks_of_person
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
-from stagepose.runtime import read_info, resolve
+from stagepose.runtime import read_info, resolve, shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = "as it ships"
-BY_HAND = "## Levers in training"
+FLIPPED, UNFLIPPED = "annotated boxes, flip test", "annotated boxes, no flip test"
+END_TO_END = "end to end, no flip test"
+TEST_TIME, BY_HAND = "## Levers at test time", "## Levers in training"
 FLOOR = 0.05  # of a box's score, end to end: as in accuracy.py
 LIGHT = 10.0  # ridge of the learnt quality, in people
 Results = list[dict[str, Any]]
@@ -49,6 +51,7 @@ def main(
     pose: str = DEFAULT_POSE,
     detector: str = DEFAULT_DETECTOR,
     threads: int = 2,
+    test_time: bool = True,
     out: Path = ROOT / "benchmarks/default_models.md",
 ) -> None:
     """Judge the models that ship, lever by lever.
@@ -62,49 +65,66 @@ def main(
         pose: A shipped name or an .onnx file.
         detector: The same.
         threads: CPU threads.
+        test_time: Try levers at test time anew; without, that section stays as it is.
         out: The Markdown file to write.
     """
     dataset, folder = read_dataset(file), images_folder(file, None)
-    ours = load(pose, detector, threads=threads, flip=True)
-    judged = {name: found(name, predictor, dataset, folder) for name, predictor in levers(ours).items()}
+    models = {name: seen(load(name, detector, threads=threads), dataset, folder) for name in (pose, *larger(pose))}
+    first = models[pose]
+    lines = [
+        "# The models that ship", "", *heading(file, dataset), "", *sizes(*models, detector), "",
+        "## What they reach", "",
+        *table(("", "AP", "95 % interval", "AP50", "AP75", "AP M", "AP L", "AR"),
+               [reached(f"{name}, {way}", dataset, results)
+                for name, ways in models.items() for way, results in ways.items()]), "",
+        *(line for name, ways in models.items() if name != pose for line in (
+            *table((f"{name} against {pose}", "AP", "difference", "95 % interval"),
+                   [[way, *versus(dataset, first[way], results)] for way, results in ways.items()]), "")),
+    ]  # fmt: skip
+    if test_time:
+        ours = load(pose, detector, threads=threads, flip=True)
+        lines += tried(ours, first, dataset, folder, train, people, before, before_boxes, threads)
+        lines += by_hand(out, BY_HAND)
+    else:
+        lines += by_hand(out, TEST_TIME)
+    write_text(out, "\n".join(lines).rstrip() + "\n")
+
+
+def tried(ours: Predictor, first: dict[str, Results], dataset: CocoDataset, folder: Path, train: Path | None,
+          people: int, before: Path | None, before_boxes: Path | None, threads: int) -> list[str]:
+    """The section on levers at test time."""
+    judged = {SHIPPED: first[FLIPPED], "no flip test": first[UNFLIPPED]}
+    behind = {SHIPPED: found("end to end", ours, dataset, folder, boxes="detector", threshold=FLOOR),
+              "no flip test": first[END_TO_END]}
+    judged |= {name: found(name, predictor, dataset, folder) for name, predictor in levers(ours).items()}
     if train is not None:
         judged["ranked by a quality that was learnt"] = with_quality(judged[SHIPPED], learnt(ours, train, people))
     if before is not None:
         judged[f"{before.stem}, before"] = found("before", load(before, None, threads=threads, flip=True), dataset,
                                                  folder)
-    behind = {name: found(name, predictor, dataset, folder, boxes="detector", threshold=FLOOR)
-              for name, predictor in levers_behind(ours, before, before_boxes, threads).items()}
-    lines = [
-        "# The models that ship", "", *heading(file, dataset), "", *sizes(pose, detector), "",
-        "## What they reach", "",
-        *table(("", "AP", "95 % interval", "AP50", "AP75", "AP M", "AP L", "AR"),
-               [reached("annotated boxes, flip test", dataset, judged[SHIPPED]),
-                reached("annotated boxes, no flip test", dataset, judged["no flip test"]),
-                *(reached(f"end to end, {name}", dataset, behind[key])
-                  for name, key in (("flip test", SHIPPED), ("no flip test", "no flip test")))]), "",
-        "## Levers at test time", "",
+    behind |= {name: found(name, predictor, dataset, folder, boxes="detector", threshold=FLOOR)
+               for name, predictor in levers_behind(ours, before, before_boxes, threads).items()}
+    return [
+        TEST_TIME, "", f"Of {ours.info.name}, commit {commit()}, {date.today()}.", "",
         *table(("at annotated boxes, flip test", "AP", "difference", "95 % interval"),
                against(dataset, judged[SHIPPED], judged)), "",
         *table(("end to end, flip test", "AP", "difference", "95 % interval"),
                against(dataset, behind[SHIPPED], behind)), "",
         "One thing changed at a time; differences by a paired bootstrap over pictures: where the interval holds 0, the "
-        "difference may be luck.", "", *by_hand(out, BY_HAND),
+        "difference may be luck.", "",
     ]  # fmt: skip
-    write_text(out, "\n".join(lines).rstrip() + "\n")
 
 
 def levers(ours: Predictor) -> dict[str, Predictor]:
-    """The pose model as it ships, and with one thing changed."""
+    """The pose model with one thing changed."""
     size = ours.info.input_size
 
     def decoded(codec: UdpDark) -> Predictor:
         return Predictor(replace(ours.info, codec=codec), ours.network, ours.detector, ours.config)
 
     return {
-        SHIPPED: ours,
         "decoded as DARK does": decoded(UdpDark(input_size=size)),
         "decoded where the expected OKS is largest": decoded(UdpOks(input_size=size)),
-        "no flip test": ours.with_config(flip=False),
         "crops of 0.9, 1 and 1.1": ours.with_config(scales=(0.9, 1.0, 1.1)),
         **padded(ours, 1.0, 1.05, 1.15, 1.25, 1.35),
         "ranked and thinned as HRNet does": ours.with_config(rescoring="mean-above"),
@@ -114,15 +134,27 @@ def levers(ours: Predictor) -> dict[str, Predictor]:
 
 def levers_behind(ours: Predictor, before: Path | None, before_boxes: Path | None,
                   threads: int) -> dict[str, Predictor]:
-    """Both models as they ship, and with one thing changed."""
-    made = {SHIPPED: ours, "no flip test": ours.with_config(flip=False),
-            f"of the {COCO_MAX_PEOPLE} best boxes alone": ours.with_config(max_people=COCO_MAX_PEOPLE),
+    """Both models with one thing changed."""
+    made = {f"of the {COCO_MAX_PEOPLE} best boxes alone": ours.with_config(max_people=COCO_MAX_PEOPLE),
             "ranked and thinned as HRNet does": ours.with_config(rescoring="mean-above")}
     for name, pose, detector in (("the pose model before", before, DEFAULT_DETECTOR),
                                  ("the detector before", DEFAULT_POSE, before_boxes)):
         if pose is not None and detector is not None:
             made[name] = load(pose, detector, threads=threads, flip=True)
     return made
+
+
+def larger(pose: str) -> list[str]:
+    """The other pose models that ship."""
+    return [name for name in shipped() if name != pose and read_info(name).kind == "pose"]
+
+
+def seen(predictor: Predictor, dataset: CocoDataset, folder: Path) -> dict[str, Results]:
+    """What a model finds in annotated boxes, and end to end as ``predict`` does it."""
+    name, plain = predictor.info.name, predictor.with_config(flip=False)
+    return {FLIPPED: found(f"{name}, {FLIPPED}", predictor.with_config(flip=True), dataset, folder),
+            UNFLIPPED: found(f"{name}, {UNFLIPPED}", plain, dataset, folder),
+            END_TO_END: found(f"{name}, {END_TO_END}", plain, dataset, folder, boxes="detector", threshold=FLOOR)}
 
 
 def padded(ours: Predictor, *paddings: float) -> dict[str, Predictor]:
@@ -187,13 +219,16 @@ def reached(name: str, dataset: CocoDataset, results: Results) -> list[str]:
 
 
 def against(dataset: CocoDataset, base: Results, judged: dict[str, Results]) -> Iterable[list[str]]:
-    first = judge_keypoints(dataset, base)
     for name, results in judged.items():
         if results is base:
-            yield [name, f"{first.ap():.4f}", "", ""]
-            continue
-        told = compare(first, judge_keypoints(dataset, results))
-        yield [name, f"{told.b[0]:.4f}", f"{told.b[0] - told.a[0]:+.4f}", str(told.intervals[0])]
+            yield [name, f"{judge_keypoints(dataset, base).ap():.4f}", "", ""]
+        else:
+            yield [name, *versus(dataset, base, results)]
+
+
+def versus(dataset: CocoDataset, base: Results, results: Results) -> list[str]:
+    told = compare(judge_keypoints(dataset, base), judge_keypoints(dataset, results))
+    return [f"{told.b[0]:.4f}", f"{told.b[0] - told.a[0]:+.4f}", str(told.intervals[0])]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from stagepose.coco import CocoDataset, read_dataset
 from stagepose.files import write_text
 from stagepose.images import read_image
 from stagepose.oks import oks_of_person
-from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, DEFAULT_THRESHOLD, load
+from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_THRESHOLD, load
+from stagepose.runtime import read_info, shipped
 from stagepose.structures import Person
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,26 +58,32 @@ def cut(scores: np.ndarray, right: np.ndarray, people: int) -> list[list[str]]:
     return lines
 
 
-def main() -> None:
-    path = Path(sys.argv[1])
-    dataset, predictor = read_dataset(path), load(threshold=0.0, box_threshold=0.1)
-    finds: list[Find] = []
+def everybody(path: Path, dataset: CocoDataset, pose: str) -> list[Find]:
+    """The finds of all pictures."""
+    predictor, finds = load(pose, threshold=0.0, box_threshold=0.1), list[Find]()
     for image in dataset.images:
         found = predictor.people(read_image(path.parent / "images" / image.file_name))
         finds += judged(found, dataset, np.flatnonzero(dataset.image_ids == image.id))
-    score, box_score, right = (np.array(column) for column in zip(*finds, strict=True))
+    return finds
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    dataset = read_dataset(path)
     people = int(dataset.with_keypoints().sum())
-    by_both, by_box = (cut(least, right, people) for least in (np.minimum(score, box_score), box_score))
-    rows = [[f"{threshold:g}", *ours, *boxes] for threshold, ours, boxes in
-            zip(THRESHOLDS, by_both, by_box, strict=True)]
     lines = ["# The least score of a person", "",
              f"`python benchmarks/threshold.py {path.parent.name}/{path.name}`, commit {commit()}, {date.today()}: "
-             f"whom {DEFAULT_POSE} finds in boxes of {DEFAULT_DETECTOR} on {len(dataset.images)} pictures with "
+             f"who is found in boxes of {DEFAULT_DETECTOR} on {len(dataset.images)} pictures with "
              f"{people} labelled people (the public validation subset), right from an OKS of .5 on. `predict` starts "
-             f"at {DEFAULT_THRESHOLD}.", "",
-             *table(("least score", "precision", "recall", "F1", "of the box alone: precision", "recall", "F1"), rows),
-             ""]
-    write_text(ROOT / "benchmarks/threshold.md", "\n".join(lines))
+             f"at {DEFAULT_THRESHOLD}."]
+    for pose in (name for name in shipped() if read_info(name).kind == "pose"):
+        score, box_score, right = (np.array(column) for column in zip(*everybody(path, dataset, pose), strict=True))
+        by_both, by_box = (cut(least, right, people) for least in (np.minimum(score, box_score), box_score))
+        rows = [[f"{threshold:g}", *ours, *boxes] for threshold, ours, boxes in
+                zip(THRESHOLDS, by_both, by_box, strict=True)]
+        lines += ["", f"## {pose}", "", *table(("least score", "precision", "recall", "F1",
+                                                "of the box alone: precision", "recall", "F1"), rows)]
+    write_text(ROOT / "benchmarks/threshold.md", "\n".join([*lines, ""]))
     sys.stdout.write("\n".join(lines))
 
 

@@ -185,8 +185,8 @@ def train(
     GPUs: torchrun --nproc-per-node N -m stagepose.cli train ...
 
     Args:
-        preset: pose-small, pose-large, pose-slim, any network of 'stagepose networks', or a detector: person-tiny,
-            person-small, person-medium, person-resnet50.
+        preset: pose-small, pose-medium, pose-large, pose-slim, any network of 'stagepose networks', or a detector:
+            person-tiny, person-small, person-medium, person-resnet50.
         options: What every training is told.
         extra: Generated sets to learn from beside --data, each FILE.json or FILE.json:WEIGHT (0.5: half of its people
             are shown in an epoch, others in the next). They are never judged by.
