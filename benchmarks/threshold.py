@@ -16,6 +16,7 @@ from report import commit, table
 
 from stagepose.coco import CocoDataset, read_dataset
 from stagepose.files import write_text
+from stagepose.geometry import shared_areas
 from stagepose.images import read_image
 from stagepose.oks import oks_of_person
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_THRESHOLD, load
@@ -45,8 +46,7 @@ def judged(found: list[Person], dataset: CocoDataset, rows: np.ndarray) -> list[
 
 def inside(box: np.ndarray, others: np.ndarray) -> bool:
     """Whether at least half of a box lies in one of the others."""
-    shared = np.clip(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0, None).prod(1)
-    return bool((shared >= 0.5 * max(float((box[2:] - box[:2]).prod()), 1.0)).any())
+    return bool((shared_areas(box, others) >= 0.5 * max(float((box[2:] - box[:2]).prod()), 1.0)).any())
 
 
 def cut(scores: np.ndarray, right: np.ndarray, people: int) -> list[list[str]]:

@@ -24,6 +24,7 @@ from report import commit, table
 
 import stagepose
 from stagepose.files import write_text
+from stagepose.geometry import iou_matrix
 from stagepose.structures import Person
 from stagepose.tracking import assign
 
@@ -85,16 +86,13 @@ def ids_of(clip: Clip, predictor: stagepose.Predictor, every: int) -> tuple[list
     for frame in stagepose.people_in(clip.frames(), predictor, detect_every=every, smooth=False):
         given |= {person.track_id or 0 for person in frame.people}
         truth = clip.truth[frame.index]
-        overlaps = np.array([[iou(seen.box, person.box) for person in frame.people] for seen in truth])
-        for n, m in assign(-overlaps) if frame.people else ():
+        if not frame.people:
+            continue
+        overlaps = iou_matrix(np.array([seen.box for seen in truth]), np.array([p.box for p in frame.people]))
+        for n, m in assign(-overlaps):
             if truth[n].share >= CLEAR and overlaps[n, m] >= 0.5:
                 found[n].append(frame.people[m].track_id or 0)
     return found, len(given)
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    shared = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
-    return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
 
 
 def seconds(work: Callable[[], object]) -> float:

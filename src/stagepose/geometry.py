@@ -150,9 +150,15 @@ def similarity(centre: Float, target: Float, scale: float, rotation: float = 0.0
     return Affine(np.column_stack([linear, target - linear @ centre]))
 
 
+def shared_areas(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float:
+    """Area that xyxy boxes (..., 4) have in common, as their shapes broadcast."""
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    return np.asarray(np.clip(sides, 0, None).prod(-1))
+
+
 def iou_matrix(a_N4: NDArray[np.floating], b_M4: NDArray[np.floating]) -> Float:
     """Intersection over union of xyxy boxes, (N, M)."""
     a, b = np.asarray(a_N4, dtype=np.float64)[:, None], np.asarray(b_M4, dtype=np.float64)[None]
-    inter = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(-1)
+    inter = shared_areas(a, b)
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inter
     return np.where(union > 0, inter / np.where(union > 0, union, 1), 0.0)

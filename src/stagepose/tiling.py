@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.geometry import iou_matrix
+from stagepose.geometry import iou_matrix, shared_areas
 from stagepose.oks import keypoint_similarity
 from stagepose.runtime import Detector
 from stagepose.structures import Detections
@@ -61,9 +61,8 @@ def parts_of_others(boxes_N4: Float, points_NK2: Float, joint_scores_NK: Float, 
 
     A part lies inside of the other's box and its joints are the other's joints; somebody behind has joints elsewhere.
     """
-    low, high = boxes_N4[:, :2], boxes_N4[:, 2:]
-    shared = np.clip(np.minimum(high[:, None], high) - np.maximum(low[:, None], low), 0, None).prod(axis=-1)
-    own = (high - low).prod(axis=-1)
+    shared = shared_areas(boxes_N4[:, None], boxes_N4)
+    own = (boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=-1)
     may_be = (shared >= INSIDE * own[:, None]) & (own >= LARGER * own[:, None]) & (scores_N >= least)
     parts = np.zeros(len(boxes_N4), dtype=bool)
     for part, whole in zip(*np.nonzero(may_be), strict=True):

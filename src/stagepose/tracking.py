@@ -1,4 +1,4 @@
-"""Who is who from frame to frame: people of a video keep a ``track_id``, also when nobody sees them for two seconds.
+"""Who is who from frame to frame: people of a video keep a ``track_id``, also when nobody sees them for a while.
 
 A track is where its person was last seen, how large all of that person is, and how fast it moves. People of a frame go
 to the tracks of the frame before by OKS and IoU with where those should be now: the sure ones first, then the unsure
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError
+from stagepose.geometry import shared_areas
 from stagepose.oks import keypoint_similarity
 from stagepose.structures import Person
 
@@ -233,7 +234,8 @@ def likelihood_of_return(tracks: Sequence[Track], people: Sequence[Person], time
     speeds_N2 = np.abs(np.array([track.velocity for track in tracks]))
     size_N2 = _size(wholes_N14[:, 0])
     room_N2 = LEAST_BUFFER * size_N2 + unseen_N1 * (BUFFER * size_N2 + WAYWARD * speeds_N2)
-    inside_NM = _shared(wholes_N14 + np.concatenate([-room_N2, room_N2], -1)[:, None], boxes_1M4) / _area(boxes_1M4)
+    reach_N14 = wholes_N14 + np.concatenate([-room_N2, room_N2], -1)[:, None]
+    inside_NM = shared_areas(reach_N14, boxes_1M4) / _area(boxes_1M4)
     shared_rows = np.minimum(wholes_N14, boxes_1M4)[..., 3] - np.maximum(wholes_N14, boxes_1M4)[..., 1]
     all_rows = np.maximum(wholes_N14, boxes_1M4)[..., 3] - np.minimum(wholes_N14, boxes_1M4)[..., 1]
     rows_NM = np.clip(shared_rows, 0, None) / np.maximum(all_rows, 1.0)
@@ -250,7 +252,7 @@ def _matched(alike_NM: Float, least: float) -> list[tuple[int, int]]:
 def _covered(people: Sequence[Person], unseen: Sequence[Float]) -> list[bool]:
     """Whether much of a person's box lies in one other's, or in that of somebody ``unseen``."""
     boxes = np.array([person.box for person in people]).reshape(-1, 4)
-    shared = _shared(boxes[:, None], np.concatenate([boxes, np.reshape(unseen, (-1, 4))])[None])
+    shared = shared_areas(boxes[:, None], np.concatenate([boxes, np.reshape(unseen, (-1, 4))])[None])
     np.fill_diagonal(shared, 0)
     return [bool((row > COVERED * area).any()) for row, area in zip(shared, _area(boxes), strict=True)]
 
@@ -304,14 +306,8 @@ def _area(boxes: Float) -> Float:
     return np.asarray(np.maximum(_size(boxes).prod(axis=-1), 1.0))
 
 
-def _shared(a: Float, b: Float) -> Float:
-    """Area that boxes (..., 4) have in common."""
-    corners = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    return np.asarray(np.clip(corners, 0, None).prod(-1))
-
-
 def _iou(a: Float, b: Float, grow: Float) -> Float:
     """Intersection over union of boxes (..., 4), each grown on every side by a share ``grow`` of its size."""
     a, b = (box + grow[..., None] * np.concatenate([-_size(box), _size(box)], -1) for box in (a, b))
-    shared = _shared(a, b)
+    shared = shared_areas(a, b)
     return np.asarray(shared / (_area(a) + _area(b) - shared))
