@@ -285,6 +285,29 @@ def test_same_padding_is_tensorflows():
     assert torch.allclose(out, conv.weight[:, :, 1, 1].sum(1), atol=1e-6)
 
 
+@pytest.mark.parametrize("blocks", [1, 3, 7, 16])
+def test_frozen_blocks_say_while_the_rest_learns_what_they_say_afterwards(blocks):
+    torch.manual_seed(0)
+    trunk = EfficientNetLite(0)
+    for norm in filter(lambda part: isinstance(part, nn.BatchNorm2d), trunk.modules()):
+        for values in (norm.running_mean, norm.weight, norm.bias):
+            nn.init.normal_(values, 0.5, 0.2)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    trunk.freeze(blocks)
+    before = {name: value.clone() for name, value in trunk.state_dict().items()}
+    pictures = torch.randn(5, 3, 96, 64)
+    learning = trunk.train()(pictures)
+    after = trunk.eval()(pictures)
+    fixed = [level for level, last in enumerate(trunk._taps) if last < blocks]
+    for level in fixed:
+        torch.testing.assert_close(learning[level], after[level])
+        assert not learning[level].requires_grad
+    assert len(fixed) == {1: 0, 3: 1, 7: 2, 16: 4}[blocks]
+    held = ("_conv_stem.", "_bn0.", *(f"_blocks.{number}." for number in range(blocks)))
+    moved = {name for name, value in trunk.state_dict().items() if not torch.equal(value, before[name])}
+    assert not {name for name in moved if name.startswith(held)} and bool(moved) == (blocks < 16)
+
+
 def test_mistakes_are_named():
     with pytest.raises(ConfigError, match="did you mean 2xres50"):
         build("2xresnet50", 17)

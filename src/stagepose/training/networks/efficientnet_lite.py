@@ -10,11 +10,12 @@ import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from stagepose.errors import MissingExtraError, ModelError
 
@@ -31,6 +32,7 @@ _GROUPS = (
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # how the pictures that the published weights were trained on were normalised
 _BN_EPS = 1e-3  # as the published weights were trained
 _BN_MOMENTUM = 0.01
+_AT_ONCE = 2  # pictures that a CPU takes through frozen blocks together, so that their maps stay in its caches
 
 
 class SameConv2d(nn.Conv2d):
@@ -46,6 +48,18 @@ class SameConv2d(nn.Conv2d):
             return functional.conv2d(x, self.weight, self.bias, self.stride, total // 2, 1, self.groups)
         pad = (total // 2, total - total // 2) * 2
         return super().forward(functional.pad(x, pad))
+
+    def normed(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        """``norm(self(x))`` of an evaluated norm that learns nothing, without gradients: one convolution."""
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        weight, bias = fuse_conv_bn_weights(self.weight, self.bias, mean, variance, norm.eps, norm.weight, norm.bias)
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        total = max(kernel - stride, 0)
+        if total % 2 == 0:
+            return functional.conv2d(x, weight, bias, stride, total // 2, 1, self.groups)
+        # one stride more on every side shifts the result by one, and costs less than a padded copy of the input
+        wide = functional.conv2d(x, weight, bias, stride, total // 2 + stride, 1, self.groups)
+        return wide[:, :, 1:1 + math.ceil(x.shape[2] / stride), 1:1 + math.ceil(x.shape[3] / stride)]
 
 
 def _conv(cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> SameConv2d:
@@ -84,6 +98,15 @@ class MBConv(nn.Module):
         result: Tensor = x + out if self.identity else out
         return result
 
+    def frozen(self, x: Tensor) -> Tensor:
+        """What :meth:`forward` gives in evaluation mode, without gradients."""
+        out = x
+        if self._expand_conv is not None and self._bn0 is not None:
+            out = self._expand_conv.normed(out, self._bn0).clamp_(0, 6)
+        out = self._depthwise_conv.normed(out, self._bn1).clamp_(0, 6)
+        out = self._project_conv.normed(out, self._bn2)
+        return x + out if self.identity else out
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Variant:
@@ -110,7 +133,7 @@ class EfficientNetLite(nn.Module):
         if variant not in _VARIANTS:
             raise ModelError(f"EfficientNet-Lite variant {variant} is unknown; use one of {sorted(_VARIANTS)}")
         self.variant = variant
-        self.frozen: list[nn.Module] = []
+        self._frozen: list[MBConv] = []
         v = _VARIANTS[variant]
         self._conv_stem = _conv(3, 32, 3, 2)
         self._bn0 = _bn(32)
@@ -133,23 +156,45 @@ class EfficientNetLite(nn.Module):
         """Keep the stem and the first ``blocks`` blocks as they are, batch-norm statistics included."""
         if not 0 <= blocks <= len(self._blocks):
             raise ModelError(f"frozen is {blocks}, expected 0 to {len(self._blocks)} blocks")
-        self.frozen = [self._conv_stem, self._bn0, *list(self._blocks)[:blocks]] if blocks else []
-        for part in self.frozen:
+        self._frozen = cast(list[MBConv], list(self._blocks)[:blocks])
+        for part in self._fixed():
             part.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
         """As every module's; frozen parts stay in evaluation mode."""
         super().train(mode)
-        for part in self.frozen:
+        for part in self._fixed():
             part.eval()
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        x = self.relu(self._bn0(self._conv_stem(images)))
-        maps = []
-        for i, block in enumerate(self._blocks):
-            x = block(x)
-            if i in self._taps:
+        if self.training and self._frozen:
+            of_block = self._through_frozen(images)
+        else:
+            of_block = {-1: self.relu(self._bn0(self._conv_stem(images)))}
+        last = max(of_block)
+        x = of_block[last]
+        for i in range(last + 1, len(self._blocks)):
+            of_block[i] = x = self._blocks[i](x)
+        return [of_block[i] for i in self._taps]
+
+    def _fixed(self) -> list[nn.Module]:
+        return [self._conv_stem, self._bn0, *self._frozen] if self._frozen else []
+
+    def _through_frozen(self, images: Tensor) -> dict[int, Tensor]:
+        """What the last frozen block and the tapped ones before it give, by their number."""
+        whole = images.device.type != "cpu" or torch.compiler.is_compiling()
+        wanted = sorted({len(self._frozen) - 1, *(i for i in self._taps if i < len(self._frozen))})
+        few = torch.split(images, len(images) if whole else _AT_ONCE)
+        with torch.no_grad():
+            parts = [self._frozen_maps(pictures, wanted) for pictures in few]
+        return dict(zip(wanted, map(torch.cat, zip(*parts, strict=True)), strict=True))
+
+    def _frozen_maps(self, images: Tensor, wanted: list[int]) -> list[Tensor]:
+        x, maps = self._conv_stem.normed(images, self._bn0).clamp_(0, 6), []
+        for i, block in enumerate(self._frozen):
+            x = block.frozen(x)
+            if i in wanted:
                 maps.append(x)
         return maps
 
