@@ -19,7 +19,7 @@ from stagepose.files import write_text
 from stagepose.geometry import shared_areas
 from stagepose.images import read_image
 from stagepose.oks import oks_of_person
-from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_THRESHOLD, load
+from stagepose.predictor import DEFAULT_DETECTOR, USUAL_THRESHOLD, load
 from stagepose.runtime import read_info, shipped
 from stagepose.structures import Person
 
@@ -74,15 +74,16 @@ def main() -> None:
     lines = ["# The least score of a person", "",
              f"`python benchmarks/threshold.py {path.parent.name}/{path.name}`, commit {commit()}, {date.today()}: "
              f"who is found in boxes of {DEFAULT_DETECTOR} on {len(dataset.images)} pictures with "
-             f"{people} labelled people (the public validation subset), right from an OKS of .5 on. `predict` starts "
-             f"at {DEFAULT_THRESHOLD}."]
+             f"{people} labelled people (the public validation subset), right from an OKS of .5 on."]
     for pose in (name for name in shipped() if read_info(name).kind == "pose"):
         score, box_score, right = (np.array(column) for column in zip(*everybody(path, dataset, pose), strict=True))
         by_both, by_box = (cut(least, right, people) for least in (np.minimum(score, box_score), box_score))
         rows = [[f"{threshold:g}", *ours, *boxes] for threshold, ours, boxes in
                 zip(THRESHOLDS, by_both, by_box, strict=True)]
-        lines += ["", f"## {pose}", "", *table(("least score", "precision", "recall", "F1",
-                                                "of the box alone: precision", "recall", "F1"), rows)]
+        own = read_info(pose).threshold
+        headings = ("least score", "precision", "recall", "F1", "of the box alone: precision", "recall", "F1")
+        lines += ["", f"## {pose}", "", f"`predict` starts at {USUAL_THRESHOLD if own is None else own:g}.", "",
+                  *table(headings, rows)]
     write_text(ROOT / "benchmarks/threshold.md", "\n".join([*lines, ""]))
     sys.stdout.write("\n".join(lines))
 

@@ -66,7 +66,12 @@ def test_what_a_file_does_not_say_is_said(capsys: pytest.CaptureFixture[str]) ->
     described(licence="", training_data=(), metrics={}, extra={})
     rows = rows_of(info(capsys, "m.onnx"))
     assert rows["licence"] == rows["trained on"] == "not said in the file" and rows["metrics"] == "none in the file"
-    assert "more" not in rows and "card" not in rows
+    assert "more" not in rows and "card" not in rows and "threshold" not in rows
+
+
+def test_a_pose_models_own_threshold_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    described(threshold=0.35)
+    assert rows_of(info(capsys, "m.onnx"))["threshold"] == "0.35, the least score of a person"
 
 
 def test_a_description_cannot_write_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -264,6 +264,25 @@ def test_threshold_and_max_people_choose_detections(predictor: Predictor) -> Non
     assert [p.box_score for p in people] == pytest.approx([LEFT_SCORE])
 
 
+def test_a_model_brings_its_own_threshold_which_settings_replace(tmp_path: Path) -> None:
+    (tmp_path / "boxes.onnx").write_bytes(detector_bytes())
+
+    def toy(own: float | None) -> Predictor:
+        (tmp_path / "own.onnx").write_bytes(pose_bytes(threshold=own))
+        return load(tmp_path / "own.onnx", tmp_path / "boxes.onnx", threads=1, rescoring="mean-above")
+
+    usual = toy(None)
+    better, worse = usual(dots(TWO))[0]
+    assert usual.threshold == 0.5 and usual.config.threshold is None
+    strict = toy((better.score + worse.score) / 2)
+    assert [p.score for p in strict(dots(TWO))[0]] == [better.score]
+    assert len(strict.with_config(threshold=0.2)(dots(TWO))[0]) == 2
+    assert strict.with_config(threshold=0.2).with_config(threshold=None).threshold == strict.threshold
+    assert toy(0.0).threshold == 0  # a score, not "none"
+    with pytest.raises(ModelError, match=r"threshold 1\.5 is a score"):
+        toy(1.5)
+
+
 def test_scores_follow_the_rule(predictor: Predictor) -> None:
     half_lit = dots(ONE)
     half_lit[130:] = half_lit[130:] // 8  # hands at an eighth: below .2
@@ -411,7 +430,7 @@ def test_a_mean_of_networks_is_one_network(files: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("settings", "message"), [
     ({"scales": ()}, r"scales is \(\)"), ({"scales": (1.0, 3.0)}, "scales is"),
     ({"soft_nms": True, "oks_nms": None}, "soft_nms"), ({"soft_nms": True, "rescoring": "megvii"}, "soft_nms"),
-    ({"threshold": 2}, "threshold is 2"), ({"threshold": None}, "threshold is None, expected a number"),
+    ({"threshold": 2}, "threshold is 2"), ({"threshold": -0.1}, "threshold is -0.1"),
     ({"batch": 0}, "batch is 0"), ({"oks_nms": 0.0}, "oks_nms"),
     ({"oks_nms": "off"}, "oks_nms is 'off'"),
     ({"rescoring": "luck"}, "rescoring is 'luck'"), ({"box_padding": 0.1}, "box_padding"), ({"max_people": 0}, "max_"),

@@ -24,7 +24,8 @@ class ModelInfo:
     """A pose model's or a detector's description; ``pose`` needs ``skeleton`` and ``codec``.
 
     ``input_size`` (width, height): of the crops of a pose model; of a detector the size that it works at inside.
-    ``detector`` holds a detector's own values, such as its thresholds; ``extra`` what else the JSON had.
+    ``threshold`` is the least score of a person whom a pose model finds that is worth showing, where the model has one
+    of its own. ``detector`` holds a detector's own values, such as its thresholds; ``extra`` what else the JSON had.
     """
 
     kind: ModelKind
@@ -33,6 +34,7 @@ class ModelInfo:
     skeleton: Skeleton | None = None
     codec: Codec | None = None
     box_padding: float = BOX_PADDING
+    threshold: float | None = None
     licence: str = ""
     training_data: tuple[str, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -48,6 +50,8 @@ class ModelInfo:
             raise ModelError(f"input_size {self.input_size} must be at least 1x1")
         if not LEAST_PADDING <= self.box_padding <= MOST_PADDING:
             raise ModelError(f"box_padding {self.box_padding} must lie between 0.5 and 4; 1.25 is usual")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ModelError(f"threshold {self.threshold} is a score, and must lie between 0 and 1")
         if self.kind == "pose":
             if self.skeleton is None or self.codec is None:
                 raise ModelError("a pose model needs a skeleton and a codec")
@@ -70,6 +74,8 @@ class ModelInfo:
         }
         if self.skeleton is not None and self.codec is not None:
             known |= {"skeleton": self.skeleton.to_json(), "codec": self.codec.to_json()}
+        if self.threshold is not None:
+            known["threshold"] = self.threshold
         if self.detector:
             known["detector"] = dict(self.detector)
         return {**self.extra, **known}
@@ -102,6 +108,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "skeleton": Skeleton.from_json(data["skeleton"]) if data.get("skeleton") else None,
         "codec": codec_from_json(data["codec"]) if data.get("codec") else None,
         "box_padding": float(data.get("box_padding", BOX_PADDING)),
+        "threshold": None if data.get("threshold") is None else float(data["threshold"]),
         "licence": str(data.get("licence", "")),
         "training_data": tuple(str(item) for item in data.get("training_data", ())),
         "metrics": dict(data.get("metrics", {})),

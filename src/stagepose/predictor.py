@@ -37,7 +37,7 @@ Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of o
 
 DEFAULT_POSE = "pose-small"
 DEFAULT_DETECTOR = "person-small"
-DEFAULT_THRESHOLD = 0.5  # of a person; .45 has an F1 .007 higher, but adds more nobodies than people: threshold.md
+USUAL_THRESHOLD = 0.5  # of a person, where a model has none of its own; benchmarks/threshold.md
 LEAST_TILE = 64  # pixels; a slip otherwise, and hours of looking
 FARTHEST = 10_000_000  # pixels that an edge of a box may lie away; beyond, doubles lose a crop's last digits
 
@@ -48,19 +48,19 @@ _Model = TypeVar("_Model", PoseModel, DetectorModel)
 class PredictorConfig:
     """Everything about a prediction but the models.
 
-    ``threshold`` is the least score of a person whom the detector finds, and of the box that is worth a look unless
-    ``box_threshold`` says from where on. ``max_people`` boxes are, best first. Boxes that a caller gives are all used,
-    and nobody in them is cut by score. ``flip`` runs every crop mirrored as well and takes the mean: more precise, at
-    twice the time. ``batch`` crops go through the network at once. ``rescoring`` is a rule of
-    :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a person whose OKS to a better one exceeds it (None: nobody;
-    "auto": .5 with our rule, with the others as their authors do: .9, or with megvii's nobody), and ``soft_nms`` lowers
-    that person's score instead; ``box_padding`` replaces the model's own. ``scales``: every crop is looked at so many
-    times as large and small, and the mean taken (the multi-scale test). ``tiles``: the detector also looks at
-    overlapping tiles of the picture, from so many pixels a side on, or with "auto" from the detector's own size on, for
-    people who are too small in the whole; as many times slower as there are tiles.
+    ``threshold`` is the least score of a person whom the detector finds (None: the pose model's own), and of the box
+    that is worth a look unless ``box_threshold`` says from where on. ``max_people`` boxes are, best first. Boxes that a
+    caller gives are all used, and nobody in them is cut by score. ``flip`` runs every crop mirrored as well and takes
+    the mean: more precise, at twice the time. ``batch`` crops go through the network at once. ``rescoring`` is a rule
+    of :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a person whose OKS to a better one exceeds it (None:
+    nobody; "auto": .5 with our rule, with the others as their authors do: .9, or with megvii's nobody), and
+    ``soft_nms`` lowers that person's score instead; ``box_padding`` replaces the model's own. ``scales``: every crop is
+    looked at so many times as large and small, and the mean taken (the multi-scale test). ``tiles``: the detector also
+    looks at overlapping tiles of the picture, from so many pixels a side on, or with "auto" from the detector's own
+    size on, for people who are too small in the whole; as many times slower as there are tiles.
     """
 
-    threshold: float = DEFAULT_THRESHOLD
+    threshold: float | None = None
     box_threshold: float | None = None
     max_people: int = 100  # COCO's limit of boxes per picture
     flip: bool = False
@@ -75,9 +75,9 @@ class PredictorConfig:
 
     def __post_init__(self) -> None:
         self._refuse_other_kinds()
-        of_boxes = {} if self.box_threshold is None else {"box_threshold": self.box_threshold}
-        for name, value in ({"threshold": self.threshold} | of_boxes).items():
-            if not 0 <= value <= 1:
+        for name in ("threshold", "box_threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{name} is {value}; it is a score, between 0 and 1")
         if isinstance(self.oks_nms, str) and self.oks_nms != "auto":
             raise ConfigError(f"oks_nms is {self.oks_nms!r}; use a number, None for no OKS-NMS, or 'auto'")
@@ -104,7 +104,7 @@ class PredictorConfig:
 
     def _refuse_other_kinds(self) -> None:
         """Text, lists and the like where a number or a switch is expected."""
-        unset = {"box_threshold", "box_padding", "oks_nms"}  # may be None, and oks_nms a word
+        unset = {"threshold", "box_threshold", "box_padding", "oks_nms"}  # may be None, and oks_nms a word
         for name in ("threshold", "box_threshold", "max_people", "batch", "oks_nms", "box_padding", "max_pixels"):
             value = getattr(self, name)
             if not (isinstance(value, Real) or (value is None and name in unset)
@@ -142,6 +142,12 @@ class Predictor:
         self.config = config or PredictorConfig()
         self.skeleton, self.codec = info.heatmaps_of
 
+    @property
+    def threshold(self) -> float:
+        """The least score of a person: the settings', else the pose model's own, else :data:`USUAL_THRESHOLD`."""
+        own = self.info.threshold if self.config.threshold is None else self.config.threshold
+        return USUAL_THRESHOLD if own is None else own
+
     def with_config(self, **changes: Any) -> Predictor:
         """The same models with other settings."""
         return Predictor(self.info, self.network, self.detector, _replaced(self.config, changes))
@@ -175,7 +181,7 @@ class Predictor:
         ranks_N = rescore(found.scores, scores_NK, self.config.rescoring)
         if boxes is None and self.config.tiles is not None:
             stay = ~parts_of_others(found.boxes, points_NK2, scores_NK, ranks_N, self._areas(found.boxes),
-                                    np.array(self.skeleton.sigmas), self.config.threshold)
+                                    np.array(self.skeleton.sigmas), self.threshold)
             found = Detections(boxes=found.boxes[stay], scores=found.scores[stay])
             points_NK2, scores_NK, ranks_N = points_NK2[stay], scores_NK[stay], ranks_N[stay]
         kept, ranks = self._ranked(points_NK2, ranks_N, found.boxes)
@@ -183,7 +189,7 @@ class Predictor:
             Person(box=found.boxes[n], keypoints=points_NK2[n], scores=scores_NK[n], score=score,
                    skeleton=self.skeleton, box_score=float(found.scores[n]))
             for n, score in zip(kept, ranks.tolist(), strict=True)
-            if boxes is not None or score >= self.config.threshold
+            if boxes is not None or score >= self.threshold
         ]
 
     def detect(self, picture: Picture) -> Detections:
@@ -191,7 +197,7 @@ class Predictor:
         if self.detector is None:
             raise ModelError(f"{picture.name}: no boxes given, and there is no detector to find them. Pass boxes=, or "
                              "load a detector")
-        least = self.config.threshold if self.config.box_threshold is None else self.config.box_threshold
+        least = self.threshold if self.config.box_threshold is None else self.config.box_threshold
         if self.config.tiles is None:
             return self.detector(picture.pixels).best(self.config.max_people, least)
         side = self._tile_side(self.detector)

@@ -57,9 +57,9 @@ def _read(reader: VideoReader, predictor: Predictor, every: int, smooth: bool,
 
 def _people_in(frames: Iterable[Frame], predictor: Predictor, every: int, smooth: bool,
                tracker: Tracker | None) -> Iterator[Frame]:
-    least = UNSURE * predictor.config.threshold
+    least = UNSURE * predictor.threshold
     finder = predictor.with_config(threshold=least)
-    tracker = tracker or Tracker(threshold=predictor.config.threshold)
+    tracker = tracker or Tracker(threshold=predictor.threshold)
     smoother = Smoother() if smooth else None
     for number, frame in enumerate(frames):
         looks = number % every == 0

@@ -111,8 +111,10 @@ def test_the_command_line_trains_resumes_exports(tmp_path, capsys):
     assert main(command) == 0  # finished: nothing left to do
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [r["step"] for r in records if "heatmaps" in r] == [1, 2, 3]
-    assert main(["export", str(run), "--out", str(tmp_path / "m.onnx"), "--training-data", "drawn"]) == 0
-    assert load(tmp_path / "m.onnx", None).info.training_data == ("drawn",)
+    assert main(["export", str(run), "--out", str(tmp_path / "m.onnx"), "--training-data", "drawn", "--threshold",
+                 "0.4"]) == 0
+    exported = load(tmp_path / "m.onnx", None)
+    assert exported.info.training_data == ("drawn",) and exported.threshold == 0.4
     assert main([*command[:-2], "--lr", "1"]) == 1
     assert "lr" in capsys.readouterr().err
 
@@ -129,6 +131,8 @@ def test_the_command_line_trains_a_detector(tmp_path, capsys):
     assert records[-1]["step"] == 2 and any("ap50" in r for r in records)
     assert main(["export", str(run), "--out", str(tmp_path / "boxes.onnx"), "--reading", "mean"]) == 1
     assert "--reading mean is of a pose network's stages" in capsys.readouterr().err
+    assert main(["export", str(run), "--out", str(tmp_path / "boxes.onnx"), "--threshold", "0.4"]) == 1
+    assert "--threshold 0.4 is a person's score, which a pose network gives" in capsys.readouterr().err
     assert main(["export", str(run), "--out", str(tmp_path / "boxes.onnx")]) == 0
     assert "boxes agree" in capsys.readouterr().out
     assert main(["train", "person-small", "--data", str(path), "--out", str(tmp_path / "more"), "--batch", "1",

@@ -95,6 +95,7 @@ def _networks_rows(about: ModelInfo) -> Iterator[Row]:
     yield "keypoints", _keypoints(about.skeleton.to_json())
     yield "codec", _codec(about.codec.to_json())
     yield "box padding", f"{about.box_padding:g} times the box"
+    yield "threshold", f"{about.threshold:g}, the least score of a person" if about.threshold is not None else ""
 
 
 def _of_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:

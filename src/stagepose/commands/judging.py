@@ -28,7 +28,7 @@ from stagepose.evaluation import predict_dataset
 from stagepose.evaluation.run import Boxes
 from stagepose.images import printable
 from stagepose.oks import DEFAULT_RULE
-from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, PredictorConfig, load
+from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
 from stagepose.runtime import Detector
 from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, SKELETONS, Skeleton
 from stagepose.structures import Detections
@@ -148,7 +148,7 @@ def predict(predictor: Predictor, dataset: coco.CocoDataset, file: Path, options
     seen: list[Detections] = []
     if predictor.detector is not None:
         predictor = Predictor(predictor.info, predictor.network, _recorded(predictor.detector, seen), predictor.config)
-    folder, where = coco.images_folder(file, options.images), _boxes(options.boxes, predictor.config, dataset)
+    folder, where = coco.images_folder(file, options.images), _boxes(options.boxes, predictor, dataset)
     with counter("people") as progress:
         found = predict_dataset(predictor, dataset, folder, boxes=where, threshold=options.threshold, progress=progress)
     by_image = {image.id: boxes for image, boxes in zip(dataset.images, seen, strict=True)} if seen else None
@@ -175,7 +175,7 @@ def truth_for(wanted: Skeleton | None, dataset: coco.CocoDataset) -> coco.CocoDa
     return dataset_of(dataset.raw, dataset.path, wanted)
 
 
-def _boxes(wanted: str, config: PredictorConfig, dataset: coco.CocoDataset) -> Boxes:
+def _boxes(wanted: str, predictor: Predictor, dataset: coco.CocoDataset) -> Boxes:
     if wanted == "ground-truth":
         return "ground-truth"
     if wanted == "detector":
@@ -183,7 +183,7 @@ def _boxes(wanted: str, config: PredictorConfig, dataset: coco.CocoDataset) -> B
     if not Path(wanted).is_file():
         raise ConfigError(f"--boxes {wanted!r}: neither a file nor one of {READY}")
     found = BoxFile.read(Path(wanted)).of_set(dataset)
-    return {image_id: boxes.best(config.max_people, config.threshold) for image_id, boxes in found.items()}
+    return {image_id: boxes.best(predictor.config.max_people, predictor.threshold) for image_id, boxes in found.items()}
 
 
 def _recorded(detector: Detector, seen: list[Detections]) -> Detector:

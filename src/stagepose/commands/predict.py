@@ -12,7 +12,15 @@ from typing import Any, Literal
 
 import stagepose
 from stagepose.coco import keypoint_result
-from stagepose.commands.arguments import Folder, ModelName, OptionalCount, OptionalFile, OptionalTiles, Photos
+from stagepose.commands.arguments import (
+    Folder,
+    ModelName,
+    OptionalCount,
+    OptionalFile,
+    OptionalNumber,
+    OptionalTiles,
+    Photos,
+)
 from stagepose.commands.boxes import BoxFile, image_ids
 from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, predict_clip
 from stagepose.commands.clips import TABLE as CLIP_TABLE
@@ -27,7 +35,7 @@ from stagepose.errors import ConfigError, DatasetError, ImageError, MissingExtra
 from stagepose.files import require_place
 from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images, printable
 from stagepose.modelinfo import ModelInfo
-from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, DEFAULT_THRESHOLD, Predictor, load
+from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
 from stagepose.runtime import DetectorModel
 from stagepose.structures import Person
 from stagepose.videofiles import VIDEO_SUFFIXES, is_video
@@ -42,7 +50,7 @@ def predict(
     pose: ModelName = DEFAULT_POSE,
     detector: ModelName = DEFAULT_DETECTOR,
     boxes: OptionalFile = None,
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: OptionalNumber = None,
     max_people: int = 100,
     tiles: OptionalTiles = None,
     flip: bool = False,
@@ -84,7 +92,8 @@ def predict(
         detector: Person detector: a shipped name or an .onnx file.
         boxes: COCO results (or annotations) with the people's boxes, instead of a detector. A photo's boxes are those
             whose file_name is its own, else those whose image_id is the number at the end of its name.
-        threshold: Least score of a person, and of the box that it is looked for in; with --boxes, of the box alone.
+        threshold: Least score of a person, and of the box that it is looked for in; with --boxes, of the box alone. By
+            default the pose model's own ('stagepose info' tells it), 0.5 where it has none.
         max_people: Most people in one photo, best boxes first.
         tiles: Let the detector look at overlapping tiles of large photos too, for people who are too small in the
             whole: of so many pixels a side, or auto for the detector's own size. As many times slower as there are.
@@ -127,12 +136,12 @@ def predict(
     stills, clips = _told_apart(paths)
     sources = _sources(stills, given)
     if given and (sources or not clips):
-        _check_boxes(given, [source.name for source in sources], threshold)
+        _check_boxes(given, [source.name for source in sources], predictor.threshold)
     draw = partial(draw_people, threshold=joint_threshold, colours=colours)
     names = Overlays(out, [path for path in paths if path], draw)
     settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth)
-    begun_with = _begun_with(predictor, boxes, threshold=threshold, max_people=max_people, tiles=tiles, flip=flip,
-                             json_only=json_only, colours=colours, joint_threshold=joint_threshold,
+    begun_with = _begun_with(predictor, boxes, threshold=predictor.threshold, max_people=max_people, tiles=tiles,
+                             flip=flip, json_only=json_only, colours=colours, joint_threshold=joint_threshold,
                              detect_every=detect_every, smooth=smooth, max_pixels=max_pixels)
     journal = _journal(out, resume, [str(path) for path in paths if path], begun_with)
     outcome = Outcome(journal, [(source.key, source.image_id) for source in sources], predictor.skeleton.names, csv,
@@ -262,7 +271,7 @@ def _one(source: Source, predictor: Predictor, given: BoxFile | None, overlays: 
     picture = source.read(config.max_pixels)
     for notice in picture.notices:
         note(f"{picture.name}: {notice}")
-    boxes = given.of(source.name).best(config.max_people, config.threshold) if given else None
+    boxes = given.of(source.name).best(config.max_people, predictor.threshold) if given else None
     people = predictor.people(picture, boxes)
     height, width = picture.pixels.shape[:2]
     image: dict[str, Any] = {"file_name": source.name, "width": width, "height": height, "people": len(people)}

@@ -308,6 +308,7 @@ def export(
     licence: str = "",
     training_data: OptionalTexts = None,
     metrics: OptionalFile = None,
+    threshold: OptionalNumber = None,
     step: OptionalCount = None,
     mix: OptionalTexts = None,
     half: bool = True,
@@ -324,6 +325,7 @@ def export(
         licence: What the model's users may do, for its description.
         training_data: Names of the sets it was trained on, for its description.
         metrics: JSON file of measured numbers, for its description.
+        threshold: Of a pose network, the least score of a person that its users are shown; 0.5 where it has none.
         step: A certain step's weights; the best by validation, else the newest, by default.
         mix: Runs whose weights are averaged in, each RUN:SHARE (runs/before:0.25: a quarter of the mean is its own). A
             run that went on from another, and the other, often find more together than either.
@@ -339,7 +341,7 @@ def export(
     require_place(out, suffix=".onnx")
     shown = find_images([pictures])[:MOST_PICTURES] if pictures else []
     made = runs.export_run(run, out, name=name or out.stem, licence=licence, training_data=tuple(training_data or ()),
-                           metrics=metrics, step=step, half=half, pictures=shown, reading=reading,
+                           metrics=metrics, threshold=threshold, step=step, half=half, pictures=shown, reading=reading,
                            route_below=ROUTE_BELOW if route_below is None else route_below,
                            mix=[Mixed.parse(text) for text in mix or ()])
     say(f"{out}: {made}")

@@ -322,14 +322,15 @@ def _packing(path: Path, report: Report) -> Callable[[int, int], None]:
 
 
 def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: tuple[str, ...],
-               metrics: Path | None, step: int | None, half: bool, pictures: Sequence[Path] = (),
-               reading: Reading = "last", route_below: float = 0.8, mix: Sequence[trained.Mixed] = ()) -> str:
+               metrics: Path | None, step: int | None, half: bool, threshold: float | None = None,
+               pictures: Sequence[Path] = (), reading: Reading = "last", route_below: float = 0.8,
+               mix: Sequence[trained.Mixed] = ()) -> str:
     """Write the averaged weights of a run as one model file; see :func:`stagepose.training.export.export_pose`.
 
     ``step`` None takes the best by validation, else the newest; ``pictures`` are what a detector's file is compared
-    on. ``reading`` says which stages' heatmaps come out; a router goes on where the table after stage 1 predicts an
-    OKS below ``route_below``. ``mix`` are runs to take the mean of the weights with. Returns what was compared, in
-    words.
+    on; ``threshold`` is what a person's score must reach to be shown. ``reading`` says which stages' heatmaps come out;
+    a router goes on where the table after stage 1 predicts an OKS below ``route_below``. ``mix`` are runs to take the
+    mean of the weights with. Returns what was compared, in words.
     """
     described: dict[str, Any] = {"name": name, "licence": licence, "training_data": training_data,
                                  "metrics": checkpoint.read_json(metrics) if metrics else {}}
@@ -340,7 +341,7 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
         below = _route_score(run, route_below) if reading == "router" else 0.0
         pose = trained.open_pose(run, step=step, reading=reading, route_below=below, mix=mix)
         info = ModelInfo(kind="pose", input_size=pose.codec.input_size, skeleton=pose.skeleton, codec=pose.codec,
-                         box_padding=pose.box_padding, **described)
+                         box_padding=pose.box_padding, threshold=threshold, **described)
         made = export_pose(pose.model, out, info, half=half)
         last = checkpoint.last_stage(run)
         stages = f"stage {last.stem} of {config.get('row', '?')}; " if last else ""
@@ -349,6 +350,9 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
     if config.get("kind") != "detector":
         raise CheckpointError(f"{run}: a run of kind {config.get('kind')!r}; a model file is made of one of a pose "
                               "network or a detector")
+    if threshold is not None:
+        raise ConfigError(f"--threshold {threshold} is a person's score, which a pose network gives; {run} is of a "
+                          "detector, so leave it out")
     if reading != "last":
         raise ConfigError(f"--reading {reading} is of a pose network's stages; {run} is of a detector, so leave it out")
     weights = trained.averaged_weights(run, step, mix)
