@@ -9,8 +9,9 @@ import torch
 from tiny import tiny_coco
 
 from stagepose.cli import main
-from stagepose.errors import CheckpointError, ConfigError
-from stagepose.heatmaps import Msra, UdpDark
+from stagepose.errors import CheckpointError, ConfigError, ModelError
+from stagepose.heatmaps import Msra, UdpDark, UdpOks
+from stagepose.modelinfo import stamp, verify
 from stagepose.skeleton import COCO_17, LSP_14
 from stagepose.training import loop
 from stagepose.training.augment import NO_AUGMENTATION, augment
@@ -158,6 +159,25 @@ def test_a_batch_without_a_larger_teacher_carries_one_picture_a_sample(people, r
 def test_a_teacher_whose_heatmaps_do_not_fit(runs, run, message):
     with pytest.raises(ConfigError, match=message):
         open_teacher(runs / run, COCO_17, CODEC, "cpu")
+
+
+def test_a_model_file_teaches_what_its_run_does(runs, tmp_path, capsys):
+    file = tmp_path / "teacher.onnx"
+    assert main(["export", str(runs / "large"), "--out", str(file), "--no-half"]) == 0
+    pictures = torch.rand(2, 3, 96, 96) * 255
+    of_run, of_file = (open_teacher(source, COCO_17, CODEC, "cpu") for source in (runs / "large", file))
+    assert of_file.size == of_run.size == (96, 96)
+    shown = [teacher.heatmaps(pictures, CODEC.heatmap_size) for teacher in (of_run, of_file)]
+    torch.testing.assert_close(shown[1], shown[0], rtol=1e-3, atol=1e-6)
+    data = file.read_bytes()
+    file.write_bytes(stamp(data, replace(verify(data), network="slim-u")))
+    with pytest.raises(ModelError, match="not those of this network"):
+        open_teacher(file, COCO_17, CODEC, "cpu")
+
+
+def test_a_shipped_model_teaches():
+    teacher = open_teacher("pose-medium", COCO_17, UdpOks(input_size=(192, 256)), "cpu")
+    assert teacher.size == (288, 384) and teacher.sha256
 
 
 def test_what_is_no_teacher(people, runs, tmp_path):

@@ -23,7 +23,6 @@ from stagepose.commands.arguments import (
     OptionalName,
     OptionalNumber,
     OptionalNumbers,
-    OptionalRun,
     OptionalSets,
     OptionalSize,
     OptionalSwitch,
@@ -176,7 +175,7 @@ def train(
     options: Shared,
     extra: OptionalSets = None,
     gates: OptionalNumbers = None,
-    teacher: OptionalRun = None,
+    teacher: OptionalName = None,
     teacher_share: OptionalNumber = None,
 ) -> None:
     """Train a network by the name of its preset, or go on with the run that OUT holds.
@@ -192,8 +191,8 @@ def train(
             are shown in an epoch, others in the next). They are never judged by.
         gates: Of a network of several stages: a later stage learns from a sample only while the OKS after the stage
             before is lower than this; one number for each later stage. All stages train together.
-        teacher: A run folder of a pose network to learn from as well: its heatmaps become a part of the targets, and
-            all of the target where a joint has no label and it is sure.
+        teacher: A pose network to learn from as well, a run folder, an .onnx file or a shipped name: its heatmaps
+            become a part of the targets, and all of the target where a joint has no label and it is sure.
         teacher_share: The teacher's part of a labelled joint's target, 0.5 by default.
     """
     with _started(options) as setting:
@@ -213,7 +212,7 @@ def train(
             if gates is not None:
                 recipe = replace(recipe, pose=replace(recipe.pose, gates=tuple(gates)))
             if teacher_share is not None and teacher is None:
-                raise ConfigError(f"--teacher-share {teacher_share} is for --teacher RUN; leave it out")
+                raise ConfigError(f"--teacher-share {teacher_share} is for --teacher; leave it out")
             if teacher_share is not None:
                 recipe = replace(recipe, pose=replace(recipe.pose, teacher_share=teacher_share))
             config, skeleton = recipe.train, resolve_skeleton(options.skeleton or "coco17")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_bad_pictures, refuse_generated
 from stagepose.cores import available_cores
-from stagepose.errors import CheckpointError, ConfigError, DatasetError
+from stagepose.errors import CheckpointError, ConfigError, DatasetError, ModelError
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
 from stagepose.skeleton import Skeleton
@@ -156,12 +156,12 @@ class PoseSets:
     generated: list[bool]
 
 
-def teacher_of(recipe: PoseRecipe, run: Path | None, skeleton: Skeleton, setting: Setting) -> Teacher | None:
-    """The network of ``run`` as a teacher for the recipe's; asked for before anything is packed."""
+def teacher_of(recipe: PoseRecipe, source: str | None, skeleton: Skeleton, setting: Setting) -> Teacher | None:
+    """A trained network as a teacher for the recipe's; asked for before anything is packed."""
     try:
-        return None if run is None else open_teacher(run, skeleton, recipe.pose.codec, setting.device)
-    except CheckpointError as error:
-        raise CheckpointError(f"--teacher {error}") from error
+        return None if source is None else open_teacher(source, skeleton, recipe.pose.codec, setting.device)
+    except (CheckpointError, ModelError) as error:
+        raise type(error)(f"--teacher {error}") from error
 
 
 def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton, setting: Setting,
@@ -341,7 +341,7 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
         below = _route_score(run, route_below) if reading == "router" else 0.0
         pose = trained.open_pose(run, step=step, reading=reading, route_below=below, mix=mix)
         info = ModelInfo(kind="pose", input_size=pose.codec.input_size, skeleton=pose.skeleton, codec=pose.codec,
-                         box_padding=pose.box_padding, threshold=threshold, **described)
+                         network=pose.network, box_padding=pose.box_padding, threshold=threshold, **described)
         made = export_pose(pose.model, out, info, half=half)
         last = checkpoint.last_stage(run)
         stages = f"stage {last.stem} of {config.get('row', '?')}; " if last else ""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stagepose.errors import CheckpointError
-from stagepose.runtime import read_info, shipped
+from stagepose.runtime import read_info
 from stagepose.skeleton import Skeleton, map_by_name
 from stagepose.training import checkpoint
 from stagepose.training.inference import PoseInference
@@ -23,7 +23,7 @@ from stagepose.training.networks.hourglass import StackedHourglass
 from stagepose.training.networks.init import gaussian_, zero_heads_
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import StageOptions, build, trunk_of
-from stagepose.training.trained import POSE_KINDS
+from stagepose.training.trained import POSE_KINDS, is_model_file
 from stagepose.training.unfold import rebuild, unfold_model_file
 
 Batches = Callable[[], Iterable[Tensor]]  # float pictures (N, 3, H, W) in 0..255, to measure batch norms on
@@ -85,11 +85,6 @@ def digest(init: str | None) -> str | None:
     if init is None:
         return None
     return read_info(init).sha256 if is_model_file(init) else checkpoint.digest(checkpoint.load_weights(init))
-
-
-def is_model_file(init: str) -> bool:
-    """Whether ``init`` is a model file or a name that ships, not a run folder or a .safetensors file."""
-    return init in shipped() or init.endswith(".onnx")
 
 
 def skeleton_of(run: Path) -> Skeleton | None:

@@ -21,7 +21,7 @@ from stagepose.heatmaps import Codec
 from stagepose.skeleton import Skeleton, map_by_name
 from stagepose.training import checkpoint
 from stagepose.training.inference import PoseInference
-from stagepose.training.trained import open_pose
+from stagepose.training.trained import open_taught
 
 SURE = 0.3  # a heatmap's peak from which a teacher is believed about a joint that nobody has labelled
 
@@ -49,19 +49,22 @@ class Teacher:
         return maps
 
 
-def open_teacher(run: str | Path, learner: Skeleton, codec: Codec, device: str) -> Teacher:
-    """From a run folder; :class:`ConfigError` where what it sees can't be laid over the learner's heatmaps."""
-    pose = open_pose(run)
+def open_teacher(source: str | Path, learner: Skeleton, codec: Codec, device: str) -> Teacher:
+    """From a run folder, a model file or a shipped name.
+
+    :class:`ConfigError` where what it sees can't be laid over the learner's heatmaps.
+    """
+    pose = open_taught(str(source))
     if not _same_view(pose.codec, codec):
-        raise ConfigError(f"--teacher {run}: its input of {_by(pose.codec.input_size)} with codec {pose.codec.name!r} "
-                          f"does not lie over {_by(codec.input_size)} with {codec.name!r}; give a teacher of the same "
-                          "codec and of the same shape, of any size")
+        raise ConfigError(f"--teacher {source}: its input of {_by(pose.codec.input_size)} with codec "
+                          f"{pose.codec.name!r} does not lie over {_by(codec.input_size)} with {codec.name!r}; give a "
+                          "teacher of the same codec and of the same shape, of any size")
     if not pose.model.softmax:
-        raise ConfigError(f"--teacher {run}: it was trained with loss 'mse', so its heatmaps do not say how likely a "
-                          "joint is at each pixel; give a teacher that was trained with 'kl'")
+        raise ConfigError(f"--teacher {source}: it was trained with loss 'mse', so its heatmaps do not say how likely "
+                          "a joint is at each pixel; give a teacher that was trained with 'kl'")
     places = map_by_name(pose.skeleton, learner)
     if not (places >= 0).any():
-        raise ConfigError(f"--teacher {run}: it knows none of the keypoints of {learner.name!r}: "
+        raise ConfigError(f"--teacher {source}: it knows none of the keypoints of {learner.name!r}: "
                           f"{', '.join(pose.skeleton.names)}")
     model = pose.model.to(device).requires_grad_(False)
     return Teacher(model, pose.codec.input_size, torch.from_numpy(np.asarray(places)).to(device),

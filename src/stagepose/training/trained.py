@@ -11,12 +11,15 @@ from typing import Any
 from stagepose.errors import CheckpointError, ConfigError
 from stagepose.geometry import BOX_PADDING
 from stagepose.heatmaps import Codec, codec_from_json
+from stagepose.runtime import read_info, shipped
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint
 from stagepose.training.inference import PoseInference, Reading
 from stagepose.training.networks.zoo import StageOptions, build
+from stagepose.training.unfold import rebuild
 
 CONFIG = "config.json"
+SHIPPED_NETWORK = "lite0-u"  # of files that do not tell their network, as those did not that shipped first
 POSE_KINDS = ("pose", "stages")  # of runs that leave a pose network behind
 
 
@@ -28,6 +31,7 @@ class TrainedPose:
     skeleton: Skeleton
     codec: Codec
     box_padding: float
+    network: str  # its name in the zoo
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,31 @@ def open_pose(run: str | Path, *, step: int | None = None, reading: Reading = "l
         pose = config["pose"]
         skeleton, codec = Skeleton.from_json(config["skeleton"]), codec_from_json(pose["codec"])
         stages = int(last.stem) if last else pose.get("stages", 0)  # of stages one by one: those that are done
-        network = build(pose["network"], len(skeleton), StageOptions(**pose.get("join", {})), stages=stages)
+        name = str(pose["network"])
+        network = build(name, len(skeleton), StageOptions(**pose.get("join", {})), stages=stages)
         loss, box_padding = pose["loss"], float(pose.get("box_padding", BOX_PADDING))
     model = PoseInference(network, codec, loss, reading=reading, route_below=route_below)
     checkpoint.fill(model, averaged_weights(run, step, mix), str(run))
-    return TrainedPose(model.eval(), skeleton, codec, box_padding)
+    return TrainedPose(model.eval(), skeleton, codec, box_padding, name)
+
+
+def open_taught(source: str) -> TrainedPose:
+    """A run folder's network, or that of a model file or a shipped name: to be asked, not to learn on.
+
+    :class:`CheckpointError` where it is neither; :class:`ModelError` where a file's network can't be made again.
+    """
+    if not is_model_file(source):
+        return open_pose(source)
+    info = read_info(source)
+    skeleton, codec = info.heatmaps_of
+    name = info.network or SHIPPED_NETWORK
+    model, _ = rebuild(source, PoseInference(build(name, len(skeleton)), codec, "kl"))
+    return TrainedPose(model, skeleton, codec, info.box_padding, name)
+
+
+def is_model_file(source: str) -> bool:
+    """Whether ``source`` is a model file or a name that ships, not a run folder or a .safetensors file."""
+    return source in shipped() or source.endswith(".onnx")
 
 
 def config_of(run: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from stagepose.training.detector.model import Detector
 from stagepose.training.detector.presets import DetectorRecipe
 from stagepose.training.detector.reload import stored_weights
 from stagepose.training.detector.task import BoxValidation, DetectorTask
+from stagepose.training.trained import is_model_file
 
 if TYPE_CHECKING:
     from stagepose.training.runs import Setting, Source
@@ -50,7 +51,7 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
 
 
 def _starting_weights(init: str) -> checkpoint.Tensors:
-    return stored_weights(init) if start.is_model_file(init) else checkpoint.load_weights(init)
+    return stored_weights(init) if is_model_file(init) else checkpoint.load_weights(init)
 
 
 def _validation(val: Path, path: Path, boxes: BoxSet) -> BoxValidation:
