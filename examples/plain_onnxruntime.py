@@ -73,7 +73,8 @@ def keypoints(session, info, image, boxes):  # -> points (n, K, 2) in the pictur
     return points, np.clip(heatmaps.max((2, 3)), 0, 1).astype(float)
 
 
-def find_people(pose, detector, image, least=0.5):  # -> points, scores of the joints, scores of the people; best first
+def find_people(pose, detector, image):  # -> points, scores of the joints, scores of the people; best first
+    least = pose[1].get("threshold", 0.5)  # a person's score, and a box's
     boxes, box_scores = detect(*detector, image)
     boxes, box_scores = boxes[box_scores >= least], box_scores[box_scores >= least].astype(float)
     if not len(boxes):
