@@ -112,13 +112,29 @@ def test_any_size_and_any_number_of_keypoints(kind):
         assert shapes(net, size) == expected(levels, keypoints, size)
 
 
-@pytest.mark.parametrize("name", ["lite0-u", "lite1-u", "lite2-u", "2xlite0-u", "slim-u", "u-300m", "2xu-300m"])
+@pytest.mark.parametrize("name", ["lite0-u", "lite0-u1g", "lite1-u", "lite2-u", "2xlite0-u", "slim-u", "u-300m",
+                                  "2xu-300m"])
 def test_small_networks_start_near_uniform(name):
     net = build(name, 5).eval()
     with torch.inference_mode():
         out = net(torch.zeros(2, 3, 128, 96))
     assert max(float(m.abs().max()) for stage in out for m in stage) < 1
     assert cost.parameters(net) < 6e6
+
+
+def test_refining_blocks_begin_as_the_identity():
+    torch.manual_seed(0)
+    plain, refined = build("lite0-u", 5).eval(), build("lite0-u1g", 5).eval()
+    told = refined.load_state_dict(plain.state_dict(), strict=False)
+    assert not told.unexpected_keys and all(".up.refine." in name for name in told.missing_keys)
+    pictures = torch.randn(2, 3, 96, 64)
+    for mine, theirs in zip(refined(pictures)[0], plain(pictures)[0], strict=True):
+        torch.testing.assert_close(mine, theirs)
+    loss = torch.stack([level.square().sum() for level in refined(pictures)[0]]).sum()
+    gradients = torch.autograd.grad(loss, [block.bn3.weight if hasattr(block, "bn3") else block.bn2.weight
+                                           for block in refined.stages[0].up.refine.modules()
+                                           if isinstance(block, (BasicBlock, Bottleneck))])
+    assert len(gradients) == 5 and all(g.abs().sum() > 0 for g in gradients)  # and are no dead end
 
 
 PUBLISHED = {  # M parameters, GMACs at 256x192
@@ -128,7 +144,7 @@ PUBLISHED = {  # M parameters, GMACs at 256x192
     # unpublished, pinned: shipped weights and comparisons rest on them
     "1xres50": (27.1, 7.1), "4xres50": (108.6, 28.1), "2xres101": (92.3, 21.4), "2xresinc101": (85.5, 20.2),
     "u-300m": (1.3, 0.3), "slim-u": (3.6, 1.0), "u-3g": (12.8, 3.0), "lite0-u": (3.4, 0.8), "2xlite0-u": (4.7, 1.0),
-    "lite2-u256": (7.1, 3.3),
+    "lite0-u1g": (4.1, 1.0), "lite2-u256": (7.1, 3.3),
 }  # fmt: skip
 
 

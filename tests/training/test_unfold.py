@@ -9,11 +9,13 @@ from stagepose.cli import main
 from stagepose.errors import ModelError
 from stagepose.heatmaps import UdpDark
 from stagepose.modelinfo import ModelInfo
+from stagepose.runtime import PoseModel
 from stagepose.skeleton import COCO_17
 from stagepose.training.checkpoint import load_weights
-from stagepose.training.export import drawn_crops, export_pose
+from stagepose.training.export import MAX_PARITY_ERROR, drawn_crops, export_pose
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.networks.zoo import build
+from stagepose.training.trained import open_pose
 from stagepose.training.unfold import unfold_model_file
 
 CODEC = UdpDark(input_size=(96, 128))
@@ -71,10 +73,27 @@ def test_training_starts_from_a_model_file(file, tmp_path, capsys):
     command = ["train", "pose-slim", "--data", str(path), "--out", str(tmp_path / "run"), "--batch", "2",
                "--steps", "1", "--input-size", "96", "128", "--threads", "1", "--lr", "1e-9"]
     assert main([*command, "--init", str(file)]) == 0
-    assert "starts from the model file" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "starts from " in err and "tensors taken, 0 start fresh" in err
     mine, theirs = load_weights(tmp_path / "run"), network().state_dict()
     name = "network.stages.0.heads.0.out.weight"
     assert torch.allclose(mine[name], theirs[name], atol=1e-5)
     assert main(["train", "pose-slim", "--data", str(path), "--out", str(tmp_path / "other"), "--steps", "1",
                  "--init", str(tmp_path / "none.onnx")]) == 1
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_network_that_has_more_goes_on_from_a_file_that_has_less(tmp_path, capsys):
+    """The blocks that it has and lite0-u has not begin as the identity."""
+    path = tiny_coco(tmp_path, images=2)
+    command = ["train", "lite0-u1g", "--data", str(path), "--out", str(tmp_path / "run"), "--batch", "2", "--steps",
+               "1", "--input-size", "192", "256", "--threads", "1", "--lr", "1e-9"]
+    assert main([*command, "--init", "pose-small"]) == 0
+    assert "368 of 434 tensors taken, 66 start fresh, network.stages.0.up.refine" in capsys.readouterr().err
+    crops = drawn_crops((192, 256), 3)
+    expected = PoseModel("pose-small", threads=1)(crops)
+    found = NumpyHeatmaps(open_pose(tmp_path / "run").model)(crops)
+    assert np.abs(found - expected).max() < MAX_PARITY_ERROR * expected.max()
+    slim = ["train", "pose-slim", "--data", str(path), "--out", str(tmp_path / "slim"), "--steps", "1"]
+    assert main([*slim, "--init", "pose-small"]) == 1
+    assert "convolutions that are not those of this network" in capsys.readouterr().err

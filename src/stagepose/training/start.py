@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stagepose.errors import CheckpointError
+from stagepose.errors import CheckpointError, ModelError
 from stagepose.runtime import read_info
 from stagepose.skeleton import Skeleton, map_by_name
 from stagepose.training import checkpoint
@@ -23,7 +23,7 @@ from stagepose.training.networks.hourglass import StackedHourglass
 from stagepose.training.networks.init import gaussian_, zero_heads_
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import StageOptions, build, trunk_of
-from stagepose.training.trained import POSE_KINDS, is_model_file
+from stagepose.training.trained import POSE_KINDS, is_model_file, network_in
 from stagepose.training.unfold import rebuild, unfold_model_file
 
 Batches = Callable[[], Iterable[Tensor]]  # float pictures (N, 3, H, W) in 0..255, to measure batch norms on
@@ -46,22 +46,20 @@ def fresh(network: str, keypoints: int, join: StageOptions, *, stages: int = 0, 
 def begin(model: PoseInference, init: str, *, skeleton: Skeleton, make: Make, batches: Batches) -> str:
     """Fill ``model`` from ``init`` -> a line that says what was taken.
 
-    ``init`` is a run folder, a .safetensors file, a model file or a shipped name. Heads are mapped by keypoint name
-    where its skeleton is another; keypoints that it lacks start fresh. Raises :class:`CheckpointError` or
-    :class:`ModelError`.
+    ``init`` is a run folder, a .safetensors file, a model file or a shipped name, also of a network that ``model``'s
+    has more than. Heads are mapped by keypoint name where its skeleton is another; keypoints that it lacks start fresh.
+    Raises :class:`CheckpointError` or :class:`ModelError`.
     """
-    file = is_model_file(init)
-    if file:
+    if is_model_file(init):
         theirs = read_info(init).skeleton
-        weights = unfold_model_file(init, make(len(theirs)) if theirs else model, batches())
+        weights = unfold_model_file(init, _as_in_file(init, make, len(skeleton)), batches())
     else:
         weights, theirs = checkpoint.load_weights(init), skeleton_of(Path(init))
     found = ""
     if theirs is not None and theirs.names != skeleton.names:
         weights, count = mapped_heads(weights, model, theirs, skeleton)
         found = f"; {count} of {len(skeleton)} keypoints found by name among the {len(theirs)} of {theirs.name!r}"
-    taken = checkpoint.fill_matching(model, weights, init)
-    return (f"starts from the model file {init}" if file else taken) + found
+    return "starts from " + checkpoint.fill_matching(model, weights, init) + found
 
 
 def require_start(init: str, make: Make, keypoints: int) -> None:
@@ -70,14 +68,31 @@ def require_start(init: str, make: Make, keypoints: int) -> None:
     ``keypoints`` are those of the network that is to begin with it.
     """
     if is_model_file(init):
-        theirs = read_info(init).skeleton
-        rebuild(init, make(len(theirs) if theirs else keypoints))
+        _as_in_file(init, make, keypoints)
         return
     config = Path(init) / "config.json"
     kind = checkpoint.read_json(config).get("kind", "pose") if config.is_file() else "pose"
     if kind not in POSE_KINDS:
         raise CheckpointError(f"{init}: a run of kind {kind!r}; a pose network begins with one of a pose network")
     checkpoint.matching(on_meta(lambda: make(keypoints)), checkpoint.load_weights(init), init)
+
+
+def _as_in_file(init: str, make: Make, keypoints: int) -> PoseInference:
+    """The network that a model file is of: the one that ``make`` makes, or one that has less."""
+    info = read_info(init)
+    like = make(len(info.skeleton) if info.skeleton else keypoints)
+    wanted, told = like.network.state_dict(), network_in(init, info)
+    try:
+        rebuild(init, like)
+    except ModelError:
+        if not told:
+            raise
+        like.network = build(told, len(info.skeleton) if info.skeleton else keypoints)
+        theirs = like.network.state_dict()
+        if not all(name in wanted and wanted[name].shape == tensor.shape for name, tensor in theirs.items()):
+            raise
+        rebuild(init, like)
+    return like
 
 
 def digest(init: str | None) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 from stagepose.errors import CheckpointError, ConfigError
 from stagepose.geometry import BOX_PADDING
 from stagepose.heatmaps import Codec, codec_from_json
+from stagepose.modelinfo import ModelInfo
 from stagepose.runtime import read_info, shipped
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint
@@ -87,9 +88,14 @@ def open_taught(source: str) -> TrainedPose:
         return open_pose(source)
     info = read_info(source)
     skeleton, codec = info.heatmaps_of
-    name = info.network or SHIPPED_NETWORK
+    name = network_in(source, info) or SHIPPED_NETWORK
     model, _ = rebuild(source, PoseInference(build(name, len(skeleton)), codec, "kl"))
     return TrainedPose(model, skeleton, codec, info.box_padding, name)
+
+
+def network_in(source: str, info: ModelInfo) -> str:
+    """The name of a model file's network, empty where it is not known."""
+    return info.network or (SHIPPED_NETWORK if source in shipped() else "")
 
 
 def is_model_file(source: str) -> bool:

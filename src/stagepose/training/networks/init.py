@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from stagepose.training.networks.blocks import BasicBlock, Bottleneck
+
 HEAD_STD = 1e-3  # so that all heatmaps begin near zero, the softmax over them near uniform
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -37,6 +39,13 @@ def zero_heads_(module: nn.Module) -> None:
         nn.init.zeros_(m.weight)
         if m.bias is not None:
             nn.init.zeros_(m.bias)
+
+
+def zero_residuals_(module: nn.Module) -> None:
+    """Zero the last norm of every residual block in ``module``: blocks that begin as their shortcuts."""
+    for m in module.modules():
+        if isinstance(m, (BasicBlock, Bottleneck)):
+            nn.init.zeros_((m.bn2 if isinstance(m, BasicBlock) else m.bn3).weight)
 
 
 def _last_layers(module: nn.Module) -> list[nn.Conv2d]:

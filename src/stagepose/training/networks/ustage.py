@@ -27,13 +27,15 @@ def _upsampled(x: Tensor, like: Tensor) -> Tensor:
 class UpPath(nn.Module):
     """[C2..C5] -> [P2..P5], all with ``width`` channels (256 in the report).
 
-    Bilinear x2, a lateral 1x1 on the trunk's map, addition, and a 1x1 after the merge against aliasing.
+    Bilinear x2, a lateral 1x1 on the trunk's map, addition, and a 1x1 after the merge against aliasing. ``refine``, not
+    the report's: a module for each level that its merged map goes through, finest first.
     """
 
-    def __init__(self, in_channels: Sequence[int], width: int) -> None:
+    def __init__(self, in_channels: Sequence[int], width: int, refine: Sequence[nn.Module] = ()) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(_lateral(c, width) for c in in_channels)
         self.merge = nn.ModuleList(conv_bn_relu(width, width, 1) for _ in in_channels)
+        self.refine = nn.ModuleList(refine)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         ups: list[Tensor] = []
@@ -41,7 +43,8 @@ class UpPath(nn.Module):
             x = self.lateral[level](maps[level])
             if ups:
                 x = x + _upsampled(ups[-1], x)
-            ups.append(self.merge[level](functional.relu(x)))
+            merged = self.merge[level](functional.relu(x))
+            ups.append(self.refine[level](merged) if self.refine else merged)
         return ups[::-1]
 
 
@@ -101,17 +104,18 @@ class StageOutput(NamedTuple):
 class UStage(nn.Module):
     """Trunk, up path and heads: input of the trunk -> :class:`StageOutput`.
 
-    ``late`` builds the stage as the report's successor does (:class:`LateUpPath`, :class:`LateHead`).
+    ``late`` builds the stage as the report's successor does (:class:`LateUpPath`, :class:`LateHead`); ``refine`` is for
+    an :class:`UpPath`.
     ``skips``, where given, are an earlier stage's maps for the trunk to add; see :class:`.multistage.Bridge`.
     """
 
     def __init__(self, trunk: nn.Module, trunk_channels: Sequence[int], *, width: int, keypoints: int,
-                 late: bool = False) -> None:
+                 late: bool = False, refine: Sequence[nn.Module] = ()) -> None:
         super().__init__()
         self.trunk_channels, self.width, self.keypoints = tuple(trunk_channels), width, keypoints
         head = LateHead if late else HeatmapHead
         self.trunk = trunk
-        self.up = LateUpPath(trunk_channels, width) if late else UpPath(trunk_channels, width)
+        self.up = LateUpPath(trunk_channels, width) if late else UpPath(trunk_channels, width, refine)
         self.heads = nn.ModuleList(head(width, keypoints) for _ in trunk_channels)
 
     def forward(self, x: Tensor, skips: Sequence[Tensor] | None = None) -> StageOutput:

@@ -15,11 +15,11 @@ from itertools import pairwise
 from torch import nn
 
 from stagepose.errors import ConfigError
-from stagepose.training.networks.blocks import BasicBlock, Bottleneck, InceptionBottleneck
+from stagepose.training.networks.blocks import BasicBlock, Bottleneck, HalfBottleneck, InceptionBottleneck
 from stagepose.training.networks.cpn import CPN
 from stagepose.training.networks.efficientnet_lite import EfficientNetLite
 from stagepose.training.networks.hourglass import StackedHourglass
-from stagepose.training.networks.init import gaussian_, zero_heads_
+from stagepose.training.networks.init import gaussian_, zero_heads_, zero_residuals_
 from stagepose.training.networks.multistage import Bridge, MultiStage, link
 from stagepose.training.networks.resnet import ResNetStem, ResNetTrunk, SlimStem
 from stagepose.training.networks.simple import SimpleBaseline
@@ -91,15 +91,29 @@ def mspn50(keypoints: int, options: StageOptions = StageOptions(aggregate=True),
 
 
 def lite_u(keypoints: int, options: StageOptions = StageOptions(), *, variant: int = 0, stages: int = 1,
-           width: int = 96) -> MultiStage:
+           width: int = 96, refined: bool = False) -> MultiStage:
     """A U-stage on EfficientNet-Lite, meant to start from ImageNet weights; of width 96 made for CPUs.
 
-    Later stages are those of ``u-300m``: the trunk of the first sees pixels, theirs see its features.
+    Later stages are those of ``u-300m``: the trunk of the first sees pixels, theirs see its features. ``refined``:
+    residual blocks after every merge, for the trunk has but three blocks where its maps are fine; they begin as the
+    identity, so that weights without them go on where they were.
     """
     trunk = EfficientNetLite(variant)
-    first = UStage(trunk, trunk.out_channels, width=width, keypoints=keypoints)
+    first = UStage(trunk, trunk.out_channels, width=width, keypoints=keypoints,
+                   refine=_refinement(width) if refined else ())
     later = [slim_stage(keypoints, widths=W300M, width=40, door=32) for _ in range(stages - 1)]
-    return in_a_row(nn.Identity(), [first, *later], options, door=32)
+    net = in_a_row(nn.Identity(), [first, *later], options, door=32)
+    if refined:
+        zero_residuals_(first.up)
+    return net
+
+
+def _refinement(width: int) -> list[nn.Module]:
+    """Of P2..P5: the finest level, where a 3x3 costs most, has a bottleneck."""
+    def block() -> nn.Module:
+        return BasicBlock(width, width)
+
+    return [HalfBottleneck(width, width // 2), block(), nn.Sequential(block(), block()), block()]
 
 
 def slim_u(keypoints: int, options: StageOptions = StageOptions(), *, stages: int = 1) -> MultiStage:
@@ -148,6 +162,7 @@ Row = Callable[..., MultiStage]  # (keypoints, options, *, stages), the last whe
 SINGLE: dict[str, Fixed] = {  # one U-stage
     "u-300m": u_300m,
     "lite0-u": lite_u,
+    "lite0-u1g": partial(lite_u, refined=True),
     "lite1-u": partial(lite_u, variant=1),
     "lite2-u": partial(lite_u, variant=2),
     "lite2-u256": partial(lite_u, variant=2, width=256),
