@@ -1,0 +1,92 @@
+"""``stagepose openpose``: what predict has found, in OpenPose's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from tyro.conf import Positional, arg
+
+from stagepose.coco.jsonfile import load_json
+from stagepose.coco.openpose import document, rearranged
+from stagepose.commands.arguments import Folder
+from stagepose.commands.console import counted, note, say, wrong_usage
+from stagepose.draw import JOINT_THRESHOLD
+from stagepose.errors import DatasetError
+from stagepose.files import require_place, write_text
+from stagepose.images import printable
+
+Found = Positional[Annotated[Path, arg(metavar="FOUND")]]
+Record = Mapping[str, Any]
+IMAGES, PEOPLE = "images.json", "people.json"
+OURS = "what 'stagepose predict' writes"
+SUFFIX = "_keypoints.json"  # as OpenPose calls them
+
+
+def openpose(
+    found: Found,
+    *,
+    out: Folder = Path("openpose"),
+    layout: Literal["body25", "coco18"] = "body25",
+    joint_threshold: float = JOINT_THRESHOLD,
+) -> None:
+    """Write what stagepose predict has found as OpenPose does, for the tools that read its files.
+
+    A file for every photo, NAME_keypoints.json, and for every frame of a video, NAME_000000000000_keypoints.json, also
+    where nobody was found. Neck and middle of the hips lie between the shoulders and the hips; feet, hands and faces
+    are empty. A person_id is the track's in a video, -1 in a photo.
+
+    Args:
+        found: The folder that predict wrote into.
+        out: Folder for the files.
+        layout: OpenPose's 25 keypoints, or its 18 of COCO.
+        joint_threshold: Joints that score less are written as 0, 0, 0, which is OpenPose's "not found".
+    """
+    if not 0 <= joint_threshold <= 1:
+        wrong_usage(f"--joint-threshold is {joint_threshold}; it is a score, between 0 and 1")
+    about = load_json(found / IMAGES, what=OURS)
+    require_place(out / f"x{SUFFIX}")
+    try:
+        names = about["keypoints"]
+        if not about["complete"]:
+            note(f"{printable(str(found))}: that run was stopped; what it had found is written")
+        for name, people in _pictures(found, about):
+            made = [(rearranged(np.reshape(person["keypoints"], (-1, 3)), names, layout, least=joint_threshold),
+                     person.get("track_id")) for person in people]
+            write_text(out / f"{name}{SUFFIX}", json.dumps(document(made)) + "\n")
+        photos, frames = len(about.get("images", [])), sum(video["frames"] for video in about.get("videos", []))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{printable(str(found))}: not {OURS} ({type(error).__name__}: {error})") from error
+    told = [counted(count, one, many) for count, one, many in ((photos, "photo", "photos"), (frames, "frame", "frames"))
+            if count]
+    say(f"{printable(str(out))}: {' and '.join(told) or 'nothing'} in OpenPose's {layout}")
+
+
+def _pictures(found: Path, about: Record) -> Iterator[tuple[str, list[Record]]]:
+    """Every photo and every frame: the start of its file's name, and its people."""
+    taken: set[str] = set()
+    of_photo: dict[int, list[Record]] = {}
+    for person in load_json(found / PEOPLE, what=OURS) if about.get("images") else []:
+        of_photo.setdefault(person["image_id"], []).append(person)
+    for photo in about.get("images", []):
+        yield _free(Path(photo["file_name"]).stem, taken), of_photo.get(photo["id"], [])
+    for video in about.get("videos", []):
+        name = _free(Path(video["file_name"]).stem, taken)
+        results = load_json(found / video["results"], what=OURS)
+        of_frame = {frame: list(people) for frame, people in groupby(results, itemgetter("frame"))}
+        for frame in range(video["frames"]):
+            yield f"{name}_{frame:012d}", of_frame.get(frame, [])
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    """The photo's own name, numbered on where another of that name came before."""
+    name, number = stem, 2
+    while name in taken:
+        name, number = f"{stem}-{number}", number + 1
+    taken.add(name)
+    return name
