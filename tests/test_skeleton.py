@@ -90,6 +90,15 @@ def test_files_that_are_no_skeletons(tmp_path):
         resolve("coco18")
 
 
+def test_a_union_of_a_name_and_a_file_in_either_order(tmp_path):
+    file = tmp_path / "a+b.toml"
+    file.write_text('name = "thumbs"\nnames = ["left_thumb", "right_thumb"]')
+    assert resolve(str(file)).names == ("left_thumb", "right_thumb")
+    file = file.rename(tmp_path / "thumbs.toml")
+    assert resolve(f"coco17+{file}").names == (*COCO_17.names, "left_thumb", "right_thumb")
+    assert resolve(f"{file}+coco17").names == ("left_thumb", "right_thumb", *COCO_17.names)
+
+
 def test_a_union_has_every_keypoint_once():
     both = resolve("coco17+lsp14")
     assert both.names == (*COCO_17.names, "neck", "head_top")
