@@ -78,7 +78,7 @@ class Source:
             raise DatasetError(f"{option} {text}: no file {path}{_near(path)}")
         images = path.parent / "images"
         if not images.is_dir():
-            raise DatasetError(f"{path}: no folder {images}; put the pictures there")
+            raise DatasetError(f"{path}: no folder {images}; put the pictures there, or a link to their folder")
         return cls(path, images, factor, extra)
 
 
