@@ -31,7 +31,8 @@ from stagepose.training.inference import PoseInference, Reading
 from stagepose.training.loop import TrainConfig, shortened
 from stagepose.training.machine import Machine, use_threads
 from stagepose.training.networks.cost import on_meta
-from stagepose.training.networks.zoo import build, row_length
+from stagepose.training.networks.efficientnet_lite import imagenet_package
+from stagepose.training.networks.zoo import build, row_length, trunk_of
 from stagepose.training.people import fits_on_device, load_resident, spread
 from stagepose.training.pose import PoseTask, check_fits
 from stagepose.training.presets import PoseRecipe
@@ -218,9 +219,11 @@ def check(recipe: PoseRecipe, keypoints: int) -> None:
 
 
 def check_start(recipe: PoseRecipe, keypoints: int, setting: Setting) -> None:
-    """An error where the recipe's network cannot begin with ``setting.init``; asked before anything is packed."""
+    """An error where the recipe's network cannot begin as it is to; asked before anything is packed."""
     if setting.init is not None:
         start.require_start(setting.init, partial(_inference, recipe), keypoints)
+    elif recipe.pose.imagenet:
+        imagenet_package(trunk_of(on_meta(lambda: _inference(recipe, keypoints).network)).variant)
 
 
 def first_stage(recipe: PoseRecipe) -> PoseRecipe:
