@@ -28,7 +28,7 @@ from stagepose.training.crops import CropSpec, CropStore, open_or_pack
 from stagepose.training.detector.build import export_detector_run
 from stagepose.training.export import export_pose
 from stagepose.training.inference import PoseInference, Reading
-from stagepose.training.loop import TrainConfig, shortened
+from stagepose.training.loop import TrainConfig, shortened, shorter_warmup
 from stagepose.training.machine import Machine, use_threads
 from stagepose.training.networks.cost import on_meta
 from stagepose.training.networks.efficientnet_lite import imagenet_package
@@ -139,10 +139,13 @@ def schedule(base: TrainConfig, *, samples: int | None, minutes: float | None, s
         raise ConfigError(f"--steps is {steps}; use at least 1, or leave it out for the whole training")
     config = replace(base, **{k: v for k, v in changes.items() if v is not None})
     if samples is not None:
-        config = replace(config, samples=samples, minutes=0.0)
+        config = replace(config, samples=samples, minutes=0.0, warmup=shorter_warmup(config.warmup, samples))
     if minutes is not None:
         config = replace(config, samples=0, minutes=minutes)
-    return shortened(config, steps) if steps is not None else config
+    if steps is None:
+        return config
+    asked = {name: value for name, value in changes.items() if name == "evaluate_every" and value is not None}
+    return replace(shortened(config, steps), **asked)
 
 
 @dataclass(frozen=True)
