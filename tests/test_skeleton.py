@@ -27,6 +27,8 @@ def test_published_skeletons_are_consistent(skeleton):
 def test_sizes_and_known_values():
     assert [len(s) for s in (COCO_17, LSP_14, MPII_16, CROWDPOSE_14)] == [17, 14, 16, 14]
     assert COCO_17.index("left_wrist") == 9 and COCO_17.sigmas[0] == 0.026
+    with pytest.raises(SkeletonError, match="has no keypoint 'left_hand'; its keypoints are nose, left_eye, "):
+        COCO_17.index("left_hand")
     assert len(COCO_17.limbs) == 19
     assert LSP_14.names[0] == "right_ankle" and LSP_14.names[-1] == "head_top"
 

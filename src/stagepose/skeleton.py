@@ -83,7 +83,9 @@ class Skeleton:
 
     def index(self, name: str) -> int:
         """Position of a keypoint; :class:`SkeletonError` lists the names when there is none of that name."""
-        self._known("index", (name,))
+        if name not in self.names:
+            raise SkeletonError(f"skeleton {self.name!r} has no keypoint {name!r}; its keypoints are "
+                                f"{', '.join(self.names)}")
         return self.names.index(name)
 
     @cached_property
