@@ -89,7 +89,7 @@ def test_a_file_that_differs_is_not_written(trained, monkeypatch, tmp_path, wron
 @pytest.mark.parametrize(("words", "says"), [
     (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--steps", "0"], "--steps is 0; use at least 1"),
     (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--samples", "0"], "samples 0"),
-    (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--teacher-share", "0.4"], "is for --teacher RUN"),
+    (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--teacher-share", "0.4"], "is for --teacher; leave"),
     (["export", "nowhere", "--out", "m.onnx"], "nowhere: no run folder of 'stagepose train'.*no config.json"),
     (["export", ".", "--out", "m.onnx"], r"\.: no run folder of 'stagepose train'.*no config.json"),
 ])
