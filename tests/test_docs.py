@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import stagepose
+from stagepose.cli import COMMANDS
 from stagepose.images import write_image
 from stagepose.runtime import resolve
 
@@ -103,6 +104,15 @@ def test_plain_onnx_runtime_gives_our_numbers(name: str, factor: float) -> None:
         assert points == pytest.approx(person.keypoints, abs=1e-6)
         assert joints == pytest.approx(person.scores, abs=1e-9)
         assert score == pytest.approx(person.score, abs=1e-9)
+
+
+def test_the_architecture_page_names_every_file_and_no_other() -> None:
+    """Of the command line all but those that have their verb's name."""
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    files = {path.name for path in (ROOT / "src").rglob("*.py")} - {"__init__.py", "__main__.py"}
+    verbs = {verb.replace("-", "_") + ".py" for verb in COMMANDS}
+    named = set(re.findall(r"\w+\.py", page))
+    assert named <= files and files - named <= verbs
 
 
 def test_plain_onnx_runtime_finds_nobody_in_nothing() -> None:

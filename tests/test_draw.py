@@ -224,6 +224,8 @@ def test_thickness_is_a_factor() -> None:
     assert 0.4 * ink(1) < ink(0.5) < 0.6 * ink(1) < ink(2) / 3
     with pytest.raises(ConfigError, match="thickness is 0"):
         draw_people(backdrop(), [person()], thickness=0)
+    with pytest.raises(ConfigError, match=r"threshold is '0\.5'; it is a joint's least score"):
+        draw_people(backdrop(), [person()], threshold="0.5")  # type: ignore[arg-type]
 
 
 def test_what_read_image_gives_can_be_drawn_on() -> None:

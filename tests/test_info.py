@@ -164,3 +164,18 @@ def test_it_needs_no_torch() -> None:
     code = ("import sys; from stagepose import cli; code = cli.main(['info', 'm.onnx']); "
             "assert not {'torch', 'onnx', 'faster_coco_eval'} & set(sys.modules); sys.exit(code)")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_a_run_stage_by_stage_tells_the_last_stage_that_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    width, skeleton = 64, TOY.to_json()
+    pose = {"network": "3xu-300m", "codec": {"name": "udp-oks", "input_size": [width, width]}}
+    Path("run/stages").mkdir(parents=True)
+    Path("run/config.json").write_text(json.dumps({"kind": "stages", "row": 3, "pose": pose, "skeleton": skeleton,
+                                                   "train": {"samples": 8}, "data": [{"people": 4}]}))
+    for stage, ap in ((1, 0.25), (2, 0.5)):
+        Path(f"run/stages/{stage}.safetensors").touch()
+        Path(f"run/stages/{stage}.json").write_text(json.dumps({"ap": ap, "people": 4}))
+    Path("run/stages/2-fold0.safetensors").touch()
+    rows = rows_of(info(capsys, "run"))
+    assert rows["trained to"] == "stage 2 of 3 done" and rows["last judged"] == "ap 0.5, people 4"
+    assert json.loads(info(capsys, "run", "--json"))["judged"]["ap"] == 0.5

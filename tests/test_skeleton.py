@@ -27,6 +27,8 @@ def test_published_skeletons_are_consistent(skeleton):
 def test_sizes_and_known_values():
     assert [len(s) for s in (COCO_17, LSP_14, MPII_16, CROWDPOSE_14)] == [17, 14, 16, 14]
     assert COCO_17.index("left_wrist") == 9 and COCO_17.sigmas[0] == 0.026
+    with pytest.raises(SkeletonError, match="has no keypoint 'left_hand'; its keypoints are nose, left_eye, "):
+        COCO_17.index("left_hand")
     assert len(COCO_17.limbs) == 19
     assert LSP_14.names[0] == "right_ankle" and LSP_14.names[-1] == "head_top"
 
@@ -88,6 +90,15 @@ def test_files_that_are_no_skeletons(tmp_path):
             resolve(str(tmp_path / name))
     with pytest.raises(SkeletonError, match="coco17"):
         resolve("coco18")
+
+
+def test_a_union_of_a_name_and_a_file_in_either_order(tmp_path):
+    file = tmp_path / "a+b.toml"
+    file.write_text('name = "thumbs"\nnames = ["left_thumb", "right_thumb"]')
+    assert resolve(str(file)).names == ("left_thumb", "right_thumb")
+    file = file.rename(tmp_path / "thumbs.toml")
+    assert resolve(f"coco17+{file}").names == (*COCO_17.names, "left_thumb", "right_thumb")
+    assert resolve(f"{file}+coco17").names == ("left_thumb", "right_thumb", *COCO_17.names)
 
 
 def test_a_union_has_every_keypoint_once():

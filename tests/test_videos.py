@@ -122,6 +122,17 @@ def test_odd_sizes_gain_a_column_and_a_row() -> None:
     assert frames_of("odd.mp4")[0].picture.pixels.shape == (122, 162, 3)
 
 
+@pytest.mark.parametrize("frame", [np.zeros((96, 128, 3), np.uint8), np.zeros((64, 48, 3), np.uint8),
+                                   np.zeros((48, 64, 3)), np.zeros((48, 64), np.uint8), [[0]]],
+                         ids=["larger", "turned", "floats", "grey", "no array"])
+def test_a_frame_that_does_not_fit_the_video_is_refused_not_squeezed(frame: Any) -> None:
+    with VideoWriter("a.mp4", 64, 48, 25) as writer:
+        writer.add(np.zeros((48, 64, 3), np.uint8), 0.0)
+        with pytest.raises(ConfigError, match=r"a frame .*; expected .* of 64 x 48 pixels"):
+            writer.add(frame, 0.04)
+    assert len(frames_of("a.mp4")) == 1
+
+
 MATRICES = [
     ((0, 1, -1, 0), lambda pixels: np.rot90(pixels, -1)), ((-1, 0, 0, -1), lambda pixels: pixels[::-1, ::-1]),
     ((0, -1, 1, 0), np.rot90), ((-1, 0, 0, 1), lambda pixels: pixels[:, ::-1]),
@@ -354,7 +365,7 @@ def test_without_pyav_there_is_one_pip_line_and_all_else_works(tmp_path: Path) -
 
 
 def test_the_page_on_video_does_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    picture = stagepose.read_image(EXAMPLES / "two_people.jpg").pixels
+    picture = np.ascontiguousarray(stagepose.read_image(EXAMPLES / "two_people.jpg").pixels[:480, 192:832])
     clip("clip.mp4", [picture] * 3)
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "docs" / "video.md").read_text(), re.S):

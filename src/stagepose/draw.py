@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from numbers import Real
 from typing import Literal, TypeAlias
 
 import cv2
@@ -64,7 +65,7 @@ def draw_people(
     """
     if isinstance(pixels_HW3, Picture):
         pixels_HW3 = pixels_HW3.pixels
-    _check(pixels_HW3, people, thickness)
+    _check(pixels_HW3, people, thickness, threshold)
     canvas = np.array(pixels_HW3, order="C")
     palettes = [_palette(colours, n if person.track_id is None else person.track_id - 1)
                 for n, person in enumerate(people)]
@@ -79,7 +80,7 @@ def draw_people(
     return canvas
 
 
-def _check(pixels_HW3: object, people: object, thickness: float) -> None:
+def _check(pixels_HW3: object, people: object, thickness: float, threshold: object) -> None:
     if not isinstance(pixels_HW3, np.ndarray):
         raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got a {type(pixels_HW3).__name__}; "
                           "read_image(...) gives such")
@@ -88,6 +89,8 @@ def _check(pixels_HW3: object, people: object, thickness: float) -> None:
     if not isinstance(people, Sequence) or not all(isinstance(person, Person) for person in people):
         raise ConfigError("draw_people needs the people of one picture; a predictor gives a list of them for each "
                           "picture: take predictor(picture)[0]")
+    if not isinstance(threshold, Real):
+        raise ConfigError(f"threshold is {threshold!r}; it is a joint's least score, between 0 and 1")
     if not 0.1 <= thickness <= 10:
         raise ConfigError(f"thickness is {thickness}; it is a factor from 0.1 to 10, 1 for the usual")
 

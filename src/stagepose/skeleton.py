@@ -83,7 +83,9 @@ class Skeleton:
 
     def index(self, name: str) -> int:
         """Position of a keypoint; :class:`SkeletonError` lists the names when there is none of that name."""
-        self._known("index", (name,))
+        if name not in self.names:
+            raise SkeletonError(f"skeleton {self.name!r} has no keypoint {name!r}; its keypoints are "
+                                f"{', '.join(self.names)}")
         return self.names.index(name)
 
     @cached_property
@@ -267,13 +269,14 @@ def union(first: Skeleton, second: Skeleton) -> Skeleton:
 def resolve(name_or_path: str, read: Callable[[Path], Skeleton] = Skeleton.read) -> Skeleton:
     """A published skeleton by name (``coco17``, ``lsp14``, ``mpii16``, ``crowdpose14``) or one that ``read`` reads.
 
-    ``coco17+lsp14`` is the :func:`union` of two or more.
+    ``coco17+lsp14`` is the :func:`union` of two or more, files among them: ``coco17+mine.toml``.
     """
     if name_or_path in SKELETONS:
         return SKELETONS[name_or_path]
-    if Path(name_or_path).suffix.lower() in {".json", ".toml"}:
-        return read(Path(name_or_path))
+    path = Path(name_or_path)
+    if path.suffix.lower() in {".json", ".toml"} and ("+" not in name_or_path or path.is_file()):
+        return read(path)
     if "+" in name_or_path:
         return reduce(union, (resolve(part, read) for part in name_or_path.split("+")))
-    raise SkeletonError(f"no skeleton named {name_or_path!r}; use one of {sorted(SKELETONS)}, several as coco17+lsp14, "
-                        "or a .json / .toml file")
+    raise SkeletonError(f"no skeleton named {name_or_path!r}; use one of {sorted(SKELETONS)}, a .json / .toml file, or "
+                        "several of them as coco17+lsp14")

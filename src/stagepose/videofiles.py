@@ -225,6 +225,7 @@ class VideoWriter:
             rate = Fraction(rate).limit_denominator(1001)
         self._av = _pyav()
         self.path, self.name = Path(path), printable(str(path))
+        self.width, self.height = width, height
         if self.path.exists() and not self.path.is_file():
             raise StagePoseError(f"{self.name}: cannot be written: no ordinary file; name another")
         self.pixel_aspect = pixel_aspect
@@ -294,10 +295,13 @@ class VideoWriter:
         return name in self._av.codec.codecs_available or name == "mpeg4"
 
     def add(self, pixels_HW3: NDArray[np.uint8], time: float) -> None:
-        """A frame, RGB, at its time in seconds; :class:`StagePoseError` where the disk is full."""
-        height, width = pixels_HW3.shape[:2]
-        if height % 2 or width % 2:
-            pixels_HW3 = np.pad(pixels_HW3, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        """A frame, RGB, at its time in seconds; :class:`StagePoseError` where the disk is full.
+
+        :class:`ConfigError` for one of another size than the video's: it would be squeezed into that.
+        """
+        self._check_frame(pixels_HW3)
+        if self.height % 2 or self.width % 2:
+            pixels_HW3 = np.pad(pixels_HW3, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels_HW3), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED)
         ticks = round(time * TICKS)
@@ -305,6 +309,13 @@ class VideoWriter:
         frame.pts, frame.time_base = self._last, Fraction(1, TICKS)
         with self._faults():
             self._container.mux(self._stream.encode(frame))
+
+    def _check_frame(self, pixels_HW3: object) -> None:
+        wish = f"expected (H, W, 3) uint8 RGB of {self.width} x {self.height} pixels, which this video was begun with"
+        if not isinstance(pixels_HW3, np.ndarray):
+            raise ConfigError(f"{self.name}: a frame is a {type(pixels_HW3).__name__}; {wish}")
+        if pixels_HW3.dtype != np.uint8 or pixels_HW3.shape != (self.height, self.width, 3):
+            raise ConfigError(f"{self.name}: a frame has shape {pixels_HW3.shape} and dtype {pixels_HW3.dtype}; {wish}")
 
     def add_audio(self, packet: AudioPacket) -> None:
         """A packet of the audio stream, as a :class:`VideoReader` gives it; one that is broken is left out."""

@@ -16,7 +16,9 @@ from tiny import HEIGHT, WIDTH, contents, tiny_coco
 
 from stagepose.cli import main
 from stagepose.coco import check_dataset, read_dataset
+from stagepose.commands import gan as gan_command
 from stagepose.errors import ConfigError
+from stagepose.extend import Extended, Judge
 from stagepose.extend.paste import PasteConfig, PasteRecipe
 from stagepose.extend.paste import recipe as recipe_module
 from stagepose.extend.paste.body import body_mask
@@ -262,6 +264,15 @@ def test_the_command_makes_an_ordinary_set_the_same_from_the_same_seed(tmp_path:
         "empty.png", *(f"{n:012d}.png" for n in range(1, 7))}
     known = [row for row in raw["annotations"] if row["num_keypoints"]]
     assert all(row["generated"] and row["source"]["person"] for row in known)
+
+
+def test_the_bars_of_the_judges_histogram_begin_in_one_column(tmp_path: Path,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    done = Extended(file="a.json", asked=9, pictures=9, people=8, dropped=1, refused={},
+                    histogram=[0, 1, 0, 0, 0, 0, 0, 2, 0, 6])
+    gan_command._report(done, Judge(model="pose-small"))
+    bars = [line for line in capsys.readouterr().out.splitlines() if "#" in line]
+    assert [line.count("#") for line in bars] == [7, 13, 40] and len({line.index("#") for line in bars}) == 1
 
 
 @pytest.mark.parametrize(("words", "said"), [

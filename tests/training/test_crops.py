@@ -8,6 +8,7 @@ import pickle
 import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +41,29 @@ def expected_crops(path, store):
 
 
 # --- packing
+
+
+@pytest.mark.parametrize(("folder", "name"), [(".", "{}/person_keypoints.json"), ("set", "person_keypoints.json"),
+                                              ("set/images", "../person_keypoints.json")])
+def test_a_set_is_packed_once_from_whichever_folder_it_is_named(tmp_path, monkeypatch, folder, name):
+    path = tiny_coco(tmp_path / "set", images=2)
+    monkeypatch.chdir(tmp_path / folder)
+    named = Path(name.format("set"))
+    store = open_or_pack(named, named.parent / "images", tmp_path / "crops", spec=SPEC, skeleton=COCO_17)
+    assert store.home.name.startswith("set-person_keypoints-")
+    open_or_pack(path, path.parent / "images", tmp_path / "crops", spec=SPEC, skeleton=COCO_17)
+    assert [home.name for home in (tmp_path / "crops").iterdir()] == [store.home.name]
+
+
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+def test_a_store_is_known_again_where_its_set_lies_in_a_folder_of_another_name(tmp_path, form):
+    path, store = pack_tiny(tmp_path / "set", form=form)
+    moved = Path(shutil.copytree(tmp_path / "set", tmp_path / "elsewhere")) / path.name
+    images, crops = moved.parent / "images", moved.parent / "crops"
+    found = open_or_pack(moved, images, crops, spec=SPEC, skeleton=COCO_17)
+    assert found.home == crops / store.home.name
+    again = pack_file(moved, images, crops, spec=SPEC, skeleton=COCO_17, config=PackConfig(form=form))
+    assert again.home == found.home and len(list(crops.iterdir())) == 1
 
 
 def test_the_store_is_packed_once_and_counts_what_it_leaves_out(tmp_path):

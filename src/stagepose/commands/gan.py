@@ -142,7 +142,7 @@ def _report(done: Extended, judge: Judge | None) -> None:
     else:
         tallest = max(1, *done.histogram)
         table(("OKS by the judge", "people", ""), [
-            (f"{low / 10:.1f} to {(low + 1) / 10:.1f}", f"{count:,}", "#" * round(BAR * count / tallest))
+            (f"{low / 10:.1f} to {(low + 1) / 10:.1f}", f"{count:,}", f"{'#' * round(BAR * count / tallest):{BAR}}")
             for low, count in enumerate(done.histogram)])
         say(f"kept {done.acceptance:.1%}: {done.dropped:,} of an OKS below {judge.least:g} are dropped")
     say(f"{printable(done.file)}: {counted(done.pictures, 'picture', 'pictures')}, "

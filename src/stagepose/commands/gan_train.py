@@ -57,8 +57,8 @@ def train(
         data: COCO annotation files, each FILE.json or FILE.json:WEIGHT, with images/ beside them.
         out: Run folder: checkpoints, log.jsonl, config.json, pictures.
         crops: Folder for packed crops, shared between runs; OUT's parent / crops by default.
-        teacher: A trained pose network that must find the painted people: a run folder of stagepose train, or
-            pose-small or a model file of its architecture. It cannot judge what is made then.
+        teacher: A trained pose network that must find the painted people: a run folder, an .onnx file or a shipped
+            name. A model file cannot judge what is made then.
         skeleton: Keypoints: a published skeleton's name, a skeleton file or an annotation file; coco17 by default.
         samples: Photos to show, instead of the preset's.
         minutes: Train about so long instead; turned into samples once, at the start.

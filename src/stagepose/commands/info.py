@@ -101,9 +101,10 @@ def _networks_rows(about: ModelInfo) -> Iterator[Row]:
 
 def _of_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     config = _read(folder / RUN)
-    best, judged = (_read(path) if path.is_file() else {} for path in (folder / "best.json", folder / "judged.json"))
     steps = sorted(int(path.parent.name) for path in folder.glob(f"steps/{STEP}/MANIFEST.json"))
     stages = sorted(int(path.stem) for path in folder.glob("stages/*.safetensors") if path.stem.isdecimal())
+    last = f"stages/{stages[-1]}.json" if stages else "judged.json"
+    best, judged = (_read(path) if path.is_file() else {} for path in (folder / "best.json", folder / last))
     described = {"run": str(folder), "steps": steps, "stages": stages, "best": best, "judged": judged, "config": config}
     try:
         rows = list(_runs_rows(config))

@@ -82,7 +82,8 @@ class TrainConfig:
     """The schedule. ``samples`` counts pictures shown; exactly one of ``samples`` and ``minutes`` is set.
 
     A step shows ``batch`` pictures, on all ranks together, in ``accumulate`` parts one after the other. The learning
-    rate rises to ``lr`` over ``warmup`` samples and falls to a hundredth of it by a cosine (:func:`.optim.lr_factor`).
+    rate rises to ``lr`` over ``warmup`` samples (of what ``minutes`` turn out to be, a tenth at most) and falls to a
+    hundredth of it by a cosine (:func:`.optim.lr_factor`).
     """
 
     batch: int = 32
@@ -135,6 +136,7 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
             task.network.compile()
         losses_of = distributed.wrap(_Losses(task, config, machine))
         total = _budget(run, task, config, losses_of)
+        warmup = shorter_warmup(config.warmup, total) if config.minutes else config.warmup
         if shown >= total:
             log.info("%s: trained to the end before, %d of %d samples shown", run.folder, shown, total)
         feed = Feed(task.reader, _keys(task, config, shown, total), machine)
@@ -142,7 +144,7 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
         with closing(Journal(run, step=step, shown=shown, batch=config.batch, total=total, machine=machine)) as journal:
             while shown < total:
                 model.train()
-                set_lr(optimizer, lr_factor(shown, total, config.warmup))
+                set_lr(optimizer, lr_factor(shown, total, warmup))
                 optimizer.zero_grad(set_to_none=True)
                 buffers.keep()
                 losses = _backward(losses_of, parts)
@@ -314,6 +316,11 @@ def _bad_step(run: Run, task: Task, config: TrainConfig, step: int, shown: int, 
 def _exit_code(stop: Sequence[int]) -> int:
     """Of the signal that arrived here, or of SIGTERM where another rank was told to stop."""
     return stop[0] if stop else 128 + signal.SIGTERM
+
+
+def shorter_warmup(warmup: int, samples: int) -> int:
+    """For a schedule of so many samples: a tenth of it at most, or a short one would end before it is warm."""
+    return min(warmup, samples // 10)
 
 
 def shortened(config: TrainConfig, steps: int) -> TrainConfig:

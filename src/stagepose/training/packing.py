@@ -58,11 +58,9 @@ def open_or_pack(path: str | Path, images_dir: str | Path, folder: str | Path, *
     """
     path, folder = Path(path), Path(folder)
     fingerprint = _fingerprint(path, Path(images_dir), spec, skeleton)
-    name = _store_name(path, fingerprint)
     packed = [PackConfig(), *(PackConfig(form="jpeg", quality=quality) for quality in range(100, 0, -1))]
-    for config in packed:
-        if (folder / (name + config.suffix) / STORE).is_file():
-            return open_store(folder / (name + config.suffix))
+    if (home := _packed(folder, fingerprint, packed)) is not None:
+        return open_store(home)
     return pack_file(path, images_dir, folder, spec=spec, skeleton=skeleton, drop_bad=drop_bad, progress=progress,
                      fingerprint=fingerprint)
 
@@ -78,8 +76,9 @@ def pack_file(path: str | Path, images_dir: str | Path, folder: str | Path, *, s
     """
     path, images_dir, config = Path(path), Path(images_dir), config or PackConfig()
     fingerprint = fingerprint or _fingerprint(path, images_dir, spec, skeleton)
-    home = Path(folder) / (_store_name(path, fingerprint) + config.suffix)
-    if not (home / STORE).is_file():
+    home = _packed(Path(folder), fingerprint, [config])
+    if home is None:
+        home = Path(folder) / (_store_name(path, fingerprint) + config.suffix)
         dataset = read_dataset(path, skeleton=skeleton)
         if not drop_bad:
             refuse_bad_pictures(dataset, images_dir)
@@ -294,8 +293,16 @@ def _tidy(working: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
+def _packed(folder: Path, fingerprint: str, configs: Sequence[PackConfig]) -> Path | None:
+    """The whole store of these people in the first form that there is, whatever its set's folder was called."""
+    homes = sorted(store.parent for store in folder.glob(f"*-{fingerprint[:12]}*/{STORE}"))
+    return next((home for config in configs for home in homes
+                 if home.name.endswith(f"-{fingerprint[:12]}{config.suffix}")), None)
+
+
 def _store_name(path: Path, fingerprint: str) -> str:
-    return f"{path.parent.name}-{path.stem}-{fingerprint[:12]}"
+    """The same from whichever folder ``path`` is named."""
+    return f"{Path(os.path.abspath(path)).parent.name}-{path.stem}-{fingerprint[:12]}"  # noqa: PTH100 - links stay
 
 
 def _fingerprint(path: Path, images_dir: Path, spec: CropSpec, skeleton: Skeleton) -> str:

@@ -28,10 +28,11 @@ from stagepose.training.crops import CropSpec, CropStore, open_or_pack
 from stagepose.training.detector.build import export_detector_run
 from stagepose.training.export import export_pose
 from stagepose.training.inference import PoseInference, Reading
-from stagepose.training.loop import TrainConfig, shortened
+from stagepose.training.loop import TrainConfig, shortened, shorter_warmup
 from stagepose.training.machine import Machine, use_threads
 from stagepose.training.networks.cost import on_meta
-from stagepose.training.networks.zoo import build, row_length
+from stagepose.training.networks.efficientnet_lite import imagenet_package
+from stagepose.training.networks.zoo import build, row_length, trunk_of
 from stagepose.training.people import fits_on_device, load_resident, spread
 from stagepose.training.pose import PoseTask, check_fits
 from stagepose.training.presets import PoseRecipe
@@ -78,7 +79,7 @@ class Source:
             raise DatasetError(f"{option} {text}: no file {path}{_near(path)}")
         images = path.parent / "images"
         if not images.is_dir():
-            raise DatasetError(f"{path}: no folder {images}; put the pictures there")
+            raise DatasetError(f"{path}: no folder {images}; put the pictures there, or a link to their folder")
         return cls(path, images, factor, extra)
 
 
@@ -138,10 +139,13 @@ def schedule(base: TrainConfig, *, samples: int | None, minutes: float | None, s
         raise ConfigError(f"--steps is {steps}; use at least 1, or leave it out for the whole training")
     config = replace(base, **{k: v for k, v in changes.items() if v is not None})
     if samples is not None:
-        config = replace(config, samples=samples, minutes=0.0)
+        config = replace(config, samples=samples, minutes=0.0, warmup=shorter_warmup(config.warmup, samples))
     if minutes is not None:
         config = replace(config, samples=0, minutes=minutes)
-    return shortened(config, steps) if steps is not None else config
+    if steps is None:
+        return config
+    asked = {name: value for name, value in changes.items() if name == "evaluate_every" and value is not None}
+    return replace(shortened(config, steps), **asked)
 
 
 @dataclass(frozen=True)
@@ -218,9 +222,11 @@ def check(recipe: PoseRecipe, keypoints: int) -> None:
 
 
 def check_start(recipe: PoseRecipe, keypoints: int, setting: Setting) -> None:
-    """An error where the recipe's network cannot begin with ``setting.init``; asked before anything is packed."""
+    """An error where the recipe's network cannot begin as it is to; asked before anything is packed."""
     if setting.init is not None:
         start.require_start(setting.init, partial(_inference, recipe), keypoints)
+    elif recipe.pose.imagenet:
+        imagenet_package(trunk_of(on_meta(lambda: _inference(recipe, keypoints).network)).variant)
 
 
 def first_stage(recipe: PoseRecipe) -> PoseRecipe:

@@ -33,7 +33,9 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
                   partly_boxed: bool = False) -> DetectorTask:
     """Pictures decoded where they are missing, a fresh or warmed-up detector, and its judge."""
     if len(sources) != 1 or sources[0].weight != 1:
-        raise ConfigError(f"a detector is trained on one annotation file of weight 1, got {len(sources)} files")
+        given = " ".join(f"{s.path}" + (f":{s.weight:g}" if s.weight != 1 else "") for s in sources)
+        raise ConfigError(f"--data {given}: a detector is trained on one annotation file of weight 1; name one, "
+                          "without a weight")
     path, images = sources[0].path, sources[0].images
     negatives = path.parent / "negatives"
     boxes = read_boxes(path, images, negatives_dir=negatives if negatives.is_dir() else None,

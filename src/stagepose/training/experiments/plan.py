@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from stagepose.errors import ConfigError
+from stagepose.training.loop import shorter_warmup
 from stagepose.training.networks.zoo import row_length
 from stagepose.training.presets import PoseRecipe
 from stagepose.training.stages import StagesConfig
@@ -75,6 +76,6 @@ def _scheduled(arm: Arm, samples: int | None, batch: int | None) -> Arm:
     """A shorter schedule warms up for no more than a tenth of it."""
     train = arm.recipe.train
     shown = train.samples if samples is None else samples * arm.times
-    train = replace(train, samples=shown, warmup=min(train.warmup, shown // 10),
+    train = replace(train, samples=shown, warmup=shorter_warmup(train.warmup, shown),
                     batch=train.batch if batch is None else batch)
     return replace(arm, recipe=replace(arm.recipe, train=train))

