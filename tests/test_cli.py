@@ -1003,3 +1003,19 @@ def test_where_results_cannot_go_is_said_before_anybody_looks(words: list[str], 
     assert cli.main([words[0], str(truth), *words[1:]]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and "cannot write" in err and Path("file").read_text() == "mine"
+
+
+def test_what_predict_has_found_is_where_another_model_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("two.png", "one.jpg", "--json-only") == 0
+    first = read("out/people.json")
+    Path("out/people.json").rename("found.json")
+    assert cli.main(["predict", "two.png", "one.jpg", "--pose", "pose.onnx", "--boxes", "found.json", "--json-only",
+                     "--out", "again"]) == 0
+    again = read("again/people.json")
+    assert len(first) == 3 and [row["box"] for row in again] == [row["box"] for row in first]
+    for mine, theirs in zip(again, first, strict=True):
+        np.testing.assert_allclose(mine["keypoints"], theirs["keypoints"], atol=0.05)
+    first[0]["box"] = [1, 2, 3]
+    Path("bad.json").write_text(json.dumps(first))
+    assert cli.main(["predict", "two.png", "--pose", "pose.onnx", "--boxes", "bad.json"]) == 1
+    assert "result 0: bbox is" in capsys.readouterr().err

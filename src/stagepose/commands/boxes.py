@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stagepose.coco import CocoDataset
 from stagepose.coco.dataset import dataset_of
 from stagepose.coco.jsonfile import load_json
+from stagepose.coco.predictions import is_finite_number
 from stagepose.coco.results import boxes_of_results
 from stagepose.commands.console import counted, note
 from stagepose.errors import DatasetError
@@ -35,13 +36,13 @@ class BoxFile:
 
     @classmethod
     def read(cls, path: Path) -> BoxFile:
-        """COCO results (a list) or annotations (an object), whose crowds are left out."""
+        """COCO results (a list), predict's own people.json among them, or annotations (an object) but for crowds."""
         raw = load_json(path, what="COCO box results or annotations")
         if isinstance(raw, dict):
             dataset = dataset_of(raw, path)
             names = {image.file_name: image.id for image in dataset.images}
             return cls(path, _boxes_by_image(dataset), _with_last_parts(names))
-        boxes = boxes_of_results(raw, path)
+        boxes = boxes_of_results([_with_bbox(row) for row in raw] if isinstance(raw, list) else raw, path)
         names = {row["file_name"]: row["image_id"] for row in raw if isinstance(row.get("file_name"), str)}
         return cls(path, boxes, _with_last_parts(names))
 
@@ -86,6 +87,14 @@ class BoxFile:
         if len(mine) < len(self.boxes):
             note(f"{len(self.boxes) - len(mine)} images of {printable(str(self.path))} are not in this set: left out")
         return mine
+
+
+def _with_bbox(row: Any) -> Any:
+    """A person that predict found says where it looked: ``box``, x1, y1, x2, y2, in place of COCO's ``bbox``."""
+    box = row.get("box") if isinstance(row, dict) and "bbox" not in row else None
+    if not isinstance(box, list) or len(box) != 4 or not all(is_finite_number(edge) for edge in box):
+        return row
+    return {**row, "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]}
 
 
 def _boxes_by_image(dataset: CocoDataset) -> dict[int, Detections]:
