@@ -80,14 +80,15 @@ def require_start(init: str, make: Make, keypoints: int) -> None:
 def _as_in_file(init: str, make: Make, keypoints: int) -> PoseInference:
     """The network that a model file is of: the one that ``make`` makes, or one that has less."""
     info = read_info(init)
-    like = make(len(info.skeleton) if info.skeleton else keypoints)
+    count = len(info.skeleton) if info.skeleton else keypoints
+    like = make(count)
     wanted, told = like.network.state_dict(), network_in(init, info)
     try:
         rebuild(init, like)
     except ModelError:
         if not told:
             raise
-        like.network = build(told, len(info.skeleton) if info.skeleton else keypoints)
+        like.network = build(told, count)
         theirs = like.network.state_dict()
         if not all(name in wanted and wanted[name].shape == tensor.shape for name, tensor in theirs.items()):
             raise
