@@ -19,7 +19,7 @@ from stagepose.files import write_text
 from stagepose.geometry import shared_areas
 from stagepose.images import read_image
 from stagepose.oks import oks_of_person
-from stagepose.predictor import DEFAULT_DETECTOR, USUAL_THRESHOLD, load
+from stagepose.predictor import DEFAULT_DETECTOR, load
 from stagepose.runtime import read_info, shipped
 from stagepose.structures import Person
 
@@ -80,9 +80,8 @@ def main() -> None:
         by_both, by_box = (cut(least, right, people) for least in (np.minimum(score, box_score), box_score))
         rows = [[f"{threshold:g}", *ours, *boxes] for threshold, ours, boxes in
                 zip(THRESHOLDS, by_both, by_box, strict=True)]
-        own = read_info(pose).threshold
         headings = ("least score", "precision", "recall", "F1", "of the box alone: precision", "recall", "F1")
-        lines += ["", f"## {pose}", "", f"`predict` starts at {USUAL_THRESHOLD if own is None else own:g}.", "",
+        lines += ["", f"## {pose}", "", f"`predict` starts at {load(pose, None).threshold:g}.", "",
                   *table(headings, rows)]
     write_text(ROOT / "benchmarks/threshold.md", "\n".join([*lines, ""]))
     sys.stdout.write("\n".join(lines))

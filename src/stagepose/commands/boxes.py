@@ -20,6 +20,7 @@ from stagepose.coco.predictions import is_finite_number
 from stagepose.coco.results import boxes_of_results
 from stagepose.commands.console import counted, note
 from stagepose.errors import DatasetError
+from stagepose.geometry import xyxy_to_xywh
 from stagepose.images import printable
 from stagepose.structures import Detections
 
@@ -94,7 +95,7 @@ def _with_bbox(row: Any) -> Any:
     box = row.get("box") if isinstance(row, dict) and "bbox" not in row else None
     if not isinstance(box, list) or len(box) != 4 or not all(is_finite_number(edge) for edge in box):
         return row
-    return {**row, "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]}
+    return {**row, "bbox": xyxy_to_xywh(np.array(box, dtype=np.float64)).tolist()}
 
 
 def _boxes_by_image(dataset: CocoDataset) -> dict[int, Detections]:

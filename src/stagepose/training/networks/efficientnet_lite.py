@@ -42,10 +42,9 @@ class SameConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        total = max(kernel - stride, 0)
+        stride, total = self.stride[0], self._padding()
         if total % 2 == 0:
-            return functional.conv2d(x, self.weight, self.bias, self.stride, total // 2, 1, self.groups)
+            return functional.conv2d(x, self.weight, self.bias, stride, total // 2, 1, self.groups)
         pad = (total // 2, total - total // 2) * 2
         return super().forward(functional.pad(x, pad))
 
@@ -53,13 +52,16 @@ class SameConv2d(nn.Conv2d):
         """``norm(self(x))`` of an evaluated norm that learns nothing, without gradients: one convolution."""
         mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
         weight, bias = fuse_conv_bn_weights(self.weight, self.bias, mean, variance, norm.eps, norm.weight, norm.bias)
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        total = max(kernel - stride, 0)
+        stride, total = self.stride[0], self._padding()
         if total % 2 == 0:
             return functional.conv2d(x, weight, bias, stride, total // 2, 1, self.groups)
         # one stride more on every side shifts the result by one, and costs less than a padded copy of the input
         wide = functional.conv2d(x, weight, bias, stride, total // 2 + stride, 1, self.groups)
         return wide[:, :, 1:1 + math.ceil(x.shape[2] / stride), 1:1 + math.ceil(x.shape[3] / stride)]
+
+    def _padding(self) -> int:
+        """Zeros of both sides of an even axis together."""
+        return max(self.kernel_size[0] - self.stride[0], 0)
 
 
 def _conv(cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> SameConv2d:
