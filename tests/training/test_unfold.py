@@ -16,7 +16,7 @@ from stagepose.training.export import MAX_PARITY_ERROR, drawn_crops, export_pose
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.networks.zoo import build
 from stagepose.training.trained import open_pose
-from stagepose.training.unfold import unfold_model_file
+from stagepose.training.unfold import rebuild, unfolded
 
 CODEC = UdpDark(input_size=(96, 128))
 INFO = ModelInfo(kind="pose", name="tiny", input_size=CODEC.input_size, skeleton=COCO_17, codec=CODEC)
@@ -45,7 +45,7 @@ def file(tmp_path_factory):
 def test_the_network_computes_what_the_file_computes(file):
     like = network(seed=5)
     before = {k: v.clone() for k, v in like.state_dict().items()}
-    weights = unfold_model_file(file, like, [pictures(1), pictures(2)])
+    weights = unfolded(rebuild(file, like), [pictures(1), pictures(2)])
     assert all(torch.equal(v, before[k]) for k, v in like.state_dict().items())
     like.load_state_dict(weights)
     crops = drawn_crops(CODEC.input_size, 9)
@@ -55,7 +55,7 @@ def test_the_network_computes_what_the_file_computes(file):
 def test_in_training_mode_too_on_the_pictures_it_was_measured_on(file):
     """Batch norm that merely undid the fold would rescale everything as soon as it sees a batch."""
     like = network(seed=5)
-    like.load_state_dict(unfold_model_file(file, like, [pictures(1)]))
+    like.load_state_dict(unfolded(rebuild(file, like), [pictures(1)]))
     evaluated = like.eval().logits(pictures(1))[-1][0]
     trained = like.train().logits(pictures(1))[-1][0]
     assert (trained - evaluated).abs().max() < 0.02 * (evaluated.max() - evaluated.min())
@@ -63,9 +63,9 @@ def test_in_training_mode_too_on_the_pictures_it_was_measured_on(file):
 
 def test_another_architecture_is_refused(file):
     with pytest.raises(ModelError, match=r"tiny\.onnx: .* convolutions that are not those of this network"):
-        unfold_model_file(file, network("lite0-u"), [pictures(1)])
+        rebuild(file, network("lite0-u"))
     with pytest.raises(ModelError, match="number of keypoints"):
-        unfold_model_file(file, network(keypoints=14), [pictures(1)])
+        rebuild(file, network(keypoints=14))
 
 
 def test_training_starts_from_a_model_file(file, tmp_path, capsys):

@@ -24,7 +24,7 @@ from stagepose.training.networks.init import gaussian_, zero_heads_
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import StageOptions, build, trunk_of
 from stagepose.training.trained import POSE_KINDS, is_model_file, network_in
-from stagepose.training.unfold import rebuild, unfold_model_file
+from stagepose.training.unfold import Rebuilt, rebuild, unfolded
 
 Batches = Callable[[], Iterable[Tensor]]  # float pictures (N, 3, H, W) in 0..255, to measure batch norms on
 Make = Callable[[int], PoseInference]  # the same architecture for so many keypoints
@@ -52,7 +52,7 @@ def begin(model: PoseInference, init: str, *, skeleton: Skeleton, make: Make, ba
     """
     if is_model_file(init):
         theirs = read_info(init).skeleton
-        weights = unfold_model_file(init, _as_in_file(init, make, len(skeleton)), batches())
+        weights = unfolded(_as_in_file(init, make, len(skeleton)), batches())
     else:
         weights, theirs = checkpoint.load_weights(init), skeleton_of(Path(init))
     found = ""
@@ -77,14 +77,14 @@ def require_start(init: str, make: Make, keypoints: int) -> None:
     checkpoint.matching(on_meta(lambda: make(keypoints)), checkpoint.load_weights(init), init)
 
 
-def _as_in_file(init: str, make: Make, keypoints: int) -> PoseInference:
-    """The network that a model file is of: the one that ``make`` makes, or one that has less."""
+def _as_in_file(init: str, make: Make, keypoints: int) -> Rebuilt:
+    """A model file's network: the one that ``make`` makes, or one that has less."""
     info = read_info(init)
     count = len(info.skeleton) if info.skeleton else keypoints
     like = make(count)
     wanted, told = like.network.state_dict(), network_in(init, info)
     try:
-        rebuild(init, like)
+        return rebuild(init, like)
     except ModelError:
         if not told:
             raise
@@ -92,8 +92,7 @@ def _as_in_file(init: str, make: Make, keypoints: int) -> PoseInference:
         theirs = like.network.state_dict()
         if not all(name in wanted and wanted[name].shape == tensor.shape for name, tensor in theirs.items()):
             raise
-        rebuild(init, like)
-    return like
+        return rebuild(init, like)
 
 
 def digest(init: str | None) -> str | None:

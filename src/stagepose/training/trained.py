@@ -89,8 +89,8 @@ def open_taught(source: str) -> TrainedPose:
     info = read_info(source)
     skeleton, codec = info.heatmaps_of
     name = network_in(source, info) or SHIPPED_NETWORK
-    model, _ = rebuild(source, PoseInference(build(name, len(skeleton)), codec, "kl"))
-    return TrainedPose(model, skeleton, codec, info.box_padding, name)
+    rebuilt = rebuild(source, PoseInference(build(name, len(skeleton)), codec, "kl"))
+    return TrainedPose(rebuilt.model, skeleton, codec, info.box_padding, name)
 
 
 def network_in(source: str, info: ModelInfo) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -26,21 +27,26 @@ from stagepose.training.inference import NumpyHeatmaps, PoseInference
 Float32 = NDArray[np.float32]
 
 
-def unfold_model_file(path: str | Path, like: PoseInference, batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    """State dict of ``like``'s architecture that computes what the model file ``path`` computes.
+class Rebuilt(NamedTuple):
+    """A network with a model file's convolutions, and its batch norms, which do nothing as yet."""
 
-    ``batches`` of float pictures (N, 3, H, W) in 0..255, from which the batch norms learn their statistics. What the
-    file does not hold, such as the coarser levels' heads, keeps ``like``'s values.
-    Raises :class:`ModelError` when the file's network is another one.
+    model: PoseInference
+    norms: list[nn.BatchNorm2d]
+
+
+def unfolded(rebuilt: Rebuilt, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+    """State dict that computes what the model file computes, to be trained on.
+
+    ``batches`` of float pictures (N, 3, H, W) in 0..255, from which the batch norms learn their statistics.
     """
-    model, norms = rebuild(path, like)
-    _learn_statistics(model, norms, batches)
-    return model.state_dict()
+    _learn_statistics(rebuilt.model, rebuilt.norms, batches)
+    return rebuilt.model.state_dict()
 
 
-def rebuild(path: str | Path, like: PoseInference) -> tuple[PoseInference, list[nn.BatchNorm2d]]:
-    """A copy of ``like`` with a model file's convolutions, and its batch norms, which do nothing as yet.
+def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
+    """A copy of ``like`` that computes what the model file ``path`` computes.
 
+    What the file does not hold, such as the coarser levels' heads, keeps ``like``'s values.
     :class:`ModelError` when the file's network is another one.
     """
     file = resolve(path)
@@ -67,7 +73,7 @@ def rebuild(path: str | Path, like: PoseInference) -> tuple[PoseInference, list[
     if difference > MAX_PARITY_ERROR:
         raise ModelError(f"{file}: the network rebuilt from it differs from it by {difference:.3g} of a heatmap's "
                          f"range, more than {MAX_PARITY_ERROR}; it was made by another architecture")
-    return model, [norm for _, norm in order if norm is not None]
+    return Rebuilt(model, [norm for _, norm in order if norm is not None])
 
 
 def _convolutions_in_order(model: PoseInference,
