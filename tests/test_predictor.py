@@ -419,6 +419,9 @@ def test_a_mean_of_networks_is_one_network(files: Path, tmp_path: Path) -> None:
     several = load([files / "pose.onnx"] * 3, None, threads=1)
     assert several.info.name == "toy-pose + toy-pose + toy-pose"
     assert_same(several(dots(TWO), boxes=BOXES)[0], one(dots(TWO), boxes=BOXES)[0])
+    bold = tmp_path / "bold.onnx"
+    bold.write_bytes(pose_bytes(threshold=0.2))
+    assert load([files / "pose.onnx", bold], None).threshold == pytest.approx((0.5 + 0.2) / 2)
     wide = tmp_path / "wide.onnx"
     wide.write_bytes(pose_bytes(box_padding=1.5))
     with pytest.raises(ModelError, match=r"wide.onnx: its box padding is 1.5, that of .*pose.onnx is 1.25; only"):

@@ -16,6 +16,8 @@ from stagepose.skeleton import Skeleton
 KEY = "stagepose"  # the entry of metadata_props
 FORMAT = 1  # of the JSON; a reader refuses what is newer
 
+USUAL_THRESHOLD = 0.5  # of a person, where a model has none of its own; benchmarks/threshold.md
+
 ModelKind = Literal["pose", "detector"]
 
 
@@ -59,6 +61,11 @@ class ModelInfo:
                 raise ModelError("a pose model needs a skeleton and a codec")
             if self.codec.input_size != self.input_size:
                 raise ModelError(f"codec.input_size is {self.codec.input_size}, the model's is {self.input_size}")
+
+    @property
+    def shown_from(self) -> float:
+        """The least score of a person worth showing: the model's own, else the usual one."""
+        return USUAL_THRESHOLD if self.threshold is None else self.threshold
 
     @property
     def heatmaps_of(self) -> tuple[Skeleton, Codec]:

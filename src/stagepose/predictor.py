@@ -37,7 +37,6 @@ Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of o
 
 DEFAULT_POSE = "pose-small"
 DEFAULT_DETECTOR = "person-small"
-USUAL_THRESHOLD = 0.5  # of a person, where a model has none of its own; benchmarks/threshold.md
 LEAST_TILE = 64  # pixels; a slip otherwise, and hours of looking
 FARTHEST = 10_000_000  # pixels that an edge of a box may lie away; beyond, doubles lose a crop's last digits
 
@@ -144,9 +143,8 @@ class Predictor:
 
     @property
     def threshold(self) -> float:
-        """The least score of a person: the settings', else the pose model's own, else :data:`USUAL_THRESHOLD`."""
-        own = self.info.threshold if self.config.threshold is None else self.config.threshold
-        return USUAL_THRESHOLD if own is None else own
+        """The least score of a person: the settings', else the pose model's own, else the usual one."""
+        return self.info.shown_from if self.config.threshold is None else self.config.threshold
 
     def with_config(self, **changes: Any) -> Predictor:
         """The same models with other settings."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import cv2
@@ -75,7 +76,9 @@ class PoseEnsemble:
         first = self.models[0]
         for other in self.models[1:]:
             _expect_alike(first, other)
-        self.info = replace(first.info, name=" + ".join(model.info.name for model in self.models))
+        infos = [model.info for model in self.models]
+        self.info = replace(first.info, name=" + ".join(info.name for info in infos),
+                            threshold=fmean(info.shown_from for info in infos))
 
     def __call__(self, crops_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, K, h, w) float32."""
