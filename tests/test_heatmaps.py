@@ -167,3 +167,10 @@ def test_coarser_levels_keep_the_place():
     for stride in (8, 16, 32):
         level = replace(codec, stride=stride, sigma=1.0)
         assert np.abs(decoded(level, level.encode(point, np.ones((1, 1), bool)))[0] - point).max() < 1.0
+
+
+def test_a_level_of_one_pixel_draws_what_lies_in_it():
+    """The coarsest level of a 32x32 input."""
+    codec = UdpDark(input_size=(32, 32), stride=32)
+    [[drawn]] = codec.encode(np.array([[[3.0, 4.0]]]), np.ones((1, 1), dtype=bool))
+    assert drawn.shape == (1, 1) and 0.9 < drawn[0, 0] < 1

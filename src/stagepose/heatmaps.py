@@ -128,8 +128,8 @@ class UdpDark(GaussianCodec):
 
     @property
     def pitch(self) -> Float:
-        """(x, y) exact distance of two heatmap pixels, in crop pixels."""
-        return (np.array(self.input_size) - 1.0) / (np.array(self.heatmap_size) - 1.0)
+        """(x, y) exact distance of two heatmap pixels, in crop pixels; the whole side where there is but one."""
+        return (np.array(self.input_size) - 1.0) / np.maximum(np.array(self.heatmap_size) - 1.0, 1.0)
 
     @property
     def blur(self) -> int:
