@@ -319,6 +319,16 @@ def test_wrong_settings_and_files_are_refused_at_the_call(every: Any) -> None:
         stagepose.video("none.mp4", predictor)
 
 
+def test_a_cameras_arrays_are_frames_too() -> None:
+    predictor = stagepose.load("pose.onnx", "detector.onnx", threads=1)
+    frames = (stagepose.Frame(n, n / RATE, pixels) for n, pixels in enumerate(walking(3)))
+    found = list(stagepose.people_in(frames, predictor))
+    assert [[person.track_id for person in frame.people] for frame in found] == [[1], [1], [1]]
+    assert found[2].picture.name == "frame 2" and np.array_equal(found[2].picture.pixels, walking(3)[2])
+    with pytest.raises(StagePoseError, match=r"^frame 7: "):
+        stagepose.Frame(7, 0.7, np.zeros((4, 4, 7)))
+
+
 def test_two_in_the_very_same_box_are_looked_for_once() -> None:
     predictor = stagepose.load("pose.onnx", "detector.onnx", threads=1, oks_nms=None)
     picture = stagepose.read_image(stagepose.write_image("one.png", dots(ONE)) or "one.png")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
 from stagepose.files import temporary_name, writing
-from stagepose.images import MAX_PIXELS, Picture, printable
+from stagepose.images import MAX_PIXELS, Picture, printable, read_image
 from stagepose.structures import Person
 
 TICKS = 60_000  # a second, of what is written: 24, 25, 30, 60 and 30000/1001 frames a second come out exactly
@@ -39,12 +39,19 @@ AudioPacket = Any  # av.Packet
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One upright frame: ``index`` from 0, ``time`` in seconds, ``picture``; ``people`` with ``track_id``."""
+    """One upright frame: ``index`` from 0, ``time`` in seconds, ``picture``; ``people`` with ``track_id``.
+
+    A picture that is none yet, such as a camera's (H, W, 3) uint8 RGB, is read as :func:`read_image` does.
+    """
 
     index: int
     time: float
     picture: Picture
     people: tuple[Person, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.picture, Picture):
+            object.__setattr__(self, "picture", read_image(self.picture, name=f"frame {self.index}"))
 
 
 def is_video(path: Path) -> bool:
