@@ -357,3 +357,9 @@ def test_the_command_lists_what_networks_cost(capsys):
     assert float(out.splitlines()[1].split()[-1]) > 0 and "1 thread" in err
     assert main(["networks", "u-300"]) == 1
     assert "did you mean u-300m" in capsys.readouterr().err
+
+
+def test_a_late_up_path_refuses_refinement():
+    trunk = ResNetTrunk(block=BasicBlock, blocks=(1, 1, 1, 1), widths=WIDTHS, in_channels=16)
+    with pytest.raises(ConfigError, match="late up path"):
+        UStage(trunk, trunk.out_channels, width=16, keypoints=3, late=True, refine=[nn.Identity()] * 4)

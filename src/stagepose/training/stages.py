@@ -153,9 +153,10 @@ class StagedTraining:
             people = replace(people, kept=people.kept & seen_P)
             share = 1 - 1 / self.config.folds  # its people are shown as often as the whole network's
         samples = self.config.samples[stage - 2] if stage > 1 and self.config.samples else self.train.samples
+        samples = round(samples * share)
         task = self._task(stage, fold, people)
         late = stage > 1
-        train = replace(self.train, samples=round(samples * share),
+        train = replace(self.train, samples=samples, warmup=round(self.train.warmup * samples / self.train.samples),
                         slower=earlier_slower(stage, self.config) if late else self.train.slower)
         log.info("stage %d%s: %d people", stage, "" if fold is None else
                  f", the network that judges fold {fold + 1} of {self.config.folds}", people.kept.sum())

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stagepose.errors import ConfigError
 from stagepose.training.networks.blocks import conv_bn_relu
 
 
@@ -105,13 +106,15 @@ class UStage(nn.Module):
     """Trunk, up path and heads: input of the trunk -> :class:`StageOutput`.
 
     ``late`` builds the stage as the report's successor does (:class:`LateUpPath`, :class:`LateHead`); ``refine`` is for
-    an :class:`UpPath`.
+    an :class:`UpPath` alone.
     ``skips``, where given, are an earlier stage's maps for the trunk to add; see :class:`.multistage.Bridge`.
     """
 
     def __init__(self, trunk: nn.Module, trunk_channels: Sequence[int], *, width: int, keypoints: int,
                  late: bool = False, refine: Sequence[nn.Module] = ()) -> None:
         super().__init__()
+        if late and refine:
+            raise ConfigError("refine: a late up path merges without a module to refine with; leave one of them out")
         self.trunk_channels, self.width, self.keypoints = tuple(trunk_channels), width, keypoints
         head = LateHead if late else HeatmapHead
         self.trunk = trunk
