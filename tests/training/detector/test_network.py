@@ -12,11 +12,13 @@ pytest.importorskip("torchvision")
 
 from torch import nn  # noqa: E402
 
-from stagepose.errors import ConfigError  # noqa: E402
+from stagepose.errors import ConfigError, MissingExtraError  # noqa: E402
+from stagepose.training.detector import trunks  # noqa: E402
 from stagepose.training.detector.config import DetectorConfig, Keeping  # noqa: E402
 from stagepose.training.detector.export import count_macs, drawn_pictures  # noqa: E402
 from stagepose.training.detector.heads import _blended, inside_any  # noqa: E402
 from stagepose.training.detector.inference import PictureDetector  # noqa: E402
+from stagepose.training.detector.model import Detector  # noqa: E402
 from stagepose.training.detector.pooling import AlignedPooler  # noqa: E402
 from stagepose.training.detector.presets import DETECTOR_PRESETS, person_small  # noqa: E402
 from stagepose.training.detector.trunks import LiteTrunk, fold_batch_norm  # noqa: E402
@@ -235,3 +237,20 @@ def test_every_preset_finds_boxes_and_learns(name: str) -> None:
     with torch.no_grad():
         found, _ = model.eval()(torch.rand(1, 3, 128, 160) * 255)
     assert found[0]["boxes"].shape == (len(found[0]["scores"]), 4)
+
+
+def test_a_detector_about_to_be_filled_needs_no_imagenet_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(SMALL, trunk="lite0", pretrained=True, frozen_blocks=3)
+    whole = Detector(config)
+
+    def missing(_trunk: object) -> None:
+        raise MissingExtraError("no package")
+
+    monkeypatch.setattr(trunks, "load_imagenet", missing)
+    with pytest.raises(MissingExtraError):
+        Detector(config)
+    filled = Detector(config, filled=True)
+    filled.load_state_dict(whole.state_dict())  # strict: of the same names and shapes
+    pictures = torch.rand(1, 3, 64, 64) * 255
+    for one, other in zip(whole.maps(pictures).values(), filled.maps(pictures).values(), strict=True):
+        assert torch.equal(one, other)

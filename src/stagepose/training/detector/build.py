@@ -73,7 +73,7 @@ def export_detector_run(config: Mapping[str, Any], weights: checkpoint.Tensors, 
                         described: Mapping[str, Any], *, half: bool, pictures: Sequence[Picture]) -> str:
     """Write a run's detector as one model file -> what was compared, in words."""
     with checkpoint.settings_of(run / "config.json"):
-        detector = Detector(DetectorConfig.from_json(config["detector"]))
+        detector = Detector(DetectorConfig.from_json(config["detector"]), filled=True)
     checkpoint.fill(detector, weights, str(run))
     side = detector.config.long_side
     made = export_detector(detector.eval(), out, ModelInfo(kind="detector", input_size=(side, side), **described),

