@@ -135,7 +135,7 @@ def test_nothing_of_a_repair_waits_for_the_gpu(tmp_path, monkeypatch):
     with a_gpu(monkeypatch):
         with torch.device("cuda"):
             model, judge = fresh(config, COCO_17), PoseInference(build(pose.network, 17), pose.codec, pose.loss)
-        teacher = PoseTeacher(judge, pose.codec, COCO_17.sigmas, "here", "")
+        teacher = PoseTeacher(judge, pose.codec, COCO_17.sigmas, "")
         task = RepairTask(model, config, [people], [1.0], device="cuda", teacher=teacher)
         read = task.reader.read([(0, position) for position in range(4)]).to("cuda")
         with Waits() as waits:

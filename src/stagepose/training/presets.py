@@ -104,7 +104,7 @@ def pose_preset(name: str) -> PoseRecipe:
     if name not in POSE_PRESETS:
         near = difflib.get_close_matches(name.lower(), POSE_PRESETS, n=3, cutoff=0.4)
         raise ConfigError(f"no preset named {name!r}; "
-                          + (f"did you mean {' or '.join(near)}? " if near else "")
-                          + f"There are {', '.join((*OWN_PRESETS, *DETECTOR_PRESETS))}, and every name that "
+                          + (f"did you mean {' or '.join(near)}? There" if near else "there")
+                          + f" are {', '.join((*OWN_PRESETS, *DETECTOR_PRESETS))}, and every name that "
                           "'stagepose networks' lists")
     return POSE_PRESETS[name]()

@@ -185,7 +185,7 @@ def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton,
     stores = []
     for source in sources:
         stores.append(open_or_pack(source.path, source.images, setting.folder, spec=spec, skeleton=skeleton,
-                                   drop_bad=setting.drop_bad, progress=_packing(source.path, setting.report)))
+                                   drop_bad=setting.drop_bad, progress=packing(source.path, setting.report)))
         setting.report(f"{source.path}: {len(stores[-1])} people; left out: {stores[-1].left_out}")
     _tell_shares(sources, stores, setting.report)
     fits = fits_on_device(stores, setting.device)
@@ -319,7 +319,9 @@ def _refuse_overlap(train: CocoDataset, val: CocoDataset) -> None:
                            f"{val.path} --out DIR'")
 
 
-def _packing(path: Path, report: Report) -> Callable[[int, int], None]:
+def packing(path: Path, report: Report) -> Callable[[int, int], None]:
+    """What tells, every thousand pictures, how far the cutting out of a set is."""
+
     def progress(done: int, total: int) -> None:
         if done == total or done % 1000 == 0:
             report(f"{path}: people cut out of {done} of {total} pictures")

@@ -122,7 +122,7 @@ def test_a_network_that_taught_never_judges(home):
     judge.check(recipe)
     config = home / "run" / "config.json"
     before = config.read_text()
-    config.write_text(json.dumps(json.loads(before) | {"teacher": {"source": "pose-small", "sha256": judge.digest}}))
+    config.write_text(json.dumps(json.loads(before) | {"teacher": {"sha256": judge.digest}}))
     try:
         with pytest.raises(ConfigError, match="taught"):
             judge.check(recipe)

@@ -155,7 +155,7 @@ def test_losses_are_what_they_say():
 def test_a_frozen_pose_network_teaches_the_picture_alone():
     codec = UdpDark(input_size=(64, 96))
     model = PoseInference(build("u-300m", 17), codec, "kl").eval().requires_grad_(False)
-    teacher = PoseTeacher(model, codec, COCO_17.sigmas, "here", "")
+    teacher = PoseTeacher(model, codec, COCO_17.sigmas, "")
     pictures = torch.zeros(4, 3, 64, 48, requires_grad=True)
     people = np.concatenate([np.random.default_rng(0).uniform(8, 40, (4, 17, 2)), np.full((4, 17, 1), 2.0)], -1)
     teacher.loss(pictures, people).backward()

@@ -22,7 +22,7 @@ from stagepose.training.gan.presets import RepairRecipe
 from stagepose.training.gan.task import PICTURE_CHANNELS, RepairConfig, RepairTask
 from stagepose.training.networks.repair import Repairer, RepairNet
 from stagepose.training.people import fits_on_device, load_resident
-from stagepose.training.runs import Report, Source
+from stagepose.training.runs import Report, Source, packing
 from stagepose.training.trained import is_model_file, open_taught
 
 
@@ -35,7 +35,8 @@ def repair_task(recipe: RepairRecipe, sources: Sequence[Source], skeleton: Skele
     spec = CropSpec(input_size=recipe.repair.size)
     stores = []
     for source in sources:
-        stores.append(open_or_pack(source.path, source.images, folder, spec=spec, skeleton=skeleton, drop_bad=drop_bad))
+        stores.append(open_or_pack(source.path, source.images, folder, spec=spec, skeleton=skeleton, drop_bad=drop_bad,
+                                   progress=packing(source.path, report)))
         report(f"{source.path}: {len(stores[-1])} people; left out: {stores[-1].left_out}")
     resident = load_resident(stores, device) if fits_on_device(stores, device) else None
     if taught is None:
@@ -63,7 +64,7 @@ def open_teacher(source: str, skeleton: Skeleton, device: str) -> PoseTeacher:
     sha256 = (hashlib.sha256(resolve(source).read_bytes()).hexdigest() if is_model_file(source)
               else checkpoint.digest(pose.model.state_dict()))
     network = pose.model.to(device).eval().requires_grad_(False)
-    return PoseTeacher(network, pose.codec, skeleton.sigmas, source, sha256)
+    return PoseTeacher(network, pose.codec, skeleton.sigmas, sha256)
 
 
 def read_config(run: Path) -> tuple[RepairConfig, Skeleton, dict[str, Any]]:

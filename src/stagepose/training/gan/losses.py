@@ -78,7 +78,6 @@ class PoseTeacher:
     model: PoseInference
     codec: Codec
     sigmas: tuple[float, ...]
-    source: str  # where it came from
     sha256: str  # of the file it came from, of a run folder its weights'
     share: float = 0.25
 

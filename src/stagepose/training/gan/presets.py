@@ -54,6 +54,6 @@ def repair_preset(name: str) -> RepairRecipe:
     """A recipe by name; :class:`ConfigError` tells what there is."""
     if name not in REPAIR_PRESETS:
         near = difflib.get_close_matches(name.lower(), REPAIR_PRESETS, n=1, cutoff=0.4)
-        raise ConfigError(f"no preset named {name!r}; {f'did you mean {near[0]}? ' if near else ''}"
-                          f"There are {', '.join(REPAIR_PRESETS)}")
+        raise ConfigError(f"no preset named {name!r}; {f'did you mean {near[0]}? There' if near else 'there'}"
+                          f" are {', '.join(REPAIR_PRESETS)}")
     return REPAIR_PRESETS[name]()

@@ -146,7 +146,7 @@ class RepairTask:
         data, teacher = self.reader, self._teacher
         return {"kind": "repair", "repair": asdict(self.config), "skeleton": self.skeleton.to_json(),
                 "sampling": data.weights, "held_out": hashlib.sha256(self.held_out.tobytes()).hexdigest(),
-                "teacher": None if teacher is None else {"source": teacher.source, "sha256": teacher.sha256},
+                "teacher": None if teacher is None else {"sha256": teacher.sha256},
                 "data": [{"people": len(s), "fingerprint": s.fingerprint} for s in data.stores]}
 
     def names(self, samples: Sequence[SampleKey]) -> list[str]:
