@@ -186,22 +186,24 @@ class Collector:
 
     # --- the set
 
-    def finish(self, own: Skeleton | None, wanted: Skeleton | None, root: Path | None = None) -> Labels:
+    def finish(self, own: Skeleton | None, wanted: Skeleton | None, root: Path | None = None, before: int = 0
+               ) -> Labels:  # fmt: skip
         """The set in ``wanted``'s keypoints, else in ``own``, the file's, else in those that were found, by name.
 
         ``root`` is the folder that file names are relative to, if all pictures are below it; else the deepest that is.
+        Ids count on from ``before``.
         """
         skeleton = wanted or own or self._skeleton_found()
         self._tell_counts(skeleton)
         home = self._home(root)
         people = [person for person in self._people if person[0] not in self._bad]
         dataset = dataset_from_arrays(
-            [image + 1 for image, _, _ in people],
+            [image + 1 + before for image, _, _ in people],
             np.array([box for _, box, _ in people], dtype=np.float64).reshape(-1, 4),
             np.array([[points.get(name, (0, 0, 0)) for name in skeleton.names] for _, _, points in people],
                      dtype=np.float64).reshape(-1, len(skeleton), 3),
             skeleton=skeleton,
-            images=[ImageInfo(at + 1, self._name(each, home), each.width, each.height)
+            images=[ImageInfo(at + 1 + before, self._name(each, home), each.width, each.height)
                     for at, each in enumerate(self._pictures) if at not in self._bad],
         )  # fmt: skip
         return Labels(dataset, home, self.problems, self.notes)

@@ -84,7 +84,9 @@ def read(path: Path, *, split: str, skeleton: Skeleton | None = None, category: 
     if unlabelled:
         to.notes.append(f"{unlabelled} pictures without a label file are taken as pictures without people")
     _lost_labels(pictures[split], to)
-    return to.finish(own, skeleton, _common([each for found in pictures.values() for each in found]))
+    before = list(pictures)[:list(pictures).index(split)]  # splits, which number their pictures on from one another
+    return to.finish(own, skeleton, _common([each for found in pictures.values() for each in found]),
+                     sum(len(pictures[name]) for name in before))
 
 
 def label_of(picture: Path) -> Path:
@@ -225,9 +227,9 @@ def _place(config: _Config, value: str, need: bool = True) -> Path:
 
 
 def _lost_labels(pictures: list[Path], to: Collector) -> None:
-    """Label files beside those of the pictures that belong to no picture."""
+    """Label files beside those of the pictures that belong to no picture; where pictures lie, texts may be anything."""
     known = {label_of(picture) for picture in pictures}
-    for folder in sorted({label.parent for label in known if label.parent not in {p.parent for p in pictures}}):
+    for folder in sorted({label.parent for label in known} - {picture.parent for picture in pictures}):
         for label in sorted(folder.glob("*.txt")):
             if label not in known and not _other_picture(label):
                 to.wrong("label-picture", shown_path(label), "there is no picture of that name")
