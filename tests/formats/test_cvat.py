@@ -64,13 +64,13 @@ def test_skeletons(tmp_path: Path) -> None:
     read = labels.dataset.skeleton
     assert read.names == ("tail", "left_ear", "right_ear") and read.limbs == (("left_ear", "tail"),)
     assert read.flip_pairs == (("left_ear", "right_ear"),)
-    assert "left out: 1 box shapes of car, 1 skeleton shapes of dog" in labels.notes
+    assert "left out: box shapes of car: 1, skeleton shapes of dog: 1" in labels.notes
 
 
 def test_without_a_box_it_is_made_and_said(tmp_path: Path) -> None:
     labels = formats.read("cvat", export(tmp_path, skeleton(), skeleton()))
     assert [person["box"] for person in people_of(labels.dataset)["a.png"]] == [[3.3, 4.3, 5.95, 6.7]] * 2
-    assert any(note.startswith("2 people have no box") for note in labels.notes)
+    assert any(note.startswith("people without a box: 2;") for note in labels.notes)
 
 
 def test_groups(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_group_of_points_takes_the_only_box_around_it(tmp_path: Path) -> None:
     labels = formats.read("labelme", sheet(tmp_path, box("person", [0, 0, 10, 10]), *shapes))
     assert [person["box"] for person in people_of(labels.dataset)["a.png"]] == [
         [0, 0, 10, 10], [29.96, 2.96, 35.04, 10.04]]  # 6 px long, .09 of it around
-    assert any(note.startswith("1 people have no box") for note in labels.notes)
+    assert any(note.startswith("people without a box: 1;") for note in labels.notes)
 
 
 def test_one_person_without_any_box(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_other_shapes_and_labels_are_counted(tmp_path: Path) -> None:
     labels = formats.read("labelme", sheet(tmp_path, box("person", [0, 0, 9, 9], 1), point("nose", 3, 3, 1), shape,
                                            box("dog", [0, 0, 9, 9], 2), point("nose", 5, 5, 2)).parent)
     assert len(labels.dataset) == 1 and labels.problems == []
-    listed = "left out: 1 shapes of kind polygon, 1 JSON files of something else, 1 boxes of dog"
+    listed = "left out: shapes of kind polygon: 1, JSON files of something else: 1, boxes of dog: 1"
     assert listed in labels.notes
 
 
@@ -135,6 +135,12 @@ def test_pictures(tmp_path: Path) -> None:
     sheet(tmp_path, name="b", imagePath="..\\other\\b.png")
     sheet(tmp_path, name="c", imagePath="b.png")
     assert "is the picture of" in str(formats.read("labelme", tmp_path).problems[0])
+
+
+def test_a_size_beyond_reason_is_none(tmp_path: Path) -> None:
+    found = formats.read("labelme", sheet(tmp_path, picture=False, imageWidth=10**400)).problems
+    assert [str(each).partition("a.json: ")[2] for each in found] == [
+        "its picture 'a.png' is not there, and no size is told"]
 
 
 def test_which_label_the_people_have(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_regions(tmp_path: Path) -> None:
     hidden = region("choices", "k2", {"choices": ["Occluded"]})
     path = export(tmp_path, point("k1", 5, 10, "Left Eye", parentID="b"), box("b", 0, 0, 50, 100), hidden,
                   point("k2", 12.5, 10, "nose"), {"type": "relation", "from_id": "k2", "to_id": "b"},
+                  {"type": "relation", "from_id": "k2", "to_id": "k1"},  # a limb, say
                   point("k3", 80, 50, "nose"), box("c", 60, 0, 40, 100), region("polygonlabels", "p", {}),
                   box("d", 0, 0, 9, 9, "dog"))
     assert formats.detect(path) == formats.detect(tmp_path) == ("labelstudio", path)
@@ -50,7 +51,7 @@ def test_regions(tmp_path: Path) -> None:
         {"box": [0, 0, 100, 100], "left_eye": (10, 10, 2), "nose": (25, 10, 1)},
         {"box": [120, 0, 200, 100], "nose": (160, 50, 2)}]}
     assert "1 points without a parent were given to the only box around them" in labels.notes
-    assert "left out: 1 regions of type polygonlabels, 1 boxes of dog" in labels.notes
+    assert "left out: regions of type polygonlabels: 1, boxes of dog: 1" in labels.notes
 
 
 def test_which_annotation_counts(tmp_path: Path) -> None:
@@ -58,11 +59,11 @@ def test_which_annotation_counts(tmp_path: Path) -> None:
     rows = [{"result": [second], "was_cancelled": True}, {"result": [first]}, {"result": [second]}]
     labels = formats.read("labelstudio", export(tmp_path, annotations=rows))
     assert people_of(labels.dataset)["a.png"] == [{"box": [0, 0, 100, 50]}]
-    assert "left out: 1 further annotations of the same picture" in labels.notes
+    assert "left out: further annotations of the same picture: 1" in labels.notes
     labels = formats.read("labelstudio", export(tmp_path, annotations=[], predictions=[{"result": [second]}]))
     assert people_of(labels.dataset)["a.png"] == [{"box": [0, 0, 20, 10]}]
     labels = formats.read("labelstudio", export(tmp_path, annotations=[]))  # nobody has looked: no negative
-    assert labels.dataset.images == () and "left out: 1 tasks without an annotation" in labels.notes
+    assert labels.dataset.images == () and "left out: tasks without an annotation: 1" in labels.notes
     assert people_of(formats.read("labelstudio", export(tmp_path)).dataset) == {"a.png": []}  # somebody has
 
 

@@ -43,7 +43,7 @@ def test_a_set(tmp_path: Path) -> None:
     person = {"box": [10, 5, 30, 15], "nose": (10, 10, 2), "left_eye": (30, 5, 1)}
     assert people_of(labels.dataset) == {"train/a.jpg": [person], "train/b.jpg": [], "train/c.jpg": []}
     assert labels.dataset.skeleton.names == EYES.names and labels.dataset.skeleton.flip_pairs == EYES.flip_pairs
-    assert "1 pictures without a label file are taken as pictures without people" in labels.notes
+    assert "pictures without a label file: 1, taken as pictures without people" in labels.notes
     assert list(people_of(formats.read("yolo", path, split="val").dataset)) == ["val/d.jpg"]
 
 
@@ -93,13 +93,13 @@ def test_two_numbers_a_keypoint(tmp_path: Path) -> None:
 def test_the_corner_is_no_keypoint(tmp_path: Path) -> None:
     labels = formats.read("yolo", yolo_set(tmp_path, train={"a": "0 .5 .5 .5 .5 .25 .5 2 0 0 2 0 0 1"}))
     assert people_of(labels.dataset)["train/a.jpg"] == [{"box": [10, 5, 30, 15], "nose": (10, 10, 2)}]
-    assert "2 keypoints at 0, 0, the picture's corner, are taken as unlabelled" in labels.notes
+    assert "keypoints at 0, 0, the picture's corner: 2, taken as unlabelled" in labels.notes
 
 
 def test_other_classes_are_counted(tmp_path: Path) -> None:
     path = yolo_set(tmp_path, train={"a": LINE + "\n" + LINE.replace("0", "1", 1)})
     labels = formats.read("yolo", path)
-    assert len(labels.dataset) == 1 and "left out: 1 objects of class dog" in labels.notes
+    assert len(labels.dataset) == 1 and "left out: objects of class dog: 1" in labels.notes
     with pytest.raises(DatasetError, match="nothing is labelled 'cat'; the labels are person, dog"):
         formats.read("yolo", path, category="cat")
     path.write_text(path.read_text().replace("person", "cat"))
@@ -141,7 +141,7 @@ def test_pictures_and_labels_that_have_lost_each_other(tmp_path: Path) -> None:
     ("kpt_shape: [3, 3]\n", "", "kpt_shape is missing; expected the number of keypoints and 2 or 3"),
     ("[3, 3]", "[3, 4]", "kpt_shape is [3, 4]"), ("[0, 2, 1]", "[1, 2, 0]", "flip_idx is [1, 2, 0]; expected the num"),
     ("[0, 2, 1]", "[0, 1]", "flip_idx is [0, 1]"), ("[Nose, left eye", "[Nose, nose", "expected 3 different names"),
-    ("[Nose, left eye", "[left eye", "expected 3 names"), ("images/train", "nowhere", "'nowhere' is not in"),
+    ("[Nose, left eye", "[left eye", "expected 3 names"), ("images/train", "nowhere", "'nowhere' is neither"),
     ("train: images/train\n", "", "has no train; its splits are val"),
     ("images/train", "[1]", "train is [1]; expected"), ("images/train", "{}", "train is {}; expected"),
 ])  # fmt: skip
@@ -168,14 +168,21 @@ def test_folders_as_exports_lay_them_out(tmp_path: Path) -> None:
     assert label_of(Path("x/a.jpg")) == Path("x/a.txt")
 
 
+def test_a_split_that_is_not_there_keeps_no_other(tmp_path: Path) -> None:
+    path = yolo_set(tmp_path, "test: ../test/images\n" + CONFIG + NAMES)
+    assert formats.splits(path) == ["train", "val"] and len(formats.read("yolo", path).dataset) == 1
+    with pytest.raises(DatasetError, match=r"'../test/images' is neither .* set path: to the folder"):
+        formats.read("yolo", path, split="test")
+
+
 def test_writing_says_what_is_lost_and_replaces_nothing(tmp_path: Path) -> None:
     sticks_out = [(5, 5, 2), (-1, 5, 2), (8, 8, 1)]
     dataset = dataset_from_arrays([1, 1], [(-3, 0, 30, 20), (0, 0, 9, 9)], [sticks_out] * 2, skeleton=EYES,
                                   size=(40, 20), areas=[100, 50], crowd=[False, True])
     labels = formats.Labels(dataset, None, [], [])
     notes = formats.write("yolo", labels, tmp_path)
-    assert "left out: 1 keypoints outside of their picture" in notes and "left out: 1 crowds, 2 areas" in notes
-    assert "1 boxes end at their picture's edge, beyond which they went" in notes
+    assert "left out: keypoints outside of their picture: 1" in notes and "left out: crowds: 1, areas: 2" in notes
+    assert "boxes cut at their picture's edge: 1" in notes
     written = (tmp_path / "labels/train/000000000001.txt").read_text()
     assert written == "0 0.375 0.5 0.75 1 0.125 0.25 2 0 0 0 0.2 0.4 1\n"
     with pytest.raises(DatasetError, match=r"000000000001.txt: is there already \(1 of 1 files are\)"):

@@ -68,7 +68,7 @@ def convert(
     for one in chosen:
         target = out.with_name(f"{out.stem}-{one}{out.suffix}") if len(chosen) > 1 and to not in formats.FOLDERS else (
             out / one if len(chosen) > 1 and to == "labelme" else out)
-        _keep_inputs(target, [source, place])
+        _keep_inputs(target, formats.inputs(kind, place))
         if to not in formats.FOLDERS:
             require_place(target)
         labels = formats.read(kind, place, images=images, skeleton=named, category=category, split=one,

@@ -32,6 +32,7 @@ DECIMALS = 2  # of pixels that are read: finer than anybody clicks, coarser than
 # of the longer side of the keypoints' extent: the mean of the four sides' medians in COCO train2017, where people with
 # 14 keypoints or more have .06 to the left, .07 to the right, .11 above and .09 below
 BOX_MARGIN = 0.09
+MOST_SIDE = 2**31  # pixels
 PERSON = "person"
 
 
@@ -92,7 +93,7 @@ class Collector:
         self.wrong("label-unknown", where, f"{show(label)} is no keypoint of skeleton {skeleton.name}{advice}")
 
     def leave_out(self, what: str, count: int = 1) -> None:
-        """Something that a COCO keypoint file has no place for; ``what`` is a plural."""
+        """Something that the set has no place for; ``what`` is a plural."""
         self._left_out[what] += count
 
     def picture(self, name: str, places: Sequence[Path], where: str, stated: tuple[int, int] | None) -> int | None:
@@ -221,13 +222,11 @@ class Collector:
             listed = ", ".join(f"{name} {count}" for name, count in unread.items())
             self.notes.append(f"keypoints that skeleton {skeleton.name} lacks are left out: {listed}")
         if self._at_corner:
-            self.notes.append(f"{self._at_corner} keypoints at 0, 0, the picture's corner, are taken as unlabelled")
+            self.notes.append(f"keypoints at 0, 0, the picture's corner: {self._at_corner}, taken as unlabelled")
         if self._made_boxes:
-            self.notes.append(f"{self._made_boxes} people have no box: it is the extent of their keypoints and "
+            self.notes.append(f"people without a box: {self._made_boxes}; theirs is the extent of the keypoints and "
                               f"{BOX_MARGIN:.0%} of its longer side around")
-        if self._left_out:
-            listed = ", ".join(f"{count} {what}" for what, count in self._left_out.items())
-            self.notes.append(f"left out: {listed}")
+        self.notes += left_out(self._left_out)
 
     def _home(self, root: Path | None) -> Path | None:
         """The folder of the pictures; a problem for each that is missing, unless all are and nobody named a folder."""
@@ -256,6 +255,12 @@ class Collector:
         return Path(os.path.relpath(picture.path, home)).as_posix()
 
 
+def left_out(counts: Mapping[str, int]) -> list[str]:
+    """A line that tells all counts above 0; none where there are none."""
+    listed = ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
+    return [f"left out: {listed}"] if listed else []
+
+
 def choose_category(labels: Counter[str], given: str | None) -> str:
     """The label of the people's boxes: the one given, else 'person', else the only one; 'person' without any.
 
@@ -274,18 +279,18 @@ def choose_category(labels: Counter[str], given: str | None) -> str:
 
 
 def stated_size(width: object, height: object) -> tuple[int, int] | None:
-    """A picture's size of two JSON values; None unless both are whole and above 0."""
-    return (width, height) if type(width) is int and type(height) is int and min(width, height) > 0 else None
+    """A picture's size of two values; None unless both are whole, above 0 and within what a COCO file may say."""
+    if type(width) is int and type(height) is int and min(width, height) > 0 and max(width, height) < MOST_SIDE:
+        return width, height
+    return None
 
 
 def number(text: object) -> float:
     """A finite number of a text or a JSON value; ``ValueError`` for everything else."""
-    if isinstance(text, bool) or not isinstance(text, (int, float, str)):
-        raise ValueError
     try:
-        value = float(text)
-    except OverflowError:
-        raise ValueError from None
+        value = float(text) if isinstance(text, (int, float, str)) and not isinstance(text, bool) else math.nan
+    except (ValueError, OverflowError):  # not a number, and an integer beyond the largest double
+        value = math.nan
     if not math.isfinite(value):
-        raise ValueError
+        raise ValueError(f"{show(text)} is no number")
     return value

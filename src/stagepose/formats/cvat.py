@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -21,8 +22,8 @@ from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError
 from stagepose.files import write_text
 from stagepose.formats.assemble import BoxShape, PointShape, assemble
-from stagepose.formats.collect import PERSON, Collector, Labels, Point, choose_category, number
-from stagepose.formats.layout import Target, not_held
+from stagepose.formats.collect import PERSON, Collector, Labels, Point, choose_category, number, stated_size
+from stagepose.formats.layout import Target
 from stagepose.formats.xmlfile import Node, parse_xml, read_xml
 from stagepose.skeleton import Skeleton
 
@@ -87,12 +88,12 @@ def _read_picture(node: Node, file: str, folders: list[Path], person: str, skele
     if not name:
         to.wrong("label-file", where, "an image has no name")
         return 0
-    try:
-        width, height = (int(node.attributes[side]) for side in ("width", "height"))
-    except (KeyError, ValueError):
+    sides = [node.attributes.get(side, "") for side in ("width", "height")]
+    stated = stated_size(*(int(side) if re.fullmatch(r"\d{1,18}", side) else None for side in sides))
+    if stated is None:
         to.wrong("label-value", where, f"the size of {show(name)} is told by no whole numbers")
         return 0
-    image = to.picture(name, [folder / name for folder in folders], where, (width, height))
+    image = to.picture(name, [folder / name for folder in folders], where, stated)
     if image is None:
         return 0
     boxes: list[BoxShape] = []
@@ -148,11 +149,11 @@ def write(dataset: CocoDataset, to: Target) -> list[str]:
         lines.append(f'  <image id="{at}" name={quoteattr(image.file_name)} width="{image.width}" '
                      f'height="{image.height}">')
         for group, row in enumerate(dataset.rows_by_image[image.id].tolist(), 1):
-            lines += [] if dataset.crowd[row] else _person(dataset, row, group)
+            lines += _person(dataset, row, group)
         lines.append("  </image>")
     write_text(labels, json.dumps(_labels_json(dataset.skeleton, svg), indent=1) + "\n")
     write_text(to.out, "\n".join([*lines, "</annotations>"]) + "\n")
-    return [f"the task needs the labels of {shown_path(labels)} (paste it as raw labels)", *not_held(dataset)]
+    return [f"the task needs the labels of {shown_path(labels)} (paste it as raw labels)"]
 
 
 def _person(dataset: CocoDataset, row: int, group: int) -> list[str]:

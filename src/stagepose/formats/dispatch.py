@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,14 +13,14 @@ import numpy as np
 from stagepose.coco import jsonfile
 from stagepose.coco.category import file_skeleton, find_people
 from stagepose.coco.clean import clean
-from stagepose.coco.dataset import read_dataset, to_json
+from stagepose.coco.dataset import CocoDataset, read_dataset, to_json
 from stagepose.coco.pictures import images_folder
 from stagepose.coco.problems import shown_path
 from stagepose.coco.readiness import picture_problems
 from stagepose.errors import DatasetError
 from stagepose.files import write_json
 from stagepose.formats import cvat, found, labelme, labelstudio, yolo
-from stagepose.formats.collect import Labels
+from stagepose.formats.collect import Labels, left_out
 from stagepose.formats.layout import Target
 from stagepose.skeleton import Skeleton
 
@@ -132,9 +133,29 @@ def write(kind: Written, labels: Labels, out: Path, *, split: str = "train", lin
     to = Target(out, labels.pictures, links)
     if kind == "coco":
         return _write_coco(labels, to, estimate_areas)
+    dataset, lost = _for_tools(labels.dataset)
     if kind == "yolo":
-        return yolo.write(labels.dataset, to, split=split)
-    return {"labelme": labelme.write, "cvat": cvat.write, "labelstudio": labelstudio.write}[kind](labels.dataset, to)
+        return yolo.write(dataset, to, split=split) + lost
+    return {"labelme": labelme.write, "cvat": cvat.write, "labelstudio": labelstudio.write}[kind](dataset, to) + lost
+
+
+def _for_tools(dataset: CocoDataset) -> tuple[CocoDataset, list[str]]:
+    """The people that a tool can show, and a line about what COCO has and no other format here does."""
+    sized_N = (dataset.boxes_xyxy[:, 2:] > dataset.boxes_xyxy[:, :2]).all(1)
+    keep_N = sized_N & ~dataset.crowd
+    outlines = sum(bool(row.get("segmentation")) for row in dataset.raw.get("annotations", ()) if isinstance(row, dict))
+    columns = ("ids", "image_ids", "boxes_xyxy", "keypoints", "areas", "crowd", "num_keypoints")
+    kept = replace(dataset, **{name: getattr(dataset, name)[keep_N] for name in columns})
+    return kept, left_out({
+        "crowds": int(dataset.crowd.sum()), "boxes without area": int((~sized_N & ~dataset.crowd).sum()),
+        "areas": int((~np.isnan(dataset.areas)).sum()), "outlines": outlines, "licences": len(dataset.licences)})
+
+
+def inputs(kind: Read, place: Path) -> list[Path]:
+    """The files that :func:`read` reads there, but for pictures and YOLO's texts: what a result must not replace."""
+    if kind == "predict":
+        return [place / found.IMAGES, place / found.PEOPLE]
+    return sorted(place.rglob("*.json")) if place.is_dir() else [place]
 
 
 def _write_coco(labels: Labels, to: Target, estimate_areas: bool) -> list[str]:

@@ -9,7 +9,7 @@ from stagepose.coco.category import file_skeleton
 from stagepose.coco.jsonfile import load_json
 from stagepose.coco.problems import shown_path
 from stagepose.errors import DatasetError
-from stagepose.formats.collect import Collector, Labels, number
+from stagepose.formats.collect import Collector, Labels, number, stated_size
 from stagepose.skeleton import Skeleton
 
 WHAT = "the folder that 'stagepose predict' wrote"
@@ -34,16 +34,15 @@ def read(path: Path, *, threshold: float, images: Path | None = None, skeleton: 
             left, top, right, bottom = map(number, row["box"])
             if image is not None:
                 to.person(image, (left, top, right, bottom), points, where)
+        to.leave_out("videos", len(about.get("videos", ())))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DatasetError(f"{shown_path(path)}: not {WHAT} ({type(error).__name__}: {error})") from error
     to.notes.append(f"visibility: 2 for keypoints that score {threshold:g} or more (--joint-threshold); the {low} "
                     "others are unlabelled")
-    if about.get("videos"):
-        to.leave_out("videos", len(about["videos"]))
     return to.finish(own, skeleton, images)
 
 
 def _picture(row: dict[str, Any], where: str, images: Path | None, to: Collector) -> int | None:
     name = Path(row["file_name"])
     places = [images / name, images / name.name] if images else [name]
-    return to.picture(name.as_posix(), places, where, (row["width"], row["height"]))
+    return to.picture(name.as_posix(), places, where, stated_size(row["width"], row["height"]))

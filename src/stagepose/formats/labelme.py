@@ -23,7 +23,7 @@ from stagepose.errors import DatasetError
 from stagepose.files import write_json
 from stagepose.formats.assemble import BoxShape, PointShape, assemble, of_people
 from stagepose.formats.collect import PERSON, Collector, Labels, choose_category, number, stated_size
-from stagepose.formats.layout import Target, not_held
+from stagepose.formats.layout import Target
 from stagepose.skeleton import Skeleton
 
 WHAT = "a Labelme file"
@@ -130,18 +130,17 @@ def _is_hidden(shape: Mapping[str, Any]) -> bool:
 
 def write(dataset: CocoDataset, to: Target) -> list[str]:
     """A file a picture into a folder, also where nobody is; ``imagePath`` leads from there to the picture."""
-    files = {image.id: (to.out / image.file_name).with_suffix(".json") for image in dataset.images}
-    to.refuse_existing(list(files.values()))
+    files = to.files(dataset.images, "", ".json")
     for image in dataset.images:
         file = files[image.id]
         name = image.file_name
         if to.pictures is not None:
             name = Path(os.path.relpath((to.pictures / name).absolute(), file.parent.absolute())).as_posix()
         shapes = [shape for group, row in enumerate(dataset.rows_by_image[image.id].tolist(), 1)
-                  if not dataset.crowd[row] for shape in _shapes(dataset, row, group)]
+                  for shape in _shapes(dataset, row, group)]
         write_json(file, {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None,
                           "imageHeight": image.height, "imageWidth": image.width})
-    return [f"hidden keypoints have the flag {HIDDEN}", *not_held(dataset)]
+    return [f"hidden keypoints have the flag {HIDDEN}"]
 
 
 def _shapes(dataset: CocoDataset, row: int, group: int) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError
 from stagepose.formats.assemble import BoxShape, PointShape, assemble, of_people
 from stagepose.formats.collect import PERSON, Collector, Labels, choose_category, number, stated_size
-from stagepose.formats.layout import Target, not_held
+from stagepose.formats.layout import Target
 from stagepose.skeleton import Skeleton
 
 WHAT = "Label Studio's JSON export"
@@ -110,11 +110,10 @@ def names_of(address: str) -> list[str]:
 
 def _read_regions(regions: list[Any], where: str, image: int, skeleton: Skeleton | None, to: Collector
                   ) -> tuple[list[BoxShape], list[PointShape]]:  # fmt: skip
-    hidden = {r.get("id") for r in regions if isinstance(r, dict) and _choices(r) & HIDDEN_CHOICES}
+    hidden = {str(r.get("id")) for r in regions if isinstance(r, dict) and _choices(r) & HIDDEN_CHOICES}
     boxes: list[BoxShape] = []
     points: list[PointShape] = []
-    parents = {r.get("from_id"): r.get("to_id") for r in regions if isinstance(r, dict) and r.get("type") == "relation"}
-    parents |= {b: a for a, b in parents.items()}
+    parents = _parents(regions)
     for at, region in enumerate(regions):
         place = f"{where}, region {at + 1}"
         kind = region.get("type") if isinstance(region, dict) else None
@@ -128,14 +127,22 @@ def _read_regions(regions: list[Any], where: str, image: int, skeleton: Skeleton
         label, values = read_
         if kind == "rectanglelabels":
             x, y, width, height = values
-            boxes.append(BoxShape(region.get("id"), label, (x, y, x + width, y + height), place))
+            boxes.append(BoxShape(str(region.get("id", place)), label, (x, y, x + width, y + height), place))
         elif skeleton is not None and plain_name(label) not in skeleton.names:
             to.unknown(label, skeleton, place)
         else:
-            key = region.get("parentID") or parents.get(region.get("id"))
-            point = (values[0], values[1], 1 if region.get("id") in hidden else 2)
-            points.append(PointShape(key, plain_name(label), point, place))
+            point = (values[0], values[1], 1 if str(region.get("id")) in hidden else 2)
+            points.append(PointShape(parents.get(str(region.get("id"))), plain_name(label), point, place))
     return boxes, points
+
+
+def _parents(regions: list[Any]) -> dict[str, str]:
+    """Region -> the rectangle that its parentID names, or that a relation joins it with, in whichever direction."""
+    mine = [region for region in regions if isinstance(region, dict)]
+    boxes = {str(region.get("id")) for region in mine if region.get("type") == "rectanglelabels"}
+    pairs = [(region.get("from_id"), region.get("to_id")) for region in mine if region.get("type") == "relation"]
+    pairs += [(b, a) for a, b in pairs] + [(region.get("id"), region.get("parentID")) for region in mine]
+    return {str(child): str(parent) for child, parent in pairs if str(parent) in boxes}
 
 
 def _choices(region: dict[str, Any]) -> set[str]:
@@ -173,11 +180,11 @@ def write(dataset: CocoDataset, to: Target) -> list[str]:
     to.refuse_existing([to.out])
     tasks = []
     for image in dataset.images:
-        result = [region for row in dataset.rows_by_image[image.id].tolist() if not dataset.crowd[row]
+        result = [region for row in dataset.rows_by_image[image.id].tolist()
                   for region in _write_person(dataset, row, image.width, image.height)]
         tasks.append({"data": {"image": LOCAL + quote(image.file_name)}, "annotations": [{"result": result}]})
     write_json_compact(to.out, tasks)
-    return [f"pictures are addressed as {LOCAL}NAME: files of a local storage", *not_held(dataset)]
+    return [f"pictures are addressed as {LOCAL}NAME: files of a local storage"]
 
 
 def _write_person(dataset: CocoDataset, row: int, width: int, height: int) -> list[dict[str, Any]]:

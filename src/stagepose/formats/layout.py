@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from stagepose.coco.dataset import CocoDataset
-from stagepose.coco.problems import shown_path
+from stagepose.coco.problems import show, shown_path
+from stagepose.coco.table import ImageInfo
 from stagepose.errors import DatasetError
-
-
-def not_held(dataset: CocoDataset) -> list[str]:
-    """A line about what COCO has and no annotation tool's format here does."""
-    outlines = sum(bool(row.get("segmentation")) for row in dataset.raw.get("annotations", ()) if isinstance(row, dict))
-    counts = {"crowds": int(dataset.crowd.sum()), "areas": int((~np.isnan(dataset.areas)).sum()), "outlines": outlines,
-              "licences": len(dataset.licences)}
-    listed = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return [f"left out: {listed}"] if listed else []
 
 
 @dataclass(frozen=True)
@@ -30,6 +19,27 @@ class Target:
     out: Path
     pictures: Path | None
     links: bool = True
+
+    def files(self, images: Iterable[ImageInfo], folder: str, suffix: str) -> dict[int, Path]:
+        """A file a picture, of the picture's name, below a folder of ``out``; by image id.
+
+        :class:`DatasetError` where a name leads out of the folder, two pictures differ by their suffix alone, or a file
+        is there already.
+        """
+        out: dict[int, Path] = {}
+        taken: dict[Path, str] = {}
+        for image in images:
+            name = Path(os.path.normpath(image.file_name))
+            if name.is_absolute() or name.parts[:1] == ("..",):
+                raise DatasetError(f"picture {show(image.file_name)} lies outside of the pictures' folder; move it "
+                                   "there and mend its file_name")
+            file = out[image.id] = (self.out / folder / name).with_suffix(suffix)
+            if file in taken:
+                raise DatasetError(f"pictures {show(taken[file])} and {show(image.file_name)} would both have their "
+                                   f"labels in {shown_path(file)}; rename one")
+            taken[file] = image.file_name
+        self.refuse_existing(list(out.values()))
+        return out
 
     def refuse_existing(self, files: Sequence[Path]) -> None:
         """:class:`DatasetError` where any is there: it may hold somebody's corrections."""

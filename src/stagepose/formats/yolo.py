@@ -23,8 +23,8 @@ from stagepose.coco.jsonfile import read_text
 from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError, ImageError, SkeletonError
 from stagepose.files import write_text
-from stagepose.formats.collect import Box, Collector, Labels, Point, choose_category, number
-from stagepose.formats.layout import Target, not_held
+from stagepose.formats.collect import Box, Collector, Labels, Point, choose_category, left_out, number
+from stagepose.formats.layout import Target
 from stagepose.formats.plainyaml import read_plain_yaml
 from stagepose.imagefiles import IMAGE_SUFFIXES, find_images
 from stagepose.skeleton import SKELETONS, Skeleton
@@ -55,8 +55,14 @@ class _Config:
 
 
 def splits(path: Path, category: str | None = None) -> list[str]:
-    """The splits that a data.yaml has pictures of."""
-    return list(_read_config(path, category).folders)
+    """The splits of a data.yaml whose folders are there; all where none is."""
+    config = _read_config(path, category)
+    return [split for split in config.folders if not _absent(config, split)] or list(config.folders)
+
+
+def _absent(config: _Config, split: str) -> list[str]:
+    """The folders of a split that are not there: many an export names a test that it does not hold."""
+    return [value for value in config.folders[split] if not _place(config, value, need=False).exists()]
 
 
 def read(path: Path, *, split: str, skeleton: Skeleton | None = None, category: str | None = None) -> Labels:
@@ -69,7 +75,8 @@ def read(path: Path, *, split: str, skeleton: Skeleton | None = None, category: 
     to.notes += [note] if note else []
     to.notes.append("visibility is as in the file" if config.numbers == 3 else
                     "visibility is not told (2 numbers a keypoint): 2 for all but those at 0, 0, which are unlabelled")
-    pictures = {name: list(_pictures(config, name)) for name in config.folders}
+    pictures = {name: list(_pictures(config, name)) for name in config.folders
+                if name == split or not _absent(config, name)}
     unlabelled = 0
     for picture in pictures[split]:
         label = label_of(picture)
@@ -82,7 +89,7 @@ def read(path: Path, *, split: str, skeleton: Skeleton | None = None, category: 
         raise DatasetError(f"{shown_path(path)}: none of the {unlabelled} pictures of {split} has a label file; that "
                            f"of the first would be {shown_path(label_of(pictures[split][0]))}")
     if unlabelled:
-        to.notes.append(f"{unlabelled} pictures without a label file are taken as pictures without people")
+        to.notes.append(f"pictures without a label file: {unlabelled}, taken as pictures without people")
     _lost_labels(pictures[split], to)
     before = list(pictures)[:list(pictures).index(split)]  # splits, which number their pictures on from one another
     return to.finish(own, skeleton, _common([each for found in pictures.values() for each in found]),
@@ -221,8 +228,8 @@ def _place(config: _Config, value: str, need: bool = True) -> Path:
     places = [home / config.root / value, home / value, home / bare]
     found = next((place for place in places if place.exists()), None)
     if found is None and need:
-        raise DatasetError(f"{shown_path(config.path)}: {show(value)} is not in {shown_path(places[0].parent)}, nor "
-                           "beside this file; set path: to the folder that holds it")
+        raise DatasetError(f"{shown_path(config.path)}: {show(value)} is neither {shown_path(places[0])} nor "
+                           f"{shown_path(places[1])}; set path: to the folder that holds it")
     return found or places[0]
 
 
@@ -318,30 +325,31 @@ def write(dataset: CocoDataset, to: Target, *, split: str) -> list[str]:
     """
     if split not in SPLITS:
         raise DatasetError(f"a YOLO set has no split {split!r}; use one of {', '.join(SPLITS)}")
+    odd = next((image.file_name for image in dataset.images if image.file_name.splitlines() != [image.file_name]), None)
+    if odd is not None:
+        raise DatasetError(f"picture {show(odd)}: a YOLO set lists a name a line; rename it")
     config = to.out / "data.yaml"
     if config.exists() and _about(dataset.skeleton) not in read_text(config, WHAT):
         raise DatasetError(f"{shown_path(config)}: is there already, with other keypoints; choose another "
                            "folder")
+    files = to.files(dataset.images, f"labels/{split}", ".txt")
     lines: dict[int, list[str]] = {image.id: [] for image in dataset.images}
     outside = clipped = 0
-    for row in np.flatnonzero(~dataset.crowd).tolist():
+    for row in range(len(dataset)):
         image = dataset.image_of(row)
         text, left, cut = _line(dataset, row, image.width, image.height)
         lines[image.id].append(text)
         outside, clipped = outside + left, clipped + cut
-    names = {image.id: Path(split, image.file_name) for image in dataset.images}
-    to.refuse_existing([to.out / "labels" / name.with_suffix(".txt") for name in names.values()])
-    for number_, name in names.items():
-        write_text(to.out / "labels" / name.with_suffix(".txt"), "".join(f"{line}\n" for line in lines[number_]))
-    write_text(to.out / f"{split}.txt", "".join(f"./images/{name.as_posix()}\n" for name in names.values()))
+    for image_id, file in files.items():
+        write_text(file, "".join(f"{line}\n" for line in lines[image_id]))
+    write_text(to.out / f"{split}.txt", "".join(f"./images/{split}/{image.file_name}\n" for image in dataset.images))
     notes = [to.link(to.out / "images" / split)]
     there = [name for name in SPLITS if (to.out / f"{name}.txt").is_file()]
     write_text(config, _yaml(dataset.skeleton, there))
     if "val" not in there or "train" not in there:
         notes.append(f"{config.name} names {there[0]}.txt for train and val: write the other with --split")
-    notes += [f"left out: {outside} keypoints outside of their picture"] if outside else []
-    notes += [f"{clipped} boxes end at their picture's edge, beyond which they went"] if clipped else []
-    return notes + not_held(dataset)
+    notes += [f"boxes cut at their picture's edge: {clipped}"] if clipped else []
+    return notes + left_out({"keypoints outside of their picture": outside})
 
 
 def _line(dataset: CocoDataset, row: int, width: int, height: int) -> tuple[str, int, bool]:
@@ -356,7 +364,7 @@ def _line(dataset: CocoDataset, row: int, width: int, height: int) -> tuple[str,
     values = [*(inside.mean(0) / size), *((inside[1] - inside[0]) / size)]
     for x, y, v in points:
         values += [x, y, v]
-    words = [f"{round(float(value), FIGURES):.{FIGURES}f}".rstrip("0").rstrip(".") for value in values]
+    words = [f"{round(float(value), FIGURES) + 0.0:.{FIGURES}f}".rstrip("0").rstrip(".") for value in values]
     return " ".join(["0", *words]), int(out_K.sum()), bool((inside != box).any())
 
 
