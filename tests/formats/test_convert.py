@@ -105,6 +105,15 @@ def test_a_coco_export_whose_keypoints_stand_in_another_order(capsys: pytest.Cap
         np.testing.assert_array_equal(dataset.keypoints[row], first[number] * (first[number][:, 2:] > 0))
 
 
+def test_a_broken_sheet_among_others_is_one_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(tiny_coco(Path("set"), 2, 1)), "--to", "labelme", "--out", "sheets") == 0
+    Path("sheets/000000000001.json").write_text('{"shapes": [')
+    assert run("sheets", "--out", "a.json") == 1
+    assert "sheets/000000000001.json: line 1, column 13: not valid JSON" in capsys.readouterr().err
+    assert run("sheets", "--out", "a.json", "--drop-bad") == 0
+    assert len(read_dataset("a.json").images) == 1
+
+
 def break_labels() -> None:
     tiny_coco(Path("set"), 3, 1)
     assert run("set/person_keypoints.json", "--to", "yolo", "--out", "yolo") == 0
@@ -133,6 +142,8 @@ def test_mistakes_are_listed_together_and_nothing_is_written(capsys: pytest.Capt
     (["empty", "--out", "a.json"], "empty: is in no format that is known here; --format names one of"),
     (["a.zip", "--out", "a.json"], "a.zip: is an archive; unpack it first"),
     (["set/person_keypoints.json", "--out", "set/person_keypoints.json"], "is what is read; write to another place"),
+    (["set/person_keypoints.json", "--out", "a.json", "--images", "gone"], "gone: no such folder; --images names"),
+    (["set/person_keypoints.json", "--out", "a.json", "--images", "empty"], "1 x image-missing"),
     (["sheets", "--out", "sheets/b.json"], "sheets/b.json: is what is read; write to another place"),
     (["set/person_keypoints.json", "--out", "a.json", "--format", "cvat"], "not valid XML"),
     (["deep.json", "--out", "a.json"], "deep.json: line 1: nested too deeply"),
@@ -156,6 +167,7 @@ def test_what_cannot_be_read_or_written(words: list[str], message: str, capsys: 
     (["--out", "a"], "a COCO file is known by its suffix .json"),
     (["--out", "a.json", "--split", "val"], "--split is for YOLO sets"),
     (["--out", "a.xml", "--to", "cvat", "--estimate-areas"], "--estimate-areas is for COCO files"),
+    (["--out", "a.json", "--drop-bad"], "--drop-bad is not for COCO files, which 'stagepose check FILE --write-clean"),
     (["--out", "a.json", "--joint-threshold", "2"], "it is a score, between 0 and 1"),
     (["--out", "a.json", "--to", "pascal"], "--to pascal: expected"),
 ])  # fmt: skip

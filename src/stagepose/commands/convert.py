@@ -35,7 +35,7 @@ def convert(
     estimate_areas: bool = False,
     drop_bad: bool = False,
     link: bool = True,
-) -> int:
+) -> None:
     """Turn labels of other tools into a COCO keypoint file, which check and train take, or the other way round.
 
     IN is YOLO pose (its data.yaml or folder), Labelme (a folder), CVAT for images 1.1 (XML), CVAT's COCO keypoints,
@@ -62,27 +62,40 @@ def convert(
     if to == "coco" and out.suffix.lower() != ".json":
         wrong_usage(f"--out {out}: a COCO file is known by its suffix .json")
     kind, place = formats.detect(source, None if format == "auto" else format)
-    _refuse_idle(kind, to, images, split, estimate_areas)
+    _refuse_idle(kind, to, images, split, estimate_areas, drop_bad)
+    if images and not images.is_dir():
+        raise DatasetError(f"{printable(str(images))}: no such folder; --images names the one that holds the pictures")
     chosen = [split] if split else formats.splits(place, category) if kind == "yolo" else ["train"]
     named = resolve_skeleton(skeleton) if skeleton else None
-    for one in chosen:
-        target = out.with_name(f"{out.stem}-{one}{out.suffix}") if len(chosen) > 1 and to not in formats.FOLDERS else (
-            out / one if len(chosen) > 1 and to == "labelme" else out)
+    targets = {one: _target(out, to, one if len(chosen) > 1 else "") for one in chosen}
+    for target in targets.values():
         _keep_inputs(target, formats.inputs(kind, place))
         if to not in formats.FOLDERS:
             require_place(target)
+    read = {}
+    for one in chosen:
         labels = formats.read(kind, place, images=images, skeleton=named, category=category, split=one,
                               threshold=joint_threshold)
         _tell(f"{kind} {one}" if kind == "yolo" else kind, place, labels)
-        labels = _without_mistakes(labels, drop_bad and kind != "coco")
-        for line in formats.write(to, labels, target, split=one, links=link, estimate_areas=estimate_areas):
+        read[one] = _without_mistakes(labels, drop_bad)
+    for one, target in targets.items():
+        for line in formats.write(to, read[one], target, split=one, links=link, estimate_areas=estimate_areas):
             note(printable(line))
         say(f"written: {printable(str(target))}")
-    return 0
 
 
-def _refuse_idle(kind: str, to: str, images: Path | None, split: str | None, estimate_areas: bool) -> None:
+def _target(out: Path, to: str, split: str) -> Path:
+    """Where a split goes, "" for the only one; a YOLO set takes all in one folder."""
+    if not split or to == "yolo":
+        return out
+    return out / split if to == "labelme" else out.with_name(f"{out.stem}-{split}{out.suffix}")
+
+
+def _refuse_idle(kind: str, to: str, images: Path | None, split: str | None, estimate_areas: bool, drop_bad: bool
+                 ) -> None:  # fmt: skip
     """Options that would change nothing."""
+    if drop_bad and kind == "coco":
+        wrong_usage("--drop-bad is not for COCO files, which 'stagepose check FILE --write-clean OUT' mends")
     if images and kind == "yolo":
         wrong_usage("--images is not for YOLO, whose data.yaml says where the pictures are")
     if split and "yolo" not in (kind, to):

@@ -16,7 +16,7 @@ from stagepose.coco.clean import clean
 from stagepose.coco.dataset import CocoDataset, read_dataset, to_json
 from stagepose.coco.pictures import images_folder
 from stagepose.coco.problems import shown_path
-from stagepose.coco.readiness import picture_problems
+from stagepose.coco.readiness import refuse_bad_pictures
 from stagepose.errors import DatasetError
 from stagepose.files import write_json
 from stagepose.formats import cvat, found, labelme, labelstudio, yolo
@@ -35,6 +35,8 @@ def detect(path: Path, given: Read | None = None) -> tuple[Read, Path]:
     """The format, and the file or folder that its reader takes; ``given`` is what the user says it is."""
     if not path.exists():
         raise DatasetError(f"{shown_path(path)}: no such file or folder")
+    if given is not None and path.is_file():
+        return given, path.parent if given == "predict" else path
     found_ = [one for one in (_detect_folder(path) if path.is_dir() else [_detect_file(path)]) if one]
     if given is not None:
         found_ = [one for one in found_ if one[0] == given] or [(given, path)]
@@ -79,10 +81,17 @@ def _detect_folder(path: Path) -> list[tuple[Read, Path]]:
     found_ += [("coco", each) for each in sorted(path.glob("annotations/*.json"))]  # CVAT's COCO keypoints
     if found_:
         return found_
-    few = islice((each for each in sorted(path.rglob("*.json")) if each.is_file()), LOOKED_AT)
-    if any(labelme.is_labelme(jsonfile.load_json_leniently(each)[0]) for each in few):
+    if any(map(_holds_labelme, islice(sorted(path.rglob("*.json")), LOOKED_AT))):
         return [("labelme", path)]
-    return [one for each in files if each.suffix == ".json" and (one := _detect_file(each)) and one[0] != "labelme"]
+    return [one for each in files if each.suffix == ".json" and (one := _detect_file(each))]
+
+
+def _holds_labelme(path: Path) -> bool:
+    """Whether a file is one of Labelme's; one that cannot be read is judged by its reader."""
+    try:
+        return labelme.is_labelme(jsonfile.load_json_leniently(path)[0])
+    except DatasetError:
+        return False
 
 
 def read(
@@ -111,6 +120,8 @@ def _read_coco(path: Path, images: Path | None, skeleton: Skeleton | None) -> La
     exported = path.parent.parent / "images"  # as CVAT's exports and COCO's own annotations lie
     places = [images_folder(path, images)] + ([] if images else [exported / subset, exported])
     folder = next((place for place in places if place.is_dir()), None)
+    if folder:
+        refuse_bad_pictures(dataset, folder, f"drop them with 'stagepose check {shown_path(path)} --write-clean OUT'")
     notes = [] if folder else ["pictures not looked at: no folder of them was found; --images names it"]
     own = find_people(dataset.raw["categories"], dataset.raw["annotations"], skeleton, []).skeleton
     names = [name for name in own.names if name in dataset.skeleton.names] if own else []
@@ -118,7 +129,7 @@ def _read_coco(path: Path, images: Path | None, skeleton: Skeleton | None) -> La
         notes.append("the file has its keypoints in another order: they are matched by their names")
     if dataset.unread:
         notes.append(f"keypoints that skeleton {dataset.skeleton.name} lacks are left out: {', '.join(dataset.unread)}")
-    return Labels(dataset, folder, picture_problems(dataset, folder) if folder else [], notes)
+    return Labels(dataset, folder, [], notes)
 
 
 def labelled(labels: Labels) -> Counter[str]:
