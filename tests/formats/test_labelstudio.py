@@ -12,6 +12,7 @@ from PIL import Image
 from formats.desk import people_of
 from stagepose import formats
 from stagepose.formats.labelstudio import names_of
+from stagepose.formats.xmlfile import read_xml
 from stagepose.skeleton import COCO_17
 
 
@@ -40,7 +41,7 @@ def export(folder: Path, *regions: Any, image: str = "/data/upload/3/0a1b2c3d-a.
 def test_regions(tmp_path: Path) -> None:
     hidden = region("choices", "k2", {"choices": ["Occluded"]})
     path = export(tmp_path, point("k1", 5, 10, "Left Eye", parentID="b"), box("b", 0, 0, 50, 100), hidden,
-                  point("k2", 12.5, 10, "nose"), {"type": "relation", "from_id": "k2", "to_id": "b"},
+                  point("k2", 52.5, 10, "nose"), {"type": "relation", "from_id": "b", "to_id": "k2"},
                   {"type": "relation", "from_id": "k2", "to_id": "k1"},  # a limb, say
                   point("k3", 80, 50, "nose"), box("c", 60, 0, 40, 100), region("polygonlabels", "p", {}),
                   box("d", 0, 0, 9, 9, "dog"))
@@ -48,7 +49,7 @@ def test_regions(tmp_path: Path) -> None:
     labels = formats.read("labelstudio", path)
     assert labels.problems == [] and labels.pictures == tmp_path / "images"
     assert people_of(labels.dataset) == {"a.png": [
-        {"box": [0, 0, 100, 100], "left_eye": (10, 10, 2), "nose": (25, 10, 1)},
+        {"box": [0, 0, 100, 100], "left_eye": (10, 10, 2), "nose": (105, 10, 1)},
         {"box": [120, 0, 200, 100], "nose": (160, 50, 2)}]}
     assert "1 points without a parent were given to the only box around them" in labels.notes
     assert "left out: regions of type polygonlabels: 1, boxes of dog: 1" in labels.notes
@@ -98,6 +99,19 @@ def test_a_wrong_region(shape: Any, message: str, tmp_path: Path) -> None:
 def test_a_wrong_task(task: Any, message: str, tmp_path: Path) -> None:
     labels = formats.read("labelstudio", export(tmp_path, **task))
     assert len(labels.problems) == 1 and message in str(labels.problems[0])
+
+
+def test_the_interface_that_a_project_needs(tmp_path: Path) -> None:
+    labels = formats.read("labelstudio", export(tmp_path, box("b", 0, 0, 50, 50), point("k", 5, 10, "nose")))
+    formats.write("labelstudio", labels, tmp_path / "out.json")
+    controls = read_xml(tmp_path / "out.interface.xml", "an interface")
+    written = json.loads((tmp_path / "out.json").read_text())[0]["annotations"][0]["result"]
+    for region in written:
+        tag = {"rectanglelabels": "RectangleLabels", "keypointlabels": "KeyPointLabels"}[region["type"]]
+        [control] = controls.all(tag)
+        assert control.attributes == {"name": region["from_name"], "toName": region["to_name"]}
+        assert region["value"][region["type"]][0] in [label.attributes["value"] for label in control.children]
+    assert len(written) == 2
 
 
 def test_sizes(tmp_path: Path) -> None:

@@ -14,19 +14,23 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import quoteattr
 
 from stagepose.coco.category import plain_name
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.jsonfile import load_json, write_json_compact
 from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError
+from stagepose.files import write_text
 from stagepose.formats.assemble import BoxShape, PointShape, assemble, of_people
 from stagepose.formats.collect import PERSON, Collector, Labels, choose_category, number, stated_size
 from stagepose.formats.layout import Target
 from stagepose.skeleton import Skeleton
 
 WHAT = "Label Studio's JSON export"
-HIDDEN_CHOICES = frozenset({"occluded", "hidden", "invisible"})
+HIDDEN = "occluded"
+HIDDEN_CHOICES = frozenset({HIDDEN, "hidden", "invisible"})
+IMAGE, BOX, KEYPOINT, VISIBILITY = "image", "box", "keypoint", "visibility"  # controls of the interface that we write
 LOCAL = "/data/local-files/?d="  # how Label Studio addresses a file of its local storage
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
@@ -176,32 +180,47 @@ def _read_region(region: dict[str, Any], kind: str, where: str, size: tuple[int,
 
 
 def write(dataset: CocoDataset, to: Target) -> list[str]:
-    """Tasks with an annotation each, to be imported; pictures are addressed in Label Studio's local storage."""
-    to.refuse_existing([to.out])
+    """Tasks with an annotation each, to be imported, and beside them the labelling interface that the project needs.
+
+    Pictures are addressed in Label Studio's local storage.
+    """
+    interface = to.out.with_name(f"{to.out.stem}.interface.xml")
+    to.refuse_existing([to.out, interface])
     tasks = []
     for image in dataset.images:
         result = [region for row in dataset.rows_by_image[image.id].tolist()
                   for region in _write_person(dataset, row, image.width, image.height)]
         tasks.append({"data": {"image": LOCAL + quote(image.file_name)}, "annotations": [{"result": result}]})
+    write_text(interface, _interface(dataset.skeleton))
     write_json_compact(to.out, tasks)
-    return [f"pictures are addressed as {LOCAL}NAME: files of a local storage"]
+    return [f"the project needs the labelling interface of {shown_path(interface)}",
+            f"pictures are addressed as {LOCAL}NAME: files of a local storage"]
+
+
+def _interface(skeleton: Skeleton) -> str:
+    labels = "".join(f"<Label value={quoteattr(name)}/>" for name in skeleton.names)
+    return (f'<View>\n<Image name="{IMAGE}" value="$image"/>\n'
+            f'<RectangleLabels name="{BOX}" toName="{IMAGE}"><Label value="{PERSON}"/></RectangleLabels>\n'
+            f'<KeyPointLabels name="{KEYPOINT}" toName="{IMAGE}">{labels}</KeyPointLabels>\n'
+            f'<Choices name="{VISIBILITY}" toName="{IMAGE}" perRegion="true"><Choice value="{HIDDEN}"/></Choices>\n'
+            "</View>\n")
 
 
 def _write_person(dataset: CocoDataset, row: int, width: int, height: int) -> list[dict[str, Any]]:
     parent = f"person{row + 1}"
-    common = {"to_name": "image", "original_width": width, "original_height": height, "image_rotation": 0}
+    common = {"to_name": IMAGE, "original_width": width, "original_height": height, "image_rotation": 0}
     left, top, right, bottom = dataset.boxes_xyxy[row].tolist()
     box = {"x": 100 * left / width, "y": 100 * top / height, "width": 100 * (right - left) / width,
            "height": 100 * (bottom - top) / height, "rotation": 0, "rectanglelabels": [PERSON]}
-    regions: list[dict[str, Any]] = [{"id": parent, "from_name": "box", "type": "rectanglelabels", **common,
+    regions: list[dict[str, Any]] = [{"id": parent, "from_name": BOX, "type": "rectanglelabels", **common,
                                       "value": box}]
     for name, (x, y, v) in zip(dataset.skeleton.names, dataset.keypoints[row].tolist(), strict=True):
         if not v:
             continue
         value = {"x": 100 * x / width, "y": 100 * y / height, "width": 0.5}
-        regions.append({"id": f"{parent}-{name}", "parentID": parent, "from_name": "keypoint", "type": "keypointlabels",
+        regions.append({"id": f"{parent}-{name}", "parentID": parent, "from_name": KEYPOINT, "type": "keypointlabels",
                         **common, "value": {**value, "keypointlabels": [name]}})
         if v == 1:
-            regions.append({"id": f"{parent}-{name}", "from_name": "visibility", "type": "choices", **common,
-                            "value": {**value, "choices": ["occluded"]}})
+            regions.append({"id": f"{parent}-{name}", "from_name": VISIBILITY, "type": "choices", **common,
+                            "value": {**value, "choices": [HIDDEN]}})
     return regions
