@@ -74,7 +74,7 @@ def test_without_a_box_it_is_made_and_said(tmp_path: Path) -> None:
 
 
 def test_groups(tmp_path: Path) -> None:
-    boxes = box(0, 0, 40, 20, group_id=2) + box(1, 1, 39, 19, group_id=1)
+    boxes = box(0, 0, 40, 20, group_id=2) + box(1, 1, 39, 19, "whatever", group_id=1)
     labels = formats.read("cvat", export(tmp_path, boxes, skeleton(group_id=1), skeleton(group_id=2)))
     assert [person["box"] for person in people_of(labels.dataset)["a.png"]] == [[0, 0, 40, 20], [1, 1, 39, 19]]
     found = formats.read("cvat", export(tmp_path, skeleton(group_id=1), skeleton(group_id=1))).problems

@@ -1,10 +1,11 @@
 """CVAT for images 1.1: one XML file in which every point of a skeleton says its own name.
 
 ``outside`` of a point is 1 where it is not in the picture, ``occluded`` where something hides it. A skeleton has no
-box; a rectangle in its group, or the only one around it, is its box. Names in their order, and the lines between them,
-stand in the file's list of labels. Pixels are those of the upright picture. Source: docs.cvat.ai (XML annotation
-format; annotation with skeletons). CVAT's COCO keypoints export is read as any COCO file is; versions before the end
-of 2022 wrote its keypoints in an order of their own (cvat-ai/cvat, issue 5048), which nothing in it tells.
+box; a rectangle in its group, or the only one around it of the people's label or ``person_box``, is its box. Names in
+their order, and the lines between them, stand in the file's list of labels. Pixels are those of the upright picture.
+Source: docs.cvat.ai (XML annotation format; annotation with skeletons). CVAT's COCO keypoints export is read as any
+COCO file is; versions before the end of 2022 wrote its keypoints in an order of their own (cvat-ai/cvat, issue 5048),
+which nothing in it tells.
 """
 
 from __future__ import annotations
@@ -98,12 +99,14 @@ def _read_picture(node: Node, file: str, folders: list[Path], person: str, skele
         return 0
     boxes: list[BoxShape] = []
     points: list[PointShape] = []
+    groups = {shape.attributes.get("group_id") for shape in node.all("skeleton")
+              if plain_name(shape.attributes.get("label", "")) == person} - {None}
     for at, shape in enumerate(node.children):
         label, place = shape.attributes.get("label", ""), f"{file}{shape.line}"
         group = shape.attributes.get("group_id")
         if shape.tag == "skeleton" and plain_name(label) == person:
             points += _read_skeleton(shape, group or ("skeleton", at), file, skeleton, to)
-        elif shape.tag == "box" and plain_name(label) in (person, BOX_LABEL):
+        elif shape.tag == "box" and (plain_name(label) in (person, BOX_LABEL) or group in groups):
             try:
                 edges = [number(shape.attributes[edge]) for edge in ("xtl", "ytl", "xbr", "ybr")]
             except (KeyError, ValueError):
@@ -187,9 +190,10 @@ def _svg(skeleton: Skeleton) -> str:
     turn = 2 * math.pi / len(skeleton)
     places = [(50 + 40 * math.sin(k * turn), 50 - 40 * math.cos(k * turn)) for k in range(len(skeleton))]
     lines = [f'<line x1="{places[a][0]:.2f}" y1="{places[a][1]:.2f}" x2="{places[b][0]:.2f}" y2="{places[b][1]:.2f}" '
-             f'data-type="edge" data-node-from="{a + 1}" data-node-to="{b + 1}"></line>'
+             f'stroke="black" stroke-width="0.5" data-type="edge" data-node-from="{a + 1}" data-node-to="{b + 1}"></line>'
              for a, b in skeleton.limb_index]
-    nodes = [f'<circle r="0.75" cx="{x:.2f}" cy="{y:.2f}" data-type="element node" data-element-id="{k}" '
+    nodes = [f'<circle r="0.75" cx="{x:.2f}" cy="{y:.2f}" stroke="black" stroke-width="0.1" fill="#b3b3b3" '
+             f'data-type="element node" data-element-id="{k}" '
              f'data-node-id="{k}" data-label-name={quoteattr(name)}></circle>'
              for k, ((x, y), name) in enumerate(zip(places, skeleton.names, strict=True), 1)]
     return "".join(lines + nodes)
