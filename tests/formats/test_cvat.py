@@ -82,6 +82,19 @@ def test_groups(tmp_path: Path) -> None:
     assert "right_ear of this person stands at" in str(found[0])
 
 
+def test_nobody_is_left_where_all_points_are_outside(tmp_path: Path) -> None:
+    outside = POINTS.replace('outside="0"', 'outside="1"')
+    labels = formats.read("cvat", export(tmp_path, skeleton(outside), box(1, 2, 30, 19), skeleton(outside, group_id=3)))
+    assert labels.problems == [] and len(labels.dataset) == 1
+    assert "left out: people without a box and a keypoint: 2" in labels.notes
+
+
+def test_a_drawing_that_cannot_be_read_costs_the_limbs(tmp_path: Path) -> None:
+    labels = formats.read("cvat", export(tmp_path, skeleton(), head=HEAD.replace("&lt;/circle&gt;", "")))
+    assert labels.problems == [] and labels.dataset.skeleton.limbs == () and len(labels.dataset) == 1
+    assert any(note.startswith("limbs, which are for drawing only, are left out") for note in labels.notes)
+
+
 def test_labels_that_the_file_does_not_describe(tmp_path: Path) -> None:
     path = export(tmp_path, skeleton(POINTS.replace("Tail", "Nose")), head="<annotations>\n")
     labels = formats.read("cvat", path)

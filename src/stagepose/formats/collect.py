@@ -149,6 +149,9 @@ class Collector:
         self._at_corner += len(corner)
         if box is None and image in self._bad:  # perhaps for want of a point that could not be read
             return
+        if box is None and not labelled:
+            self.leave_out("people without a box and a keypoint")
+            return
         if box is None:
             box = self._around(labelled, image)
             self._made_boxes += 1
@@ -178,7 +181,7 @@ class Collector:
     def _around(self, points: Mapping[str, Point], image: int) -> Box:
         """The extent of the keypoints and a margin, as far as the picture goes; empty without an extent."""
         width, height = self.size(image)
-        xy = np.array([point[:2] for point in points.values()] or [(0, 0)])
+        xy = np.array([point[:2] for point in points.values()])
         low, high = xy.min(0) + 0.5, xy.max(0) + 0.5  # from points to edges
         margin = BOX_MARGIN * float((high - low).max())
         left, top = np.maximum(low - margin, 0).tolist()

@@ -58,10 +58,11 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     to.notes.append("visibility: 0 for points outside, 1 for occluded ones, 2 for all others")
     if tied:
         to.notes.append(f"{tied} shapes without a group were given to the only box around them")
-    return to.finish(_declared(root, declared, person, path), skeleton, next((f for f in folders if f.is_dir()), None))
+    own = _declared(root, declared, person, to)
+    return to.finish(own, skeleton, next((folder for folder in folders if folder.is_dir()), None))
 
 
-def _declared(root: Node, declared: dict[str, Node], person: str, path: Path) -> Skeleton | None:
+def _declared(root: Node, declared: dict[str, Node], person: str, to: Collector) -> Skeleton | None:
     """The skeleton that the file's labels describe: sublabels in their order, limbs of its drawing."""
     label = next((node for name, node in declared.items() if plain_name(name) == person), None)
     if label is None:
@@ -69,12 +70,16 @@ def _declared(root: Node, declared: dict[str, Node], person: str, path: Path) ->
     parent = label.word("name")
     names = tuple(dict.fromkeys(plain_name(node.word("name")) for node in root.below("label")
                                 if node.word("parent") == parent))
-    return file_skeleton(names, _limbs(label.word("svg"), names, shown_path(path))) if names else None
+    return file_skeleton(names, _limbs(label.word("svg"), names, to)) if names else None
 
 
-def _limbs(svg: str, names: tuple[str, ...], shown: str) -> list[tuple[int, int]]:
-    """Lines between nodes, by the names of the nodes' labels."""
-    drawing = parse_xml(f"<svg>{svg}</svg>".encode(), f"{shown}: svg", WHAT)
+def _limbs(svg: str, names: tuple[str, ...], to: Collector) -> list[tuple[int, int]]:
+    """Lines between nodes, by the names of the nodes' labels; none where the drawing cannot be read."""
+    try:
+        drawing = parse_xml(f"<svg>{svg}</svg>".encode(), "the skeleton's drawing", WHAT)
+    except DatasetError as error:
+        to.notes.append(f"limbs, which are for drawing only, are left out: {error}")
+        return []
     place = {node.attributes.get("data-node-id"): names.index(name) for node in drawing.below("circle")
              if (name := plain_name(node.attributes.get("data-label-name", ""))) in names}
     ends = [(place.get(line.attributes.get("data-node-from")), place.get(line.attributes.get("data-node-to")))
@@ -94,7 +99,8 @@ def _read_picture(node: Node, file: str, folders: list[Path], person: str, skele
     if stated is None:
         to.wrong("label-value", where, f"the size of {show(name)} is told by no whole numbers")
         return 0
-    image = to.picture(name, [folder / name for folder in folders], where, stated)
+    names = [name, f"{node.attributes.get('subset', '.')}/{name}"]  # a project's export has a folder a subset
+    image = to.picture(name, [folder / each for folder in folders for each in names], where, stated)
     if image is None:
         return 0
     boxes: list[BoxShape] = []
@@ -190,7 +196,8 @@ def _svg(skeleton: Skeleton) -> str:
     turn = 2 * math.pi / len(skeleton)
     places = [(50 + 40 * math.sin(k * turn), 50 - 40 * math.cos(k * turn)) for k in range(len(skeleton))]
     lines = [f'<line x1="{places[a][0]:.2f}" y1="{places[a][1]:.2f}" x2="{places[b][0]:.2f}" y2="{places[b][1]:.2f}" '
-             f'stroke="black" stroke-width="0.5" data-type="edge" data-node-from="{a + 1}" data-node-to="{b + 1}"></line>'
+             f'stroke="black" stroke-width="0.5" data-type="edge" '
+             f'data-node-from="{a + 1}" data-node-to="{b + 1}"></line>'
              for a, b in skeleton.limb_index]
     nodes = [f'<circle r="0.75" cx="{x:.2f}" cy="{y:.2f}" stroke="black" stroke-width="0.1" fill="#b3b3b3" '
              f'data-type="element node" data-element-id="{k}" '
