@@ -61,6 +61,7 @@ def test_what_safe_dump_writes(tmp_path: Path) -> None:
     ("names: [a]]", "line 1"), ("names: {0 person}", "line 1"), ("names: [a]\nnames: [b]", "line 2: names stands"),
     ("names:\n  0: a\n   1: b", "line 3"), ("names:\n  - a: 1", "line 2"), ("just words", "line 1"),
     ("names: " + "[" * 100_000, "line 1: a bracket"), ("names: " + "[" * 50_000 + "]" * 50_000, "line 1: nested too"),
+    ("names: {0: a, 0: b}", "line 1: 0 stands there twice"), ("names:\n  0: a\n  0: b", "line 3: 0 stands there twice"),
     ("names: a: b", "line 1"), ('names: "a', "line 1"), ("names: [a, , b]", "line 1"), ("names: a\n  b", "line 2"),
     ("<<: *base\nnames: [a]", "line 1"), ("names:\n" + "".join(" " * n + "a:\n" for n in range(1, 20)), "nested too"),
 ])  # fmt: skip

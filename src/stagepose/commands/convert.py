@@ -60,7 +60,7 @@ def convert(
     if not 0 <= joint_threshold <= 1:
         wrong_usage(f"--joint-threshold is {joint_threshold}; it is a score, between 0 and 1")
     if to == "coco" and out.suffix.lower() != ".json":
-        wrong_usage(f"--out {out}: a COCO file is known by its suffix .json")
+        wrong_usage(f"--out {printable(str(out))}: a COCO file is known by its suffix .json")
     kind, place = formats.detect(source, None if format == "auto" else format)
     _refuse_idle(kind, to, images, split, estimate_areas, drop_bad)
     if images and not images.is_dir():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,10 +18,10 @@ import numpy as np
 
 from stagepose.coco.category import file_skeleton, plain_name
 from stagepose.coco.dataset import CocoDataset, dataset_from_arrays
-from stagepose.coco.problems import Problem, problem, show
+from stagepose.coco.problems import Problem, problem, show, shown_path
 from stagepose.coco.table import ImageInfo
 from stagepose.coco.validate import FAR_OUTSIDE
-from stagepose.errors import ImageError
+from stagepose.errors import DatasetError, ImageError
 from stagepose.images import read_header
 from stagepose.skeleton import SKELETONS, Skeleton
 
@@ -264,20 +264,21 @@ def left_out(counts: Mapping[str, int]) -> list[str]:
     return [f"left out: {listed}"] if listed else []
 
 
-def choose_category(labels: Counter[str], given: str | None) -> str:
+def choose_category(labels: Iterable[str], given: str | None, path: Path) -> str:
     """The label of the people's boxes: the one given, else 'person', else the only one; 'person' without any.
 
-    ``LookupError`` names the labels that there are, where it cannot be told.
+    :class:`DatasetError` names the labels that there are, where it cannot be told.
     """
     plain = {plain_name(label): label for label in labels}
+    listed = ", ".join(plain.values()) or "none"
+    if given is not None and plain_name(given) not in plain:
+        raise DatasetError(f"{shown_path(path)}: nothing is labelled {show(given)}; the labels are {listed}")
     if given is not None:
-        if plain_name(given) not in plain:
-            raise LookupError(f"nothing is labelled {show(given)}; the labels are {', '.join(labels) or 'none'}")
         return plain_name(given)
     if PERSON in plain or not plain:
         return PERSON
     if len(plain) > 1:
-        raise LookupError(f"which are the people: {', '.join(labels)}? --category says it")
+        raise DatasetError(f"{shown_path(path)}: which are the people: {listed}? --category says it")
     return next(iter(plain))
 
 

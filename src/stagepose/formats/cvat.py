@@ -48,10 +48,7 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     skeletons = Counter(node.attributes.get("label", "") for picture in pictures for node in picture.all("skeleton"))
     declared = {label.word("name"): label for label in root.below("label") if label.word("type") == "skeleton"}
     skeletons.update(dict.fromkeys(declared, 0))
-    try:
-        person = choose_category(skeletons, category)
-    except LookupError as error:
-        raise DatasetError(f"{shown_path(path)}: {error}") from None
+    person = choose_category(skeletons, category, path)
     folders = [images] if images else [path.parent / "images", path.parent]
     known = None if declared else skeleton  # declared labels that the skeleton lacks are no slips of the pen
     tied = sum(_read_picture(node, f"{shown_path(path)}: line ", folders, person, known, to) for node in pictures)

@@ -53,10 +53,7 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     to = Collector(images)
     sheets = [sheet for file in files if (sheet := _read_file(file, path.is_dir(), images, skeleton, to))]
     labels = Counter(box.label for sheet in sheets for box in sheet.boxes)
-    try:
-        person = choose_category(labels, category)
-    except LookupError as error:
-        raise DatasetError(f"{shown_path(path)}: {error}") from None
+    person = choose_category(labels, category, path)
     tied = 0
     for sheet in sheets:
         tied += assemble(sheet.image, *of_people(sheet.boxes, sheet.points, person, to), to)

@@ -52,10 +52,7 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     sheets = [sheet for at, task in enumerate(tasks)
               if (sheet := _read_task(task, f"{shown_path(path)}: task {at + 1}", folders, skeleton, to))]
     labels = Counter(box.label for _, boxes, _ in sheets for box in boxes)
-    try:
-        person = choose_category(labels, category)
-    except LookupError as error:
-        raise DatasetError(f"{shown_path(path)}: {error}") from None
+    person = choose_category(labels, category, path)
     tied = 0
     for image, boxes, points in sheets:
         tied += assemble(image, *of_people(boxes, points, person, to), to)
@@ -114,7 +111,8 @@ def names_of(address: str) -> list[str]:
 
 def _read_regions(regions: list[Any], where: str, image: int, skeleton: Skeleton | None, to: Collector
                   ) -> tuple[list[BoxShape], list[PointShape]]:  # fmt: skip
-    hidden = {str(r.get("id")) for r in regions if isinstance(r, dict) and _choices(r) & HIDDEN_CHOICES}
+    hidden = {str(r.get("id")) for r in regions if isinstance(r, dict) and "id" in r
+              and _choices(r) & HIDDEN_CHOICES}
     boxes: list[BoxShape] = []
     points: list[PointShape] = []
     parents = _parents(regions)
@@ -143,7 +141,7 @@ def _read_regions(regions: list[Any], where: str, image: int, skeleton: Skeleton
 def _parents(regions: list[Any]) -> dict[str, str]:
     """Region -> the rectangle that its parentID names, or that a relation joins it with, in whichever direction."""
     mine = [region for region in regions if isinstance(region, dict)]
-    boxes = {str(region.get("id")) for region in mine if region.get("type") == "rectanglelabels"}
+    boxes = {str(region["id"]) for region in mine if region.get("type") == "rectanglelabels" and "id" in region}
     pairs = [(region.get("from_id"), region.get("to_id")) for region in mine if region.get("type") == "relation"]
     pairs += [(b, a) for a, b in pairs] + [(region.get("id"), region.get("parentID")) for region in mine]
     return {str(child): str(parent) for child, parent in pairs if str(parent) in boxes}

@@ -73,14 +73,19 @@ def _entries(text: str) -> dict[str, _Entry]:
             key = str(_scalar(match[1], number))
             if key == "<<":
                 _refuse(number, line)
-            if key in entries:
-                raise _NotPlainError(number, f"{key} stands there twice")
-            current = entries[key] = _Entry(number, line[match.end():].strip())
+            current = _Entry(number, line[match.end():].strip())
+            _put(entries, key, current, number)
         elif current is not None and line[0] in " \t-]}":
             current.body.append(_Line(number, len(line) - len(stripped), stripped))
         else:
             _refuse(number, line)
     return entries
+
+
+def _put(pairs: dict[Any, Any], key: Any, value: Any, number: int) -> None:
+    if key in pairs:
+        raise _NotPlainError(number, f"{key} stands there twice")
+    pairs[key] = value
 
 
 def _without_comment(line: str) -> str:
@@ -140,7 +145,8 @@ def _flow(tokens: list[str], at: int, number: int, depth: int) -> tuple[Any, int
         if is_map:
             if at >= len(tokens) or tokens[at] != ":" or isinstance(item, (list, dict)):
                 _refuse(number, " ".join(map(str, tokens)))
-            pairs[item], at = _flow(tokens, at + 1, number, depth + 1)
+            value, at = _flow(tokens, at + 1, number, depth + 1)
+            _put(pairs, item, value, number)
         else:
             items.append(item)
         if at < len(tokens) and tokens[at] == ",":
@@ -183,7 +189,7 @@ def _block(lines: list[_Line], at: int, depth: int) -> tuple[Any, int]:
         else:
             value = None
         if match:
-            pairs[_scalar(match[1], line.number)] = value
+            _put(pairs, _scalar(match[1], line.number), value, line.number)
         else:
             items.append(value)
     if at < len(lines) and (lines[at].indent > first.indent or not (items or pairs)):

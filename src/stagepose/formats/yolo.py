@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,10 +136,7 @@ def _read_config(path: Path, category: str | None) -> _Config:
     if not isinstance(classes, dict) or not classes or not all(type(key) is int for key in classes):
         raise wrong("names", "the classes, such as [person]")
     classes = {key: str(name) for key, name in classes.items()}
-    try:
-        chosen = choose_category(Counter(classes.values()), category)
-    except LookupError as error:
-        raise DatasetError(f"{shown_path(path)}: {error}") from None
+    chosen = choose_category(classes.values(), category, path)
     person = next(key for key, name in classes.items() if plain_name(name) == chosen)
     if not isinstance(raw.get("path", ""), str):
         raise wrong("path", "a folder")
@@ -268,9 +264,8 @@ def _read_labels(label: Path, image: int, config: _Config, own: Skeleton, to: Co
             continue
         try:
             values = [number(word) for word in words]
-        except ValueError:
-            bad = next(word for word in words if not _is_number(word))
-            to.wrong("label-value", where, f"{show(bad)} is no number")
+        except ValueError as error:
+            to.wrong("label-value", where, str(error))
             continue
         if values[0] not in config.classes:
             to.wrong("label-unknown", where, f"class {words[0]} is none of names")
@@ -278,14 +273,6 @@ def _read_labels(label: Path, image: int, config: _Config, own: Skeleton, to: Co
             to.leave_out(f"objects of class {config.classes[int(values[0])]}")
         else:
             _read_person(values, words, image, config, own, where, to)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        number(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_person(values: list[float], words: list[str], image: int, config: _Config, own: Skeleton, where: str,
