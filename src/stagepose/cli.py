@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("stagepose.commands.predict:predict", "find the people in photos and their keypoints"),
     "openpose": Command("stagepose.commands.openpose:openpose", "write what was found as OpenPose does"),
     "check": Command("stagepose.commands.data:check", "look for mistakes in a COCO annotation file"),
+    "convert": Command("stagepose.commands.convert:convert", "turn other tools' labels into a COCO file, or back"),
     "stats": Command("stagepose.commands.data:stats", "count images, people and keypoints of annotation files"),
     "split": Command("stagepose.commands.data:split", "make train-val and mini-val of annotation files"),
     "eval": Command("stagepose.commands.evaluate:evaluate", "judge a model, or ready results, on a COCO file"),

@@ -3,49 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import mutated
 from tiny import tiny_dict, write_json
 
 from stagepose.coco import check_dataset, check_predictions, read_box_results, read_dataset, write_clean
 from stagepose.coco.problems import errors
 from stagepose.errors import DatasetError
 
-NASTY = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
-    st.sampled_from([0, -1, 7, 0.5, "1", "nose", "person", 10**400, -(2**63), 2**63, 1e300, [], {}, [[]], [None],
-                     "\ud800", {"id": 1}, [1, 2], [0, 0, 2], [float("inf")] * 4, [True] * 4, [1e308] * 4, [5] * 51]),
-    st.recursive(st.none() | st.integers() | st.text(max_size=3),
-                 lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-                 max_leaves=5),
-)  # fmt: skip
 RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) of a nested value."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place for key, inner in pairs for place in ((value, key), *_places(inner))]
-
-
-@st.composite
-def _mutated(draw: st.DrawFn, seed_value: Any) -> Any:
-    value = copy.deepcopy(seed_value)
-    for _ in range(draw(st.integers(1, 4))):
-        places = _places(value)
-        if not places:
-            return draw(NASTY)
-        container, key = places[draw(st.integers(0, len(places) - 1))]
-        if draw(st.booleans()):
-            container[key] = copy.deepcopy(draw(NASTY))  # the next mutation may change it
-        else:
-            del container[key]
-    return value
 
 
 TINY = tiny_dict(2, 1)
@@ -57,7 +28,7 @@ TINY["categories"][0]["skeleton"] = [[1, 2]]
 
 
 @RELAXED
-@given(_mutated(TINY))
+@given(mutated(TINY))
 def test_a_mutated_data_set(data: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, out = write_json(Path(folder), data), Path(folder) / "out.json"
@@ -84,7 +55,7 @@ RESULT = {"image_id": 1, "category_id": 1, "keypoints": [1.0, 2.0, 0.5] * 2, "sc
 
 
 @RELAXED
-@given(_mutated([RESULT, RESULT]))
+@given(mutated([RESULT, RESULT]))
 def test_mutated_results(results: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         dataset = read_dataset(write_json(Path(folder), TINY))

@@ -127,11 +127,11 @@ def _skeleton_of(category: Mapping[str, Any], where: str, problems: list[Problem
     if twice:
         problems.append(problem("keypoint-names", where, f"keypoints has {show(twice)} more than once"))
         return None
-    plain = tuple(_plain(n) for n in names)
+    plain = tuple(plain_name(n) for n in names)
     return file_skeleton(plain if len(set(plain)) == len(plain) else tuple(names), _limbs(category, where, problems))
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """``Left Shoulder`` and ``left-shoulder`` are ``left_shoulder``."""
     return "_".join(name.lower().replace("-", " ").replace("_", " ").split())
 

@@ -32,7 +32,7 @@ def load_json(path: str | Path, *, what: str = "a COCO annotation file") -> Any:
 
 def load_json_leniently(path: str | Path, *, what: str = "a COCO annotation file") -> tuple[Any, str]:
     """Parse a file in which NaN and Infinity may stand; second, the place of the first of them (or "")."""
-    text, name = _read_text(Path(path), what), shown_path(path)
+    text, name = read_text(Path(path), what), shown_path(path)
     constants: list[str] = []
 
     def constant(literal: str) -> float:
@@ -94,7 +94,7 @@ def without_nan(value: Any) -> tuple[Any, int]:
     return value, 0
 
 
-def _read_text(path: Path, what: str) -> str:
+def read_text(path: Path, what: str) -> str:
     name = shown_path(path)
     try:
         if path.exists() and not path.is_file():

@@ -15,7 +15,7 @@ from stagepose.errors import DatasetError
 
 Severity = Literal["error", "warning"]
 Action = Literal["drop", "mend", "keep", "stop"]  # what --write-clean does: "stop" cannot be cleaned by machine
-Part = Literal["file", "images", "annotations", "categories", "results"]
+Part = Literal["file", "images", "annotations", "categories", "results", "labels"]
 
 EXAMPLES = 3  # of each kind in a summary
 
@@ -91,6 +91,15 @@ KINDS: dict[str, Kind] = {
     "no-people": Kind("warning", "keep", "is this the right file?"),
     "only-crowd": Kind("warning", "keep", "an evaluator finds no ground truth here, and AP is undefined"),
     "no-keypoints": Kind("warning", "keep", "fit for detectors only"),
+    # labels in other tools' formats; no --write-clean mends them, convert's --drop-bad leaves their pictures out
+    "label-file": Kind("error", "stop", "mend it, or export the labels again"),
+    "label-value": Kind("error", "stop", "mend it where it was labelled"),
+    "label-unknown": Kind("error", "stop", "rename it, or name a skeleton that has it"),
+    "label-twice": Kind("error", "stop", "delete one, or give it to another person"),
+    "label-tie": Kind("error", "stop", "give the point and its box the same group"),
+    "label-box": Kind("error", "stop", "draw a box around the person"),
+    "label-picture": Kind("error", "stop", "put the picture there, or name its folder with --images"),
+    "label-size": Kind("error", "stop", "use the picture that was labelled"),
     # results
     "results-type": Kind("error", "stop", "COCO results are one list of objects"),
     "result-type": Kind("error", "stop", "write the results again"),

@@ -1,0 +1,48 @@
+"""What ``stagepose predict`` has found, as labels to correct: docs/results.md has the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stagepose.coco.category import file_skeleton
+from stagepose.coco.jsonfile import load_json
+from stagepose.coco.problems import shown_path
+from stagepose.errors import DatasetError
+from stagepose.formats.collect import Collector, Labels, number, stated_size
+from stagepose.skeleton import Skeleton
+
+WHAT = "the folder that 'stagepose predict' wrote"
+IMAGES, PEOPLE = "images.json", "people.json"
+
+
+def read(path: Path, *, threshold: float, images: Path | None = None, skeleton: Skeleton | None = None) -> Labels:
+    """The people of a folder. A keypoint that scores at least ``threshold`` is visible (2), others are unlabelled."""
+    about, people = load_json(path / IMAGES, what=WHAT), load_json(path / PEOPLE, what=WHAT)
+    to = Collector(images)
+    low = 0
+    try:
+        own = file_skeleton(tuple(about["keypoints"]))
+        places = {row["id"]: _picture(row, f"{shown_path(path / IMAGES)}: image {row['id']}", images, to)
+                  for row in about["images"]}
+        for at, row in enumerate(people):
+            image, where = places[row["image_id"]], f"{shown_path(path / PEOPLE)}: result {at}"
+            triples = [[number(v) for v in row["keypoints"][3 * k:3 * k + 3]] for k in range(len(own))]
+            points = {name: (x, y, 2) for name, (x, y, score) in zip(own.names, triples, strict=True)
+                      if score >= threshold}
+            low += len(own) - len(points)
+            left, top, right, bottom = map(number, row["box"])
+            if image is not None:
+                to.person(image, (left, top, right, bottom), points, where)
+        to.leave_out("videos", len(about.get("videos", ())))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{shown_path(path)}: not {WHAT} ({type(error).__name__}: {error})") from error
+    to.notes.append(f"visibility: 2 for keypoints that score {threshold:g} or more (--joint-threshold); the {low} "
+                    "others are unlabelled")
+    return to.finish(own, skeleton, images)
+
+
+def _picture(row: dict[str, Any], where: str, images: Path | None, to: Collector) -> int | None:
+    name = Path(row["file_name"])
+    places = [images / name, images / name.name] if images else [name]
+    return to.picture(name.as_posix(), places, where, stated_size(row["width"], row["height"]))

@@ -1,0 +1,224 @@
+"""Label Studio's JSON export: a list of tasks, in them regions in per cent of the picture.
+
+Keypoints are KeyPointLabels, boxes RectangleLabels. A keypoint belongs to the rectangle that its ``parentID`` names, or
+that a relation joins it with. Visibility is not told, but where a choice ``occluded``, ``hidden`` or ``invisible`` is
+made of the region. Pictures are shown upright by the browser. Sources: labelstud.io/guide/task_format and
+labelstud.io/tags (keypointlabels, rectanglelabels, choices with perRegion), HumanSignal/label-studio issues 6502
+(parentID) and 5438 (the 8 digits before an uploaded picture's name).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import quoteattr
+
+from stagepose.coco.category import plain_name
+from stagepose.coco.dataset import CocoDataset
+from stagepose.coco.jsonfile import load_json, write_json_compact
+from stagepose.coco.problems import show, shown_path
+from stagepose.errors import DatasetError
+from stagepose.files import write_text
+from stagepose.formats.assemble import BoxShape, PointShape, assemble, of_people
+from stagepose.formats.collect import PERSON, Collector, Labels, choose_category, number, stated_size
+from stagepose.formats.layout import Target
+from stagepose.skeleton import Skeleton
+
+WHAT = "Label Studio's JSON export"
+HIDDEN = "occluded"
+HIDDEN_CHOICES = frozenset({HIDDEN, "hidden", "invisible"})
+IMAGE, BOX, KEYPOINT, VISIBILITY = "image", "box", "keypoint", "visibility"  # controls of the interface that we write
+LOCAL = "/data/local-files/?d="  # how Label Studio addresses a file of its local storage
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+
+
+def is_label_studio(raw: object) -> bool:
+    """Whether parsed JSON is such an export."""
+    return isinstance(raw, list) and bool(raw) and isinstance(raw[0], dict) and "data" in raw[0] and (
+        "annotations" in raw[0] or "predictions" in raw[0])
+
+
+def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = None, category: str | None = None
+         ) -> Labels:  # fmt: skip
+    """The people of an export. Of a task with several annotations the first counts; tasks without are left out."""
+    tasks = load_json(path, what=WHAT)
+    if not isinstance(tasks, list):
+        raise DatasetError(f"{shown_path(path)}: is {show(tasks)}, expected a list of tasks; give {WHAT}")
+    to = Collector(images)
+    folders = [images] if images else [path.parent / "images", path.parent]
+    sheets = [sheet for at, task in enumerate(tasks)
+              if (sheet := _read_task(task, f"{shown_path(path)}: task {at + 1}", folders, skeleton, to))]
+    labels = Counter(box.label for _, boxes, _ in sheets for box in boxes)
+    person = choose_category(labels, category, path)
+    tied = 0
+    for image, boxes, points in sheets:
+        tied += assemble(image, *of_people(boxes, points, person, to), to)
+    to.notes.append(f"visibility: 1 for points with a choice {', '.join(sorted(HIDDEN_CHOICES))}, 2 for all others")
+    if tied:
+        to.notes.append(f"{tied} points without a parent were given to the only box around them")
+    return to.finish(None, skeleton, next((folder for folder in folders if folder.is_dir()), None))
+
+
+_Sheet = tuple[int, list[BoxShape], list[PointShape]]
+
+
+def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | None, to: Collector) -> _Sheet | None:
+    to.turn_to(None)
+    if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
+        to.wrong("label-file", where, f"is {show(task)}, expected an object with data")
+        return None
+    regions = _regions(task, to)
+    if regions is None:
+        to.leave_out("tasks without an annotation")
+        return None
+    address = task["data"].get("image") or next((v for v in task["data"].values() if isinstance(v, str)), None)
+    if not isinstance(address, str) or not address:
+        to.wrong("label-file", where, f"data is {show(task['data'])}, expected the address of an image")
+        return None
+    sized = next((r for r in regions if isinstance(r, dict) and "original_width" in r), {})
+    stated = stated_size(sized.get("original_width"), sized.get("original_height"))
+    names = names_of(address)
+    image = to.picture(names[0], [folder / name for folder in folders for name in names], where, stated)
+    return None if image is None else (image, *_read_regions(regions, where, image, skeleton, to))
+
+
+def _regions(task: dict[str, Any], to: Collector) -> list[Any] | None:
+    """Of the first annotation that nobody has cancelled, else of the first prediction."""
+    for kind in ("annotations", "predictions"):
+        rows = task.get(kind)
+        good = [row for row in rows if isinstance(row, dict) and not row.get("was_cancelled")
+                and isinstance(row.get("result"), list)] if isinstance(rows, list) else []
+        if good:
+            if len(good) > 1:
+                to.leave_out(f"further {kind} of the same picture", len(good) - 1)
+            result: list[Any] = good[0]["result"]
+            return result
+    return None
+
+
+def names_of(address: str) -> list[str]:
+    """Names that a picture may have in a folder, by how Label Studio addresses it; the likeliest first."""
+    parts = urlsplit(address)
+    local = parse_qs(parts.query).get("d")
+    path = PurePosixPath(local[0] if local else unquote(parts.path)).as_posix().lstrip("/")
+    name = PurePosixPath(path).name
+    bare = _UPLOADED.sub("", name)
+    return list(dict.fromkeys([path, name, bare] if local else [name, bare]))
+
+
+def _read_regions(regions: list[Any], where: str, image: int, skeleton: Skeleton | None, to: Collector
+                  ) -> tuple[list[BoxShape], list[PointShape]]:  # fmt: skip
+    hidden = {str(r.get("id")) for r in regions if isinstance(r, dict) and "id" in r
+              and _choices(r) & HIDDEN_CHOICES}
+    boxes: list[BoxShape] = []
+    points: list[PointShape] = []
+    parents = _parents(regions)
+    for at, region in enumerate(regions):
+        place = f"{where}, region {at + 1}"
+        kind = region.get("type") if isinstance(region, dict) else None
+        if kind not in ("keypointlabels", "rectanglelabels"):
+            if kind not in ("relation", "choices", "labels"):
+                to.leave_out(f"regions of type {kind}")
+            continue
+        read_ = _read_region(region, kind, place, to.size(image), to)
+        if read_ is None:
+            continue
+        label, values = read_
+        if kind == "rectanglelabels":
+            x, y, width, height = values
+            boxes.append(BoxShape(str(region.get("id", place)), label, (x, y, x + width, y + height), place))
+        elif skeleton is not None and plain_name(label) not in skeleton.names:
+            to.unknown(label, skeleton, place)
+        else:
+            point = (values[0], values[1], 1 if str(region.get("id")) in hidden else 2)
+            points.append(PointShape(parents.get(str(region.get("id"))), plain_name(label), point, place))
+    return boxes, points
+
+
+def _parents(regions: list[Any]) -> dict[str, str]:
+    """Region -> the rectangle that its parentID names, or that a relation joins it with, in whichever direction."""
+    mine = [region for region in regions if isinstance(region, dict)]
+    boxes = {str(region["id"]) for region in mine if region.get("type") == "rectanglelabels" and "id" in region}
+    pairs = [(region.get("from_id"), region.get("to_id")) for region in mine if region.get("type") == "relation"]
+    pairs += [(b, a) for a, b in pairs] + [(region.get("id"), region.get("parentID")) for region in mine]
+    return {str(child): str(parent) for child, parent in pairs if str(parent) in boxes}
+
+
+def _choices(region: dict[str, Any]) -> set[str]:
+    value = region.get("value")
+    chosen = value.get("choices") if region.get("type") == "choices" and isinstance(value, dict) else None
+    return {plain_name(choice) for choice in chosen if isinstance(choice, str)} if isinstance(chosen, list) else set()
+
+
+def _read_region(region: dict[str, Any], kind: str, where: str, size: tuple[int, int], to: Collector
+                 ) -> tuple[str, list[float]] | None:  # fmt: skip
+    """The label, and x, y (and width, height) in pixels; None with a problem."""
+    value = region.get("value")
+    value = value if isinstance(value, dict) else {}
+    labels = value.get(kind)
+    if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
+        to.wrong("label-file", where, f"{kind} is {show(labels)}, expected one label")
+        return None
+    for turn in (region.get("image_rotation"), value.get("rotation")):
+        if turn:
+            to.wrong("label-value", where, f"{show(labels[0])} is rotated by {show(turn)}; boxes and pictures must be "
+                                           "upright")
+            return None
+    keys = ("x", "y") if kind == "keypointlabels" else ("x", "y", "width", "height")
+    try:
+        per_cent = [number(value[key]) for key in keys]
+    except (KeyError, ValueError):
+        found = {key: value.get(key) for key in keys}
+        to.wrong("label-value", where, f"{show(labels[0])} is at {show(found)}, expected numbers of per cent")
+        return None
+    return labels[0], [share / 100 * size[place % 2] for place, share in enumerate(per_cent)]
+
+
+def write(dataset: CocoDataset, to: Target) -> list[str]:
+    """Tasks with an annotation each, to be imported, and beside them the labelling interface that the project needs.
+
+    Pictures are addressed in Label Studio's local storage.
+    """
+    interface = to.out.with_name(f"{to.out.stem}.interface.xml")
+    to.refuse_existing([to.out, interface])
+    tasks = []
+    for image in dataset.images:
+        result = [region for row in dataset.rows_by_image[image.id].tolist()
+                  for region in _write_person(dataset, row, image.width, image.height)]
+        tasks.append({"data": {"image": LOCAL + quote(image.file_name)}, "annotations": [{"result": result}]})
+    write_text(interface, _interface(dataset.skeleton))
+    write_json_compact(to.out, tasks)
+    return [f"the project needs the labelling interface of {shown_path(interface)}",
+            f"pictures are addressed as {LOCAL}NAME: files of a local storage"]
+
+
+def _interface(skeleton: Skeleton) -> str:
+    labels = "".join(f"<Label value={quoteattr(name)}/>" for name in skeleton.names)
+    return (f'<View>\n<Image name="{IMAGE}" value="$image"/>\n'
+            f'<RectangleLabels name="{BOX}" toName="{IMAGE}"><Label value="{PERSON}"/></RectangleLabels>\n'
+            f'<KeyPointLabels name="{KEYPOINT}" toName="{IMAGE}">{labels}</KeyPointLabels>\n'
+            f'<Choices name="{VISIBILITY}" toName="{IMAGE}" perRegion="true"><Choice value="{HIDDEN}"/></Choices>\n'
+            "</View>\n")
+
+
+def _write_person(dataset: CocoDataset, row: int, width: int, height: int) -> list[dict[str, Any]]:
+    parent = f"person{row + 1}"
+    common = {"to_name": IMAGE, "original_width": width, "original_height": height, "image_rotation": 0}
+    left, top, right, bottom = dataset.boxes_xyxy[row].tolist()
+    box = {"x": 100 * left / width, "y": 100 * top / height, "width": 100 * (right - left) / width,
+           "height": 100 * (bottom - top) / height, "rotation": 0, "rectanglelabels": [PERSON]}
+    regions: list[dict[str, Any]] = [{"id": parent, "from_name": BOX, "type": "rectanglelabels", **common,
+                                      "value": box}]
+    for name, (x, y, v) in zip(dataset.skeleton.names, dataset.keypoints[row].tolist(), strict=True):
+        if not v:
+            continue
+        value = {"x": 100 * x / width, "y": 100 * y / height, "width": 0.5}
+        regions.append({"id": f"{parent}-{name}", "parentID": parent, "from_name": KEYPOINT, "type": "keypointlabels",
+                        **common, "value": {**value, "keypointlabels": [name]}})
+        if v == 1:
+            regions.append({"id": f"{parent}-{name}", "from_name": VISIBILITY, "type": "choices", **common,
+                            "value": {**value, "choices": [HIDDEN]}})
+    return regions
