@@ -20,6 +20,7 @@ from toy_models import TWO, dots
 MOST = 100_000  # bytes of a body
 PATIENCE = 3  # seconds
 FAR_BEYOND = 60_000_000  # bytes
+HELD_AT_MOST = 17  # bodies: those of a queue of 16, and of one worker
 FLOOD = 200  # requests at once
 QUEUE = 4
 
@@ -121,6 +122,16 @@ def test_slow_clients_are_told_or_cut(strict: Server, picture: bytes) -> None:
     assert status(answers["body"]) == 408 and "1 bytes of the body have arrived" in error(answers["body"])
     assert b"\r\nconnection: close\r\n" in answers["body"]
     assert answers["head"] == answers["nothing"] == b""
+
+
+def test_bodies_that_are_held_together(strict: Server, picture: bytes) -> None:
+    """Many that are nearly whole: beyond what all may hold, the next is told to come again."""
+    begun = head(f"Content-Length: {MOST}") + b"x" * (MOST - 1)
+    with ThreadPoolExecutor(HELD_AT_MOST + 2) as threads:
+        answers = [future.result() for future in [threads.submit(talk, strict, begun) for _ in range(HELD_AT_MOST + 2)]]
+    assert sorted(map(status, answers)) == [408] * HELD_AT_MOST + [503] * 2
+    assert all("bytes of other requests" in error(answer) for answer in answers if status(answer) == 503)
+    still_works(strict, picture)
 
 
 def test_a_thousand_parts(strict: Server, picture: bytes) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -28,9 +29,8 @@ class Pool:
     wait go on waiting.
     """
 
-    def __init__(self, order: Mapping[str, Any], *, workers: int, queue: int, timeout: float,
-                 command: Sequence[str] = COMMAND) -> None:
-        self.order, self.workers, self.queue, self.timeout, self.command = order, workers, queue, timeout, command
+    def __init__(self, order: Mapping[str, Any], *, workers: int, queue: int, timeout: float) -> None:
+        self.order, self.workers, self.queue, self.timeout = order, workers, queue, timeout
         self.model: dict[str, Any] = {}
         self.ready = self.busy = self.waiting = 0
         self._idle: asyncio.Queue[Process] = asyncio.Queue()  # dead ones may be among them
@@ -76,22 +76,24 @@ class Pool:
         return process
 
     async def _exchange(self, process: Process, head: Mapping[str, Any], body: bytes | bytearray) -> wire.Message:
-        self.busy += 1
+        self.busy, healthy = self.busy + 1, False
         try:
             async with asyncio.timeout(self.timeout):
                 answer = await _talk(process, head, body)
         except TimeoutError as error:
-            process.kill()
             raise RefusedError(504, f"image: the server has looked at it for {self.timeout:g} seconds without an end; "
                                     "send a smaller one") from error
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise RefusedError(503, "image: the process that looked at it died, perhaps for want of memory; another "
                                     "takes its place. Send it again, or a smaller one", retry=True) from error
         else:
+            healthy = True
             self._idle.put_nowait(process)
             return answer
         finally:
             self.busy -= 1
+            if not healthy:  # dead, or what it says next would be the answer to another question
+                _kill(process)
 
     async def _keep(self, process: Process | None) -> None:
         """One process after another, as they die."""
@@ -115,7 +117,7 @@ class Pool:
 
     async def _start(self) -> Process:
         """A process that has opened its models; :class:`StagePoseError` says why it cannot."""
-        process = await asyncio.create_subprocess_exec(*self.command, stdin=PIPE, stdout=PIPE)
+        process = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE)
         self._alive.add(process)
         try:
             reply, _ = await _talk(process, self.order)
@@ -128,8 +130,7 @@ class Pool:
         return process
 
     async def _end(self, process: Process) -> None:
-        if process.returncode is None:
-            process.kill()
+        _kill(process)
         if process.stdin:
             process.stdin.close()
         await process.wait()
@@ -140,6 +141,11 @@ class Pool:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _kill(process: Process) -> None:
+    with suppress(ProcessLookupError):  # it has ended
+        process.kill()
 
 
 async def _talk(process: Process, head: Mapping[str, Any], body: bytes | bytearray = b"") -> wire.Message:
