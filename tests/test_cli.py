@@ -48,6 +48,9 @@ SURFACE = {
                 "--no-link"},
     "stats": {"--help"},
     "info": {"--help", "--json", "--no-json"},
+    "serve": {"--help", "--host", "--port", "--allow-host", "--pose", "--detector", "--threshold", "--flip",
+              "--no-flip", "--workers", "--threads", "--queue", "--timeout", "--max-bytes", "--max-pixels",
+              "--provider"},
     "render": {"--help", "--out", "--size", "--people", "--seed", "--skeleton", "--backgrounds", "--poses", "--jobs"},
     "gan extend": {"--help", "--pictures", "--out", "--by", "--people", "--over", "--empty", "--negatives", "--seed",
                    "--judge", "--least-oks", "--jobs", "--with", "--hard", "--device"},
@@ -73,6 +76,12 @@ def options_of(help_text: str) -> set[str]:
     return {option for entry in entries for option in re.findall(r"--[a-z][a-z-]*", entry)}
 
 
+def require_extra(verb: str) -> None:
+    """Skip where the packages of a verb's extra are not installed."""
+    if extra := cli.COMMANDS[verb].extra:
+        pytest.importorskip("fastapi" if extra == "serve" else "torch")
+
+
 def files_in(folder: str) -> list[str]:
     return sorted(path.name for path in Path(folder).iterdir())
 
@@ -91,14 +100,15 @@ def test_verbs_are_pinned(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("verb", sorted(SURFACE))
 def test_options_are_pinned(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if verb == "serve":
+        require_extra(verb)
     assert cli.main([verb, "--help"]) == 0
     assert options_of(capsys.readouterr().out) == SURFACE[verb]
 
 
 @pytest.mark.parametrize("verb", sorted(cli.COMMANDS))
 def test_help_speaks_of_files_and_numbers_not_of_types(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    if cli.COMMANDS[verb].extra:
-        pytest.importorskip("torch")
+    require_extra(verb)
     assert cli.main([*verb.split(), "--help"]) == 0
     text = capsys.readouterr().out
     for word in ("None", "PATH", "(default: )"):
@@ -108,8 +118,8 @@ def test_help_speaks_of_files_and_numbers_not_of_types(verb: str, capsys: pytest
 @pytest.mark.parametrize("verb", ["", *sorted(cli.COMMANDS)])
 def test_help_fits_a_terminal_of_80_columns(verb: str, monkeypatch: pytest.MonkeyPatch,
                                             capsys: pytest.CaptureFixture[str]) -> None:
-    if verb and cli.COMMANDS[verb].extra:
-        pytest.importorskip("torch")
+    if verb:
+        require_extra(verb)
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main([*verb.split(), "--help"]) == 0
     usage, *lines = capsys.readouterr().out.splitlines()

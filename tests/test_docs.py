@@ -89,6 +89,18 @@ def test_eight_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path("int8.onnx").stat().st_size < resolve("pose-small").stat().st_size
 
 
+def test_serve(desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client, but for the port, which may be taken here."""
+    pytest.importorskip("fastapi")
+    from servers import serving
+
+    monkeypatch.setenv("no_proxy", "*")
+    with serving(desk, "--pose", "pose-small", "--threads", "1") as server:
+        [client] = snippets("docs/serve.md")
+        exec(client.replace("http://127.0.0.1:8000", server.url), {})
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 @pytest.mark.parametrize(("name", "factor"), [("pose-small", 1), ("pose-small", 0.2), ("pose-small", 3),
                                               ("pose-medium", 1)])
 def test_plain_onnx_runtime_gives_our_numbers(name: str, factor: float) -> None:

@@ -40,6 +40,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "predict": Command("stagepose.commands.predict:predict", "find the people in photos and their keypoints"),
     "openpose": Command("stagepose.commands.openpose:openpose", "write what was found as OpenPose does"),
+    "serve": Command("stagepose.commands.serve:serve", "find people in pictures that come over HTTP", "serve"),
     "check": Command("stagepose.commands.data:check", "look for mistakes in a COCO annotation file"),
     "convert": Command("stagepose.commands.convert:convert", "turn other tools' labels into a COCO file, or back"),
     "stats": Command("stagepose.commands.data:stats", "count images, people and keypoints of annotation files"),

@@ -37,6 +37,7 @@ __all__ = [
     "UPRIGHT",
     "Header",
     "Picture",
+    "encode_image",
     "find_images",
     "printable",
     "read_header",
@@ -136,10 +137,15 @@ def read_header(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | Non
 def write_image(path: str | Path, pixels_HW3: NDArray[np.uint8]) -> None:
     """Write RGB pixels whole or not at all; the suffix decides the format."""
     path = Path(path)
-    shown = printable(str(path))
-    options = WRITABLE.get(path.suffix.lower())
+    write_bytes(path, encode_image(pixels_HW3, path.suffix, str(path)))
+
+
+def encode_image(pixels_HW3: NDArray[np.uint8], suffix: str, name: str) -> bytes:
+    """The file that :func:`write_image` writes for a name with this suffix; ``name`` is what messages call it."""
+    shown = printable(name)
+    options = WRITABLE.get(suffix.lower())
     if options is None:
-        raise ImageError(f"{shown}: cannot write a picture with suffix {path.suffix!r}; use one of {sorted(WRITABLE)}")
+        raise ImageError(f"{shown}: cannot write a picture with suffix {suffix!r}; use one of {sorted(WRITABLE)}")
     if not isinstance(pixels_HW3, np.ndarray):
         raise ImageError(f"{shown}: expected (H, W, 3) uint8 RGB, got a {type(pixels_HW3).__name__}; "
                          "read_image(...).pixels are such")
@@ -151,7 +157,7 @@ def write_image(path: str | Path, pixels_HW3: NDArray[np.uint8]) -> None:
     except (OSError, ValueError) as error:
         height, width = pixels_HW3.shape[:2]
         raise ImageError(f"{shown}: cannot write {width} x {height} pixels as {options['format']}: {error}") from error
-    write_bytes(path, encoded.getvalue())
+    return encoded.getvalue()
 
 
 # --- from bytes to pixels

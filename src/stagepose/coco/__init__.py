@@ -9,7 +9,14 @@ from stagepose.coco.pictures import images_folder
 from stagepose.coco.predictions import check_predictions
 from stagepose.coco.problems import Problem, ProblemKind, summarise
 from stagepose.coco.readiness import overlap_problems, picture_problems, refuse_bad_pictures, refuse_generated
-from stagepose.coco.results import box_results, keypoint_result, read_box_results, read_keypoint_results, write_results
+from stagepose.coco.results import (
+    box_results,
+    keypoint_result,
+    person_result,
+    read_box_results,
+    read_keypoint_results,
+    write_results,
+)
 from stagepose.coco.splits import split
 from stagepose.coco.statistics import STATISTICS_HEADER, Statistics, statistics, statistics_rows
 from stagepose.coco.table import ImageInfo
@@ -31,6 +38,7 @@ __all__ = [
     "images_folder",
     "keypoint_result",
     "overlap_problems",
+    "person_result",
     "picture_problems",
     "read_box_results",
     "read_dataset",

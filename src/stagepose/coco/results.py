@@ -17,14 +17,22 @@ from stagepose.structures import Detections, Person
 
 
 def keypoint_result(image_id: int, person: Person) -> dict[str, Any]:
-    """One COCO result: x, y, score of each keypoint. No ``bbox``: evaluators would take its area for the person's.
+    """One COCO result: x, y, score of each keypoint. No ``bbox``: evaluators would take its area for the person's."""
+    return {"image_id": int(image_id), **_scored_keypoints(person)}
 
-    Pixels have 2 decimals and keypoints' scores 4, which is more than a network knows; the person's score has 6, so
+
+def person_result(person: Person) -> dict[str, Any]:
+    """As :func:`keypoint_result`, of no image in particular, and with the person's ``box`` (xyxy)."""
+    return {**_scored_keypoints(person), "box": [round(float(edge), 2) for edge in person.box]}
+
+
+def _scored_keypoints(person: Person) -> dict[str, Any]:
+    """Pixels have 2 decimals and keypoints' scores 4, which is more than a network knows; the person's score has 6, so
+
     that people tie no more often than before.
     """
     triples = np.column_stack([person.keypoints.round(2), person.scores.round(4)]) + 0.0  # and no -0.0
     return {
-        "image_id": int(image_id),
         "category_id": PERSON_CATEGORY,
         "keypoints": triples.ravel().tolist(),
         "score": round(float(person.score), 6),

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.coco import keypoint_result
+from stagepose.coco import person_result
 from stagepose.commands.console import note
 from stagepose.commands.spreadsheet import csv_line
 from stagepose.errors import StagePoseError
@@ -175,9 +175,8 @@ class Clip:
                 "notices": self.notices(reader), **written}
 
     def _result(self, frame: Frame, person: Person) -> dict[str, Any]:
-        box = [round(float(edge), 2) for edge in person.box]
-        return {**keypoint_result(frame.index, person), "file_name": self.name, "frame": frame.index,
-                "time": round(frame.time, 4), "track_id": person.track_id, "box": box}
+        return {"image_id": frame.index, **person_result(person), "file_name": self.name, "frame": frame.index,
+                "time": round(frame.time, 4), "track_id": person.track_id}
 
 
 def predict_clip(path: Path, name: str, stem: str, predictor: Predictor, settings: ClipSettings,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import stagepose
-from stagepose.coco import keypoint_result
+from stagepose.coco import person_result
 from stagepose.commands.arguments import (
     Folder,
     ModelName,
@@ -277,16 +277,10 @@ def _one(source: Source, predictor: Predictor, given: BoxFile | None, overlays: 
     image: dict[str, Any] = {"file_name": source.name, "width": width, "height": height, "people": len(people)}
     if overlays:
         image["overlay"] = overlays.write(source, picture.pixels, people)
-    record = {"image": image, "people": [{**_without_image(person), "file_name": source.name,
-                                          "box": _rounded(person.box)} for person in people]}
+    record = {"image": image, "people": [{**person_result(person), "file_name": source.name} for person in people]}
     outcome.journal.add(source.key, stamp, record)
     outcome.count(record)
     _print_people(picture.name, people, joint_threshold)
-
-
-def _without_image(person: Person) -> dict[str, Any]:
-    """A COCO result but for its image id, which photos that come and go may change."""
-    return {key: value for key, value in keypoint_result(0, person).items() if key != "image_id"}
 
 
 def _print_people(name: str, people: Sequence[Person], joint_threshold: float) -> None:
@@ -296,10 +290,6 @@ def _print_people(name: str, people: Sequence[Person], joint_threshold: float) -
         say(f"{name}: person {number}: score {person.score:.3f}, box {box}, {joints}")
     if not people:
         say(f"{name}: nobody found")
-
-
-def _rounded(box: Any) -> list[float]:
-    return [round(float(edge), 2) for edge in box]
 
 
 def _make_folder(out: Path) -> None:

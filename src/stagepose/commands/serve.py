@@ -1,0 +1,85 @@
+"""``stagepose serve``: people in pictures, over HTTP."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from stagepose.commands.arguments import UNSAID, ModelName, OptionalCount, OptionalNumber
+from stagepose.commands.console import counted, note, wrong_usage
+from stagepose.cores import available_cores
+from stagepose.images import MAX_PIXELS
+from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE
+from stagepose.serving.server import Settings
+from stagepose.serving.server import serve as run_server
+
+MAX_BYTES = 20_000_000  # a photo of 50 megapixels as a camera writes it
+HIGHEST_PORT = 65_535
+
+
+def serve(
+    *,
+    host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1",
+    port: int = 8000,
+    allow_host: Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint=UNSAID)] = (),
+    pose: ModelName = DEFAULT_POSE,
+    detector: ModelName = DEFAULT_DETECTOR,
+    threshold: OptionalNumber = None,
+    flip: bool = False,
+    workers: int = 1,
+    threads: OptionalCount = None,
+    queue: int = 16,
+    timeout: float = 30.0,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    provider: str = "cpu",
+) -> None:
+    """Serve an HTTP API that finds the people in pictures, and a web page to try it on.
+
+    Say curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/predict, or open http://127.0.0.1:8000 in a browser.
+
+    Pictures are looked at in processes of their own, which are started again where one dies. SIGTERM and Ctrl-C let
+    requests under way come to their end. There is no password and no encryption: to serve more than this machine, put
+    a proxy before it (docs/serve.md).
+
+    Args:
+        host: Address to listen on; 0.0.0.0 for all of this machine.
+        port: Port to listen on; 0 for any that is free.
+        allow_host: Names by which browsers may ask for this server, beside its addresses, --host and localhost.
+        pose: Pose model: a shipped name or an .onnx file.
+        detector: Person detector: a shipped name or an .onnx file.
+        threshold: Least score of a person, where a request says nothing else. By default the pose model's own.
+        flip: Also look at every person mirrored, where a request says nothing else: more precise, twice the time.
+        workers: Processes that look at pictures, each with its own models.
+        threads: CPU threads of each process; all cores together by default.
+        queue: Requests that may wait for a process. Further ones are answered 503, to come again in a second.
+        timeout: Seconds that a picture may take to arrive, to wait, and to be looked at.
+        max_bytes: Refuse requests with a larger body.
+        max_pixels: Refuse pictures with more pixels than this.
+        provider: ONNX Runtime's execution provider, such as cuda.
+    """
+    _check(port, workers, queue, timeout, max_bytes)
+    order: dict[str, Any] = {
+        "pose": pose, "detector": detector,
+        "threads": max(1, available_cores() // workers) if threads is None else threads,
+        "providers": [provider], "threshold": threshold, "flip": flip, "max_pixels": max_pixels,
+    }  # fmt: skip
+    run_server(order, Settings(host=host, port=port, hosts=allow_host, workers=workers, queue=queue, timeout=timeout,
+                               max_bytes=max_bytes), lambda address, model: _tell(address, model, workers))
+
+
+def _tell(address: str, model: dict[str, Any], workers: int) -> None:
+    note(f"serving {model['pose']} and {model['detector']} at {address} with "
+         f"{counted(workers, 'process', 'processes')}; Ctrl-C ends it")
+
+
+def _check(port: int, workers: int, queue: int, timeout: float, max_bytes: int) -> None:
+    if not 0 <= port <= HIGHEST_PORT:
+        wrong_usage(f"--port is {port}; use 1 to {HIGHEST_PORT}, or 0 for any that is free")
+    for name, value in (("--workers", workers), ("--queue", queue), ("--max-bytes", max_bytes)):
+        if value < 1:
+            wrong_usage(f"{name} is {value}; use a whole number from 1 on")
+    if not 0 < timeout < math.inf:
+        wrong_usage(f"--timeout is {timeout:g}; use a number of seconds above 0")

@@ -1,0 +1,118 @@
+"""uvicorn around the app: what it listens on, how long it waits for strangers, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import python_multipart  # noqa: F401 - of the worker processes; whether it is missing is told before they start
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from stagepose.errors import ConfigError
+from stagepose.serving.app import make_app
+from stagepose.serving.body import Limits
+from stagepose.serving.pool import Pool
+
+MOST_CONNECTIONS = 500  # below the 1,024 files that a process may usually open
+BACKLOG = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to serve; ``hosts`` are names beside ``host``, ``timeout`` is in seconds, ``max_bytes`` of a body."""
+
+    host: str
+    port: int
+    hosts: Sequence[str]
+    workers: int
+    queue: int
+    timeout: float
+    max_bytes: int
+
+
+def serve(order: Mapping[str, Any], settings: Settings, told: Callable[[str, dict[str, Any]], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; ``told(address, model)`` is called once pictures can come.
+
+    ``order`` are the arguments of :func:`stagepose.load`. :class:`ConfigError` for an address that cannot be had, and
+    before anything is served whatever is wrong with the models.
+    """
+    with _listening(settings.host, settings.port) as listener:
+        asyncio.run(_serve(order, settings, listener, told))
+
+
+async def _serve(order: Mapping[str, Any], settings: Settings, listener: socket.socket,
+                 told: Callable[[str, dict[str, Any]], None]) -> None:
+    limits = Limits(most=settings.max_bytes, seconds=settings.timeout,
+                    altogether=settings.max_bytes * (settings.queue + settings.workers))
+    async with Pool(order, workers=settings.workers, queue=settings.queue, timeout=settings.timeout) as pool:
+        app = make_app(pool, limits, [settings.host, *settings.hosts])
+        server = uvicorn.Server(uvicorn.Config(
+            app, http=_connection(settings.timeout), ws="none", lifespan="off", log_config=None, log_level="error",
+            access_log=False, server_header=False, proxy_headers=False, limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=max(1, round(settings.timeout)),
+        ))  # fmt: skip
+        _end_well(server)
+        told(_address(listener), pool.model)
+        await server.serve(sockets=[listener])
+
+
+def _end_well(server: uvicorn.Server) -> None:
+    """uvicorn catches both signals, drains, and then sends itself the same again, for whoever caught it before.
+
+    So somebody must, or the process would end with the signal instead of 0; and one may come before uvicorn is there.
+    """
+    def end(number: int, frame: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(f"{host}:{port}: cannot listen there: {error.strerror or error}; choose another --host or "
+                          "--port (0 for any that is free)") from error
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _connection(seconds: float) -> type[H11Protocol]:
+    """uvicorn's HTTP, with an end to waiting: its own clock stops at the first byte of a request's head."""
+
+    class Connection(H11Protocol):
+        _patience: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._expect_request()
+
+        def on_response_complete(self) -> None:
+            self._expect_request()  # first: the next request may be there already
+            super().on_response_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._patience:
+                self._patience.cancel()
+            super().connection_lost(exc)
+
+        def _expect_request(self) -> None:
+            if self._patience:
+                self._patience.cancel()
+            self._patience = self.loop.call_later(seconds, self._give_up, self.cycle)
+
+        def _give_up(self, last: object) -> None:
+            if self.cycle is last:  # no head of a request came since, or a refused body does not end
+                self.transport.abort()
+
+    return Connection

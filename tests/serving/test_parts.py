@@ -1,0 +1,112 @@
+"""Form data, worker answers and the command's own refusals, without a server."""
+
+from __future__ import annotations
+
+import io
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_models import detector_bytes, pose_bytes
+
+import stagepose
+from stagepose import cli
+from stagepose.errors import ModelError
+
+pytest.importorskip("fastapi")
+from stagepose.serving import wire, worker
+from stagepose.serving.form import FormError, picture_in
+
+TYPE = "multipart/form-data; boundary=b"
+PICTURE = bytes(range(256)) * 9 + b"\r\n--not the boundary\r\n"
+
+
+def part(name: str = "image", body: bytes = PICTURE, disposition: str = "Content-Disposition") -> bytes:
+    return f'--b\r\n{disposition}: form-data; name="{name}"; filename="../../x"\r\n\r\n'.encode() + body + b"\r\n"
+
+
+def test_the_part_is_the_picture() -> None:
+    assert picture_in(part() + b"--b--\r\n", TYPE) == PICTURE
+    assert picture_in(part(disposition="content-disposition") + b"--b--", TYPE) == PICTURE
+    assert picture_in(part(), "image/jpeg") == part(), "no form data, whatever it looks like"
+
+
+@pytest.mark.parametrize(("body", "kind", "message"), [
+    (part() + part() + b"--b--", TYPE, "more than one part"),
+    (part("url", b"http://x/") + b"--b--", TYPE, "named 'url'"),
+    (part(), TYPE, "ends before its last boundary"), (b"--b--\r\n", TYPE, "send form data with one part"),
+    (b"", TYPE, "no parts"), (b"nothing of that", TYPE, "no form data"),
+    (part() + b"--b--", "multipart/form-data", "names no boundary"),
+    (part() + b"--b--", "multipart/form-data; boundary=" + "b" * 999, "no form data"),
+    (b"--b\r\n\r\nx\r\n--b--", TYPE, "named ''"),
+])  # fmt: skip
+def test_other_form_data_is_refused(body: bytes, kind: str, message: str) -> None:
+    with pytest.raises(FormError, match=message) as caught:
+        picture_in(body, kind)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("error", "status"), [
+    (ModelError("/secret/pose.onnx: broke"), 500), (RuntimeError("/secret"), 500), (MemoryError(), 413),
+])  # fmt: skip
+def test_what_breaks_inside_is_told_to_the_log_alone(error: Exception, status: int, monkeypatch: pytest.MonkeyPatch,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "look", broken)
+    predictor = stagepose.load(pose_bytes(), detector_bytes(), threads=1)
+    head, body = worker.answer(predictor, {"content_type": "", "options": {}}, b"x")
+    assert head["status"] == status and b"secret" not in body and b"Traceback" not in body
+    assert ("Traceback" in capsys.readouterr().err) == (status == 500)
+
+
+def test_messages_come_as_they_went() -> None:
+    file = io.BytesIO()
+    wire.send(file, {"a": 1}, b"body")
+    wire.send(file, {})
+    file.seek(0)
+    assert [wire.receive(file) for _ in range(3)] == [({"a": 1}, b"body"), ({}, b""), None]
+
+
+@pytest.mark.parametrize("words", [["--port", "70000"], ["--workers", "0"], ["--queue", "0"], ["--timeout", "0"],
+                                   ["--timeout", "inf"], ["--max-bytes", "0"]])
+def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", *words]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {words[0]} is {words[1]}") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--pose", "none.onnx"], "none.onnx"), (["--pose", "person-small"], "detector"),
+    (["--threshold", "7"], "threshold is 7"), (["--provider", "abacus"], "abacus"),
+    (["--threads", "0"], "threads is 0"), (["--host", "nowhere.invalid"], "nowhere.invalid"),
+])  # fmt: skip
+def test_what_cannot_be_served_is_one_line(words: list[str], message: str, tmp_path: Path,
+                                           monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["serve", "--port", "0", *words]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and message in err and err.count("\n") == 1
+
+
+def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli.main(["serve", "--port", str(port)]) == 1
+    err = capsys.readouterr().err
+    assert f"127.0.0.1:{port}: cannot listen there" in err and "--port" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "python_multipart"])
+def test_without_its_extra(package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in [name for name in sys.modules if name.startswith(("stagepose.serving", "stagepose.commands.serve"))]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert cli.main(["serve"]) == 1
+    err = capsys.readouterr().err
+    assert f"{package} is not installed; run: pip install 'stagepose[serve]'" in err and err.count("\n") == 1
