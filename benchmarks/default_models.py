@@ -2,7 +2,8 @@
 
 ``python benchmarks/default_models.py VAL.json --train TRAIN.json`` judges at ground-truth boxes and end to end, with
 bootstrap intervals, and changes one thing at a time. ``--before OLD.onnx`` compares with the pose model that shipped
-before. Speed beside published networks is in accuracy.md. The section by hand at the end of the file is kept.
+before under the same name. Speed beside published networks is in accuracy.md. The section by hand at the end of the
+file is kept.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ def main(
         file: COCO keypoint file to judge by, pictures in images/ beside it.
         train: COCO keypoint file that the pose model has learnt from, to learn the quality of its finds on.
         people: So many of its people.
-        before: A pose model to compare with, such as the one that shipped before.
-        before_boxes: The same of a detector, end to end.
+        before: The file of one of the pose models that shipped before.
+        before_boxes: The same of the detector, end to end.
         pose: A shipped name or an .onnx file.
         detector: The same.
         threads: CPU threads.
@@ -70,20 +71,25 @@ def main(
     """
     dataset, folder = read_dataset(file), images_folder(file, None)
     models = {name: seen(load(name, detector, threads=threads), dataset, folder) for name in (pose, *larger(pose))}
-    first = models[pose]
+    first, former = models[pose], {}
+    if before is not None:
+        name = read_info(before).name
+        former = {f"{name} against the one before": (seen(load(before, detector, threads=threads), dataset, folder),
+                                                     models[name])}
+    against_another = {f"{name} against {pose}": (first, ways) for name, ways in models.items() if name != pose}
     lines = [
         "# The models that ship", "", *heading(file, dataset), "", *sizes(*models, detector), "",
         "## What they reach", "",
         *table(("", "AP", "95 % interval", "AP50", "AP75", "AP M", "AP L", "AR"),
                [reached(f"{name}, {way}", dataset, results)
                 for name, ways in models.items() for way, results in ways.items()]), "",
-        *(line for name, ways in models.items() if name != pose for line in (
-            *table((f"{name} against {pose}", "AP", "difference", "95 % interval"),
-                   [[way, *versus(dataset, first[way], results)] for way, results in ways.items()]), "")),
+        *(line for title, (base, ways) in (against_another | former).items() for line in (
+            *table((title, "AP", "difference", "95 % interval"),
+                   [[way, *versus(dataset, base[way], results)] for way, results in ways.items()]), "")),
     ]  # fmt: skip
     if test_time:
         ours = load(pose, detector, threads=threads, flip=True)
-        lines += tried(ours, first, dataset, folder, train, people, before, before_boxes, threads)
+        lines += tried(ours, first, dataset, folder, train, people, before_boxes, threads)
         lines += by_hand(out, BY_HAND)
     else:
         lines += by_hand(out, TEST_TIME)
@@ -91,7 +97,7 @@ def main(
 
 
 def tried(ours: Predictor, first: dict[str, Results], dataset: CocoDataset, folder: Path, train: Path | None,
-          people: int, before: Path | None, before_boxes: Path | None, threads: int) -> list[str]:
+          people: int, before_boxes: Path | None, threads: int) -> list[str]:
     """The section on levers at test time."""
     judged = {SHIPPED: first[FLIPPED], "no flip test": first[UNFLIPPED]}
     behind = {SHIPPED: found("end to end", ours, dataset, folder, boxes="detector", threshold=FLOOR),
@@ -99,11 +105,8 @@ def tried(ours: Predictor, first: dict[str, Results], dataset: CocoDataset, fold
     judged |= {name: found(name, predictor, dataset, folder) for name, predictor in levers(ours).items()}
     if train is not None:
         judged["ranked by a quality that was learnt"] = with_quality(judged[SHIPPED], learnt(ours, train, people))
-    if before is not None:
-        judged[f"{before.stem}, before"] = found("before", load(before, None, threads=threads, flip=True), dataset,
-                                                 folder)
     behind |= {name: found(name, predictor, dataset, folder, boxes="detector", threshold=FLOOR)
-               for name, predictor in levers_behind(ours, before, before_boxes, threads).items()}
+               for name, predictor in levers_behind(ours, before_boxes, threads).items()}
     return [
         TEST_TIME, "", f"Of {ours.info.name}, commit {commit()}, {date.today()}.", "",
         *table(("at annotated boxes, flip test", "AP", "difference", "95 % interval"),
@@ -132,15 +135,12 @@ def levers(ours: Predictor) -> dict[str, Predictor]:
     }
 
 
-def levers_behind(ours: Predictor, before: Path | None, before_boxes: Path | None,
-                  threads: int) -> dict[str, Predictor]:
+def levers_behind(ours: Predictor, before_boxes: Path | None, threads: int) -> dict[str, Predictor]:
     """Both models with one thing changed."""
     made = {f"of the {COCO_MAX_PEOPLE} best boxes alone": ours.with_config(max_people=COCO_MAX_PEOPLE),
             "ranked and thinned as HRNet does": ours.with_config(rescoring="mean-above")}
-    for name, pose, detector in (("the pose model before", before, DEFAULT_DETECTOR),
-                                 ("the detector before", DEFAULT_POSE, before_boxes)):
-        if pose is not None and detector is not None:
-            made[name] = load(pose, detector, threads=threads, flip=True)
+    if before_boxes is not None:
+        made["the detector before"] = load(DEFAULT_POSE, before_boxes, threads=threads, flip=True)
     return made
 
 

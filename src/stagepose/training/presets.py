@@ -41,10 +41,17 @@ def pose_small() -> PoseRecipe:
 
 
 def pose_medium() -> PoseRecipe:
-    """pose-small's network at 384x288: 1.5 GMACs. Made to go on from pose-small (``--init pose-small``) on a CPU."""
+    """pose-small's network at 384x288 with residual blocks on its way up: 2.3 GMACs.
+
+    Made to go on from pose-small (``--init pose-small``) on a CPU, where a network of this size underfits: on people it
+    has learnt from its AP is but .03 higher. So the pictures are changed less than pose-small's.
+    """
+    augment = AugmentConfig(rotation=35, rotation_chance=0.5, scale=0.25, shift=0.06, half_body_chance=0.1, colour=0.25,
+                            grey_chance=0.05, occlusion_chance=0.2)
     return PoseRecipe(
-        pose=replace(pose_small().pose, codec=UdpOks(input_size=(288, 384)), absent=0.2),
-        train=TrainConfig(batch=32, samples=65_000, lr=8e-4, slower=PRETRAINED_AT_HALF),
+        pose=replace(pose_small().pose, network="lite0-u1g", codec=UdpOks(input_size=(288, 384)), augment=augment,
+                     absent=0.2),
+        train=TrainConfig(batch=16, samples=65_000, lr=8e-4, slower=PRETRAINED_AT_HALF),
     )
 
 
