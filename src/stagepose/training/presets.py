@@ -44,7 +44,7 @@ def pose_medium() -> PoseRecipe:
     """pose-small's network at 384x288 with residual blocks on its way up: 2.3 GMACs.
 
     Made to go on from pose-small (``--init pose-small``) on a CPU, where a network of this size underfits: on people it
-    has learnt from its AP is but .03 higher. So the pictures are changed less than pose-small's.
+    has learnt from its AP is but .06 higher (benchmarks/fit.md). So the pictures are changed less than pose-small's.
     """
     augment = AugmentConfig(rotation=35, rotation_chance=0.5, scale=0.25, shift=0.06, half_body_chance=0.1, colour=0.25,
                             grey_chance=0.05, occlusion_chance=0.2)
