@@ -26,6 +26,13 @@ from stagepose.imagefiles import printable
 from stagepose.modelinfo import ModelInfo, ModelKind, verify
 from stagepose.structures import Detections
 
+SESSION_ENTRIES = {
+    "session.load_model_format": "ONNX",  # never ORT's own, which we do not check
+    # A session's threads turn round and round after their work, for more of it, and here take the cores from the
+    # other session, whose turn it is: pictures come out at half the pace (benchmarks/spinning.md)
+    "session.force_spinning_stop": "1",
+}
+
 PoseNetwork = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # RGB crops (N, H, W, 3) -> heatmaps (N, K, h, w)
 Detector = Callable[[NDArray[np.uint8]], Detections]  # one RGB picture (H, W, 3) -> boxes in its pixels
 
@@ -212,7 +219,8 @@ def _options(threads: int | None) -> ort.SessionOptions:
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = LOG_ERRORS
     options.enable_cpu_mem_arena = False  # the arena keeps all it ever took: 495 MB instead of 317, no faster
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # never ORT's own, which we do not check
+    for entry, value in SESSION_ENTRIES.items():
+        options.add_session_config_entry(entry, value)
     return options
 
 
