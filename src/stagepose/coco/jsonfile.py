@@ -95,22 +95,30 @@ def without_nan(value: Any) -> tuple[Any, int]:
 
 
 def read_text(path: Path, what: str) -> str:
+    """A file's UTF-8 text; :class:`DatasetError` where it is empty, as well as for what :func:`read_file` refuses."""
+    name = shown_path(path)
+    try:
+        text = read_file(path, what).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{name}: byte {error.start}: not UTF-8 text; give {what}.") from None
+    if not text.strip():
+        raise DatasetError(f"{name}: line 1: the file is empty; give {what}.")
+    return text
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """A regular file's bytes; :class:`DatasetError` names it, and ``what`` to give instead."""
     name = shown_path(path)
     try:
         if path.exists() and not path.is_file():
             raise DatasetError(f"{name}: not a regular file; give {what}.")
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes()
     except FileNotFoundError:
         raise DatasetError(f"{name}: no such file; give {what}.") from None
     except OSError as error:
         raise DatasetError(f"{name}: cannot read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{name}: byte {error.start}: not UTF-8 text; give {what}.") from None
     except ValueError as error:  # a NUL in the path
         raise DatasetError(f"{name}: cannot read: {error}.") from None
-    if not text.strip():
-        raise DatasetError(f"{name}: line 1: the file is empty; give {what}.")
-    return text
 
 
 def _line_of_first(pattern: re.Pattern[str], text: str) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
+from stagepose.coco.jsonfile import read_file
 from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError
 
@@ -41,16 +42,7 @@ class Node:
 
 def read_xml(path: Path, what: str) -> Node:
     """The root of a file; :class:`DatasetError` names file and line."""
-    name = shown_path(path)
-    try:
-        if path.exists() and not path.is_file():
-            raise DatasetError(f"{name}: not a regular file; give {what}.")
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DatasetError(f"{name}: no such file; give {what}.") from None
-    except OSError as error:
-        raise DatasetError(f"{name}: cannot read: {error.strerror}.") from error
-    return parse_xml(data, name, what)
+    return parse_xml(read_file(path, what), shown_path(path), what)
 
 
 def parse_xml(data: bytes, name: str, what: str) -> Node:
