@@ -154,7 +154,7 @@ OPTIONS = {
               "--minutes", "--steps", "--batch", "--lr", "--evaluate-every", "--seed", "--device", "--threads",
               "--drop-bad", "--partly-boxed", "--accumulate", "--workers", "--compile", "--accept-changes",
               "--no-accept-changes", "--mirror", "--no-mirror", "--extra", "--hardest-of", "--absent"},
-    "export": {"--out", "--name", "--licence", "--training-data", "--metrics", "--step", "--half", "--no-half",
+    "export": {"--out", "--name", "--licence", "--training-data", "--metrics", "--step", "--bits",
                "--pictures"},
     "networks": {"--latency", "--no-latency", "--threads", "--keypoints", "--concat-heatmaps", "--residual",
                  "--aggregate"},

@@ -163,7 +163,7 @@ def test_a_teacher_whose_heatmaps_do_not_fit(runs, run, message):
 
 def test_a_model_file_teaches_what_its_run_does(runs, tmp_path, capsys):
     file = tmp_path / "teacher.onnx"
-    assert main(["export", str(runs / "large"), "--out", str(file), "--no-half"]) == 0
+    assert main(["export", str(runs / "large"), "--out", str(file), "--bits", "32"]) == 0
     pictures = torch.rand(2, 3, 96, 96) * 255
     of_run, of_file = (open_teacher(source, COCO_17, CODEC, "cpu") for source in (runs / "large", file))
     assert of_file.size == of_run.size == (96, 96)

@@ -38,7 +38,7 @@ def pictures(seed):
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("file") / "tiny.onnx"
-    export_pose(network(), path, INFO, half=False)
+    export_pose(network(), path, INFO, bits=32)
     return path
 
 
@@ -50,6 +50,16 @@ def test_the_network_computes_what_the_file_computes(file):
     like.load_state_dict(weights)
     crops = drawn_crops(CODEC.input_size, 9)
     assert np.allclose(NumpyHeatmaps(like)(crops), NumpyHeatmaps(network())(crops), atol=1e-4)
+
+
+def test_a_file_of_8_bits_becomes_a_network_as_well(tmp_path):
+    path = tmp_path / "eighth.onnx"
+    made = export_pose(network(), path, INFO, bits=8)
+    assert 0.001 < made.max_difference < 0.6
+    assert path.stat().st_size < 0.6 * export_pose(network(), tmp_path / "half.onnx", INFO).megabytes * 1e6
+    crops = drawn_crops(CODEC.input_size, 9)
+    found = NumpyHeatmaps(rebuild(path, network(seed=5)).model)(crops)
+    assert np.allclose(found, PoseModel(path, threads=1)(crops), atol=1e-4)
 
 
 def test_in_training_mode_too_on_the_pictures_it_was_measured_on(file):

@@ -13,6 +13,7 @@ from stagepose.files import require_place
 from stagepose.images import find_images, printable, read_image
 from stagepose.modelinfo import ModelInfo
 from stagepose.training.detector.foreign import LONGEST, import_detector, torchvision_detector
+from stagepose.training.storage import Bits
 
 MOST_PICTURES = 5  # to compare the file on
 ITS_LICENCE = "BSD-3-Clause (torchvision)"
@@ -27,7 +28,7 @@ def import_torchvision(
     name: OptionalText = None,
     licence: str = "",
     training_data: OptionalTexts = None,
-    half: bool = False,
+    bits: Bits = 32,
     pictures: OptionalFolder = None,
 ) -> None:
     """Turn a torchvision detector's weights into a model file that finds people, with torchvision's own boxes.
@@ -41,7 +42,8 @@ def import_torchvision(
         name: The model's name; the architecture's by default.
         licence: What the model's users may do, for its description; torchvision's where its weights are fetched.
         training_data: Names of the sets it was trained on, for its description.
-        half: Store weights in 16 bits: half the size, and boxes that differ in the third digit.
+        bits: What a weight takes in the file: 8, 16 or 32. All are computed with in 32; in 16 boxes differ in the third
+            digit.
         pictures: Folder of pictures with people to compare the file on; drawn ones by default.
     """
     require_place(out, suffix=".onnx")
@@ -53,7 +55,7 @@ def import_torchvision(
     info = ModelInfo(kind="detector", name=name or architecture, input_size=(side, side), licence=licence,
                      training_data=tuple(training_data or ()))
     shown = [np.array(read_image(path).pixels) for path in find_images([pictures])[:MOST_PICTURES]] if pictures else []
-    made = import_detector(model, out, info, half=half, pictures=shown)
+    made = import_detector(model, out, info, bits=bits, pictures=shown)
     gap = made.difference
     say(f"{printable(str(out))}: {made.megabytes:.1f} MB; {gap.compared - gap.unmatched} of {gap.compared} boxes agree "
         f"with torchvision's, within {gap.box:.2g} of the picture's longer side and {gap.score:.2g} in score")

@@ -46,6 +46,7 @@ from stagepose.training.networks.zoo import StageOptions
 from stagepose.training.presets import PoseRecipe, pose_preset
 from stagepose.training.runfolder import require_folder
 from stagepose.training.stages import Pick, StagesConfig
+from stagepose.training.storage import Bits
 from stagepose.training.trained import Mixed
 
 ROUTE_BELOW = 0.8  # OKS; as many go on to stage 2 in training
@@ -310,7 +311,7 @@ def export(
     threshold: OptionalNumber = None,
     step: OptionalCount = None,
     mix: OptionalTexts = None,
-    half: bool = True,
+    bits: Bits = 16,
     pictures: OptionalFolder = None,
     reading: Reading = "last",
     route_below: OptionalNumber = None,
@@ -328,7 +329,7 @@ def export(
         step: A certain step's weights; the best by validation, else the newest, by default.
         mix: Runs whose weights are averaged in, each RUN:SHARE (runs/before:0.25: a quarter of the mean is its own). A
             run that went on from another, and the other, often find more together than either.
-        half: Store weights in 16 bits: half the size.
+        bits: What a weight takes in the file: 8, 16 or 32. All are computed with in 32; fewer are rounded.
         pictures: Folder of pictures with people that a detector's file is compared on; drawn ones by default.
         reading: Of a network of several stages: the last one's heatmaps, the mean of all, or a router, which shows the
             later stages only people that the first finds hard (for runs of train-stages).
@@ -340,7 +341,7 @@ def export(
     require_place(out, suffix=".onnx")
     shown = find_images([pictures])[:MOST_PICTURES] if pictures else []
     made = runs.export_run(run, out, name=name or out.stem, licence=licence, training_data=tuple(training_data or ()),
-                           metrics=metrics, threshold=threshold, step=step, half=half, pictures=shown, reading=reading,
+                           metrics=metrics, threshold=threshold, step=step, bits=bits, pictures=shown, reading=reading,
                            route_below=ROUTE_BELOW if route_below is None else route_below,
                            mix=[Mixed.parse(text) for text in mix or ()])
     say(f"{out}: {made}")

@@ -37,6 +37,7 @@ from stagepose.training.people import fits_on_device, load_resident, spread
 from stagepose.training.pose import PoseTask, check_fits
 from stagepose.training.presets import PoseRecipe
 from stagepose.training.stages import StagedTraining, StagesConfig
+from stagepose.training.storage import Bits
 from stagepose.training.table import Table, plain_batches
 from stagepose.training.teacher import Teacher, open_teacher
 from stagepose.training.validation import PoseValidation
@@ -330,7 +331,7 @@ def packing(path: Path, report: Report) -> Callable[[int, int], None]:
 
 
 def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: tuple[str, ...],
-               metrics: Path | None, step: int | None, half: bool, threshold: float | None = None,
+               metrics: Path | None, step: int | None, bits: Bits, threshold: float | None = None,
                pictures: Sequence[Path] = (), reading: Reading = "last", route_below: float = 0.8,
                mix: Sequence[trained.Mixed] = ()) -> str:
     """Write the averaged weights of a run as one model file; see :func:`stagepose.training.export.export_pose`.
@@ -350,7 +351,7 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
         pose = trained.open_pose(run, step=step, reading=reading, route_below=below, mix=mix)
         info = ModelInfo(kind="pose", input_size=pose.codec.input_size, skeleton=pose.skeleton, codec=pose.codec,
                          network=pose.network, box_padding=pose.box_padding, threshold=threshold, **described)
-        made = export_pose(pose.model, out, info, half=half)
+        made = export_pose(pose.model, out, info, bits=bits)
         last = checkpoint.last_stage(run)
         stages = f"stage {last.stem} of {config.get('row', '?')}; " if last else ""
         return (f"{made.megabytes:.1f} MB; {stages}heatmaps differ from the trained network's by "
@@ -365,7 +366,7 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
         raise ConfigError(f"--reading {reading} is of a pose network's stages; {run} is of a detector, so leave it out")
     weights = trained.averaged_weights(run, step, mix)
     shown = [np.array(read_image(path).pixels) for path in pictures]
-    return export_detector_run(config, weights, run, out, described, half=half, pictures=shown)
+    return export_detector_run(config, weights, run, out, described, bits=bits, pictures=shown)
 
 
 def _route_score(run: Path, below: float) -> float:

@@ -15,16 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 from stagepose.errors import ModelError
 from stagepose.runtime import PoseModel, resolve
 from stagepose.training.export import MAX_PARITY_ERROR, drawn_crops, parity
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
-
-Float32 = NDArray[np.float32]
+from stagepose.training.storage import Float32, stored_weights
 
 
 class Rebuilt(NamedTuple):
@@ -98,18 +95,10 @@ def _convolutions_in_order(model: PoseInference,
 
 def _stored_convolutions(data: bytes) -> list[tuple[Float32, Float32]]:
     """(weight, bias) of the file's convolutions in the order of its graph."""
-    graph = onnx.load_model_from_string(data).graph
-    tensors = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    for node in graph.node:
-        if node.op_type in ("Cast", "Identity") and node.input[0] in tensors:
-            tensors[node.output[0]] = tensors[node.input[0]]
-    found = []
-    for node in graph.node:
-        if node.op_type == "Conv":
-            weight = tensors[node.input[1]].astype(np.float32)
-            bias = tensors[node.input[2]].astype(np.float32) if len(node.input) > 2 else np.zeros(len(weight))
-            found.append((weight, np.asarray(bias, dtype=np.float32)))
-    return found
+    weights = stored_weights(data)
+    convolutions = [node for node in onnx.load_model_from_string(data).graph.node if node.op_type == "Conv"]
+    pairs = [[weights[name] for name in node.input[1:]] for node in convolutions]
+    return [(weight, bias[0] if bias else np.zeros(len(weight), dtype=np.float32)) for weight, *bias in pairs]
 
 
 def _learn_statistics(model: PoseInference, norms: list[nn.BatchNorm2d], batches: Iterable[Tensor]) -> None:

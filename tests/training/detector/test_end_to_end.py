@@ -166,6 +166,16 @@ def test_a_file_becomes_the_network_again(overfitted: DetectorTask, exported: Pa
         checkpoint.fill(detector(SMALL), stored_weights(exported), str(exported))
 
 
+def test_in_8_bits_it_finds_the_same_people(overfitted: DetectorTask, exported: Path, tmp_path: Path) -> None:
+    made = export_detector(overfitted.model, tmp_path / "eighth.onnx", INFO, bits=8, pictures=seen(overfitted))
+    assert made.stored.unmatched <= 0.1 * made.stored.compared
+    assert made.megabytes < 0.6 * exported.stat().st_size / 1e6
+    back, state = stored_weights(tmp_path / "eighth.onnx"), overfitted.model.state_dict()
+    assert back.keys() == stored_weights(exported).keys()
+    for name, weight in back.items():
+        assert (weight - state[name]).abs().max() <= state[name].abs().max() / 127, name
+
+
 def test_only_a_detector_of_ours_becomes_a_network(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="pose model"):
         stored_weights("pose-small")

@@ -75,7 +75,7 @@ def test_weights_come_from_either_kind_of_file_through_the_command(
     (tmp_path / "pictures").mkdir()
     for n, picture in enumerate(pictures[:2]):
         Image.fromarray(picture).save(tmp_path / "pictures" / f"{n}.png")
-    assert cli.main(["import-detector", NAME, "--weights", str(tmp_path / "w.pth"), "--half", "--out",
+    assert cli.main(["import-detector", NAME, "--weights", str(tmp_path / "w.pth"), "--bits", "16", "--out",
                      str(tmp_path / "half.onnx"), "--pictures", str(tmp_path / "pictures")]) == 0
     assert "boxes agree with torchvision's" in capsys.readouterr().out
     assert (tmp_path / "half.onnx").stat().st_size < 0.6 * (tmp_path / "w.pth").stat().st_size

@@ -23,6 +23,7 @@ from stagepose.training.detector.model import Detector
 from stagepose.training.detector.presets import DetectorRecipe
 from stagepose.training.detector.reload import stored_weights
 from stagepose.training.detector.task import BoxValidation, DetectorTask
+from stagepose.training.storage import Bits
 from stagepose.training.trained import is_model_file
 
 if TYPE_CHECKING:
@@ -70,14 +71,14 @@ def _validation(val: Path, path: Path, boxes: BoxSet) -> BoxValidation:
 
 
 def export_detector_run(config: Mapping[str, Any], weights: checkpoint.Tensors, run: Path, out: Path,
-                        described: Mapping[str, Any], *, half: bool, pictures: Sequence[Picture]) -> str:
+                        described: Mapping[str, Any], *, bits: Bits, pictures: Sequence[Picture]) -> str:
     """Write a run's detector as one model file -> what was compared, in words."""
     with checkpoint.settings_of(run / "config.json"):
         detector = Detector(DetectorConfig.from_json(config["detector"]), filled=True)
     checkpoint.fill(detector, weights, str(run))
     side = detector.config.long_side
     made = export_detector(detector.eval(), out, ModelInfo(kind="detector", input_size=(side, side), **described),
-                           half=half, pictures=pictures)
+                           bits=bits, pictures=pictures)
     gap = made.stored
     return (f"{made.megabytes:.1f} MB; {gap.compared - gap.unmatched} of {gap.compared} boxes agree with the trained "
             f"detector's, within {gap.box:.2g} px and {gap.score:.2g} in score")

@@ -26,7 +26,8 @@ from stagepose.structures import Detections
 from stagepose.training.detector.config import STRIDE_MULTIPLE
 from stagepose.training.detector.inference import PictureDetector, numpy_detector
 from stagepose.training.detector.model import Detector
-from stagepose.training.export import halve_weights, torch_to_onnx
+from stagepose.training.export import torch_to_onnx
+from stagepose.training.storage import Bits, store_weights
 
 OPSET = 18  # the first whose Resize has antialias; RoiAlign's half_pixel (aligned=True) came with 16
 CONFIDENT = 0.1  # boxes of at least this score are compared; near the floor, a rounding decides who is kept
@@ -77,7 +78,7 @@ class Difference:
 class ExportedDetector:
     """What was written, and two comparisons with torch.
 
-    ``graph``: float32 weights and plain resizing. ``stored``: the file, with 16-bit weights and ONNX Runtime's own
+    ``graph``: float32 weights and plain resizing. ``stored``: the file, with its fewer bits and ONNX Runtime's own
     antialiasing, which differs from torch's by a few grey levels at edges.
     """
 
@@ -87,12 +88,12 @@ class ExportedDetector:
     stored: Difference
 
 
-def export_detector(model: Detector, path: str | Path, info: ModelInfo, *, half: bool = True,
+def export_detector(model: Detector, path: str | Path, info: ModelInfo, *, bits: Bits = 16,
                     pictures: Sequence[Picture] = ()) -> ExportedDetector:
     """Write picture (H, W, 3) uint8 -> boxes (n, 4), scores (n,); resizing and NMS are inside.
 
-    What the model itself knows is filled into ``info``: its size, thresholds, cost and digests. ``half`` stores weights
-    in 16 bits. Compared on ``pictures``, else on drawn ones. Raises :class:`ModelError` where ONNX Runtime finds other
+    What the model itself knows is filled into ``info``: its size, thresholds, cost and digests. Weights take so many
+    ``bits``. Compared on ``pictures``, else on drawn ones. Raises :class:`ModelError` where ONNX Runtime finds other
     boxes than torch.
     """
     pictures = pictures or drawn_pictures()
@@ -103,7 +104,7 @@ def export_detector(model: Detector, path: str | Path, info: ModelInfo, *, half:
     graph.require(path, SAME_ARITHMETIC)
     known = replace(info, input_size=(side, side), detector=describe(model))
     data = antialiased(traced)
-    data = stamp(halve_weights(data) if half else data, known)
+    data = stamp(store_weights(data, bits), known)
     stored = compare(numpy_detector(PictureDetector(model)), data, pictures, SAME_DETECTOR, long_side=side)
     stored.require(path, SAME_DETECTOR)
     files.write_bytes(path, data)

@@ -25,14 +25,15 @@ from stagepose.modelinfo import ModelInfo, stamp
 from stagepose.training import checkpoint
 from stagepose.training.detector.export import OPSET, Difference, Picture, Tolerance, compare, drawn_pictures
 from stagepose.training.detector.inference import numpy_detector, sides_of
-from stagepose.training.export import halve_weights, torch_to_onnx
+from stagepose.training.export import torch_to_onnx
+from stagepose.training.storage import Bits, store_weights
 
 PERSON = 1  # its label in torchvision's COCO weights, whose categories are COCO's 91 ids with background 0
 COCO_CLASSES = 91
 CLASSES_ARE_ROWS_OF = "roi_heads.box_predictor.cls_score.bias"  # Faster R-CNNs say themselves how many they know
 NESTED = ("model", "state_dict")  # keys under which training scripts put the weights
 SAME_BOXES = Tolerance(box=1e-3, score=1e-4, unmatched=0.0)  # box: of the longer side, as a share
-SAME_HALVED = Tolerance(box=1e-2, score=0.05, unmatched=0.1)
+SAME_ROUNDED = Tolerance(box=1e-2, score=0.05, unmatched=0.1)
 
 # longest side of a picture inside the network, from torchvision's defaults; larger pictures are shrunk before it
 LONGEST = {
@@ -138,19 +139,19 @@ def _from_file(path: Path) -> checkpoint.Tensors:
     return found
 
 
-def import_detector(model: nn.Module, path: str | Path, info: ModelInfo, *, half: bool = False,
+def import_detector(model: nn.Module, path: str | Path, info: ModelInfo, *, bits: Bits = 32,
                     pictures: Sequence[Picture] = ()) -> Imported:
     """Write a torchvision detector as a model file; compared on ``pictures``, else on drawn ones.
 
-    ``half`` stores weights in 16 bits: half the size, boxes that differ in the third digit. Raises
+    Weights are stored in so many ``bits``. Raises
     :class:`ModelError` where ONNX Runtime finds other boxes than torch.
     """
     people, shown = People(model).eval(), pictures or drawn_pictures()
     data = torch_to_onnx(people, (torch.from_numpy(np.array(shown[0])),), inputs=["picture"],
                          outputs=["boxes", "scores"], opset=OPSET,
                          dynamic={"picture": {0: "height", 1: "width"}, "boxes": {0: "n"}, "scores": {0: "n"}})
-    tolerance = SAME_HALVED if half else SAME_BOXES
-    data = stamp(halve_weights(data) if half else data, replace(info, detector={"torchvision": info.name}))
+    tolerance = SAME_BOXES if bits == 32 else SAME_ROUNDED
+    data = stamp(store_weights(data, bits), replace(info, detector={"torchvision": info.name}))
     difference = compare(numpy_detector(people), data, shown, tolerance, long_side=1)
     difference.require(path, tolerance)
     files.write_bytes(path, data)

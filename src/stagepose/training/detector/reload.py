@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor
 
 from stagepose.errors import ModelError
 from stagepose.runtime import DetectorModel, resolve
-from stagepose.training.export import HALF
+from stagepose.training import storage
 
 PREFIX = "model."  # PictureDetector's name of the network
 
@@ -24,10 +21,8 @@ def stored_weights(path: str | Path) -> dict[str, Tensor]:
     """float32 weights of a file by their names in the network; :class:`ModelError` for what is no detector."""
     file = resolve(path)
     DetectorModel(file, threads=1)  # refuses what is not a detector of ours
-    tensors = {tensor.name.removesuffix(HALF): numpy_helper.to_array(tensor)
-               for tensor in onnx.load(file).graph.initializer}  # fmt: skip
-    weights = {name.removeprefix(PREFIX): torch.from_numpy(values.astype(np.float32))
-               for name, values in tensors.items() if name.startswith(PREFIX)}
+    weights = {name.removeprefix(PREFIX): torch.from_numpy(values)
+               for name, values in storage.stored_weights(file.read_bytes()).items() if name.startswith(PREFIX)}
     if not weights:
         raise ModelError(f"{file}: none of its weights has a name of ours; it was made from another program's network")
     return weights
