@@ -22,7 +22,7 @@ from stagepose.training.checkpoint import newest_checkpoint, read_json
 from stagepose.training.journal import Journal
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.machine import Machine
-from stagepose.training.optim import Ema, adamw, lr_factor
+from stagepose.training.optim import Ema, Muon, lr_factor, make_optimizer, orthogonal
 from stagepose.training.randomness import uniforms
 from stagepose.training.runfolder import Run
 
@@ -128,10 +128,10 @@ class PictureTask(LineTask):
 
     def __init__(self):
         super().__init__()
-        self.model = self.network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 3))
+        self.model = self.network = nn.Sequential(nn.Conv2d(4, 40, 3), nn.BatchNorm2d(40), nn.Conv2d(40, 1, 3))
 
     def read(self, samples):
-        return torch.as_tensor(uniforms(0, samples, 3 * 64), dtype=torch.float32).reshape(-1, 3, 8, 8)
+        return torch.as_tensor(uniforms(0, samples, 4 * 64), dtype=torch.float32).reshape(-1, 4, 8, 8)
 
     def loss(self, model, batch):
         self.calls += 1
@@ -143,8 +143,9 @@ class PictureTask(LineTask):
         return {}
 
 
-def test_a_resume_of_a_picture_network_is_bit_equal(tmp_path):
-    config = TrainConfig(batch=10, samples=100, warmup=20, lr=0.02, save_every=3)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resume_of_a_picture_network_is_bit_equal(tmp_path, optimizer):
+    config = TrainConfig(batch=10, samples=100, warmup=20, optimizer=optimizer, lr=0.02, save_every=3)
     train(PictureTask(), config, tmp_path / "whole")
     stopped = PictureTask()
     stopped.stop = True
@@ -154,6 +155,7 @@ def test_a_resume_of_a_picture_network_is_bit_equal(tmp_path):
     for part in ("model", "ema", "optimizer"):
         a, b = (newest_checkpoint(tmp_path / r).parts[part] for r in ("whole", "parts"))
         assert all(torch.equal(a[k], b[k]) for k in a)
+        assert part != "optimizer" or any(k.endswith(".momentum") for k in a) == (optimizer == "muon")
 
 
 def test_a_failing_validation_loses_no_step(tmp_path):
@@ -264,16 +266,52 @@ def test_schedule_and_average():
 
 def test_frozen_and_trunk_parameters():
     model = nn.ModuleDict({"trunk": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
-    rates = {g["base_lr"] for g in adamw(model, lr=1.0, weight_decay=0.1, slower=(("trunk.", 0.5),)).param_groups}
-    assert rates == {0.5, 1.0}
+    optimizer = make_optimizer(model, lr=1.0, weight_decay=0.1, slower=(("trunk.", 0.5),))
+    assert {group["base_lr"] for group in optimizer.param_groups} == {0.5, 1.0}
     model.requires_grad_(False)
     with pytest.raises(ConfigError, match="frozen"):
-        adamw(model, lr=1.0, weight_decay=0.1)
+        make_optimizer(model, lr=1.0, weight_decay=0.1)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (50, 50)])
+def test_a_matrix_made_orthogonal_keeps_its_directions(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * torch.logspace(-1, 1, shape[1])
+    u, values, v = torch.linalg.svd(matrix, full_matrices=False)
+    inner = u.T @ orthogonal(matrix) @ v.T  # its singular vectors are the matrix's own
+    strong = inner.diagonal()[values > 0.02 * matrix.norm()]
+    assert len(strong) > 20 and strong.min() > 0.6 and inner.diagonal().max() < 1.25
+    assert (inner - inner.diagonal().diag()).abs().max() < 1e-3
+
+
+def test_muon_turns_convolutions_and_leaves_the_rest_to_adamw():
+    def network():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(8, 64, 3, bias=False), nn.BatchNorm2d(64), nn.Conv2d(64, 64, 3, groups=64),
+                             nn.Conv2d(64, 17, 1)).to(memory_format=torch.channels_last)
+
+    pictures = torch.rand(2, 8, 12, 12)
+    nets = {kind: network() for kind in ("adamw", "muon")}
+    for kind, net in nets.items():
+        optimizer = make_optimizer(net, kind, lr=0.01, weight_decay=0.1)
+        assert isinstance(optimizer, Muon) == (kind == "muon")
+        net(pictures).square().mean().backward()
+        optimizer.step()
+    before, steps = network().state_dict(), {}
+    for kind, net in nets.items():
+        steps[kind] = {name: value - before[name] for name, value in net.state_dict().items()}
+    for name in ("1.weight", "2.weight", "2.bias", "3.weight", "3.bias"):  # norms, depthwise, the last layer
+        assert torch.equal(steps["muon"][name], steps["adamw"][name]), name
+    turned = steps["muon"]["0.weight"] + 0.01 * 0.1 * before["0.weight"]  # without the decay
+    assert 0.7 < turned.square().mean().sqrt() / (0.2 * 0.01) < 1.2  # as long as AdamW's usual step
+    values = torch.linalg.svdvals(turned.flatten(1))
+    assert values.max() < 2.5 * values.min()
+    assert torch.linalg.svdvals(steps["adamw"]["0.weight"].flatten(1)).max() > 5 * values.min()
 
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"samples": 0}, "either samples or minutes"), ({"minutes": 1.0}, "either samples or minutes"),
     ({"batch": 0}, "batch is 0"), ({"lr": -1.0}, "lr is -1"), ({"lr": float("nan")}, "lr is nan"),
+    ({"optimizer": "sgd"}, "optimizer is 'sgd', expected one of adamw, muon"),
     ({"seed": -1}, "seed is -1"), ({"seed": 2**63}, "expected at most"),
 ])
 def test_impossible_schedules_are_named(change, message):

@@ -43,6 +43,7 @@ from stagepose.training.detector.presets import DETECTOR_PRESETS
 from stagepose.training.inference import Reading
 from stagepose.training.losses import KINDS, HeatmapLoss
 from stagepose.training.networks.zoo import StageOptions
+from stagepose.training.optim import OPTIMIZERS, OptimizerKind
 from stagepose.training.presets import PoseRecipe, pose_preset
 from stagepose.training.runfolder import require_folder
 from stagepose.training.stages import Pick, StagesConfig
@@ -111,6 +112,9 @@ class Options:
     """Only so many steps: a rehearsal."""
     batch: OptionalCount = None
     """Pictures in one step."""
+    optimizer: Annotated[OptimizerKind | None, arg(metavar="{" + ",".join(OPTIMIZERS) + "}",
+                                                   help_behavior_hint=UNSAID)] = None
+    """adamw, or muon, whose steps along convolutions are made orthogonal: more from as many pictures."""
     lr: OptionalNumber = None
     """Peak learning rate."""
     evaluate_every: OptionalCount = None
@@ -140,7 +144,8 @@ class Options:
     def schedule(self, base: loop.TrainConfig) -> loop.TrainConfig:
         """The recipe's, changed."""
         return runs.schedule(base, samples=self.samples, minutes=self.minutes, steps=self.steps, batch=self.batch,
-                             lr=self.lr, accumulate=self.accumulate, evaluate_every=self.evaluate_every, seed=self.seed)
+                             optimizer=self.optimizer, lr=self.lr, accumulate=self.accumulate,
+                             evaluate_every=self.evaluate_every, seed=self.seed)
 
     def changed(self, recipe: PoseRecipe) -> PoseRecipe:
         """The recipe with what the options change."""

@@ -27,7 +27,7 @@ from stagepose.training import checkpoint, distributed
 from stagepose.training.feed import Feed, Reader
 from stagepose.training.journal import Journal, numbers
 from stagepose.training.machine import Machine, Stopwatch, autocast, later, plain_errors, stop_signals, tuned
-from stagepose.training.optim import Buffers, Ema, adamw, lr_factor, set_lr
+from stagepose.training.optim import OPTIMIZERS, Buffers, Ema, OptimizerKind, lr_factor, make_optimizer, set_lr
 from stagepose.training.randomness import SampleKey
 from stagepose.training.runfolder import BUDGET, Run, open_run
 
@@ -91,6 +91,7 @@ class TrainConfig:
     samples: int = 0
     minutes: float = 0.0
     warmup: int = 2_000  # samples
+    optimizer: OptimizerKind = "adamw"
     lr: float = 2e-3  # at its peak
     slower: tuple[tuple[str, float], ...] = ()  # (start of parameters' names, share of lr); above 1 faster
     weight_decay: float = 0.05
@@ -111,6 +112,8 @@ class TrainConfig:
         for name in ("batch", "accumulate", "log_every", "save_every", "save_minutes", "lr", "clip", "max_bad_steps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected a finite number above 0")
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigError(f"optimizer is {self.optimizer!r}, expected one of {', '.join(OPTIMIZERS)}")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}, expected 0 or more")
         if self.seed > LARGEST_SEED:
@@ -129,8 +132,8 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
             stop_signals() as stop, plain_errors(config.batch, config.accumulate, machine.workers):
         model = tuned(task.model, machine)
         ema = Ema(model, config.ema_decay)
-        optimizer = adamw(model, lr=config.lr, weight_decay=config.weight_decay, slower=config.slower,
-                          betas=config.betas)
+        optimizer = make_optimizer(model, config.optimizer, lr=config.lr, weight_decay=config.weight_decay,
+                                   slower=config.slower, betas=config.betas)
         step, shown, bad = _resume(run, model, ema, optimizer, config.batch)
         if machine.compile:
             task.network.compile()
