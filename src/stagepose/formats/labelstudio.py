@@ -10,7 +10,6 @@ labelstud.io/tags (keypointlabels, rectanglelabels, choices with perRegion), Hum
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -22,8 +21,8 @@ from stagepose.coco.jsonfile import load_json, write_json_compact
 from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError
 from stagepose.files import write_text
-from stagepose.formats.assemble import BoxShape, PointShape, assemble, of_people
-from stagepose.formats.collect import PERSON, Collector, Labels, choose_category, number, stated_size
+from stagepose.formats.assemble import BoxShape, PointShape, Sheet, assemble_people
+from stagepose.formats.collect import PERSON, Collector, Labels, number, picture_folders, stated_size
 from stagepose.formats.layout import Target
 from stagepose.skeleton import Skeleton
 
@@ -48,24 +47,17 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     if not isinstance(tasks, list):
         raise DatasetError(f"{shown_path(path)}: is {show(tasks)}, expected a list of tasks; give {WHAT}")
     to = Collector(images)
-    folders = [images] if images else [path.parent / "images", path.parent]
+    folders = picture_folders(path, images)
     sheets = [sheet for at, task in enumerate(tasks)
               if (sheet := _read_task(task, f"{shown_path(path)}: task {at + 1}", folders, skeleton, to))]
-    labels = Counter(box.label for _, boxes, _ in sheets for box in boxes)
-    person = choose_category(labels, category, path)
-    tied = 0
-    for image, boxes, points in sheets:
-        tied += assemble(image, *of_people(boxes, points, person, to), to)
+    tied = assemble_people(sheets, category, path, to)
     to.notes.append(f"visibility: 1 for points with a choice {', '.join(sorted(HIDDEN_CHOICES))}, 2 for all others")
     if tied:
         to.notes.append(f"{tied} points without a parent were given to the only box around them")
-    return to.finish(None, skeleton, next((folder for folder in folders if folder.is_dir()), None))
+    return to.finish(None, skeleton, folders[0])
 
 
-_Sheet = tuple[int, list[BoxShape], list[PointShape]]
-
-
-def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | None, to: Collector) -> _Sheet | None:
+def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | None, to: Collector) -> Sheet | None:
     to.turn_to(None)
     if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
         to.wrong("label-file", where, f"is {show(task)}, expected an object with data")
@@ -82,7 +74,7 @@ def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | 
     stated = stated_size(sized.get("original_width"), sized.get("original_height"))
     names = names_of(address)
     image = to.picture(names[0], [folder / name for folder in folders for name in names], where, stated)
-    return None if image is None else (image, *_read_regions(regions, where, image, skeleton, to))
+    return None if image is None else Sheet(image, *_read_regions(regions, where, image, skeleton, to))
 
 
 def _regions(task: dict[str, Any], to: Collector) -> list[Any] | None:
