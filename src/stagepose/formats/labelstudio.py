@@ -30,7 +30,8 @@ WHAT = "Label Studio's JSON export"
 HIDDEN = "occluded"
 HIDDEN_CHOICES = frozenset({HIDDEN, "hidden", "invisible"})
 IMAGE, BOX, KEYPOINT, VISIBILITY = "image", "box", "keypoint", "visibility"  # controls of the interface that we write
-LOCAL = "/data/local-files/?d="  # how Label Studio addresses a file of its local storage
+LOCAL = "/data/local-files/?d="  # a file of a local storage, whose folder must lie in LOCAL_FILES_DOCUMENT_ROOT
+FOLDER = "images"  # what we call the pictures' folder where it is not known
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -92,13 +93,15 @@ def _regions(task: dict[str, Any], to: Collector) -> list[Any] | None:
 
 
 def names_of(address: str) -> list[str]:
-    """Names that a picture may have in a folder, by how Label Studio addresses it; the likeliest first."""
+    """Names that a picture may have in a folder, by how Label Studio addresses it; the likeliest first.
+
+    Of a local storage's file it is not told where the storage begins: all ends of its path are names.
+    """
     parts = urlsplit(address)
     local = parse_qs(parts.query).get("d")
-    path = PurePosixPath(local[0] if local else unquote(parts.path)).as_posix().lstrip("/")
-    name = PurePosixPath(path).name
-    bare = _UPLOADED.sub("", name)
-    return list(dict.fromkeys([path, name, bare] if local else [name, bare]))
+    steps = [step for step in PurePosixPath(local[0] if local else unquote(parts.path)).parts if step != "/"]
+    ends = ["/".join(steps[at:]) for at in range(len(steps))]
+    return list(dict.fromkeys([*(ends if local else ends[-1:]), *(_UPLOADED.sub("", end) for end in ends[-1:])]))
 
 
 def _read_regions(regions: list[Any], where: str, image: int, skeleton: Skeleton | None, to: Collector
@@ -172,23 +175,28 @@ def _read_region(region: dict[str, Any], kind: str, where: str, size: tuple[int,
 def write(dataset: CocoDataset, to: Target) -> list[str]:
     """Tasks with an annotation each, to be imported, and beside them the labelling interface that the project needs.
 
-    Pictures are addressed in Label Studio's local storage.
+    Pictures are addressed in a local storage of Label Studio, which cannot be the root of all: their folder's name is
+    in the addresses.
     """
+    folder = (to.pictures.absolute().name if to.pictures else "") or FOLDER
     interface = to.out.with_name(f"{to.out.stem}.interface.xml")
     to.refuse_existing([to.out, interface])
     tasks = []
     for image in dataset.images:
         result = [region for row in dataset.rows_by_image[image.id].tolist()
                   for region in _write_person(dataset, row, image.width, image.height)]
-        tasks.append({"data": {"image": LOCAL + quote(image.file_name)}, "annotations": [{"result": result}]})
+        address = LOCAL + quote(f"{folder}/{image.file_name}")
+        tasks.append({"data": {"image": address}, "annotations": [{"result": result}]})
     write_text(interface, _interface(dataset.skeleton))
     write_json_compact(to.out, tasks)
     return [f"the project needs the labelling interface of {shown_path(interface)}",
-            f"pictures are addressed as {LOCAL}NAME: files of a local storage"]
+            f"pictures are addressed as {LOCAL}{folder}/NAME: files of a local storage for that folder, with "
+            "LOCAL_FILES_SERVING_ENABLED=true and LOCAL_FILES_DOCUMENT_ROOT the one above it"]
 
 
 def _interface(skeleton: Skeleton) -> str:
-    labels = "".join(f"<Label value={quoteattr(name)}/>" for name in skeleton.names)
+    # by model_index, the order of keypoints, it exports its own COCO and YOLO
+    labels = "".join(f'<Label value={quoteattr(name)} model_index="{k}"/>' for k, name in enumerate(skeleton.names))
     return (f'<View>\n<Image name="{IMAGE}" value="$image"/>\n'
             f'<RectangleLabels name="{BOX}" toName="{IMAGE}"><Label value="{PERSON}"/></RectangleLabels>\n'
             f'<KeyPointLabels name="{KEYPOINT}" toName="{IMAGE}">{labels}</KeyPointLabels>\n'
