@@ -142,6 +142,10 @@ def read(
 def _read_coco(path: Path, images: Path | None, skeleton: Skeleton | None) -> Labels:
     """By the rules of all commands; a line says where the file's order is another than that of the set."""
     dataset = read_dataset(path, skeleton=skeleton)
+    about = dataset.raw.get("info")
+    if isinstance(about, dict) and about.get("contributor") == labelstudio.CONTRIBUTOR:
+        raise DatasetError(f"{shown_path(path)}: is Label Studio's COCO export, in which all keypoints of a picture "
+                           "are one person's; export it as JSON")
     subset = path.stem.removeprefix("person_keypoints_")
     exported = path.parent.parent / "images"  # as CVAT's exports and COCO's own annotations lie
     places = [images_folder(path, images)] + ([] if images else [exported / subset, exported])

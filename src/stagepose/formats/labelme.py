@@ -122,7 +122,11 @@ def write(dataset: CocoDataset, to: Target) -> list[str]:
                   for shape in _shapes(dataset, row, group)]
         write_json(file, {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None,
                           "imageHeight": image.height, "imageWidth": image.width})
-    return [f"hidden keypoints have the flag {HIDDEN}"]
+    notes = [f"hidden keypoints have the flag {HIDDEN}"]
+    if to.pictures is not None and not to.out.samefile(to.pictures) and any("/" in i.file_name for i in dataset.images):
+        notes.append("labelme looks for the files of pictures in subfolders only beside these: write to the pictures' "
+                     f"folder, --out {shown_path(to.pictures)}")
+    return notes
 
 
 def _shapes(dataset: CocoDataset, row: int, group: int) -> list[dict[str, Any]]:

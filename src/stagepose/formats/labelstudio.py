@@ -27,6 +27,7 @@ from stagepose.formats.layout import Target
 from stagepose.skeleton import Skeleton
 
 WHAT = "Label Studio's JSON export"
+CONTRIBUTOR = "Label Studio"  # who a COCO file that it exported says it is by
 HIDDEN = "occluded"
 HIDDEN_CHOICES = frozenset({HIDDEN, "hidden", "invisible"})
 IMAGE, BOX, KEYPOINT, VISIBILITY = "image", "box", "keypoint", "visibility"  # controls of the interface that we write
