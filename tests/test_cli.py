@@ -238,6 +238,16 @@ def test_rendering_starts_without_a_runtime_for_models() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_runtime_for_models_tells_nobody() -> None:
+    """ONNX Runtime's telemetry begins with a file in the user's cache."""
+    Path("home").mkdir()
+    done = run_python("import os, sys\n"
+                      "for name in ('ORT_DISABLE_TELEMETRY', 'CI', 'XDG_CACHE_HOME'): os.environ.pop(name, None)\n"
+                      "os.environ['HOME'] = os.path.abspath(sys.argv[1])\n"
+                      "import stagepose; stagepose.load(threads=1)", "home")
+    assert (done.returncode, list(Path("home").iterdir())) == (0, []), done.stderr
+
+
 def test_the_package_is_the_command_line_too() -> None:
     done = run_python("import runpy, sys; sys.argv[0] = 'x'; runpy.run_module('stagepose', run_name='__main__')",
                       "--version")

@@ -11,6 +11,7 @@ Names are imported when first used, so that ``import stagepose`` costs next to n
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from stagepose.videos import people_in, video
 
 __version__ = "0.1.0"
+
+# ONNX Runtime 1.32, as soon as it is imported, writes an identifier below ~/.cache and may tell its maker what runs
+# here (microsoft/onnxruntime, pull request 27379). Nobody has asked our users; who wants that sets this variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "stagepose.draw": ("draw_people",),

@@ -105,6 +105,14 @@ def test_a_coco_export_whose_keypoints_stand_in_another_order(capsys: pytest.Cap
         np.testing.assert_array_equal(dataset.keypoints[row], first[number] * (first[number][:, 2:] > 0))
 
 
+def test_label_studios_own_coco_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has the keypoints of all people of a picture in one annotation."""
+    Path("export").mkdir()
+    write_json(Path("export"), tiny_dict(1, 1) | {"info": {"contributor": "Label Studio"}}, "result.json")
+    assert run("export/result.json", "--out", "a.json") == 1
+    assert "result.json: is Label Studio's COCO export, in which all keypoints" in capsys.readouterr().err
+
+
 def test_a_broken_sheet_among_others_is_one_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(str(tiny_coco(Path("set"), 2, 1)), "--to", "labelme", "--out", "sheets") == 0
     Path("sheets/000000000001.json").write_text('{"shapes": [')

@@ -11,6 +11,7 @@ from PIL import Image
 
 from formats.desk import people_of
 from stagepose import formats
+from stagepose.coco import ImageInfo, dataset_from_arrays
 from stagepose.errors import DatasetError
 from stagepose.skeleton import COCO_17
 
@@ -159,3 +160,15 @@ def test_what_is_written_can_be_opened_where_it_lies(tmp_path: Path) -> None:
     assert written["imagePath"] == "../pictures/a.png" and written["imageData"] is None
     with pytest.raises(DatasetError, match="is there already"):  # somebody may have corrected it
         formats.write("labelme", labels, tmp_path / "out")
+
+
+def test_pictures_in_subfolders_need_their_files_beside_them(tmp_path: Path) -> None:
+    """Where Labelme is given an --output, it looks there for a file of the picture's bare name."""
+    images = [ImageInfo(1, "sub/a.png", 40, 20)]
+    labels = formats.Labels(dataset_from_arrays([1], [(0, 0, 9, 9)], [[(1, 1, 2)] * 17], images=images),
+                            tmp_path / "pictures", [], [])
+    (tmp_path / "pictures/sub").mkdir(parents=True)
+    notes = formats.write("labelme", labels, tmp_path / "out")
+    assert any(f"--out {tmp_path / 'pictures'}" in note for note in notes)
+    assert not any("--out" in note for note in formats.write("labelme", labels, tmp_path / "pictures"))
+    assert json.loads((tmp_path / "pictures/sub/a.json").read_text())["imagePath"] == "a.png"

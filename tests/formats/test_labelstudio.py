@@ -11,6 +11,7 @@ from PIL import Image
 
 from formats.desk import people_of
 from stagepose import formats
+from stagepose.coco import ImageInfo, dataset_from_arrays
 from stagepose.formats.labelstudio import names_of
 from stagepose.formats.xmlfile import read_xml
 from stagepose.skeleton import COCO_17
@@ -70,7 +71,7 @@ def test_which_annotation_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("address", "names"), [
     ("/data/upload/3/0a1b2c3d-my-a.png", ["0a1b2c3d-my-a.png", "my-a.png"]), ("a%20b.png", ["a b.png"]),
-    ("/data/local-files/?d=set/sub%20x/a.png", ["set/sub x/a.png", "a.png"]),
+    ("/data/local-files/?d=set/sub%20x/a.png", ["set/sub x/a.png", "sub x/a.png", "a.png"]),
     ("https://example.com/x/a.png?token=1", ["a.png"]), ("s3://bucket/x/a.png", ["a.png"]),
 ])  # fmt: skip
 def test_what_a_picture_may_be_called(address: str, names: list[str]) -> None:
@@ -112,6 +113,26 @@ def test_the_interface_that_a_project_needs(tmp_path: Path) -> None:
         assert control.attributes == {"name": region["from_name"], "toName": region["to_name"]}
         assert region["value"][region["type"]][0] in [label.attributes["value"] for label in control.children]
     assert len(written) == 2
+    assert [label.attributes["model_index"] for label in controls.all("KeyPointLabels")[0].children] == [
+        str(k) for k in range(17)], "without which it exports no COCO"
+
+
+def test_a_local_storage_is_never_the_root_of_all(tmp_path: Path) -> None:
+    """So the pictures' folder is in the addresses, and what is read from them may begin anywhere in there."""
+    home = tmp_path / "my photos"
+    (home / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/a.png"):
+        Image.new("L", (40, 20)).save(home / name)
+    images = [ImageInfo(number, name, 40, 20) for number, name in enumerate(("a.png", "sub/a.png"), 1)]
+    dataset = dataset_from_arrays([2], [(0, 0, 9, 9)], [[(1, 1, 2)] * 17], images=images)
+    notes = formats.write("labelstudio", formats.Labels(dataset, home, [], []), tmp_path / "out.json")
+    assert [task["data"]["image"] for task in json.loads((tmp_path / "out.json").read_text())] == [
+        "/data/local-files/?d=my%20photos/a.png", "/data/local-files/?d=my%20photos/sub/a.png"]
+    assert any("LOCAL_FILES_DOCUMENT_ROOT" in note for note in notes)
+    back = formats.read("labelstudio", tmp_path / "out.json", images=home)
+    assert back.problems == [] and people_of(back.dataset) == people_of(dataset)
+    beside = formats.read("labelstudio", tmp_path / "out.json").dataset
+    assert [image.file_name for image in beside.images] == ["my photos/a.png", "my photos/sub/a.png"]
 
 
 def test_sizes(tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
 from formats.desk import people_of
-from stagepose import formats
-from stagepose.coco import dataset_from_arrays
+from stagepose import cli, formats
+from stagepose.coco import dataset_from_arrays, read_dataset
 from stagepose.errors import DatasetError, SkeletonError
+from stagepose.formats import yolo
 from stagepose.formats.yolo import label_of
 from stagepose.skeleton import COCO_17, Skeleton
 
@@ -37,7 +40,7 @@ def yolo_set(folder: Path, config: str = CONFIG + NAMES, train: dict[str, str | 
 
 def test_a_set(tmp_path: Path) -> None:
     path = yolo_set(tmp_path)
-    assert formats.detect(tmp_path) == ("yolo", path) and formats.splits(path) == ["train", "val"]
+    assert formats.detect(tmp_path) == ("yolo", path) and formats.open_source("yolo", path).splits == ["train", "val"]
     labels = formats.read("yolo", path)
     assert labels.problems == [] and labels.pictures == tmp_path / "images"
     person = {"box": [10, 5, 30, 15], "nose": (10, 10, 2), "left_eye": (30, 5, 1)}
@@ -170,9 +173,25 @@ def test_folders_as_exports_lay_them_out(tmp_path: Path) -> None:
 
 def test_a_split_that_is_not_there_keeps_no_other(tmp_path: Path) -> None:
     path = yolo_set(tmp_path, "test: ../test/images\n" + CONFIG + NAMES)
-    assert formats.splits(path) == ["train", "val"] and len(formats.read("yolo", path).dataset) == 1
+    assert formats.open_source("yolo", path).splits == ["train", "val"] and len(formats.read("yolo", path).dataset) == 1
     with pytest.raises(DatasetError, match=r"'../test/images' is neither .* set path: to the folder"):
         formats.read("yolo", path, split="test")
+
+
+def test_a_set_of_three_splits_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    yolo_set(tmp_path, "test: images/test\n" + CONFIG + NAMES)
+    for kind in ("images", "labels"):
+        shutil.copytree(tmp_path / kind / "val", tmp_path / kind / "test")
+    watched = {name: Mock(wraps=getattr(yolo, name)) for name in ("read_plain_yaml", "find_images")}
+    for name, watch in watched.items():
+        monkeypatch.setattr(yolo, name, watch)
+    assert cli.main(["convert", str(tmp_path), "--out", str(tmp_path / "mine/people.json")]) == 0
+    splits = ("train", "val", "test")
+    assert watched["read_plain_yaml"].call_count == 1
+    assert [call.args[0] for call in watched["find_images"].call_args_list] == [
+        [tmp_path / "images" / split] for split in splits]
+    ids = [image.id for split in splits for image in read_dataset(tmp_path / f"mine/people-{split}.json").images]
+    assert ids == [1, 2, 3, 4, 5]
 
 
 def test_writing_says_what_is_lost_and_replaces_nothing(tmp_path: Path) -> None:

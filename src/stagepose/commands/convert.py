@@ -65,8 +65,9 @@ def convert(
     _refuse_idle(kind, to, images, split, estimate_areas, drop_bad)
     if images and not images.is_dir():
         raise DatasetError(f"{printable(str(images))}: no such folder; --images names the one that holds the pictures")
-    chosen = [split] if split else formats.splits(place, category) if kind == "yolo" else ["train"]
-    named = resolve_skeleton(skeleton) if skeleton else None
+    opened = formats.open_source(kind, place, images=images, category=category, threshold=joint_threshold,
+                                 skeleton=resolve_skeleton(skeleton) if skeleton else None)
+    chosen = [split] if split else opened.splits
     targets = {one: _target(out, to, one if len(chosen) > 1 else "") for one in chosen}
     for target in targets.values():
         _keep_inputs(target, formats.inputs(kind, place))
@@ -74,8 +75,7 @@ def convert(
             require_place(target)
     read = {}
     for one in chosen:
-        labels = formats.read(kind, place, images=images, skeleton=named, category=category, split=one,
-                              threshold=joint_threshold)
+        labels = opened.read(one)
         _tell(f"{kind} {one}" if kind == "yolo" else kind, place, labels)
         read[one] = _without_mistakes(labels, drop_bad)
     for one, target in targets.items():

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from stagepose.coco.category import plain_name
 from stagepose.coco.problems import show
-from stagepose.formats.collect import Box, Collector, Point
+from stagepose.formats.collect import Box, Collector, Point, choose_category
 
 BY_PLACE = "by place"  # the key of a person whose points had none
 
@@ -37,15 +38,32 @@ class PointShape:
     where: str
 
 
-def of_people(boxes: Sequence[BoxShape], points: Sequence[PointShape], person: str, to: Collector
-              ) -> tuple[list[BoxShape], list[PointShape]]:  # fmt: skip
+@dataclass(frozen=True)
+class Sheet:
+    """The shapes of one picture."""
+
+    image: int
+    boxes: list[BoxShape]
+    points: list[PointShape]
+
+
+def assemble_people(sheets: Sequence[Sheet], category: str | None, path: Path, to: Collector) -> int:
+    """Give the people of all pictures to the collector; how many shapes were tied by their place alone.
+
+    Which label the people's boxes have is told by all sheets together.
+    """
+    person = choose_category([box.label for sheet in sheets for box in sheet.boxes], category, path)
+    return sum(assemble(sheet.image, *_of_people(sheet, person, to), to) for sheet in sheets)
+
+
+def _of_people(sheet: Sheet, person: str, to: Collector) -> tuple[list[BoxShape], list[PointShape]]:
     """The boxes of that label, and the points but for those that share a key with another box."""
-    mine = [box for box in boxes if plain_name(box.label) == person]
-    others = [box for box in boxes if plain_name(box.label) != person]
+    mine = [box for box in sheet.boxes if plain_name(box.label) == person]
+    others = [box for box in sheet.boxes if plain_name(box.label) != person]
     for box in others:
         to.leave_out(f"boxes of {box.label}")
     theirs = {box.key for box in others if box.key is not None}
-    return mine, [point for point in points if point.key not in theirs]
+    return mine, [point for point in sheet.points if point.key not in theirs]
 
 
 @dataclass

@@ -258,6 +258,11 @@ class Collector:
         return Path(os.path.relpath(picture.path, home)).as_posix()
 
 
+def picture_folders(path: Path, images: Path | None) -> list[Path]:
+    """Where the pictures of a file of labels may be, the likeliest first."""
+    return [images] if images else [place for place in (path.parent / "images", path.parent) if place.is_dir()]
+
+
 def left_out(counts: Mapping[str, int]) -> list[str]:
     """A line that tells all counts above 0; none where there are none."""
     listed = ", ".join(f"{what}: {count}" for what, count in counts.items() if count)

@@ -23,7 +23,16 @@ from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError
 from stagepose.files import write_text
 from stagepose.formats.assemble import BoxShape, PointShape, assemble
-from stagepose.formats.collect import PERSON, Collector, Labels, Point, choose_category, number, stated_size
+from stagepose.formats.collect import (
+    PERSON,
+    Collector,
+    Labels,
+    Point,
+    choose_category,
+    number,
+    picture_folders,
+    stated_size,
+)
 from stagepose.formats.layout import Target
 from stagepose.formats.xmlfile import Node, parse_xml, read_xml
 from stagepose.skeleton import Skeleton
@@ -49,14 +58,14 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     declared = {label.word("name"): label for label in root.below("label") if label.word("type") == "skeleton"}
     skeletons.update(dict.fromkeys(declared, 0))
     person = choose_category(skeletons, category, path)
-    folders = [images] if images else [path.parent / "images", path.parent]
+    folders = picture_folders(path, images)
     known = None if declared else skeleton  # declared labels that the skeleton lacks are no slips of the pen
     tied = sum(_read_picture(node, f"{shown_path(path)}: line ", folders, person, known, to) for node in pictures)
     to.notes.append("visibility: 0 for points outside, 1 for occluded ones, 2 for all others")
     if tied:
         to.notes.append(f"{tied} shapes without a group were given to the only box around them")
     own = _declared(root, declared, person, to)
-    return to.finish(own, skeleton, next((folder for folder in folders if folder.is_dir()), None))
+    return to.finish(own, skeleton, folders[0])
 
 
 def _declared(root: Node, declared: dict[str, Node], person: str, to: Collector) -> Skeleton | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
@@ -94,28 +95,57 @@ def _holds_labelme(path: Path) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Source:
+    """Labels that are there to be read: the ``splits`` in them, and ``read``, which takes one of these.
+
+    The people are as they are read; what is wrong with them is in the answer. :class:`DatasetError` and
+    :class:`SkeletonError` where there is nothing to read from.
+    """
+
+    splits: list[str]
+    read: Callable[[str], Labels]
+
+
+def open_source(
+    kind: Read, path: Path, *, images: Path | None = None, skeleton: Skeleton | None = None,
+    category: str | None = None, threshold: float = 0.3,
+) -> Source:  # fmt: skip
+    """What :func:`detect` has told. Only YOLO sets have several splits, and are opened here for all of them.
+
+    ``threshold`` is the score from which a keypoint that predict found counts as visible.
+    """
+    if kind == "yolo":
+        opened = yolo.open_set(path, category)
+        return Source(opened.splits, lambda split: yolo.read(opened, split=split, skeleton=skeleton))
+    if kind == "predict":
+        return _whole(lambda: found.read(path, threshold=threshold, images=images, skeleton=skeleton))
+    if kind == "coco":
+        return _whole(lambda: _read_coco(path, images, skeleton))
+    reader = {"labelme": labelme.read, "cvat": cvat.read, "labelstudio": labelstudio.read}[kind]
+    return _whole(lambda: reader(path, images=images, skeleton=skeleton, category=category))
+
+
+def _whole(read: Callable[[], Labels]) -> Source:
+    """Labels without splits: all of them are everybody's."""
+    return Source(["train"], lambda _split: read())
+
+
 def read(
     kind: Read, path: Path, *, images: Path | None = None, skeleton: Skeleton | None = None,
     category: str | None = None, split: str = "train", threshold: float = 0.3,
 ) -> Labels:  # fmt: skip
-    """The people of ``path``, which :func:`detect` has told; what is wrong with them is in the answer.
-
-    :class:`DatasetError` and :class:`SkeletonError` where there is nothing to read from. ``split`` is YOLO's,
-    ``threshold`` the score from which a keypoint that predict found counts as visible.
-    """
-    if kind == "yolo":
-        return yolo.read(path, split=split, skeleton=skeleton, category=category)
-    if kind == "predict":
-        return found.read(path, threshold=threshold, images=images, skeleton=skeleton)
-    if kind == "coco":
-        return _read_coco(path, images, skeleton)
-    reader = {"labelme": labelme.read, "cvat": cvat.read, "labelstudio": labelstudio.read}[kind]
-    return reader(path, images=images, skeleton=skeleton, category=category)
+    """The people of one split of what :func:`open_source` opens."""
+    return open_source(kind, path, images=images, skeleton=skeleton, category=category, threshold=threshold).read(split)
 
 
 def _read_coco(path: Path, images: Path | None, skeleton: Skeleton | None) -> Labels:
     """By the rules of all commands; a line says where the file's order is another than that of the set."""
     dataset = read_dataset(path, skeleton=skeleton)
+    about = dataset.raw.get("info")
+    if isinstance(about, dict) and about.get("contributor") == labelstudio.CONTRIBUTOR:
+        raise DatasetError(f"{shown_path(path)}: is Label Studio's COCO export, in which all keypoints of a picture "
+                           "are one person's; export it as JSON")
     subset = path.stem.removeprefix("person_keypoints_")
     exported = path.parent.parent / "images"  # as CVAT's exports and COCO's own annotations lie
     places = [images_folder(path, images)] + ([] if images else [exported / subset, exported])

@@ -9,9 +9,7 @@ group_id is for), github.com/CVHub520/X-AnyLabeling (docs).
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,8 +19,8 @@ from stagepose.coco.jsonfile import load_json
 from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError
 from stagepose.files import write_json
-from stagepose.formats.assemble import BoxShape, PointShape, assemble, of_people
-from stagepose.formats.collect import PERSON, Collector, Labels, choose_category, number, stated_size
+from stagepose.formats.assemble import BoxShape, PointShape, Sheet, assemble_people
+from stagepose.formats.collect import PERSON, Collector, Labels, number, stated_size
 from stagepose.formats.layout import Target
 from stagepose.skeleton import Skeleton
 
@@ -30,15 +28,6 @@ WHAT = "a Labelme file"
 VERSION = "5.5.0"  # of the layout that we write
 HIDDEN_FLAGS = ("occluded", "hidden", "invisible")
 HIDDEN = HIDDEN_FLAGS[0]
-
-
-@dataclass
-class _Sheet:
-    """The shapes of one picture."""
-
-    image: int
-    boxes: list[BoxShape] = field(default_factory=list)
-    points: list[PointShape] = field(default_factory=list)
 
 
 def is_labelme(raw: object) -> bool:
@@ -52,11 +41,7 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
     to = Collector(images)
     sheets = [sheet for file in files if (sheet := _read_file(file, path.is_dir(), images, skeleton, to))]
-    labels = Counter(box.label for sheet in sheets for box in sheet.boxes)
-    person = choose_category(labels, category, path)
-    tied = 0
-    for sheet in sheets:
-        tied += assemble(sheet.image, *of_people(sheet.boxes, sheet.points, person, to), to)
+    tied = assemble_people(sheets, category, path, to)
     to.notes.append(f"visibility: 1 for points with a flag {', '.join(HIDDEN_FLAGS)} or difficult, 2 for all others")
     if tied:
         to.notes.append(f"{tied} shapes without a group_id were given to the only box that they lie in, or around them")
@@ -64,7 +49,7 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
 
 
 def _read_file(file: Path, one_of_many: bool, images: Path | None, skeleton: Skeleton | None, to: Collector
-               ) -> _Sheet | None:  # fmt: skip
+               ) -> Sheet | None:  # fmt: skip
     shown = shown_path(file)
     to.turn_to(None)
     try:
@@ -84,13 +69,13 @@ def _read_file(file: Path, one_of_many: bool, images: Path | None, skeleton: Ske
     image = to.picture(name, places, shown, stated_size(raw.get("imageWidth"), raw.get("imageHeight")))
     if image is None:
         return None
-    sheet = _Sheet(image)
+    sheet = Sheet(image, [], [])
     for at, shape in enumerate(raw["shapes"]):
         _read_shape(shape, f"{shown}: shape {at + 1}", sheet, skeleton, to)
     return sheet
 
 
-def _read_shape(shape: Any, where: str, sheet: _Sheet, skeleton: Skeleton | None, to: Collector) -> None:
+def _read_shape(shape: Any, where: str, sheet: Sheet, skeleton: Skeleton | None, to: Collector) -> None:
     if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
         to.wrong("label-file", where, f"is {show(shape)}, expected an object with a label")
         return
@@ -137,7 +122,11 @@ def write(dataset: CocoDataset, to: Target) -> list[str]:
                   for shape in _shapes(dataset, row, group)]
         write_json(file, {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None,
                           "imageHeight": image.height, "imageWidth": image.width})
-    return [f"hidden keypoints have the flag {HIDDEN}"]
+    notes = [f"hidden keypoints have the flag {HIDDEN}"]
+    if to.pictures is not None and not to.out.samefile(to.pictures) and any("/" in i.file_name for i in dataset.images):
+        notes.append("labelme looks for the files of pictures in subfolders only beside these: write to the pictures' "
+                     f"folder, --out {shown_path(to.pictures)}")
+    return notes
 
 
 def _shapes(dataset: CocoDataset, row: int, group: int) -> list[dict[str, Any]]:

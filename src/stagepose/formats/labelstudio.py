@@ -10,7 +10,6 @@ labelstud.io/tags (keypointlabels, rectanglelabels, choices with perRegion), Hum
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -22,16 +21,18 @@ from stagepose.coco.jsonfile import load_json, write_json_compact
 from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError
 from stagepose.files import write_text
-from stagepose.formats.assemble import BoxShape, PointShape, assemble, of_people
-from stagepose.formats.collect import PERSON, Collector, Labels, choose_category, number, stated_size
+from stagepose.formats.assemble import BoxShape, PointShape, Sheet, assemble_people
+from stagepose.formats.collect import PERSON, Collector, Labels, number, picture_folders, stated_size
 from stagepose.formats.layout import Target
 from stagepose.skeleton import Skeleton
 
 WHAT = "Label Studio's JSON export"
+CONTRIBUTOR = "Label Studio"  # who a COCO file that it exported says it is by
 HIDDEN = "occluded"
 HIDDEN_CHOICES = frozenset({HIDDEN, "hidden", "invisible"})
 IMAGE, BOX, KEYPOINT, VISIBILITY = "image", "box", "keypoint", "visibility"  # controls of the interface that we write
-LOCAL = "/data/local-files/?d="  # how Label Studio addresses a file of its local storage
+LOCAL = "/data/local-files/?d="  # a file of a local storage, whose folder must lie in LOCAL_FILES_DOCUMENT_ROOT
+FOLDER = "images"  # what we call the pictures' folder where it is not known
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -48,24 +49,17 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     if not isinstance(tasks, list):
         raise DatasetError(f"{shown_path(path)}: is {show(tasks)}, expected a list of tasks; give {WHAT}")
     to = Collector(images)
-    folders = [images] if images else [path.parent / "images", path.parent]
+    folders = picture_folders(path, images)
     sheets = [sheet for at, task in enumerate(tasks)
               if (sheet := _read_task(task, f"{shown_path(path)}: task {at + 1}", folders, skeleton, to))]
-    labels = Counter(box.label for _, boxes, _ in sheets for box in boxes)
-    person = choose_category(labels, category, path)
-    tied = 0
-    for image, boxes, points in sheets:
-        tied += assemble(image, *of_people(boxes, points, person, to), to)
+    tied = assemble_people(sheets, category, path, to)
     to.notes.append(f"visibility: 1 for points with a choice {', '.join(sorted(HIDDEN_CHOICES))}, 2 for all others")
     if tied:
         to.notes.append(f"{tied} points without a parent were given to the only box around them")
-    return to.finish(None, skeleton, next((folder for folder in folders if folder.is_dir()), None))
+    return to.finish(None, skeleton, folders[0])
 
 
-_Sheet = tuple[int, list[BoxShape], list[PointShape]]
-
-
-def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | None, to: Collector) -> _Sheet | None:
+def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | None, to: Collector) -> Sheet | None:
     to.turn_to(None)
     if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
         to.wrong("label-file", where, f"is {show(task)}, expected an object with data")
@@ -82,7 +76,7 @@ def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | 
     stated = stated_size(sized.get("original_width"), sized.get("original_height"))
     names = names_of(address)
     image = to.picture(names[0], [folder / name for folder in folders for name in names], where, stated)
-    return None if image is None else (image, *_read_regions(regions, where, image, skeleton, to))
+    return None if image is None else Sheet(image, *_read_regions(regions, where, image, skeleton, to))
 
 
 def _regions(task: dict[str, Any], to: Collector) -> list[Any] | None:
@@ -100,13 +94,15 @@ def _regions(task: dict[str, Any], to: Collector) -> list[Any] | None:
 
 
 def names_of(address: str) -> list[str]:
-    """Names that a picture may have in a folder, by how Label Studio addresses it; the likeliest first."""
+    """Names that a picture may have in a folder, by how Label Studio addresses it; the likeliest first.
+
+    Of a local storage's file it is not told where the storage begins: all ends of its path are names.
+    """
     parts = urlsplit(address)
     local = parse_qs(parts.query).get("d")
-    path = PurePosixPath(local[0] if local else unquote(parts.path)).as_posix().lstrip("/")
-    name = PurePosixPath(path).name
-    bare = _UPLOADED.sub("", name)
-    return list(dict.fromkeys([path, name, bare] if local else [name, bare]))
+    steps = [step for step in PurePosixPath(local[0] if local else unquote(parts.path)).parts if step != "/"]
+    ends = ["/".join(steps[at:]) for at in range(len(steps))]
+    return list(dict.fromkeys([*(ends if local else ends[-1:]), *(_UPLOADED.sub("", end) for end in ends[-1:])]))
 
 
 def _read_regions(regions: list[Any], where: str, image: int, skeleton: Skeleton | None, to: Collector
@@ -180,23 +176,28 @@ def _read_region(region: dict[str, Any], kind: str, where: str, size: tuple[int,
 def write(dataset: CocoDataset, to: Target) -> list[str]:
     """Tasks with an annotation each, to be imported, and beside them the labelling interface that the project needs.
 
-    Pictures are addressed in Label Studio's local storage.
+    Pictures are addressed in a local storage of Label Studio, which cannot be the root of all: their folder's name is
+    in the addresses.
     """
+    folder = (to.pictures.absolute().name if to.pictures else "") or FOLDER
     interface = to.out.with_name(f"{to.out.stem}.interface.xml")
     to.refuse_existing([to.out, interface])
     tasks = []
     for image in dataset.images:
         result = [region for row in dataset.rows_by_image[image.id].tolist()
                   for region in _write_person(dataset, row, image.width, image.height)]
-        tasks.append({"data": {"image": LOCAL + quote(image.file_name)}, "annotations": [{"result": result}]})
+        address = LOCAL + quote(f"{folder}/{image.file_name}")
+        tasks.append({"data": {"image": address}, "annotations": [{"result": result}]})
     write_text(interface, _interface(dataset.skeleton))
     write_json_compact(to.out, tasks)
     return [f"the project needs the labelling interface of {shown_path(interface)}",
-            f"pictures are addressed as {LOCAL}NAME: files of a local storage"]
+            f"pictures are addressed as {LOCAL}{folder}/NAME: files of a local storage for that folder, with "
+            "LOCAL_FILES_SERVING_ENABLED=true and LOCAL_FILES_DOCUMENT_ROOT the one above it"]
 
 
 def _interface(skeleton: Skeleton) -> str:
-    labels = "".join(f"<Label value={quoteattr(name)}/>" for name in skeleton.names)
+    # by model_index, the order of keypoints, it exports its own COCO and YOLO
+    labels = "".join(f'<Label value={quoteattr(name)} model_index="{k}"/>' for k, name in enumerate(skeleton.names))
     return (f'<View>\n<Image name="{IMAGE}" value="$image"/>\n'
             f'<RectangleLabels name="{BOX}" toName="{IMAGE}"><Label value="{PERSON}"/></RectangleLabels>\n'
             f'<KeyPointLabels name="{KEYPOINT}" toName="{IMAGE}">{labels}</KeyPointLabels>\n'

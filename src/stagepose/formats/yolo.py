@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -53,46 +54,55 @@ class _Config:
 # --- reading
 
 
-def splits(path: Path, category: str | None = None) -> list[str]:
-    """The splits of a data.yaml whose folders are there; all where none is."""
+@dataclass(frozen=True)
+class YoloSet:
+    """What a data.yaml says, and the pictures of its splits, looked up once for all of them."""
+
+    config: _Config
+    pictures: dict[str, list[Path]]  # of the splits whose folders are there: many an export names a test it lacks
+
+    @property
+    def splits(self) -> list[str]:
+        """Those that are there; all where none is."""
+        return list(self.pictures or self.config.folders)
+
+
+def open_set(path: Path, category: str | None = None) -> YoloSet:
+    """A data.yaml and its folders; ``category`` is the class of the people."""
     config = _read_config(path, category)
-    return [split for split in config.folders if not _absent(config, split)] or list(config.folders)
+    there = [split for split, values in config.folders.items()
+             if all(_place(config, value, need=False).exists() for value in values)]
+    return YoloSet(config, {split: list(_pictures(config, split)) for split in there})
 
 
-def _absent(config: _Config, split: str) -> list[str]:
-    """The folders of a split that are not there: many an export names a test that it does not hold."""
-    return [value for value in config.folders[split] if not _place(config, value, need=False).exists()]
-
-
-def read(path: Path, *, split: str, skeleton: Skeleton | None = None, category: str | None = None) -> Labels:
+def read(opened: YoloSet, *, split: str, skeleton: Skeleton | None = None) -> Labels:
     """The people of one split. Names come from the file's ``kpt_names``, else from ``skeleton``, in its order."""
-    config = _read_config(path, category)
+    config, path = opened.config, opened.config.path
     if split not in config.folders:
         raise DatasetError(f"{shown_path(path)}: has no {split}; its splits are {', '.join(config.folders) or 'none'}")
     own, note = _own_skeleton(config, skeleton)
+    pictures = opened.pictures.get(split) or list(_pictures(config, split))  # says what is not there
     to = Collector()
     to.notes += [note] if note else []
     to.notes.append("visibility is as in the file" if config.numbers == 3 else
                     "visibility is not told (2 numbers a keypoint): 2 for all but those at 0, 0, which are unlabelled")
-    pictures = {name: list(_pictures(config, name)) for name in config.folders
-                if name == split or not _absent(config, name)}
     unlabelled = 0
-    for picture in pictures[split]:
+    for picture in pictures:
         label = label_of(picture)
         image = to.picture(picture.name, [picture], shown_path(picture), None)
         if not label.is_file():
             unlabelled += 1
         elif image is not None:
             _read_labels(label, image, config, own, to)
-    if pictures[split] and unlabelled == len(pictures[split]):
+    if pictures and unlabelled == len(pictures):
         raise DatasetError(f"{shown_path(path)}: none of the {unlabelled} pictures of {split} has a label file; that "
-                           f"of the first would be {shown_path(label_of(pictures[split][0]))}")
+                           f"of the first would be {shown_path(label_of(pictures[0]))}")
     if unlabelled:
         to.notes.append(f"pictures without a label file: {unlabelled}, taken as pictures without people")
-    _lost_labels(pictures[split], to)
-    before = list(pictures)[:list(pictures).index(split)]  # splits, which number their pictures on from one another
-    return to.finish(own, skeleton, _common([each for found in pictures.values() for each in found]),
-                     sum(len(pictures[name]) for name in before))
+    _lost_labels(pictures, to)
+    before = takewhile(lambda name: name != split, opened.pictures)  # splits number their pictures on from one another
+    return to.finish(own, skeleton, _common([each for found in opened.pictures.values() for each in found]),
+                     sum(len(opened.pictures[name]) for name in before))
 
 
 def label_of(picture: Path) -> Path:
