@@ -166,7 +166,7 @@ def test_a_busy_server_can_be_asked_again(page: Page, server: Server, tmp_path: 
             sent = [others.submit(client.post, "/v1/predict", content=file.read_bytes()) for _ in range(2)]
             server.until(busy=1, waiting=1)
             page.choose(file)
-            page.says("the server is busy: 1 requests are waiting")
+            page.says("the server is busy: its queue is full (1 waiting, the most it takes)")
             assert page.seen() >= {"again", "canvas"} and "details" not in page.seen()
         assert [each.result().status_code for each in sent] == [200, 200]
     page.run("el('again').click()")

@@ -68,7 +68,7 @@ class Pool:
 
     def require_place(self) -> None:
         if self._idle.empty() and self.waiting >= self.queue:
-            raise busy(f"{self.waiting} requests are waiting, the most it takes")
+            raise busy(f"its queue is full ({self.waiting} waiting, the most it takes)")
 
     async def _next(self) -> Process:
         while (process := await self._idle.get()).returncode is not None:
