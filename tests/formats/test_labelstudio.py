@@ -12,6 +12,7 @@ from PIL import Image
 from formats.desk import people_of
 from stagepose import formats
 from stagepose.coco import ImageInfo, dataset_from_arrays
+from stagepose.errors import DatasetError
 from stagepose.formats.labelstudio import names_of
 from stagepose.formats.xmlfile import read_xml
 from stagepose.skeleton import COCO_17
@@ -133,6 +134,13 @@ def test_a_local_storage_is_never_the_root_of_all(tmp_path: Path) -> None:
     assert back.problems == [] and people_of(back.dataset) == people_of(dataset)
     beside = formats.read("labelstudio", tmp_path / "out.json").dataset
     assert [image.file_name for image in beside.images] == ["my photos/a.png", "my photos/sub/a.png"]
+
+
+def test_the_short_export_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "min.json"
+    path.write_text(json.dumps([{"image": "a.png", "id": 1, "keypoint": [], "annotator": 1, "annotation_id": 2}]))
+    with pytest.raises(DatasetError, match="is Label Studio's JSON-MIN export, which does not tell whose"):
+        formats.detect(path)
 
 
 def test_sizes(tmp_path: Path) -> None:

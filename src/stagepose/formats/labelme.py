@@ -64,8 +64,7 @@ def _read_file(file: Path, one_of_many: bool, images: Path | None, skeleton: Ske
             to.wrong("label-file", shown, "has no list of shapes and no imagePath, as a Labelme file has")
         return None
     name = raw["imagePath"].replace("\\", "/")  # as it is written on Windows
-    places = [file.parent / name, file.parent / PurePosixPath(name).name]
-    places += [images / name, images / PurePosixPath(name).name] if images else []
+    places = [folder / each for folder in (file.parent, images) if folder for each in (name, PurePosixPath(name).name)]
     image = to.picture(name, places, shown, stated_size(raw.get("imageWidth"), raw.get("imageHeight")))
     if image is None:
         return None

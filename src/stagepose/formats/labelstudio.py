@@ -42,6 +42,12 @@ def is_label_studio(raw: object) -> bool:
         "annotations" in raw[0] or "predictions" in raw[0])
 
 
+def is_json_min(raw: object) -> bool:
+    """Whether it is the short export, without ids and parents of regions."""
+    first = raw[0] if isinstance(raw, list) and raw else None
+    return isinstance(first, dict) and "annotator" in first and "annotation_id" in first
+
+
 def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = None, category: str | None = None
          ) -> Labels:  # fmt: skip
     """The people of an export. Of a task with several annotations the first counts; tasks without are left out."""
