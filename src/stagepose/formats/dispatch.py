@@ -65,8 +65,8 @@ def _detect_file(path: Path) -> tuple[Read, Path] | None:
     if labelstudio.is_label_studio(raw):
         return "labelstudio", path
     if labelstudio.is_json_min(raw):
-        raise DatasetError(f"{shown_path(path)}: is Label Studio's JSON-MIN export, which does not tell whose a keypoint "
-                           "is; export it as JSON")
+        raise DatasetError(f"{shown_path(path)}: is Label Studio's JSON-MIN export, which does not tell whose a "
+                           "keypoint is; export it as JSON")
     if isinstance(raw, list) and raw and isinstance(raw[0], dict) and "keypoints" in raw[0]:
         if not (path.parent / found.IMAGES).is_file():
             raise DatasetError(f"{shown_path(path)}: holds results, but {found.IMAGES}, which names their pictures, is "
