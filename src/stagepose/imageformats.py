@@ -81,7 +81,13 @@ def tell_format(file: IO[bytes], name: str) -> str:
             if what == "XML" and b"<svg" in text:
                 what = "SVG"
             raise ImageError(f"{name}: is {what}, not a picture; {READABLE} are read")
-    raise ImageError(f"{name}: not a picture in a known format (starts with {head[:12]!r}); {READABLE} are read")
+    raise ImageError(f"{name}: not a picture in a known format (starts with {_shown(head[:12])}); {READABLE} are read")
+
+
+def _shown(start: bytes) -> str:
+    """As text where it is plain text, else in hexadecimal."""
+    text = start.decode("ascii", errors="replace").rstrip()
+    return f"'{text}'" if text.isascii() and text.isprintable() else start.hex(" ")
 
 
 def open_image(kind: str, file: IO[bytes]) -> ImageFile.ImageFile:

@@ -361,7 +361,8 @@ def test_i4_no_pixels_at_all_is_refused(size: tuple[int, int]) -> None:
     ("content", "says"),
     [
         (b"", "is empty"),
-        (b"just some notes\n", "not a picture in a known format (starts with b'just some no')"),
+        (b"just some notes\n", "not a picture in a known format (starts with 'just some no')"),
+        (b"\x93NUMPY\x01\x00", "not a picture in a known format (starts with 93 4e 55 4d 50 59 01 00)"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "is a web page"),
         (b"\n <HTML>not found</HTML>", "is a web page"),
         (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "is SVG"),
