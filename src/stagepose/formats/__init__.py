@@ -2,16 +2,16 @@
 
 from stagepose.formats.collect import Labels
 from stagepose.formats.dispatch import (
-           FOLDERS,
-           Read,
-           Source,
-           Written,
-           detect,
-           inputs,
-           labelled,
-           open_source,
-           read,
-           write,
+    FOLDERS,
+    Read,
+    Source,
+    Written,
+    detect,
+    inputs,
+    labelled,
+    open_source,
+    read,
+    write,
 )
 
 __all__ = ["FOLDERS", "Labels", "Read", "Source", "Written", "detect", "inputs", "labelled", "open_source", "read",
