@@ -172,3 +172,11 @@ def test_pictures_in_subfolders_need_their_files_beside_them(tmp_path: Path) -> 
     assert any(f"--out {tmp_path / 'pictures'}" in note for note in notes)
     assert not any("--out" in note for note in formats.write("labelme", labels, tmp_path / "pictures"))
     assert json.loads((tmp_path / "pictures/sub/a.json").read_text())["imagePath"] == "a.png"
+
+
+def test_a_set_without_pictures_has_nothing_to_write(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"images": [], "annotations": [], "categories": [
+        {"id": 1, "name": "person", "keypoints": ["nose", "left_eye"]}]}))
+    (tmp_path / "images").mkdir()
+    labels = formats.read("coco", tmp_path / "a.json")
+    assert formats.write("labelme", labels, tmp_path / "out") == ["hidden keypoints have the flag occluded"]

@@ -122,7 +122,7 @@ def write(dataset: CocoDataset, to: Target) -> list[str]:
         write_json(file, {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None,
                           "imageHeight": image.height, "imageWidth": image.width})
     notes = [f"hidden keypoints have the flag {HIDDEN}"]
-    if to.pictures is not None and not to.out.samefile(to.pictures) and any("/" in i.file_name for i in dataset.images):
+    if any("/" in i.file_name for i in dataset.images) and to.pictures and not to.out.samefile(to.pictures):
         notes.append("labelme looks for the files of pictures in subfolders only beside these: write to the pictures' "
                      f"folder, --out {shown_path(to.pictures)}")
     return notes
