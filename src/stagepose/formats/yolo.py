@@ -81,7 +81,8 @@ def read(opened: YoloSet, *, split: str, skeleton: Skeleton | None = None) -> La
     if split not in config.folders:
         raise DatasetError(f"{shown_path(path)}: has no {split}; its splits are {', '.join(config.folders) or 'none'}")
     own, note = _own_skeleton(config, skeleton)
-    pictures = opened.pictures.get(split) or list(_pictures(config, split))  # says what is not there
+    there = split in opened.pictures
+    pictures = opened.pictures[split] if there else list(_pictures(config, split))  # which says what is not there
     to = Collector()
     to.notes += [note] if note else []
     to.notes.append("visibility is as in the file" if config.numbers == 3 else
