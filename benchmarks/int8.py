@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import statistics
 import sys
 import tempfile
 from datetime import date
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from report import commit, processor, set_name, table
+from report import commit, in_turns, processor, set_name, table
 
 from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.evaluation import compare, judge_keypoints, predict_dataset
@@ -75,14 +74,8 @@ def quantized(name: str, crops: NDArray[np.uint8], left_out: int, folder: Path) 
 
 def milliseconds(models: dict[str, Path | str], crops: NDArray[np.uint8], threads: int) -> dict[str, float]:
     """Of a person, each model's."""
-    opened = {what: PoseModel(model, threads=threads) for what, model in models.items()}
-    took: dict[str, list[float]] = {what: [] for what in models}
-    for _ in range(1 + ROUNDS):
-        for what, model in opened.items():
-            start = perf_counter()
-            model(crops[:BATCH])
-            took[what].append((perf_counter() - start) / BATCH * 1e3)
-    return {what: statistics.median(each[1:]) for what, each in took.items()}
+    calls = {what: partial(PoseModel(model, threads=threads), crops[:BATCH]) for what, model in models.items()}
+    return {what: took / BATCH for what, took in in_turns(calls, ROUNDS).items()}
 
 
 def rows_of(name: str, dataset: CocoDataset, folder: Path, train: Path, work: Path) -> list[list[str]]:

@@ -1,11 +1,16 @@
-"""What the results of all benchmarks say alike, in Markdown: of which commit, on which processor, in which tables."""
+"""What benchmarks have in common: times of things that take turns, and what their Markdown says alike."""
 
 from __future__ import annotations
 
 import platform
+import statistics
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
+from typing import TypeVar
+
+What = TypeVar("What")
 
 
 def commit() -> str:
@@ -26,6 +31,17 @@ def processor() -> str:
 def set_name(file: Path) -> str:
     """Of folders of this machine only the last name stays."""
     return "/".join(file.resolve().parts[-2:])
+
+
+def in_turns(calls: Mapping[What, Callable[[], object]], rounds: int) -> dict[What, float]:
+    """Median milliseconds of each call, after a first round that warms up."""
+    took: dict[What, list[float]] = {what: [] for what in calls}
+    for _ in range(1 + rounds):
+        for what, call in calls.items():
+            start = perf_counter()
+            call()
+            took[what].append((perf_counter() - start) * 1e3)
+    return {what: statistics.median(each[1:]) for what, each in took.items()}
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -8,18 +8,17 @@ over pictures, and time. Both take turns; times are medians of the rounds. Give 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 from datetime import date
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, numpy_helper
-from report import commit, processor, set_name, table
+from report import commit, in_turns, processor, set_name, table
 
 from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.evaluation import compare, detect_dataset, evaluate_boxes, judge_keypoints, predict_dataset
@@ -53,18 +52,11 @@ def milliseconds(models: list[str | Path]) -> list[float]:
     rng = np.random.default_rng(0)
     if read_info(models[0]).kind == "detector":
         picture = rng.integers(0, 256, PICTURE, dtype=np.uint8)
-        calls = [(DetectorModel(model, threads=1), picture, 1) for model in models]
-    else:
-        width, height = read_info(models[0]).input_size
-        crops = rng.integers(0, 256, (BATCH, height, width, 3), dtype=np.uint8)
-        calls = [(PoseModel(model, threads=1), crops, BATCH) for model in models]
-    took: list[list[float]] = [[] for _ in calls]
-    for _ in range(1 + ROUNDS):
-        for times, (call, given, count) in zip(took, calls, strict=True):
-            start = perf_counter()
-            call(given)
-            times.append((perf_counter() - start) / count * 1e3)
-    return [statistics.median(times[1:]) for times in took]
+        return list(in_turns({m: partial(DetectorModel(m, threads=1), picture) for m in models}, ROUNDS).values())
+    width, height = read_info(models[0]).input_size
+    crops = rng.integers(0, 256, (BATCH, height, width, 3), dtype=np.uint8)
+    took = in_turns({m: partial(PoseModel(m, threads=1), crops) for m in models}, ROUNDS)
+    return [each / BATCH for each in took.values()]
 
 
 def accuracies(models: list[str | Path], dataset: CocoDataset, folder: Path) -> tuple[list[float], str]:
