@@ -39,6 +39,8 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "predict": Command("stagepose.commands.predict:predict", "find the people in photos and their keypoints"),
+    "cluster": Command("stagepose.commands.cluster:cluster", "find people in millions of photos, on a Ray cluster",
+                       "cluster"),
     "openpose": Command("stagepose.commands.openpose:openpose", "write what was found as OpenPose does"),
     "serve": Command("stagepose.commands.serve:serve", "find people in pictures that come over HTTP", "serve"),
     "check": Command("stagepose.commands.data:check", "look for mistakes in a COCO annotation file"),

@@ -11,9 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from stagepose.errors import StagePoseError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is held
+    fcntl = None  # type: ignore[assignment]
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LONGEST_NAME = 200  # bytes of a file's name that its temporary one repeats; file systems take 255 in all
@@ -86,6 +91,22 @@ def write_all(file: RawIOBase, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[file.write(left) or 0:]
+
+
+def held(file: IO[Any] | RawIOBase) -> bool:
+    """Whether an open file could be locked for this process, until it is closed; no where another has it.
+
+    A file system without locks keeps nobody out.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def require_place(path: str | Path, suffix: str = "") -> None:

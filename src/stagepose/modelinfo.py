@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -66,6 +67,12 @@ class ModelInfo:
     def shown_from(self) -> float:
         """The least score of a person worth showing: the model's own, else the usual one."""
         return USUAL_THRESHOLD if self.threshold is None else self.threshold
+
+    @property
+    def identity(self) -> str:
+        """The name, and what no other model has."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return f"{self.name} ({hashlib.sha256(text.encode()).hexdigest()[:12]})"
 
     @property
     def heatmaps_of(self) -> tuple[Skeleton, Codec]:

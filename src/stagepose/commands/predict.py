@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -34,7 +33,6 @@ from stagepose.draw import JOINT_THRESHOLD, draw_people
 from stagepose.errors import ConfigError, DatasetError, ImageError, MissingExtraError, StagePoseError, VideoError
 from stagepose.files import require_place
 from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images, printable
-from stagepose.modelinfo import ModelInfo
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
 from stagepose.runtime import DetectorModel
 from stagepose.structures import Person
@@ -178,16 +176,10 @@ def _journal(out: Path, resume: bool, names: Sequence[str], settings: dict[str, 
 def _begun_with(predictor: Predictor, boxes: Path | None, **options: Any) -> dict[str, Any]:
     """What a run's results hang on, but for its photos."""
     detector = predictor.detector
-    found_by = _identity(detector.info) if isinstance(detector, DetectorModel) else None
-    return {"StagePose": stagepose.__version__, "--pose": _identity(predictor.info), "--detector": found_by,
+    found_by = detector.info.identity if isinstance(detector, DetectorModel) else None
+    return {"StagePose": stagepose.__version__, "--pose": predictor.info.identity, "--detector": found_by,
             "--boxes": boxes and _digest(boxes),
             **{"--" + name.replace("_", "-"): value for name, value in options.items()}}
-
-
-def _identity(info: ModelInfo) -> str:
-    """A model's name, and what no other model has."""
-    text = json.dumps(info.to_json(), sort_keys=True)
-    return f"{info.name} ({hashlib.sha256(text.encode()).hexdigest()[:12]})"
 
 
 def _digest(path: Path) -> str:

@@ -16,13 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from stagepose.errors import ConfigError
-from stagepose.files import temporary_name, write_all, writing
+from stagepose.files import held, temporary_name, write_all, writing
 from stagepose.images import printable
-
-try:
-    import fcntl
-except ImportError:  # Windows, where nothing keeps a second run out of the folder
-    fcntl = None  # type: ignore[assignment]
 
 NAME = "unfinished.jsonl"
 KIND = "unfinished run of stagepose predict"
@@ -110,15 +105,9 @@ class Journal:
         self.close()
 
     def _hold(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not held(self._file):
             raise ConfigError(f"{printable(str(self.path))}: its run is still at work; wait for its end, or choose "
-                              "another folder with --out") from None
-        except OSError:  # a file system without locks
-            pass
+                              "another folder with --out")
 
     def _append(self, record: Mapping[str, Any]) -> tuple[int, int]:
         line = (json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n").encode("utf-8")

@@ -1,0 +1,59 @@
+"""Which pictures files, folders, globs and URIs stand for."""
+
+import os
+
+import pytest
+
+from stagepose.cluster import addresses
+from stagepose.cluster.addresses import fetch, find_addresses
+from stagepose.errors import ImageError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.jpg", "a b%20.PNG", "deep/c.webp", "notes.txt", ".hidden.jpg"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(name.encode())
+    return tmp_path
+
+
+def test_paths_are_absolute_and_each_is_there_once(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    expected = {str(folder / name) for name in ("b.jpg", "a b%20.PNG", "deep/c.webp")}
+    found = find_addresses([".", "b.jpg", str(folder / "*.jpg")])
+    assert set(found) == expected
+    assert len(found) == len(expected)
+
+
+def test_a_folder_of_storage_gives_addresses_that_fetch_what_lies_there(folder):
+    uri = f"file://{folder}"
+    found = find_addresses([uri, f"{uri}/b.jpg", f"{uri}/"])
+    assert found == [f"{uri}/a%20b%2520.PNG", f"{uri}/b.jpg", f"{uri}/deep/c.webp"]
+    assert [fetch(address) for address in found] == [b"a b%20.PNG", b"b.jpg", b"deep/c.webp"]
+
+
+@pytest.mark.parametrize(("uri", "message"), [
+    ("file://{}/none", "no such folder"),
+    ("nix://bucket/folder", "cannot be listed: Unrecognized filesystem type"),
+    ("file://{}/texts", "no pictures in this folder .1 other files"),
+])
+def test_what_gives_no_picture_is_named(folder, uri, message):
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").touch()
+    with pytest.raises(ImageError, match=message):
+        find_addresses([uri.format(folder)])
+
+
+def test_what_cannot_be_fetched_says_why(folder, monkeypatch):
+    with pytest.raises(ImageError, match=r"none\.jpg: no such file"):
+        fetch(f"file://{folder}/none.jpg")
+    monkeypatch.setattr(addresses, "LARGEST", 3)
+    with pytest.raises(ImageError, match="0 MB are allowed"):
+        fetch(f"file://{folder}/b.jpg")
+    with pytest.raises(ImageError, match="cannot be read"):
+        fetch("nix://bucket/a.jpg")
+    if os.geteuid():
+        (folder / "b.jpg").chmod(0)
+        with pytest.raises(ImageError, match="cannot be read"):
+            fetch(f"file://{folder}/b.jpg")
