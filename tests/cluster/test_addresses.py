@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from pyarrow import fs
 
 from stagepose.cluster import addresses
 from stagepose.cluster.addresses import fetch, find_addresses
@@ -31,6 +32,27 @@ def test_a_folder_of_storage_gives_addresses_that_fetch_what_lies_there(folder):
     found = find_addresses([uri, f"{uri}/b.jpg", f"{uri}/"])
     assert found == [f"{uri}/a%20b%2520.PNG", f"{uri}/b.jpg", f"{uri}/deep/c.webp"]
     assert [fetch(address) for address in found] == [b"a b%20.PNG", b"b.jpg", b"deep/c.webp"]
+
+
+def test_what_follows_a_question_mark_goes_with_every_picture(monkeypatch):
+    """As Arrow has it: ``s3://bucket/folder?region=x``; a storage in memory stands for S3."""
+    storage, opened = fs._MockFileSystem(), []
+    for name in ("deep/a b.jpg", "c.png"):
+        storage.create_dir("bucket/photos/deep", recursive=True)
+        with storage.open_output_stream(f"bucket/photos/{name}") as file:
+            file.write(name.encode())
+    monkeypatch.setattr(addresses, "_opened", lambda uri: opened.append(uri) or (storage, "bucket"))
+    found = find_addresses(["s3://bucket/photos/?region=x&allow=/y"])
+    assert found == ["s3://bucket/photos/c.png?region=x&allow=/y", "s3://bucket/photos/deep/a%20b.jpg?region=x&allow=/y"]
+    assert [fetch(address) for address in found] == [b"c.png", b"deep/a b.jpg"]
+    assert find_addresses(["s3://bucket/d.jpg?region=x"]) == ["s3://bucket/d.jpg?region=x"]
+    assert set(opened) == {"s3://bucket?region=x&allow=/y"}
+
+
+def test_a_name_that_is_no_text_is_said_before_the_work(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).touch()
+    with pytest.raises(ImageError, match=r"caf\\udce9\.jpg: its name is not UTF-8.*rename it"):
+        find_addresses([str(tmp_path)])
 
 
 @pytest.mark.parametrize(("uri", "message"), [

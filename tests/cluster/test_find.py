@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from toy_models import detector_bytes, pose_bytes
 
-from stagepose.cluster.find import COLUMNS, FindPeople
+from stagepose.cluster import find
+from stagepose.cluster.find import COLUMNS, MANY, READERS, FindPeople
 from stagepose.errors import ConfigError, ModelError
 
 
@@ -80,13 +81,41 @@ def test_a_second_look_replaces_the_columns_of_the_first(finder, pixels, tmp_pat
     assert finder(once).equals(once)
 
 
-def test_what_would_be_wrong_with_every_picture_is_an_error(finder, pixels):
+def test_columns_that_hold_no_pictures_are_named(finder):
     with pytest.raises(ConfigError, match=r"column is 'image', and the data has .'path'"):
         finder(pa.table({"path": ["x.png"]}))
+    with pytest.raises(ConfigError, match="column 'image' has values of type int64; pictures are"):
+        finder(pa.table({"image": [1]}))
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view()])
+def test_addresses_as_pandas_and_polars_hold_them(finder, pixels, tmp_path, kind):
+    file = tmp_path / "a.png"
+    file.write_bytes(encoded(pixels))
+    (row,) = rows(finder, [str(file)], kind).to_pylist()
+    assert row["image"] == str(file)
+    assert len(row["people"]) == 1
+
+
+def test_pictures_that_the_models_fail_at_have_an_error_until_it_is_all_of_many(pixels):
     broken = FindPeople(pose_bytes(), detector_bytes(), threshold=0.1)
     broken.predictor.network = lambda crops: np.full((len(crops), 3, 32, 24), np.nan, np.float32)
+    few = broken(pa.table({"image": pa.array([encoded(pixels)] * (MANY - 1), pa.binary())}))
+    assert ["NaN" in error for error in few.column("error").to_pylist()] == [True] * (MANY - 1)
+    dark = encoded(0 * pixels)  # nobody is there, so no network is asked
+    one_good = broken(pa.table({"image": pa.array([*[encoded(pixels)] * MANY, dark], pa.binary())}))
+    assert one_good.column("error").null_count == 1
     with pytest.raises(ModelError, match="NaN"):
-        broken(pa.table({"image": pa.array([encoded(pixels)], pa.binary())}))
+        broken(pa.table({"image": pa.array([*[encoded(pixels)] * MANY, b"no picture"], pa.binary())}))
+
+
+def test_no_more_files_than_a_few_are_in_memory(finder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(find, "_fetched", lambda picture: asked.append(picture) or (picture, None, None))
+    stream = finder.fetched([str(number) for number in range(50)])
+    given = [next(stream)[0] for _ in range(10)]
+    assert given == [str(number) for number in range(10)]
+    assert len(asked) <= 10 + READERS
 
 
 def test_whatever_a_library_says_to_a_strange_file_is_an_error_of_its_row(finder, pixels, monkeypatch):

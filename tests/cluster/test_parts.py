@@ -5,51 +5,70 @@ import pytest
 from pyarrow import parquet
 
 from stagepose.cluster.find import with_columns
-from stagepose.cluster.parts import done, remove_leftovers, write_part
-from stagepose.errors import DatasetError
+from stagepose.cluster.parts import done, taken, write_part
+from stagepose.errors import ConfigError, DatasetError
 
 GOOD, BAD = {"width": 4, "height": 3, "people": []}, {"error": "no picture"}
+IDENTITY = {"pose": "x"}
 
 
 @pytest.fixture
 def out(tmp_path):
-    (tmp_path / "parts").mkdir()
-    return tmp_path
+    return tmp_path / "out"
 
 
-def put(out, **pictures):
-    write_part(out, with_columns(pa.table({"image": list(pictures)}), list(pictures.values())))
+def put(out, word, **pictures):
+    write_part(out, with_columns(pa.table({"image": list(pictures)}), list(pictures.values())), word)
+
+
+def images(out):
+    return sorted(parquet.read_table(out / "parts").column("image").to_pylist())
 
 
 def test_work_done_twice_is_one_part(out):
-    for _ in range(2):
-        put(out, a=GOOD, b=BAD)
-    put(out, c=GOOD)
-    assert len(list((out / "parts").iterdir())) == 2
-    assert done(out, again=False) == ({"a", "b", "c"}, 1)
-    assert sorted(parquet.read_table(out / "parts").column("image").to_pylist()) == ["a", "b", "c"]
+    with taken(out, IDENTITY) as word:
+        for _ in range(2):
+            put(out, word, a=GOOD, b=BAD)
+        put(out, word, c=GOOD)
+        assert len(list((out / "parts").iterdir())) == 2
+        assert done(out, {"a", "b", "d"}, again=False) == {"a": True, "b": False}
+    assert images(out) == ["a", "b", "c"]
 
 
-def test_those_with_an_error_lose_their_row_to_be_looked_at_again(out):
-    put(out, a=GOOD, b=BAD)
-    put(out, c=BAD)
-    put(out, d=GOOD)
-    assert done(out, again=True) == ({"a", "d"}, 0)
-    assert sorted(parquet.read_table(out / "parts").column("image").to_pylist()) == ["a", "d"]
+def test_of_the_pictures_asked_for_those_with_an_error_lose_their_row_to_be_looked_at_again(out):
+    with taken(out, IDENTITY) as word:
+        put(out, word, a=GOOD, b=BAD, e=BAD)
+        put(out, word, c=BAD)
+        put(out, word, d=GOOD)
+        assert done(out, {"a", "b", "c", "d"}, again=True) == {"a": True, "d": True}
+    assert images(out) == ["a", "d", "e"]
 
 
 def test_a_damaged_part_is_named(out):
-    put(out, a=GOOD)
-    (path,) = (out / "parts").iterdir()
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DatasetError, match=f"{path.name}: is damaged.*remove it"):
-        done(out, again=False)
+    with taken(out, IDENTITY) as word:
+        put(out, word, a=GOOD)
+        (path,) = (out / "parts").iterdir()
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(DatasetError, match=f"{path.name}: is damaged.*remove it"):
+            done(out, {"a"}, again=False)
 
 
-def test_what_a_killed_process_was_writing_goes(out):
-    put(out, a=GOOD)
+def test_the_folder_is_one_runs_at_a_time_and_of_one_kind(out):
+    with taken(out, IDENTITY), pytest.raises(ConfigError, match="another run is at work there"), taken(out, IDENTITY):
+        pass
+    with pytest.raises(DatasetError, match="was begun with pose 'x', now it is 'y'"), taken(out, {"pose": "y"}):
+        pass
+
+
+def test_a_process_of_a_run_before_cannot_write_any_more(out):
+    with taken(out, IDENTITY) as before:
+        put(out, before, a=GOOD)
     leftover = out / "parts" / ".people-1.parquet.77.tmp"
     leftover.write_bytes(b"half")
-    remove_leftovers(out)
-    assert not leftover.exists()
-    assert len(list((out / "parts").iterdir())) == 1
+    with taken(out, IDENTITY) as word:
+        assert not leftover.exists()
+        assert done(out, {"a", "b", "c"}, again=False) == {"a": True}
+        with pytest.raises(ConfigError, match="another run has taken the folder; this one ends"):
+            put(out, before, b=GOOD, c=GOOD)
+        put(out, word, b=GOOD)
+    assert images(out) == ["a", "b"]

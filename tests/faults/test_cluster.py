@@ -1,12 +1,12 @@
 """A run on a Ray cluster of this machine: bad pictures, killed processes, a killed driver (row C1)."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from PIL import Image
 from pyarrow import parquet
 from toy_models import detector_bytes, pose_bytes
 
+import stagepose
 from stagepose.cli import main
 from stagepose.cluster import FindPeople, find_in, run
 from stagepose.errors import ConfigError, DatasetError, ModelError, StagePoseError
@@ -84,63 +85,64 @@ def test_a_bad_picture_is_in_the_error_column_and_every_picture_there_once(clust
 
     (pictures / "bad.jpg").write_bytes((pictures / "0000.png").read_bytes())
     add_pictures(pictures, 11)  # nine are there already, as they were
+    found = find_in(str(pictures / "001*.png"), out, **models, again=True)
+    assert (found.pictures, found.failed, found.earlier, found.earlier_failed) == (1, 0, 0, 0)
     found = find_in(str(pictures), out, **models)
-    assert (found.pictures, found.earlier, found.earlier_failed) == (2, 10, 1)
+    assert (found.pictures, found.earlier, found.earlier_failed) == (1, 11, 1)
     found = find_in(str(pictures), out, **models, again=True)
     assert (found.pictures, found.people, found.failed, found.earlier_failed) == (1, 1, 0, 0)
     refuse_other_than_once(out, pictures)
 
 
-def test_a_killed_process_costs_no_picture_and_none_is_there_twice(cluster, models, pictures, tmp_path):
-    killed = []
+def _dying(deadly, deaths):
+    """The worker, whose process dies at one picture so many times; made here, it travels to the cluster by value."""
 
-    def kill(done, total):
-        if not killed:
-            killed.extend(_workers())
-            for process in killed:
-                os.kill(process, signal.SIGKILL)
+    class Dying(run._Worker):
+        def _row(self, address, fetched, first):
+            marks = self.order.out / "deaths"
+            if address == deadly and (not marks.exists() or len(marks.read_bytes()) < deaths):
+                with marks.open("ab") as file:
+                    file.write(b"x")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super()._row(address, fetched, first)
 
-    found = find_in(str(pictures), tmp_path / "out", **models, part=1, progress=kill)
-    assert killed
+    return Dying
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_killed_process_costs_no_picture_and_none_is_there_twice(cluster, models, pictures, tmp_path, monkeypatch,
+                                                                   deaths):
+    out = tmp_path / "out"
+    monkeypatch.setattr(run, "_Worker", _dying(str(pictures / "0004.png"), deaths))
+    found = find_in(str(pictures), out, **models, workers=1, part=4)
+    assert len((out / "deaths").read_bytes()) == deaths
     assert (found.pictures, found.people, found.failed) == (10, 9, 1)
-    refuse_other_than_once(tmp_path / "out", pictures)
-
-
-def _workers():
-    """Processes that look at pictures."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::MapWorker"):
-                yield int(path.parent.name)
-        except OSError:  # it has ended
-            continue
-
-
-def _deadly(deadly):
-    """The worker, whose process dies at one picture; made here, so that it travels to the cluster by value."""
-
-    class Deadly(run._Worker):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            look = self.finder.look
-
-            def looked(picture, name, error):
-                if picture == deadly:
-                    os._exit(7)
-                return look(picture, name, error)
-
-            self.finder.look = looked
-
-    return Deadly
+    refuse_other_than_once(out, pictures)
 
 
 def test_a_picture_that_kills_whoever_looks_at_it_is_given_up(cluster, models, pictures, tmp_path, monkeypatch):
-    deadly = str(pictures / "0004.png")
-    monkeypatch.setattr(run, "_Worker", _deadly(deadly))
-    found = find_in(str(pictures), tmp_path / "out", **models)
-    refuse_other_than_once(tmp_path / "out", pictures)
+    out, deadly = tmp_path / "out", str(pictures / "0004.png")
+
+    class Deadly(run._Worker):
+        def __init__(self, *args):
+            super().__init__(*args)
+            look = self.finder.look
+
+            def looked(picture, *more):
+                if picture == deadly:
+                    with (self.order.out / "deaths").open("ab") as file:
+                        file.write(b"x")
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return look(picture, *more)
+
+            self.finder.look = looked
+
+    monkeypatch.setattr(run, "_Worker", Deadly)
+    found = find_in(str(pictures), out, **models)
+    assert len((out / "deaths").read_bytes()) == 3
+    refuse_other_than_once(out, pictures)
     assert (found.pictures, found.people, found.failed) == (10, 8, 2)
-    (row,) = [row for row in rows_of(tmp_path / "out") if row["image"] == deadly]
+    (row,) = [row for row in rows_of(out) if row["image"] == deadly]
     assert row["error"] == (f"{deadly}: the process that looked at it died, 3 times; look at it alone: stagepose "
                             "predict")
 
@@ -168,26 +170,39 @@ def test_a_killed_driver_run_again_leaves_every_picture_once(models, tmp_path):
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
 
+def _refusal(models, pictures, out, **more):
+    with pytest.raises(StagePoseError) as caught:
+        find_in(str(pictures), out, **models, **more)
+    return type(caught.value), str(caught.value)
+
+
 def test_a_model_that_fails_at_every_picture_ends_the_run_with_its_own_line(cluster, models, pictures, tmp_path,
                                                                             monkeypatch):
     class Broken(run._Worker):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
+        def __init__(self, *args):
+            super().__init__(*args)
             self.finder.predictor.network = lambda crops: np.full((len(crops), 3, 32, 24), np.nan, np.float32)
 
     monkeypatch.setattr(run, "_Worker", Broken)
-    with pytest.raises(ModelError, match="gave NaN"):
-        find_in(str(pictures), tmp_path / "out", **models)
+    add_pictures(pictures, 40)
+    assert _refusal(models, pictures, tmp_path / "out", workers=1) == (
+        ModelError, "the network gave NaN or infinite heatmaps; its weights are broken")
 
 
-def test_a_folder_that_a_machine_does_not_see_is_said_with_its_name(cluster, models, pictures, tmp_path, monkeypatch):
-    class Elsewhere(run._Worker):
-        def __init__(self, out, *args, **kwargs):
-            super().__init__(out / "elsewhere", *args, **kwargs)
+def test_a_machine_unlike_the_others_is_said_with_its_name(cluster, models, pictures, tmp_path, monkeypatch):
+    order = run._Order
 
-    monkeypatch.setattr(run, "_Worker", Elsewhere)
-    with pytest.raises(StagePoseError, match=r"elsewhere: is not there on the machine .*choose a folder that all"):
-        find_in(str(pictures), tmp_path / "out", **models)
+    def elsewhere(out, word, photos, how):
+        return order(out, word, photos / "elsewhere", how)
+
+    monkeypatch.setattr(run, "_Order", elsewhere)
+    assert _refusal(models, pictures, tmp_path / "out") == (StagePoseError, (
+        f"{pictures}/elsewhere: is not there on the machine {platform.node()}; choose a folder that all machines see "
+        "under one path"))
+    monkeypatch.setattr(run, "_Order", lambda *args: order(*args, version="0.0.0"))
+    assert _refusal(models, pictures, tmp_path / "out") == (StagePoseError, (
+        f"StagePose is {stagepose.__version__} on the machine {platform.node()}, and 0.0.0 where the run was begun; "
+        "install the same on all"))
 
 
 def test_other_settings_a_second_run_and_too_much_asked_for_are_refused(cluster, models, pictures, tmp_path):
@@ -195,14 +210,14 @@ def test_other_settings_a_second_run_and_too_much_asked_for_are_refused(cluster,
     find_in(str(pictures / "0000.png"), out, **models)
     with pytest.raises(DatasetError, match="was begun with flip False, now it is True"):
         find_in(str(pictures), out, **models, flip=True)
-    with (out / "run.json").open() as file:
-        assert run.held(file)
-        with pytest.raises(ConfigError, match="another run is at work there"):
-            find_in(str(pictures), out, **models)
-    with pytest.raises(ConfigError, match="wants 3 CPUs and 0 GPUs, and the cluster has 2 and 0"):
+    with pytest.raises(ConfigError, match="wants 3 CPUs and 0 GPUs, and none of the cluster's 1 machines has so many"):
         find_in(str(pictures), out, **models, threads=3)
-    with pytest.raises(ConfigError, match="wants 1 CPUs and 1 GPUs, and the cluster has 2 and 0"):
+    with pytest.raises(ConfigError, match="wants 1 CPUs and 1 GPUs, and none"):
         find_in(str(pictures), out, **models, gpus=1)
+    with pytest.raises(ConfigError, match=r"gpus is 1.5; use a whole number"):
+        find_in(str(pictures), out, **models, gpus=1.5)
+    with pytest.raises(ConfigError, match=r"address is ray://head:10001: .*--address auto, or .* 'ray job submit'"):
+        find_in(str(pictures), out, **models, address="ray://head:10001")
     with pytest.raises(ConfigError, match="part is 0"):
         find_in(str(pictures), out, **models, part=0)
     with pytest.raises(ConfigError, match="gpus is -1"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -16,7 +17,9 @@ from stagepose.errors import ConfigError, ImageError, ModelError
 from stagepose.images import Picture, printable, read_image
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Model, load
 
-READERS = 8  # pictures that storage is asked for at once
+MANY = 8  # pictures: where the models fail at so many and manage none, it is not the pictures
+READERS = 8  # pictures that storage is asked for at once, and that lie in memory
+FAILED = "failed"  # of a row: the ModelError behind its error; no column
 PERSON = pa.struct([
     ("score", pa.float32()),
     ("box", pa.list_(pa.float32())),
@@ -26,6 +29,8 @@ COLUMNS = pa.schema([
     ("width", pa.int32()), ("height", pa.int32()), ("people", pa.list_(PERSON)), ("notices", pa.list_(pa.string())),
     ("error", pa.string()),
 ])  # fmt: skip
+
+Fetched: TypeAlias = tuple[Any, str | None, str | None]  # a picture, its address, why it is not there
 
 
 class FindPeople:
@@ -41,7 +46,8 @@ class FindPeople:
     - ``error``: why it could not be used; null where it could. A bad picture never ends the work on the others.
 
     Models are named as for :func:`stagepose.load`, whose settings the rest are; one thread each by default, since
-    there is a process for every core.
+    there is a process for every core. :class:`ModelError` where they fail at all of many
+    pictures.
     """
 
     def __init__(self, pose: Model = DEFAULT_POSE, detector: Model = DEFAULT_DETECTOR, *, column: str = "image",
@@ -52,33 +58,46 @@ class FindPeople:
         self._readers = ThreadPoolExecutor(READERS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = [self.look(*each) for each in self.fetched(_values(batch, self.column))]
-        is_address = pa.types.is_string(batch.schema.field(self.column).type)
-        kept = batch.drop_columns([name for name in batch.column_names
-                                   if name in COLUMNS.names or (name == self.column and not is_address)])
-        return with_columns(kept, rows)
+        pictures, are_addresses = _values(batch, self.column)
+        rows = [self.look(*each) for each in self.fetched(pictures)]
+        refuse_broken(rows)
+        dropped = set(COLUMNS.names) | (set() if are_addresses else {self.column})
+        return with_columns(batch.drop_columns([name for name in batch.column_names if name in dropped]), rows)
 
-    def fetched(self, pictures: list[Any]) -> Iterator[tuple[Any, str | None, str | None]]:
-        """The pictures in their order, those of storage as bytes; their addresses; why they are not there."""
-        return self._readers.map(_fetched, pictures)
+    def fetched(self, pictures: Sequence[Any]) -> Iterator[Fetched]:
+        """The pictures in their order, those of storage as bytes, a few of which are asked for ahead."""
+        ahead: deque[Future[Fetched]] = deque()
+        for picture in pictures:
+            ahead.append(self._readers.submit(_fetched, picture))
+            if len(ahead) == READERS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
     def look(self, picture: Any, name: str | None = None, error: str | None = None) -> dict[str, Any]:
         """A row of :data:`COLUMNS`."""
+        row: dict[str, Any] = {}
         if error is None:
             try:
                 return self._found(read_image(picture, max_pixels=self.predictor.config.max_pixels, name=name))
-            except ModelError:  # would be said of every picture
-                raise
             except MemoryError:
                 error = "not enough memory for it; make it smaller"
             except Exception as reason:  # whatever a library says to a stranger's file must cost one row
                 error = str(reason) if isinstance(reason, ImageError) else f"{type(reason).__name__}: {reason}"
-        return {"error": printable(error)}
+                row = {FAILED: reason} if isinstance(reason, ModelError) else {}
+        return {**row, "error": printable(error)}
 
     def _found(self, picture: Picture) -> dict[str, Any]:
         height, width = picture.pixels.shape[:2]
         people = [person_result(person) for person in self.predictor.people(picture)]
         return {"width": width, "height": height, "people": people, "notices": list(picture.notices)}
+
+
+def refuse_broken(rows: Sequence[Mapping[str, Any]]) -> None:
+    """:class:`ModelError` where the models failed at many pictures, and at all that could be read."""
+    failed = [row[FAILED] for row in rows if FAILED in row]
+    if len(failed) >= MANY and not any("people" in row for row in rows):
+        raise failed[0]
 
 
 def with_columns(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -88,7 +107,7 @@ def with_columns(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table
     return table
 
 
-def _fetched(picture: Any) -> tuple[Any, str | None, str | None]:
+def _fetched(picture: Any) -> Fetched:
     if not isinstance(picture, str) or not is_uri(picture):
         return picture, None, None
     try:
@@ -97,13 +116,19 @@ def _fetched(picture: Any) -> tuple[Any, str | None, str | None]:
         return None, picture, str(error)
 
 
-def _values(batch: pa.Table, column: str) -> list[Any]:
+def _values(batch: pa.Table, column: str) -> tuple[list[Any], bool]:
+    """The pictures, and whether they are addresses."""
     if column not in batch.column_names:
-        raise ConfigError(f"column is {column!r}, and the data has {batch.column_names}; name the one with "
-                          "the pictures")
+        raise ConfigError(f"column is {column!r}, and the data has {batch.column_names}; name that with the "
+                          "pictures")
     values = batch.column(column)
-    if pa.types.is_string(values.type) or pa.types.is_binary(values.type):
-        return list(values.to_pylist())
+    kind = values.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return values.to_pylist(), True
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return values.to_pylist(), False
+    if not isinstance(kind, pa.BaseExtensionType):
+        raise ConfigError(f"column {column!r} has values of type {kind}; pictures are paths, URIs, bytes or arrays")
     return [np.asarray(value) for chunk in values.chunks for value in
             (chunk.to_numpy_ndarray() if isinstance(chunk, pa.FixedShapeTensorArray)  # Arrow's own
-             else chunk.to_numpy(zero_copy_only=False))]  # Ray's
+             else chunk.to_numpy(zero_copy_only=False))], False  # Ray's

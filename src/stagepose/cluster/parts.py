@@ -1,62 +1,80 @@
-"""The folder of a run: ``run.json``, and ``parts/*.parquet`` with a row a picture.
+"""The folder of a run: ``run.json``, the models, and ``parts/*.parquet`` with a row a picture.
 
 The parts are all there is to know of what is done: a picture is in one of them, or has not been looked at. A part is
 named after its pictures and written whole or not at all, so that a process that is killed, and another that does the
-same work again, leave one row a picture.
+same work again, leave one row a picture. Processes of an earlier run that are still at work when another goes on
+cannot write any more: their word is no longer the one in ``at_work``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import suppress
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from stagepose.errors import DatasetError
-from stagepose.files import write_bytes
+from stagepose.errors import ConfigError, DatasetError
+from stagepose.files import held, write_bytes, write_text
 from stagepose.images import printable
+from stagepose.making.folder import claim
 
-FOLDER = "parts"
+NOTE, FOLDER, WORD = "run.json", "parts", "at_work"
 IMAGE = "image"  # the column of addresses
+READERS = 16  # parts that are read at once
 
 
-def write_part(out: Path, table: pa.Table) -> None:
-    """The rows of a part, in their order."""
+@contextmanager
+def taken(out: Path, identity: Mapping[str, Any]) -> Iterator[str]:
+    """The folder for this run alone, begun with ``identity`` -> the word that its processes must know."""
+    claim(out, NOTE, identity, "stagepose cluster")
+    with (out / NOTE).open("r+") as file:
+        if not held(file) or not os.path.samestat(os.fstat(file.fileno()), (out / NOTE).stat()):
+            raise ConfigError(f"{printable(str(out))}: another run is at work there; wait for its end, or choose "
+                              "another folder")
+        word = uuid.uuid4().hex
+        write_text(out / WORD, word)
+        (out / FOLDER).mkdir(exist_ok=True)
+        for path in (out / FOLDER).glob(".*.tmp"):  # what processes that were killed were writing
+            with suppress(OSError):
+                path.unlink()
+        yield word
+
+
+def write_part(out: Path, table: pa.Table, word: str) -> None:
+    """The rows of a part, in their order; :class:`ConfigError` where another run has taken the folder meanwhile."""
+    if (out / WORD).read_text() != word:
+        raise ConfigError(f"{printable(str(out))}: another run has taken the folder; this one ends")
     addresses = "\n".join(table.column(IMAGE).to_pylist())
     name = f"people-{hashlib.sha256(addresses.encode()).hexdigest()[:16]}.parquet"
     _write(out / FOLDER / name, table)
 
 
-def done(out: Path, again: bool) -> tuple[set[str], int]:
-    """(addresses that have a row, how many of them say an error).
+def done(out: Path, wanted: Set[str], again: bool) -> dict[str, bool]:
+    """Those of the ``wanted`` addresses that have a row, and whether it is free of errors.
 
     With ``again`` those with an error lose their row, so that they are looked at once more.
     """
-    finished, failed = set[str](), 0
-    for path in _parts(out):
-        errors = _read(path, [IMAGE, "error"])
-        bad = pc.is_valid(errors.column("error"))
-        if again and pc.any(bad).as_py():
-            _replace(path, _read(path).filter(pc.invert(bad)))
-            errors = errors.filter(pc.invert(bad))
-        finished.update(errors.column(IMAGE).to_pylist())
-        failed += len(errors) - errors.column("error").null_count
-    return finished, failed
-
-
-def remove_leftovers(out: Path) -> None:
-    """What processes that were killed were writing; only while no other process may write here."""
-    for path in (out / FOLDER).glob(".*.tmp"):
-        with suppress(OSError):
-            path.unlink()
-
-
-def _parts(out: Path) -> Iterator[Path]:
-    yield from sorted((out / FOLDER).glob("*.parquet"))
+    finished: dict[str, bool] = {}
+    paths = sorted((out / FOLDER).glob("*.parquet"))
+    with ThreadPoolExecutor(READERS) as readers:
+        for path, rows in zip(paths, readers.map(lambda path: _read(path, [IMAGE, "error"]), paths), strict=True):
+            ours = pa.array([image in wanted for image in rows.column(IMAGE).to_pylist()], pa.bool_())
+            good = pc.is_null(rows.column("error"))
+            lost = pc.and_(ours, pc.invert(good)) if again else pa.scalar(False)
+            if pc.any(lost).as_py():
+                _replace(path, _read(path).filter(pc.invert(lost)))
+                ours = pc.and_(ours, good)
+            finished.update(zip(rows.filter(ours).column(IMAGE).to_pylist(), good.filter(ours).to_pylist(),
+                                strict=True))
+    return finished
 
 
 def _replace(path: Path, rows: pa.Table) -> None:

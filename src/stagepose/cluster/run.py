@@ -6,6 +6,8 @@ import logging
 import os
 import pickle
 import platform
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,30 +15,27 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before ray is imported: it tells its maker what runs here
-
 import pyarrow as pa
 import ray
 import ray.data
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import stagepose
-from stagepose.cluster.addresses import find_addresses
-from stagepose.cluster.find import READERS, FindPeople, with_columns
-from stagepose.cluster.parts import FOLDER, IMAGE, done, remove_leftovers, write_part
+from stagepose.cluster.addresses import find_addresses, is_uri
+from stagepose.cluster.find import Fetched, FindPeople, refuse_broken, with_columns
+from stagepose.cluster.parts import IMAGE, NOTE, done, taken, write_part
 from stagepose.cores import available_cores
 from stagepose.errors import ConfigError, StagePoseError
-from stagepose.files import held, write_bytes
+from stagepose.files import write_bytes
 from stagepose.images import printable
-from stagepose.making.folder import claim
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Model, Predictor, load
 from stagepose.runtime import DetectorModel, resolve
 
-NOTE, POSE, DETECTOR = "run.json", "pose.onnx", "detector.onnx"  # in OUT; the models as all machines use them
+POSE, DETECTOR = "pose.onnx", "detector.onnx"  # in OUT: the models as all machines use them
 PART = 256  # pictures of a part; what a killed process does again
 PARTS_EACH = 4  # at least, for every process, so that none waits long for the others at the end
-TRIES = 3  # at a picture at which the process dies, before it is given up
+DEATHS = 3  # of processes that look at a picture, before it is given up
 SHOWN = 10  # errors that are told of; the parts have all
-FORMAT = 1
 COUNTS = pa.schema([("pictures", pa.int64()), ("people", pa.int64()), ("failed", pa.int64()),
                     ("errors", pa.list_(pa.string())), ("fatal", pa.binary())])
 
@@ -45,14 +44,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class Found:
-    """How a run ended: counts of this process's pictures, and the first errors."""
+    """How a run ended: counts of the pictures that it looked at, and the first errors."""
 
     pictures: int = 0
     people: int = 0
     failed: int = 0
     errors: list[str] = field(default_factory=list)
-    earlier: int = 0  # pictures that had a row before
-    earlier_failed: int = 0
+    earlier: int = 0  # of the pictures asked for, those that had a row before
+    earlier_failed: int = 0  # and of these, with an error
 
     def count(self, row: Mapping[str, Any]) -> None:
         """A part is written."""
@@ -84,134 +83,173 @@ def find_in(
     unless ``again``. ``out`` and the pictures' paths must lie where all machines see them. Columns are those of
     :class:`FindPeople` and ``image``, an absolute path or URI.
 
-    Ray as it is initialized is used; else the cluster at ``address``, or by default this machine's cores alone.
-    ``workers`` processes with ``threads`` each, by default as many as the cluster has room for; each reserves ``gpus``
-    GPUs, one by default with another ``provider`` than cpu. ``part`` pictures are written at once. ``progress`` is told (done, all).
-    ``config``: fields of :class:`stagepose.PredictorConfig`.
+    Ray as it is initialized is used; else the cluster at ``address``, which this machine must belong to ("auto" finds
+    it), or by default this machine's cores alone. ``workers`` processes with ``threads`` each, by default as many as
+    the machines have room for; each reserves ``gpus`` GPUs, one by default with another ``provider`` than cpu. ``part``
+    pictures are written at once. ``progress`` is told (done, all). ``config``: fields of
+    :class:`stagepose.PredictorConfig`.
 
     Raises :class:`ConfigError` for a setting out of range, :class:`DatasetError` for a folder of another run,
     :class:`ImageError` where there are no pictures, :class:`StagePoseError` for what ends a run on a cluster.
     """
-    gpus = float(provider != "cpu") if gpus is None else gpus
-    _check(workers, threads, gpus, part)
+    if gpus is None:
+        gpus = float(provider.lower() not in ("cpu", "cpuexecutionprovider"))
+    _check(workers, threads, gpus, part, address)
     out = Path(out).absolute()
-    predictor = load(pose, detector, threads=threads, providers=[provider], **config)  # before any machine is asked
+    identity = _identity(load(pose, detector, threads=1, **config))  # errors of the models come before all else
     addresses = find_addresses([images] if isinstance(images, str) else images)
-    claim(out, NOTE, _identity(predictor), "stagepose cluster")
-    with _held(out):
-        remove_leftovers(out)
-        finished, earlier_failed = done(out, again)
+    with taken(out, identity) as word:
+        finished = done(out, set(addresses), again)
         todo = [each for each in addresses if each not in finished]
-        found = Found(earlier=len(addresses) - len(todo), earlier_failed=earlier_failed)
+        found = Found(earlier=len(finished), earlier_failed=list(finished.values()).count(False))
         if todo:
             for name, model in ((POSE, pose), (DETECTOR, detector)):
                 write_bytes(out / name, model if isinstance(model, bytes) else resolve(model).read_bytes())
-            how = {"threads": threads, "providers": [provider], **config}
+            order = _Order(out, word, _common(todo), {"threads": threads, "providers": [provider], **config})
             with _cluster(address):
-                for row in _looked_at(todo, out, how, workers, gpus, part):
+                for row in _looked_at(todo, order, _Hands(workers, threads, gpus), part):
                     found.count(row)
                     progress(found.earlier + found.pictures, len(addresses))
     return found
 
 
+@dataclass(frozen=True)
+class _Order:
+    """What a process must know: where to write and the word for it, what lies below which folder, how to look."""
+
+    out: Path
+    word: str
+    photos: Path | None
+    how: dict[str, Any]
+    version: str = stagepose.__version__
+
+    def refuse_elsewhere(self) -> None:
+        """:class:`StagePoseError` on a machine that is not like the others."""
+        if stagepose.__version__ != self.version:
+            raise StagePoseError(f"StagePose is {stagepose.__version__} on the machine {platform.node()}, and "
+                                 f"{self.version} where the run was begun; install the same on all")
+        for folder, what in ((self.out / NOTE, self.out), (self.photos, self.photos)):
+            if folder is not None and not folder.exists():
+                raise StagePoseError(f"{printable(str(what))}: is not there on the machine {platform.node()}; choose a "
+                                     "folder that all machines see under one path")
+
+
+@dataclass(frozen=True)
+class _Hands:
+    """Who does the work: ``workers`` processes, or None for as many as there is room for."""
+
+    workers: int | None
+    threads: int
+    gpus: float
+
+    def most(self) -> int:
+        """So many processes; :class:`ConfigError` where no machine has room for one."""
+        if self.workers is not None:
+            return self.workers
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        room = sum(self._room(machine) for machine in machines)
+        if not room:
+            raise ConfigError(f"a process wants {self.threads} CPUs and {self.gpus:g} GPUs, and none "
+                              f"of the cluster's {len(machines)} machines has so many; ask for fewer, or say --workers "
+                              "for a cluster that is still to grow")
+        return room
+
+    def _room(self, machine: Mapping[str, float]) -> int:
+        room = machine.get("CPU", 0) // self.threads
+        if self.gpus:
+            room = min(room, (machine.get("GPU", 0) + 1e-9) // self.gpus)
+        return int(room)
+
+
 class _Attempts:
-    """Beside the driver: which picture was begun and not ended, so that one that kills processes is given up."""
+    """Beside the driver: what was begun and not ended, so that a picture that kills processes is given up."""
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
 
-    def begin(self, picture: str, ended: str) -> int:
-        """How many times this one has been begun, with this time; the one before has come to its end."""
-        self.end(ended)
-        self._begun[picture] += 1
-        return self._begun[picture]
+    def begin(self, what: str) -> int:
+        """How many times this has been begun, with this time."""
+        self._begun[what] += 1
+        return self._begun[what]
 
-    def end(self, picture: str) -> None:
-        self._begun.pop(picture, None)
+    def end(self, what: str) -> None:
+        self._begun.pop(what, None)  # gone where this actor was restarted
 
 
 class _Worker:
-    """One process: writes the part that it is given, and tells what is in it."""
+    """One process: writes the part that it is given, and tells what is in it.
 
-    def __init__(self, out: Path, attempts: Any, how: dict[str, Any]) -> None:
-        if not (out / NOTE).is_file():
-            raise StagePoseError(f"{printable(str(out))}: is not there on the machine {platform.node()}; choose a "
-                                 "folder that all machines see under one path")
-        self.finder = FindPeople(out / POSE, out / DETECTOR, column=IMAGE, **how)
-        self.out, self.attempts = out, attempts
+    An error of ours that ends the run is told as well: of what is raised Ray keeps the text alone.
+    """
+
+    def __init__(self, order: _Order, attempts: Any) -> None:
+        self.order, self.attempts = order, attempts
+        self.broken: StagePoseError | None = None
+        try:
+            order.refuse_elsewhere()
+            self.finder = FindPeople(order.out / POSE, order.out / DETECTOR, column=IMAGE, **order.how)
+        except StagePoseError as error:
+            self.broken = error
 
     def __call__(self, pictures: pa.Table) -> pa.Table:
-        """A row of counts. An error of ours that ends the run is one of them: Ray would tell its text alone."""
         try:
+            if self.broken is not None:
+                raise self.broken
             return self._part(pictures)
         except StagePoseError as error:
             return _counts(fatal=pickle.dumps(error))
 
     def _part(self, pictures: pa.Table) -> pa.Table:
-        rows: list[dict[str, Any]] = []
-        addresses, last = pictures.column(IMAGE).to_pylist(), ""
-        for start in range(0, len(addresses), READERS):  # so that no more files than these are in memory
-            few = addresses[start : start + READERS]
-            for address, fetched in zip(few, self.finder.fetched(few), strict=True):
-                tries = ray.get(self.attempts.begin.remote(address, last))
-                rows.append(self.finder.look(*fetched) if tries <= TRIES else {"error": f"{printable(address)}: the "
-                            f"process that looked at it died, {TRIES} times; look at it alone: stagepose predict"})
-                last = address
-        write_part(self.out, with_columns(pictures, rows))
-        ray.get(self.attempts.end.remote(last))
+        addresses = pictures.column(IMAGE).to_pylist()
+        first = ray.get(self.attempts.begin.remote(addresses[0])) == 1
+        rows = [self._row(address, fetched, first)
+                for address, fetched in zip(addresses, self.finder.fetched(addresses), strict=True)]
+        refuse_broken(rows)
+        write_part(self.order.out, with_columns(pictures, rows), self.order.word)
+        ray.get(self.attempts.end.remote(addresses[0]))
         errors = [row["error"] for row in rows if "error" in row]
         people = sum(len(row.get("people", ())) for row in rows)
         return _counts(pictures=len(rows), people=people, failed=len(errors), errors=errors[:SHOWN])
+
+    def _row(self, address: str, fetched: Fetched, first: bool) -> dict[str, Any]:
+        """A part is begun a second time because a process died at it: now every picture is marked."""
+        if first:
+            return self.finder.look(*fetched)
+        mark = f"one {address}"
+        if ray.get(self.attempts.begin.remote(mark)) == DEATHS:  # the first died without a mark
+            return {"error": f"{printable(address)}: the process that looked at it died, {DEATHS} times; look at it "
+                             "alone: stagepose predict"}
+        row = self.finder.look(*fetched)
+        ray.get(self.attempts.end.remote(mark))
+        return row
 
 
 def _counts(**row: Any) -> pa.Table:
     return pa.Table.from_pylist([row], COUNTS)
 
 
-def _looked_at(todo: Sequence[str], out: Path, how: dict[str, Any], workers: int | None, gpus: float,
-               part: int) -> Iterator[dict[str, Any]]:
+def _looked_at(todo: Sequence[str], order: _Order, hands: _Hands, part: int) -> Iterator[dict[str, Any]]:
     """A row of counts for every part, in the order in which they are written."""
-    threads, most = how["threads"], _room(how["threads"], gpus)
-    workers = most if workers is None else min(workers, most)
-    part = min(part, -(-len(todo) // (PARTS_EACH * workers)))  # a few pictures are shared out too
+    most = hands.most()
+    part = min(part, -(-len(todo) // (PARTS_EACH * most)))  # a few pictures are shared out too
     tables = [pa.table({IMAGE: pa.array(todo[i : i + part], pa.string())}) for i in range(0, len(todo), part)]
-    attempts = ray.remote(_Attempts).options(num_cpus=0).remote()
-    parts = ray.data.from_arrow(tables).map_batches(
-        _Worker, fn_constructor_kwargs={"out": out, "attempts": attempts, "how": how}, batch_size=None,
-        batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers), num_cpus=threads,
-        num_gpus=gpus or None)
-    parts.context.enable_progress_bars = parts.context.print_on_execution_start = False
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    attempts = ray.remote(_Attempts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1,
+                                             scheduling_strategy=here).remote()
     try:
+        parts = ray.data.from_arrow(tables).map_batches(
+            _Worker, fn_constructor_args=(order, attempts), batch_size=None, batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most), num_cpus=hands.threads,
+            num_gpus=hands.gpus or None)
+        parts.context.enable_progress_bars = parts.context.print_on_execution_start = False
         for row in parts.iter_rows():
             if row["fatal"] is not None:
                 raise pickle.loads(row["fatal"])  # of our own workers
             yield row
-    except Exception as error:
-        raise _as_ours(error) from error
-
-
-def _room(threads: int, gpus: float) -> int:
-    """Processes that the cluster has room for; :class:`ConfigError` where there is none."""
-    there = ray.cluster_resources()
-    cpus, gpus_there = there.get("CPU", 0), there.get("GPU", 0)
-    room = int(min(cpus // threads, gpus_there // gpus if gpus else cpus))
-    if not room:
-        raise ConfigError(f"a process wants {threads} CPUs and {gpus:g} GPUs, and the cluster has {cpus:g} and "
-                          f"{gpus_there:g}; ask for fewer")
-    return room
-
-
-def _as_ours(error: BaseException) -> BaseException:
-    """What a worker said, without what Ray wraps it in; an error of neither ours nor Ray's as it is."""
-    reason: BaseException | None = error
-    while reason is not None and not isinstance(reason, StagePoseError):
-        reason = getattr(reason, "cause", None) or reason.__cause__
-    if reason is not None:
-        return reason
-    if isinstance(error, ray.exceptions.RayError):
+    except ray.exceptions.RayError as error:
         last = str(error).strip().splitlines()[-1]
-        return StagePoseError(f"the cluster ended the run: {printable(last)}; the same command goes on with it")
-    return error
+        raise StagePoseError(f"the cluster ended the run: {printable(last)}; the same command goes on with it"
+                             ) from error
 
 
 @contextmanager
@@ -223,6 +261,7 @@ def _cluster(address: str | None) -> Iterator[None]:
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):  # its file in the session's folder has all; here errors are ours
             handler.setLevel(logging.CRITICAL)
+    at_end = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:  # the dashboard lets anybody who reaches it run code
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong comes as an exception too
@@ -230,38 +269,38 @@ def _cluster(address: str | None) -> Iterator[None]:
                      logging_level="error")
         else:
             ray.init(address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
-        raise StagePoseError(f"{address or 'local cluster'}: {printable(str(error).strip())}; check the address with "
-                             "'ray status'") from error
+    except Exception as error:  # of many kinds: no answer, other versions, no room for its files
+        advice = "Ray cannot start here" if address is None else f"{address}: no cluster that could be joined"
+        raise StagePoseError(f"{advice}: {printable(str(error).strip())}") from error
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, at_end)  # Ray puts its own there
         yield
     finally:
         ray.shutdown()
 
 
-@contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """The folder, for this run alone."""
-    with (out / NOTE).open("r+") as file:
-        if not held(file):
-            raise ConfigError(f"{printable(str(out))}: another run is at work there; wait for its end, or choose "
-                              "another folder")
-        (out / FOLDER).mkdir(exist_ok=True)
-        yield
+def _common(addresses: Sequence[str]) -> Path | None:
+    """The folder that all pictures named by path lie in."""
+    paths = [os.path.dirname(each) for each in addresses if not is_uri(each)]  # noqa: PTH120 - of millions
+    return Path(os.path.commonpath(paths)) if paths else None
 
 
 def _identity(predictor: Predictor) -> dict[str, Any]:
-    """What the rows hang on."""
+    """What the rows hang on: not how many people a network takes at once, nor which pictures are too large."""
     assert isinstance(predictor.detector, DetectorModel)
     settings = asdict(predictor.config) | {"threshold": predictor.threshold}
-    del settings["batch"]
-    return {"format": FORMAT, "StagePose": stagepose.__version__, "pose": predictor.info.identity,
+    del settings["batch"], settings["max_pixels"]
+    return {"StagePose": stagepose.__version__, "pose": predictor.info.identity,
             "detector": predictor.detector.info.identity, **settings}
 
 
-def _check(workers: int | None, threads: int, gpus: float, part: int) -> None:
+def _check(workers: int | None, threads: int, gpus: float, part: int, address: str | None) -> None:
     for name, value in (("workers", 1 if workers is None else workers), ("threads", threads), ("part", part)):
         if value < 1:
             raise ConfigError(f"{name} is {value}; use a whole number from 1 on")
-    if not 0 <= gpus < float("inf"):
-        raise ConfigError(f"gpus is {gpus}; use a number from 0 on, such as 0.5 for two processes on a GPU")
+    if not 0 <= gpus < float("inf") or (gpus > 1 and gpus != int(gpus)):
+        raise ConfigError(f"gpus is {gpus}; use a whole number, or a part such as 0.5 for two processes on a GPU")
+    if address is not None and address.startswith("ray://"):
+        raise ConfigError(f"address is {address}: Ray Data does not work through Ray Client; run the command on a "
+                          "machine of the cluster, with --address auto, or send it there with 'ray job submit'")

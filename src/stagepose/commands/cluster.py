@@ -55,8 +55,8 @@ def cluster(
         photos: Files, folders (with all below), glob patterns, and URIs of pictures or folders in storage, such as
             s3://bucket/folder. All machines must see paths as this one does.
         out: Folder for the results, where all machines see it.
-        address: Of the cluster, as ray.init takes it: auto for the one this machine belongs to, ray://HOST:10001 for
-            another. Without it this machine's cores are used.
+        address: Of the Ray cluster that this machine belongs to; auto finds it. Without it this machine's cores are
+            used.
         pose: Pose model: a shipped name or an .onnx file.
         detector: Person detector: a shipped name or an .onnx file.
         threshold: Least score of a person. By default the pose model's own.
@@ -64,7 +64,7 @@ def cluster(
         tiles: Let the detector look at overlapping tiles of large photos too: of so many pixels a side, or auto.
         flip: Also look at every person mirrored: more precise, twice the time.
         batch: People in one run of the network.
-        workers: Processes that look at photos; by default as many as the cluster has cores or GPUs for.
+        workers: Processes that look at photos; by default as many as the machines have cores or GPUs for.
         threads: CPU threads of each process.
         provider: ONNX Runtime's execution provider, such as cuda.
         gpus: GPUs that each process reserves, such as 0.5 for two processes on one; one by default with another
