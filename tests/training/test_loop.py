@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from stagepose.errors import ConfigError, TrainingError
-from stagepose.training import journal, loop, runs
+from stagepose.training import journal, loop, optim, runs
 from stagepose.training.checkpoint import newest_checkpoint, read_json
 from stagepose.training.journal import Journal
 from stagepose.training.loop import TrainConfig, train
@@ -158,6 +158,21 @@ def test_a_resume_of_a_picture_network_is_bit_equal(tmp_path, optimizer):
         assert part != "optimizer" or any(k.endswith(".momentum") for k in a) == (optimizer == "muon")
 
 
+@pytest.mark.parametrize("kinds", [("adamw", "muon"), ("muon", "adamw")])
+def test_going_on_with_the_other_optimizer_begins_its_moments_anew(tmp_path, caplog, kinds):
+    config = TrainConfig(batch=10, samples=100, warmup=20, lr=0.02, save_every=3, optimizer=kinds[0])
+    stopped = PictureTask()
+    stopped.stop = True
+    with pytest.raises(SystemExit):
+        train(stopped, config, tmp_path)
+    with pytest.raises(ConfigError, match="optimizer"):
+        train(PictureTask(), replace(config, optimizer=kinds[1]), tmp_path)
+    train(PictureTask(), replace(config, optimizer=kinds[1]), tmp_path, accept_changes=True)
+    assert "was made by another optimizer, whose moments are left out" in caplog.text
+    moments = newest_checkpoint(tmp_path).parts["optimizer"]
+    assert any(name.endswith(".momentum") for name in moments) == (kinds[1] == "muon")
+
+
 def test_a_failing_validation_loses_no_step(tmp_path):
     class Unjudgeable(LineTask):
         def evaluate(self, model):
@@ -281,6 +296,22 @@ def test_a_matrix_made_orthogonal_keeps_its_directions(shape):
     strong = inner.diagonal()[values > 0.02 * matrix.norm()]
     assert len(strong) > 20 and strong.min() > 0.6 and inner.diagonal().max() < 1.25
     assert (inner - inner.diagonal().diag()).abs().max() < 1e-3
+
+
+def test_muon_multiplies_in_all_digits_whatever_is_usual(monkeypatch):
+    """With what TF32 drops, weak directions would become noise."""
+    asked = []
+    monkeypatch.setattr(optim, "orthogonal", lambda m: asked.append(torch.get_float32_matmul_precision()) or m)
+    net = nn.Linear(64, 64)
+    optimizer = make_optimizer(net, "muon", lr=0.01, weight_decay=0)
+    net(torch.rand(2, 64)).sum().backward()
+    usual = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        optimizer.step()
+        assert (asked, torch.get_float32_matmul_precision()) == (["highest"], "high")
+    finally:
+        torch.set_float32_matmul_precision(usual)
 
 
 def test_muon_turns_convolutions_and_leaves_the_rest_to_adamw():

@@ -301,9 +301,15 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
             if isinstance(value, Tensor)}
 
 
-def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """The inverse of :func:`optimizer_tensors`; moments get their parameter's memory layout again."""
+def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> bool:
+    """The inverse of :func:`optimizer_tensors`; moments get their parameter's memory layout again.
+
+    False, and nothing is filled, where they are of an optimizer of another kind, which orders its parameters otherwise.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    turns = any(group.get("matrices") for group in optimizer.param_groups)
+    if tensors and turns != any(name.endswith(".momentum") for name in tensors):
+        return False
     state: dict[int, Tensors] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
@@ -312,3 +318,4 @@ def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
             tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -26,16 +27,18 @@ class Muon(torch.optim.AdamW):
 
     The momentum of a convolution, as a matrix of output channels by what each looks at, has few strong directions;
     made orthogonal, the weak ones get as much of the step. The step is as long as AdamW's usually is (Liu et al.,
-    "Muon is scalable for LLM training", 2025), so that one learning rate does for both.
+    "Muon is scalable for LLM training", 2025), so that learning rates of AdamW's size do; twice its best was best here
+    (benchmarks/optimizers.md).
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        for group in self.param_groups:
-            for parameter in group["params"] if group["matrices"] else ():
-                if parameter.grad is not None:
-                    self._turn(parameter, group["lr"], group["weight_decay"])
-                    parameter.grad = None  # so that AdamW passes it by
+        with _exact_products():
+            for group in self.param_groups:
+                for parameter in group["params"] if group["matrices"] else ():
+                    if parameter.grad is not None:
+                        self._turn(parameter, group["lr"], group["weight_decay"])
+                        parameter.grad = None  # so that AdamW passes it by
         loss: float | None = super().step(closure)
         return loss
 
@@ -49,6 +52,17 @@ class Muon(torch.optim.AdamW):
         length = ADAMW_LENGTH * math.sqrt(max(ahead.shape))  # for its mean square is 1 over the longer side
         parameter.mul_(1 - lr * weight_decay)
         parameter.add_(orthogonal(ahead).reshape(parameter.shape), alpha=-lr * length)
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Products in all of float32's digits: what TF32 drops, the steps of :func:`orthogonal` would multiply."""
+    usual = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(usual)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
