@@ -38,7 +38,7 @@ from stagepose.training.detector.heads import Target
 from stagepose.training.detector.model import Detector
 from stagepose.training.detector.task import LOSS_WEIGHTS, DetectorTask
 from stagepose.training.networks.efficientnet_lite import PIXEL_MEAN, PIXEL_SCALE
-from stagepose.training.optim import adamw, lr_factor, set_lr
+from stagepose.training.optim import lr_factor, make_optimizer, set_lr
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH, WARMUP, LR, CLIP = 8, 400, 1e-3, 5.0
@@ -122,7 +122,7 @@ def pyramid(model: Detector, canvases: Canvases, rows: list[int]) -> OrderedDict
 def learn(task: DetectorTask, canvases: Canvases, seconds: float, samples: int) -> tuple[int, float]:
     """(samples shown, seconds it took); the learning rate falls by whichever of the two ends first."""
     model, size = task.model.train(), (SIDE, SIDE)
-    optimizer = adamw(model, lr=LR, weight_decay=1e-4)
+    optimizer = make_optimizer(model, lr=LR, weight_decay=1e-4)
     start, seen = time.monotonic(), 0
     while seen < samples and time.monotonic() - start < seconds:
         spent = max(seen / samples, (time.monotonic() - start) / seconds)

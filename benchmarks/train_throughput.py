@@ -41,7 +41,7 @@ from stagepose.training.losses import stage_losses
 from stagepose.training.machine import Machine, keep_freed_memory, use_threads
 from stagepose.training.networks.cost import count, on_meta
 from stagepose.training.networks.zoo import build, trunk_of
-from stagepose.training.optim import adamw
+from stagepose.training.optim import make_optimizer
 from stagepose.training.people import fits_on_device, load_resident
 from stagepose.training.pose import PoseConfig, PoseTask
 
@@ -140,8 +140,9 @@ def step(work: Path, way: str, network: str) -> dict[str, Any]:
         def loss_of(*given: Any) -> torch.Tensor:
             return torch.stack(stage_losses(*given, kind="kl", level_weights=config.level_weights)).sum()
 
-        found = list(conventional.steps(conventional_data(work), net, loss_of, adamw(net, lr=1e-3, weight_decay=0.05),
-                                        batch=batch, count=steps, workers=0, modern=way == "modern"))[SKIPPED:]
+        optimizer = make_optimizer(net, lr=1e-3, weight_decay=0.05)
+        found = list(conventional.steps(conventional_data(work), net, loss_of, optimizer, batch=batch, count=steps,
+                                        workers=0, modern=way == "modern"))[SKIPPED:]
         return {"rates": [batch / cpu for cpu, _ in found], "clock": [batch / took for _, took in found]}
     return train_here(task_of(work, network), batch=batch, steps=steps, bf16=way == "ours")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import runpy
 import shutil
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +128,16 @@ def test_the_architecture_page_names_every_file_and_no_other() -> None:
     verbs = {verb.replace("-", "_") + ".py" for verb in COMMANDS}
     named = set(re.findall(r"\w+\.py", page))
     assert named <= files and files - named <= verbs
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_what_the_benchmarks_import_of_us_is_there(script: Path) -> None:
+    """They take too long to be run here, and would break unseen where a name changes."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "stagepose":
+            module = import_module(str(node.module))
+            for name in (alias.name for alias in node.names):
+                assert hasattr(module, name) or find_spec(f"{node.module}.{name}"), f"{node.module} has no {name}"
 
 
 def test_plain_onnx_runtime_finds_nobody_in_nothing() -> None:
