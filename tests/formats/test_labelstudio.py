@@ -57,6 +57,21 @@ def test_regions(tmp_path: Path) -> None:
     assert "left out: regions of type polygonlabels: 1, boxes of dog: 1" in labels.notes
 
 
+@pytest.mark.parametrize("address", ["https://host", "http://[a/x.jpg"])
+def test_an_address_without_a_name(address: str, tmp_path: Path) -> None:
+    labels = formats.read("labelstudio", export(tmp_path, image=address))
+    assert len(labels.problems) == 1
+    assert f"its image is '{address}', expected an address that ends in a file's name" in str(labels.problems[0])
+
+
+def test_the_fullest_name_decides_which_of_two_pictures_it_is(tmp_path: Path) -> None:
+    for folder in ("images", "photos/cam2"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (200, 100)).save(tmp_path / folder / "1.png")
+    labels = formats.read("labelstudio", export(tmp_path, image="/data/local-files/?d=photos/cam2/1.png"))
+    assert labels.pictures == tmp_path / "photos/cam2" and list(people_of(labels.dataset)) == ["1.png"]
+
+
 def test_which_annotation_counts(tmp_path: Path) -> None:
     first, second = box("a", 0, 0, 50, 50), box("a", 0, 0, 10, 10)
     rows = [{"result": [second], "was_cancelled": True}, {"result": [first]}, {"result": [second]}]
@@ -74,6 +89,7 @@ def test_which_annotation_counts(tmp_path: Path) -> None:
     ("/data/upload/3/0a1b2c3d-my-a.png", ["0a1b2c3d-my-a.png", "my-a.png"]), ("a%20b.png", ["a b.png"]),
     ("/data/local-files/?d=set/sub%20x/a.png", ["set/sub x/a.png", "sub x/a.png", "a.png"]),
     ("https://example.com/x/a.png?token=1", ["a.png"]), ("s3://bucket/x/a.png", ["a.png"]),
+    ("https://host/?id=3", []), ("/", []), ("#1", []), ("http://[a/x.jpg", []),
 ])  # fmt: skip
 def test_what_a_picture_may_be_called(address: str, names: list[str]) -> None:
     assert names_of(address) == names

@@ -178,6 +178,14 @@ def test_a_split_that_is_not_there_keeps_no_other(tmp_path: Path) -> None:
         formats.read("yolo", path, split="test")
 
 
+def test_a_split_whose_folder_is_empty_keeps_no_other(tmp_path: Path) -> None:
+    path = yolo_set(tmp_path, "test: images/test\n" + CONFIG + NAMES)
+    (tmp_path / "images" / "test").mkdir()
+    assert formats.open_source("yolo", path).splits == ["train", "val"] and len(formats.read("yolo", path).dataset) == 1
+    with pytest.raises(DatasetError, match="test: no pictures in this folder"):
+        formats.read("yolo", path, split="test")
+
+
 def test_a_set_of_three_splits_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     yolo_set(tmp_path, "test: images/test\n" + CONFIG + NAMES)
     for kind in ("images", "labels"):

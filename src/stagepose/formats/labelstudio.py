@@ -9,6 +9,7 @@ labelstud.io/tags (keypointlabels, rectanglelabels, choices with perRegion), Hum
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -81,7 +82,10 @@ def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | 
     sized = next((r for r in regions if isinstance(r, dict) and "original_width" in r), {})
     stated = stated_size(sized.get("original_width"), sized.get("original_height"))
     names = names_of(address)
-    image = to.picture(names[0], [folder / name for folder in folders for name in names], where, stated)
+    if not names:
+        to.wrong("label-file", where, f"its image is {show(address)}, expected an address that ends in a file's name")
+        return None
+    image = to.picture(names[0], [folder / name for name in names for folder in folders], where, stated)
     return None if image is None else Sheet(image, *_read_regions(regions, where, image, skeleton, to))
 
 
@@ -102,9 +106,13 @@ def _regions(task: dict[str, Any], to: Collector) -> list[Any] | None:
 def names_of(address: str) -> list[str]:
     """Names that a picture may have in a folder, by how Label Studio addresses it; the likeliest first.
 
-    Of a local storage's file it is not told where the storage begins: all ends of its path are names.
+    Of a local storage's file it is not told where the storage begins: all ends of its path are names. None where the
+    address has no path.
     """
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # http://[a/x.jpg
+        return []
     local = parse_qs(parts.query).get("d")
     steps = [step for step in PurePosixPath(local[0] if local else unquote(parts.path)).parts if step != "/"]
     ends = ["/".join(steps[at:]) for at in range(len(steps))]
@@ -185,7 +193,7 @@ def write(dataset: CocoDataset, to: Target) -> list[str]:
     Pictures are addressed in a local storage of Label Studio, which cannot be the root of all: their folder's name is
     in the addresses.
     """
-    folder = (to.pictures.absolute().name if to.pictures else "") or FOLDER
+    folder = (Path(os.path.abspath(to.pictures)).name if to.pictures else "") or FOLDER  # noqa: PTH100 - links stay
     interface = to.out.with_name(f"{to.out.stem}.interface.xml")
     to.refuse_existing([to.out, interface])
     tasks = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -59,7 +60,7 @@ class YoloSet:
     """What a data.yaml says, and the pictures of its splits, looked up once for all of them."""
 
     config: _Config
-    pictures: dict[str, list[Path]]  # of the splits whose folders are there: many an export names a test it lacks
+    pictures: dict[str, list[Path]]  # of the splits that have some: many an export names a test it lacks
 
     @property
     def splits(self) -> list[str]:
@@ -70,9 +71,11 @@ class YoloSet:
 def open_set(path: Path, category: str | None = None) -> YoloSet:
     """A data.yaml and its folders; ``category`` is the class of the people."""
     config = _read_config(path, category)
-    there = [split for split, values in config.folders.items()
-             if all(_place(config, value, need=False).exists() for value in values)]
-    return YoloSet(config, {split: list(_pictures(config, split)) for split in there})
+    there: dict[str, list[Path]] = {}
+    for split in config.folders:
+        with suppress(DatasetError):  # it is missing, or empty: who asks for it is told so
+            there[split] = list(_pictures(config, split))
+    return YoloSet(config, there)
 
 
 def read(opened: YoloSet, *, split: str, skeleton: Skeleton | None = None) -> Labels:
