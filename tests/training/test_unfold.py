@@ -1,6 +1,7 @@
 """A model file becomes a trainable network again: what fine-tuning a shipped model starts from."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from tiny import tiny_coco
@@ -8,7 +9,7 @@ from tiny import tiny_coco
 from stagepose.cli import main
 from stagepose.errors import ModelError
 from stagepose.heatmaps import UdpDark
-from stagepose.modelinfo import ModelInfo
+from stagepose.modelinfo import ModelInfo, stamp
 from stagepose.runtime import PoseModel
 from stagepose.skeleton import COCO_17
 from stagepose.training.checkpoint import load_weights
@@ -69,6 +70,18 @@ def test_in_training_mode_too_on_the_pictures_it_was_measured_on(file):
     evaluated = like.eval().logits(pictures(1))[-1][0]
     trained = like.train().logits(pictures(1))[-1][0]
     assert (trained - evaluated).abs().max() < 0.02 * (evaluated.max() - evaluated.min())
+
+
+def test_a_quantized_file_is_refused_by_name(file, tmp_path):
+    model = onnx.load(file)
+    graph = model.graph
+    conv = next(node for node in graph.node if node.op_type == "Conv")
+    graph.node.insert(0, onnx.helper.make_node("Neg", [conv.input[1]], ["made"]))
+    conv.input[1] = "made"
+    path = tmp_path / "quantized.onnx"
+    path.write_bytes(stamp(model.SerializeToString(), INFO))
+    with pytest.raises(ModelError, match=r"quantized\.onnx: computes its weights 'made' itself, as quantized files do"):
+        rebuild(path, network())
 
 
 def test_another_architecture_is_refused(file):

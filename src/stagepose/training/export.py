@@ -81,13 +81,13 @@ def torch_to_onnx(model: nn.Module, example: tuple[Any, ...], *, inputs: list[st
 
 
 def parity(data: bytes, feed: Mapping[str, NDArray[Any]], expected: list[NDArray[Any]]) -> float:
-    """Largest difference between ONNX Runtime's outputs and ``expected``, infinite for other shapes.
+    """Largest difference between ONNX Runtime's outputs and ``expected``, infinite for other shapes and for NaN.
 
     Each map (the last two axes) is measured by its own range: a softmax over thousands of pixels is tiny everywhere.
     """
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     found = session.run(None, dict(feed))
-    if any(f.shape != e.shape for f, e in zip(found, expected, strict=True)):
+    if any(f.shape != e.shape or not np.isfinite(f).all() for f, e in zip(found, expected, strict=True)):
         return float("inf")
     worst = 0.0
     for f, e in zip(found, expected, strict=True):

@@ -33,7 +33,7 @@ class _Stored(NamedTuple):
 def store_weights(data: bytes, bits: Bits) -> bytes:
     """An ONNX file's bytes with its large float32 initializers in so many bits; :func:`stored_weights` reads them.
 
-    In 8 bits every output channel has a scale of its own, and weights of few numbers a channel keep 16.
+    In 8 bits every row (of a convolution: every output channel) has a scale of its own, and short rows keep 16.
     """
     if bits not in (8, 16, 32):
         raise ModelError(f"bits is {bits}, expected 8, 16 or 32")
@@ -82,7 +82,7 @@ def _in_16(name: str, values: NDArray[Any]) -> _Stored:
 def _in_8(name: str, values: NDArray[Any]) -> _Stored:
     """A channel's largest weight becomes 127; a Cast and a product, for ORT folds a DequantizeLinear only if told."""
     largest = np.abs(values).max(tuple(range(1, values.ndim)), keepdims=True)
-    scale = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+    scale = np.maximum(largest / LARGEST, np.finfo(np.float32).tiny, dtype=np.float32)  # a channel may be all zeros
     tensors = [numpy_helper.from_array(np.rint(values / scale).astype(np.int8), name + EIGHTH),
                numpy_helper.from_array(scale, name + SCALE)]
     cast = name + EIGHTH + ".cast"

@@ -51,7 +51,7 @@ def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
     sample = drawn_crops(PoseModel(file, threads=1).info.input_size)  # refuses what is not a pose model of ours
     model = copy.deepcopy(like).cpu().requires_grad_(True).eval()
     order = _convolutions_in_order(model, torch.from_numpy(sample))
-    stored = _stored_convolutions(data)
+    stored = _stored_convolutions(data, file)
     if [tuple(c.weight.shape) for c, _ in order] != [w.shape for w, _ in stored]:
         raise ModelError(f"{file}: {len(stored)} convolutions that are not those of this network ({len(order)}); "
                          "start from a file of the same preset and number of keypoints")
@@ -93,10 +93,13 @@ def _convolutions_in_order(model: PoseInference,
     return used
 
 
-def _stored_convolutions(data: bytes) -> list[tuple[Float32, Float32]]:
+def _stored_convolutions(data: bytes, file: Path) -> list[tuple[Float32, Float32]]:
     """(weight, bias) of the file's convolutions in the order of its graph."""
     weights = stored_weights(data)
     convolutions = [node for node in onnx.load_model_from_string(data).graph.node if node.op_type == "Conv"]
+    if made := [name for node in convolutions for name in node.input[1:] if name not in weights]:
+        raise ModelError(f"{file}: computes its weights {made[0]!r} itself, as quantized files do; start from the file "
+                         "that it was made of")
     pairs = [[weights[name] for name in node.input[1:]] for node in convolutions]
     return [(weight, bias[0] if bias else np.zeros(len(weight), dtype=np.float32)) for weight, *bias in pairs]
 
