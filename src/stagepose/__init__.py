@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# ONNX Runtime 1.32, as soon as it is imported, writes an identifier below ~/.cache and may tell its maker what runs
-# here (microsoft/onnxruntime, pull request 27379). Nobody has asked our users; who wants that sets this variable to 0.
+# ONNX Runtime, since 1.29, as soon as it is imported, writes an identifier below ~/.cache and may tell its maker what
+# runs here (microsoft/onnxruntime, pull request 27379). Nobody has asked our users; who wants that sets this to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {

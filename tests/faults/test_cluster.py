@@ -14,6 +14,7 @@ import ray
 import ray.data
 from PIL import Image
 from pyarrow import parquet
+from test_docs import snippets
 from toy_models import detector_bytes, pose_bytes
 
 import stagepose
@@ -225,17 +226,21 @@ def test_other_settings_a_second_run_and_too_much_asked_for_are_refused(cluster,
     assert len(rows_of(out)) == 1
 
 
-def test_the_command_tells_what_it_found_and_where(cluster, models, pictures, tmp_path, capsys):
-    words = ["cluster", str(pictures), "--out", str(tmp_path / "out"), "--pose", models["pose"], "--detector",
+def test_the_command_tells_what_it_found_and_where(cluster, models, pictures, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "found"
+    words = ["cluster", str(pictures), "--out", str(out), "--pose", models["pose"], "--detector",
              models["detector"], "--threshold", "0.1"]
     assert main(words) == 0
     said = capsys.readouterr()
-    assert said.out == f"9 people in 9 of 10 photos; their rows are in {tmp_path}/out/parts\n"
+    assert said.out == f"9 people in 9 of 10 photos; their rows are in {out}/parts\n"
     assert "bad.jpg: not a picture" in said.err
     assert main([*words, "--strict"]) == 1
     said = capsys.readouterr()
-    assert said.out == f"nothing to do: {tmp_path}/out/parts has a row of every photo\n"
+    assert said.out == f"nothing to do: {out}/parts has a row of every photo\n"
     assert "10 photos were looked at before; 1 of them could not be used: --again tries them once more" in said.err
+    monkeypatch.chdir(tmp_path)
+    exec(snippets("docs/cluster.md")[0])
+    assert capsys.readouterr().out == "10 pictures, 9 people, 1 unusable\n"
 
 
 def test_in_a_pipeline_of_ones_own(cluster, models, pictures):
