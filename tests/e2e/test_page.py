@@ -190,6 +190,24 @@ def test_the_camera(page: Page) -> None:
     assert page.run("el('camera').textContent") == "Camera"
 
 
+def test_a_camera_that_is_allowed_too_late_is_let_go(page: Page, tmp_path: Path) -> None:
+    """The button was pressed twice, and then a picture was chosen, while the browser was still asking."""
+    page.run("""window.allowed = []; window.tracks = [];
+        const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = wanted => new Promise(done => allowed.push(async () => {
+          const stream = await get(wanted);
+          tracks.push(...stream.getTracks());
+          done(stream);
+        }));
+        el('camera').click(); el('camera').click()""")
+    page.choose(two(tmp_path / "two.png"))
+    page.says("2 people found")
+    page.run("allowed.forEach(allow => allow())")
+    page.until("tracks.length === 2 && tracks.every(track => track.readyState === 'ended')")
+    assert page.run("el('camera').textContent") == "Camera"
+    page.says("2 people found")
+
+
 def test_the_picture_chosen_last_is_the_one_that_is_shown(page: Page, server: Server, tmp_path: Path) -> None:
     """However long the server looks at the first."""
     Image.new("RGB", (40, 30)).save(tmp_path / "black.png")
