@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -623,6 +624,36 @@ def test_boxes_by_file_name(capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(dots(ONE)).save("8.png")
     assert predict("two.png", "8.png", "--boxes", file) == 0  # has an id, but no boxes: nobody
     assert "8.png: nobody found" in capsys.readouterr().out
+
+
+def test_boxes_of_the_picture_of_that_path_or_of_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two cameras count their pictures from 1."""
+    for folder in ("data/cam1", "data/cam2", "data/new"):
+        Path(folder).mkdir(parents=True)
+        shutil.copy("two.png", f"{folder}/000001.png")
+    file = boxes_file("boxes.json", [{"image_id": 1, "file_name": "cam1/000001.png", "bbox": BOXES_XYWH[0]},
+                                     {"image_id": 1001, "file_name": "cam2/000001.png", "bbox": BOXES_XYWH[1]}])
+    assert predict("data/cam2", "--boxes", file) == 0
+    [person] = read("out/people.json")
+    assert (person["image_id"], person["box"]) == (1001, [200, 72, 271, 199])
+    assert predict("data", "--boxes", file) == 0  # the new camera's, which could be either's, are nobody's
+    assert [p["image_id"] for p in read("out/people.json")] == [1, 1001]
+    said = "data/new/000001.png: boxes.json has several pictures called 000001.png; name the photo by as much of its"
+    assert said in capsys.readouterr().err
+    file = boxes_file("boxes.json", [{"image_id": 1, "bbox": BOXES_XYWH[0]}])
+    assert predict("data/cam1", "data/cam2", "--boxes", file) == 1
+    said = "its boxes of image 1 could be those of data/cam1/000001.png and of data/cam2/000001.png; give its entries a"
+    assert said in capsys.readouterr().err
+    assert predict("data/cam1", "--boxes", file) == 0
+
+
+def test_pictures_of_a_folder_that_are_not_read_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("phone").mkdir()
+    shutil.copy("two.png", "phone/two.png")
+    Path("phone/one.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    assert predict("phone") == 0
+    assert "phone/one.HEIC: is HEIC, not a picture this reads; convert it to JPEG" in capsys.readouterr().err
+    assert predict("phone", "--strict") == 1
 
 
 def test_boxes_of_annotations() -> None:

@@ -92,6 +92,22 @@ def test_frames_and_photos_of_one_name(tmp_path: Path, capsys: pytest.CaptureFix
     assert read["walk_000000000001_keypoints.json"][0]["person_id"] == [7]
 
 
+def test_names_that_meet_are_kept_apart_and_long_ones_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = ["walk_000000000001.jpg", "y" * 250 + ".jpg", *(f"d{n}/z.jpg" for n in range(30))]
+    write_json(tmp_path / "images.json", {
+        "complete": True, "keypoints": list(COCO_17.names),
+        "images": [{"id": n, "file_name": name} for n, name in enumerate(photos, 1)],
+        "videos": [{"file_name": "walk.mp4", "frames": 3, "results": "walk.people.json"},
+                   {"file_name": "full.mp4", "frames": 9}]})
+    for name in ("people.json", "walk.people.json"):
+        write_json(tmp_path / name, [])
+    assert main(["openpose", str(tmp_path), "--out", str(tmp_path / "open")]) == 0
+    out, err = capsys.readouterr()
+    assert "32 photos and 3 frames" in out and "full.mp4: its results were never finished; left out" in err
+    names = {path.name.removesuffix("_keypoints.json") for path in (tmp_path / "open").iterdir()}
+    assert len(names) == 35 and {"walk_000000000001", "walk-2_000000000001", "y" * 180, "z", "z-30"} < names
+
+
 @pytest.mark.parametrize(("text", "message"), [
     (None, "images.json: no such file; give what 'stagepose predict' writes"),
     ("{", "images.json: line 1.*not valid JSON"), ("[]", "not what 'stagepose predict' writes"),

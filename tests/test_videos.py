@@ -44,7 +44,7 @@ def walking(frames: int = 10, people: Any = ONE) -> list[np.ndarray]:
 
 def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, times: list[float] | None = None,
          sound: str | None = None, sound_rate: int = 48000, codec: str = "mpeg4",
-         b_frames: bool = False, aspect: Fraction = Fraction(1)) -> str:
+         b_frames: bool = False, aspect: Fraction = Fraction(1), matrix: int | None = None, sound_from: int = 0) -> str:
     """A video of these pictures, evenly spaced unless ``times`` says otherwise; ``sound`` is a codec."""
     pictures = walking() if pictures is None else pictures
     times = times or [n / RATE for n in range(len(pictures))]
@@ -55,6 +55,8 @@ def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, ti
         video.codec_context.time_base = Fraction(1, 1000)
         video.codec_context.sample_aspect_ratio = aspect
         video.gop_size = 12 if b_frames else 1
+        if matrix is not None:
+            video.codec_context.colorspace = matrix
         audio = container.add_stream(sound, rate=sound_rate, layout="mono") if sound else None
         for picture, time in zip(pictures, times, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -65,7 +67,8 @@ def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, ti
                 count = sound_rate // RATE
                 samples = (np.sin(np.arange(count) / 20) * 8000).astype(np.int16)[None]
                 tone = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-                tone.sample_rate, tone.pts, tone.time_base = sound_rate, n * count, Fraction(1, sound_rate)
+                tone.sample_rate, tone.time_base = sound_rate, Fraction(1, sound_rate)
+                tone.pts = sound_from * sound_rate + n * count
                 container.mux(audio.encode(tone))
             container.mux(audio.encode(None))
         container.mux(video.encode(None))
@@ -170,6 +173,45 @@ def test_content_tells_a_video_then_the_suffix(tmp_path: Path) -> None:
     assert not is_video(Path("photo.mp4"))
     Path("broken.mp4").write_bytes(b"nonsense")
     assert is_video(Path("broken.mp4")) and not is_video(Path("none.jpg")) and not is_video(tmp_path)
+    stream = Path(clip("clip.ts", codec="libx264")).read_bytes()
+    packets = [stream[at : at + 188] for at in range(0, len(stream), 188)]
+    Path("camcorder.jpg").write_bytes(b"".join(b"\0\0\0\0" + packet for packet in packets))
+    assert is_video(Path("clip.ts")) and is_video(Path("camcorder.jpg"))
+    Path("old.jpg").write_bytes(b"\0\0\0\x08wide\0\0\0\0mdat" + bytes(400))
+    assert is_video(Path("old.jpg"))
+
+
+def test_a_pipe_is_never_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe.jpg")
+    assert predict("pipe.jpg") == 1
+    assert "pipe.jpg: is a named pipe, not a regular file" in capsys.readouterr().err
+
+
+def test_a_name_with_a_colon_is_a_file() -> None:
+    Path(clip("clip.mp4", walking(2))).rename("12:30.mp4")
+    assert len(frames_of("12:30.mp4")) == 2
+    with VideoWriter("mine:30.mp4", 64, 48, 10) as writer:
+        writer.add(np.zeros((48, 64, 3), np.uint8), 0.0)
+    assert len(frames_of("mine:30.mp4")) == 1
+
+
+@pytest.mark.parametrize("matrix", [8, 10, 14])  # YCgCo, BT.2020 of constant luminance, ICtCp
+def test_a_rare_colour_matrix_costs_no_frame(matrix: int) -> None:
+    clip("clip.mp4", walking(3), codec="libx264", matrix=matrix)
+    with av.open("clip.mp4") as container:
+        assert next(container.decode(video=0)).colorspace == matrix
+    assert np.abs(frames_of("clip.mp4")[2].picture.pixels.astype(int) - walking(3)[2]).mean() < 8
+
+
+def test_an_overlay_begins_where_its_file_does() -> None:
+    """A broadcast's clock has run for hours."""
+    clip("clip.ts", codec="libx264", sound="aac", times=[9000 + n / RATE for n in range(10)], sound_from=9000)
+    assert predict("clip.ts") == 0
+    assert [frame.time for frame in frames_of("out/clip.pose.mp4")] == pytest.approx(np.arange(10) / RATE, abs=0.05)
+    assert sound_of("out/clip.pose.mp4") == ("aac", 48_000, pytest.approx(1.0, abs=0.1))
+    with av.open("out/clip.pose.mp4") as container:
+        assert container.duration / av.time_base == pytest.approx(1.0, abs=0.2)
+    assert read("out/clip.people.json")[0]["time"] == pytest.approx(9000, abs=2)  # as the file has it
 
 
 @pytest.mark.parametrize(("content", "words"), [
@@ -305,6 +347,24 @@ def test_people_are_followed_between_detections() -> None:
         assert [person.track_id for person in other.people] == [1]
         assert other.people[0].keypoints == pytest.approx(one.people[0].keypoints, abs=3)
         assert other.people[0].box == pytest.approx(one.people[0].box, abs=8)
+
+
+def test_after_a_gap_the_detector_looks() -> None:
+    every = stagepose.load("pose.onnx", "detector.onnx", threads=1)
+    detector = Counting(every.detector)
+    some = stagepose.Predictor(every.info, every.network, detector, every.config)
+    times = [0.0, 0.1, 0.2, 5.0, 5.1, 5.2]
+    frames = [stagepose.Frame(n, time, picture) for n, (time, picture) in
+              enumerate(zip(times, walking(6), strict=True))]
+    assert [len(frame.people) for frame in stagepose.people_in(frames, some, detect_every=6)] == [1] * 6
+    assert detector.calls == 2
+
+
+def test_who_is_there_in_every_frame_stays_who_it_is_however_slow_the_camera() -> None:
+    predictor = stagepose.load("pose.onnx", "detector.onnx", threads=1)
+    frames = [stagepose.Frame(n, 2.5 * n, dots(ONE)) for n in range(5)]
+    found = stagepose.people_in(frames, predictor)
+    assert [[person.track_id for person in frame.people] for frame in found] == [[1]] * 5
 
 
 @pytest.mark.parametrize("every", [0, -1, 2.5, "2"])

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO
 
 from stagepose.errors import ImageError
@@ -16,7 +16,8 @@ from stagepose.errors import ImageError
 Source = str | Path | bytes | IO[bytes]  # of an encoded picture
 
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".pgm", ".ppm"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".pbm", ".pgm",
+     ".ppm", ".pnm", ".heic", ".heif", ".jp2", ".jxl"}  # the last four are not read, which shall be said
 )
 
 
@@ -32,6 +33,13 @@ def find_images(patterns: Sequence[str | Path], suffixes: frozenset[str] = IMAGE
         for path in _expand(os.fsdecode(pattern), suffixes):
             found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - resolve() would merge links to one file
     return list(found.values())
+
+
+def path_ends(name: str) -> list[str]:
+    """``a/b/c.jpg``, ``b/c.jpg``, ``c.jpg``: what a picture may be called elsewhere, longest first, without a root."""
+    path = PurePath(name)
+    steps = path.parts[bool(path.anchor):]
+    return ["/".join(steps[at:]) for at in range(len(steps))]
 
 
 def printable(name: str) -> str:

@@ -49,6 +49,8 @@ STRANGERS = (
     (b"\0\0\0\x0cjxl ", "JPEG XL"),
     (b"\xff\x0a", "JPEG XL"),
 )
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"})
 MATROSKA = b"\x1a\x45\xdf\xa3"  # WebM too
 VIDEO = "is a video, not a picture; take its frames out first: ffmpeg -i VIDEO FOLDER/%06d.jpg"
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b"\0;"}  # 0: every part of a GIF ends so
@@ -67,10 +69,9 @@ def tell_format(file: IO[bytes], name: str) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
     if head[4:8] == b"ftyp":
-        if head[8:12] in {b"avif", b"avis"}:
+        if head[8:12] in AVIF_BRANDS:
             return "AVIF"
-        heif = head[8:12] in {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}
-        if heif:
+        if head[8:12] in HEIF_BRANDS:
             raise ImageError(f"{name}: is HEIC, not a picture this reads; convert it to JPEG")
         raise ImageError(f"{name}: {VIDEO}")
     if (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head.startswith(MATROSKA):

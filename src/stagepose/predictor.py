@@ -407,7 +407,10 @@ def _is_one(images: object) -> bool:
 
 def _is_boxes(value: object) -> bool:
     """Whether an entry of a list is a picture's boxes (and not one box)."""
-    return isinstance(value, Detections) or np.ndim(cast(Any, value)) == 2
+    try:
+        return isinstance(value, Detections) or np.ndim(cast(Any, value)) == 2
+    except ValueError:  # lists of unlike lengths: boxes, of which _certain says what is wrong
+        return True
 
 
 def _replaced(config: PredictorConfig, changes: dict[str, Any]) -> PredictorConfig:

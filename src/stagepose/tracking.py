@@ -140,7 +140,8 @@ class Tracker:
         if not self._time < time < np.inf:
             raise ConfigError(f"time is {time}, and the frame before had {self._time}; give seconds that increase")
         before, self._time = self._time, time
-        self.tracks = {name: track for name, track in self.tracks.items() if time - track.time <= self.memory}
+        self.tracks = {name: track for name, track in self.tracks.items()
+                       if track.time == before or time - track.time <= self.memory}
         here = [name for name, track in self.tracks.items() if track.time == before or time - track.time <= JUST_NOW]
         lost = [name for name in self.tracks if name not in here]
         sure = [m for m, person in enumerate(people) if person.score >= self.threshold]

@@ -6,6 +6,7 @@ has them, so a variable frame rate stays one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
 from stagepose.files import temporary_name, writing
+from stagepose.imageformats import AVIF_BRANDS, HEIF_BRANDS
 from stagepose.images import MAX_PIXELS, Picture, printable, read_image
 from stagepose.structures import Person
 
@@ -26,12 +28,14 @@ ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that is there; the l
 COPIED_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"})  # an MP4 takes these; others become AAC
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # samples a second
 BT709, LIMITED = 1, 1  # what is written, and said in the file, so that no player guesses
+UNSPECIFIED = 2  # of colour matrices
 
 SQUARE = Fraction(1)
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv",
-                            ".flv", ".3gp", ".ogv"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts",
+                            ".m2ts", ".vob", ".wmv", ".flv", ".3gp", ".3g2", ".ogv"})
 STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"OggS", b"0&\xb2u\x8ef\xcf\x11")
-PICTURE_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"})
+QUICKTIME = frozenset({b"moov", b"mdat", b"wide"})  # of before "ftyp"
+TS = ((0, 188), (4, 192))  # first byte and length of MPEG-TS packets, of broadcasts and of Blu-ray and camcorders
 PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"P5", b"P6")
 
 AudioPacket = Any  # av.Packet
@@ -56,16 +60,18 @@ class Frame:
 
 def is_video(path: Path) -> bool:
     """Whether a file is a video by its first bytes; where they say nothing, by its suffix. Needs no PyAV."""
+    head = b""
     try:
-        with path.open("rb") as file:
-            head = file.read(400) if path.is_file() else b""
+        if path.is_file():  # asked first: to open a pipe would be to wait for it
+            with path.open("rb") as file:
+                head = file.read(400)
     except OSError:
-        head = b""
+        pass
     if head[4:8] == b"ftyp":
-        return head[8:12] not in PICTURE_BRANDS
+        return head[8:12] not in HEIF_BRANDS | AVIF_BRANDS
     if head[:4] == b"RIFF" and head[8:12] != b"WEBP":
         return head[8:12] == b"AVI "
-    if head.startswith(STARTS) or (head[:1] == b"G" and head[188:189] == b"G" and head[376:377] == b"G"):
+    if head.startswith(STARTS) or head[4:8] in QUICKTIME or any(head[at::size][:3] == b"GGG" for at, size in TS):
         return True
     picture = head.startswith(PICTURE_STARTS) or head[8:12] == b"WEBP"
     return path.suffix.lower() in VIDEO_SUFFIXES and not picture
@@ -101,9 +107,9 @@ class VideoReader:
     """The upright frames of a video file, in order: iterate it, once. A context manager.
 
     ``width`` and ``height`` are the upright first frame's, ``pixel_aspect`` its pixels' width over their height, which
-    players stretch by; a frame of another size is scaled to it. What cannot be
-    decoded is left out; ``notices`` says so, when the end is reached. ``on_audio`` is called with every packet of the
-    first audio stream, ``audio``, as the file has them among the frames.
+    players stretch by; a frame of another size is scaled to it. ``start`` is the time at which the file begins. What
+    cannot be decoded is left out; ``notices`` says so, when the end is reached. ``on_audio`` is called with every
+    packet of the first audio stream, ``audio``, as the file has them among the frames.
     """
 
     def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS,
@@ -111,13 +117,13 @@ class VideoReader:
         self._av = _pyav()
         self.name, self.max_pixels, self.on_audio = printable(str(path)), max_pixels, on_audio
         self.notices: list[str] = []
-        self.frames = self._broken = self._scaled = 0
+        self.frames = self._packets = self._broken = self._scaled = 0
         if not isinstance(path, (str, Path)) or "://" in str(path):
             raise VideoError(f"{self.name}: not a file; give the frames of a camera or a stream to people_in")
         if not Path(path).is_file():
             raise VideoError(f"{self.name}: no such file, or not a regular one; check the path")
         try:
-            self._container = self._av.open(str(path), metadata_errors="replace")
+            self._container = self._av.open(_address(path), metadata_errors="replace")
         except (self._av.error.FFmpegError, ValueError) as error:
             raise VideoError(f"{self.name}: cannot be read as a video: {_why(error)}; it may be cut off or no video, "
                              "get it again or convert it to MP4") from error
@@ -143,6 +149,7 @@ class VideoReader:
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.rate = Fraction(rate) if rate else Fraction(25)
         self.expected_frames = int(self._stream.frames)  # 0: the file does not say
+        self.start = (self._container.start_time or 0) / self._av.time_base
 
     def __enter__(self) -> VideoReader:
         return self
@@ -171,7 +178,7 @@ class VideoReader:
             self.notices.append(f"{self._broken} of its packets are corrupt; their frames are left out")
         if self._scaled:
             self.notices.append(f"{self._scaled} frames are of another size; scaled to {self.width} x {self.height}")
-        if self.frames < 0.98 * self.expected_frames - 1:
+        if self._packets < 0.98 * self.expected_frames - 1:  # of frames before the start of a trimmed one there are too
             self.notices.append(f"ends after {self.frames} of the {self.expected_frames} frames that it announces")
 
     def _decoded(self) -> Iterator[Any]:
@@ -191,6 +198,7 @@ class VideoReader:
                 if packet.dts is not None and self.on_audio:
                     self.on_audio(packet)
                 continue
+            self._packets += 1
             try:
                 frames = packet.decode()
             except self._av.error.FFmpegError:
@@ -200,7 +208,7 @@ class VideoReader:
 
     def _upright(self, frame: Any) -> NDArray[np.uint8]:
         self._check_size(frame.width, frame.height)
-        pixels = _turn(frame).upright(frame.to_ndarray(format="rgb24"))
+        pixels = _turn(frame).upright(self._rgb(frame))
         if self.frames and pixels.shape[:2] != (self.height, self.width):
             import cv2
 
@@ -208,6 +216,17 @@ class VideoReader:
             pixels = np.asarray(cv2.resize(np.ascontiguousarray(pixels), (self.width, self.height),
                                            interpolation=cv2.INTER_AREA), dtype=np.uint8)
         return pixels
+
+    def _rgb(self, frame: Any) -> NDArray[np.uint8]:
+        try:
+            return np.asarray(frame.to_ndarray(format="rgb24"))
+        except self._av.error.FFmpegError:
+            frame.colorspace = UNSPECIFIED  # it names a rare matrix, or one that there is not; the usual one is near
+        try:
+            return np.asarray(frame.to_ndarray(format="rgb24"))
+        except self._av.error.FFmpegError as error:
+            raise VideoError(f"{self.name}: its pixels ({frame.format.name}) cannot be made RGB: {_why(error)}; "
+                             "convert it to MP4 with H.264") from error
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self.max_pixels:
@@ -220,12 +239,13 @@ class VideoWriter:
 
     ``rate`` is what players are told; times may be uneven. Odd sizes get one more column or row, since H.264 as players
     know it has even ones. ``audio`` is the stream that :meth:`add_audio`'s packets come from: it is copied, else made
-    AAC, else left out, as ``notices`` says. :meth:`close`, or the end of a ``with``, makes the file whole after any
-    number of frames and gives it its name; until then it is a hidden one beside it.
+    AAC, else left out, as ``notices`` says. ``start`` is the time that becomes the file's 0:
+    clocks of broadcasts and cameras begin anywhere. :meth:`close`, or the end of a ``with``, makes the
+    file whole after any number of frames and gives it its name; until then it is a hidden one beside it.
     """
 
     def __init__(self, path: str | Path, width: int, height: int, rate: Fraction | float, audio: Any = None, *,
-                 pixel_aspect: Fraction = SQUARE) -> None:
+                 pixel_aspect: Fraction = SQUARE, start: float = 0.0) -> None:
         if not 0 < rate < np.inf:
             raise ConfigError(f"rate is {rate}; give frames a second, such as 25")
         if not isinstance(rate, Fraction):
@@ -235,7 +255,7 @@ class VideoWriter:
         self.width, self.height = width, height
         if self.path.exists() and not self.path.is_file():
             raise StagePoseError(f"{self.name}: cannot be written: no ordinary file; name another")
-        self.pixel_aspect = pixel_aspect
+        self.pixel_aspect, self.start = pixel_aspect, start
         self.notices: list[str] = []
         self._temporary = temporary_name(self.path)
         self._last: int | None = None
@@ -264,7 +284,7 @@ class VideoWriter:
 
     def _open(self, width: int, height: int, rate: Fraction, audio: Any, copies: bool) -> None:
         with self._faults():
-            self._container = self._av.open(str(self._temporary), "w", format="mp4")
+            self._container = self._av.open(_address(self._temporary), "w", format="mp4")
             try:
                 self._stream = self._add_video(width, height, rate)
                 self._audio, self._copies = self._add_audio_stream(audio, copies), copies
@@ -311,7 +331,7 @@ class VideoWriter:
             pixels_HW3 = np.pad(pixels_HW3, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels_HW3), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED)
-        ticks = round(time * TICKS)
+        ticks = round((time - self.start) * TICKS)
         self._last = ticks if self._last is None else max(self._last + 1, ticks)
         frame.pts, frame.time_base = self._last, Fraction(1, TICKS)
         with self._faults():
@@ -351,7 +371,7 @@ class VideoWriter:
     def _set_time(self, packet: AudioPacket) -> None:
         """Sound goes on after the packet before, also where a file's clock starts again, as in files joined."""
         late = 0 if packet.pts is None else packet.pts - packet.dts
-        packet.dts += self._sound_shift
+        packet.dts += self._sound_shift - round(self.start / packet.time_base)
         last = self._sound_last
         if last is not None and packet.dts <= last[0]:
             behind = last[0] + last[1] - packet.dts
@@ -383,6 +403,11 @@ class VideoWriter:
 
     def _faults(self) -> AbstractContextManager[None]:
         return writing(self.name, ValueError, self._av.error.FFmpegError)
+
+
+def _address(path: str | Path) -> str:
+    """Absolute, since of ``12:30.mp4`` FFmpeg takes the start for a protocol."""
+    return os.path.abspath(path)  # noqa: PTH100 - links stay what they are
 
 
 def _why(error: BaseException) -> str:

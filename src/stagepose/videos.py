@@ -18,6 +18,7 @@ from stagepose.videofiles import Frame, VideoReader
 
 UNSURE = 0.6  # of the threshold: people scored from there on may go on with a track, not begin one
 SURE_JOINT = 0.3
+LONGEST_GAP = 1.0  # seconds from frame to frame; beyond, nobody is where a track leads
 MOST_CHANGE = 1.25  # of a followed box's size from frame to frame
 
 
@@ -26,9 +27,10 @@ def video(path: str | Path, predictor: Predictor | None = None, *, detect_every:
     """Every frame of a video with its people, each with a ``track_id``; one frame in memory at a time.
 
     The predictor is by default the models that ship. ``detect_every`` N: the detector looks at every Nth frame, and
-    between them people are looked for where they should be by now; whoever comes in is found at the next. ``smooth``:
-    keypoints by a :class:`Smoother`. :class:`VideoError` for a file that cannot be read, :class:`MissingExtraError`
-    where PyAV is not installed, :class:`ConfigError` for a setting out of range: at the call, before the first frame.
+    between them people are looked for where they should be by now; whoever comes in is found at the next. It looks
+    after a gap of more than a second as well. ``smooth``: keypoints by a :class:`Smoother`. :class:`VideoError` for a
+    file that cannot be read, :class:`MissingExtraError` where PyAV is not installed, :class:`ConfigError` for a setting
+    out of range: at the call, before the first frame.
     """
     every = _checked(detect_every)
     predictor = predictor or load()
@@ -61,8 +63,10 @@ def _people_in(frames: Iterable[Frame], predictor: Predictor, every: int, smooth
     finder = predictor.with_config(threshold=least)
     tracker = tracker or Tracker(threshold=predictor.threshold)
     smoother = Smoother() if smooth else None
+    before = -np.inf
     for number, frame in enumerate(frames):
-        looks = number % every == 0
+        looks = number % every == 0 or frame.time - before > LONGEST_GAP
+        before = frame.time
         people = finder.people(frame.picture) if looks else _followed(tracker, finder, frame, least)
         people = tracker.update(people, frame.time)
         yield replace(frame, people=tuple(smoother.update(people, frame.time) if smoother else people))

@@ -21,6 +21,7 @@ from stagepose.coco.results import boxes_of_results
 from stagepose.commands.console import counted, note
 from stagepose.errors import DatasetError
 from stagepose.geometry import xyxy_to_xywh
+from stagepose.imagefiles import path_ends
 from stagepose.images import printable
 from stagepose.structures import Detections
 
@@ -29,11 +30,11 @@ LARGEST_ID = 2**53  # what every reader of JSON holds exactly
 
 @dataclass(frozen=True)
 class BoxFile:
-    """Boxes by image id, and the ids of the paths and file names that the file tells."""
+    """Boxes by image id; and the ids by the file's paths and every end of one, None where several have the same end."""
 
     path: Path
     boxes: Mapping[int, Detections]
-    id_of_name: Mapping[str, int]
+    id_of_name: Mapping[str, int | None]
 
     @classmethod
     def read(cls, path: Path) -> BoxFile:
@@ -42,29 +43,47 @@ class BoxFile:
         if isinstance(raw, dict):
             dataset = dataset_of(raw, path)
             names = {image.file_name: image.id for image in dataset.images}
-            return cls(path, _boxes_by_image(dataset), _with_last_parts(names))
+            return cls(path, _boxes_by_image(dataset), _with_ends(names))
         boxes = boxes_of_results([_with_bbox(row) for row in raw] if isinstance(raw, list) else raw, path)
         names = {row["file_name"]: row["image_id"] for row in raw if isinstance(row.get("file_name"), str)}
-        return cls(path, boxes, _with_last_parts(names))
+        return cls(path, boxes, _with_ends(names))
 
     def image_id(self, name: str) -> int | None:
-        """Of a photo: by its path, else its file name, as the file tells them; else the number at its name's end."""
-        for key in (name, PurePath(name).name):
-            if key in self.id_of_name:
-                return self.id_of_name[key]
-        return number_in(name)
+        """Of a photo: by its path or the longest end of it that the file tells; else the number at its name's end.
+
+        None where it has neither, or where several of the file's pictures are called so.
+        """
+        told = self._told(name)
+        return number_in(name) if told is None else self.id_of_name[told]
+
+    def _told(self, name: str) -> str | None:
+        return next((key for key in (name, *path_ends(name)) if key in self.id_of_name), None)
 
     def of(self, name: str) -> Detections:
         """A photo's boxes, none where the file has none for its id; :class:`DatasetError` when it has no id."""
         image_id = self.image_id(name)
+        if image_id is None and (told := self._told(name)):
+            raise DatasetError(f"{printable(name)}: {printable(str(self.path))} has several pictures called "
+                               f"{printable(told)}; name the photo by as much of its path as tells them apart")
         if image_id is None:
             raise DatasetError(f"{printable(name)}: {printable(str(self.path))} has no entry with this file_name, and "
                                "the name ends in no number to be its image_id")
         return self.boxes.get(image_id, _certain(np.zeros((0, 4))))
 
     def require_any(self, names: Sequence[str]) -> None:
-        """:class:`DatasetError` when not one of these photos has boxes: then the ids are other ids."""
+        """:class:`DatasetError` when not one of these photos has boxes: then the ids are other ids.
+
+        So it is where two photos' names end in the number of the same boxes, which cannot be both's.
+        """
         ids = [self.image_id(name) for name in names]
+        claimed: dict[int, str] = {}
+        for name, image_id in zip(names, ids, strict=True):
+            if image_id in self.boxes and self._told(name) is None:
+                assert image_id is not None
+                if claimed.setdefault(image_id, name) != name:
+                    raise DatasetError(f"{printable(str(self.path))}: its boxes of image {image_id} could be those of "
+                                       f"{printable(claimed[image_id])} and of {printable(name)}; give its entries a "
+                                       "file_name, or name the photos of one folder alone")
         if not self.boxes:
             raise DatasetError(f"{printable(str(self.path))}: holds no box of a person; leave --boxes out to have them "
                                "found")
@@ -103,11 +122,13 @@ def _boxes_by_image(dataset: CocoDataset) -> dict[int, Detections]:
     return {image_id: _certain(dataset.boxes_xyxy[rows]) for image_id, rows in people.items()}
 
 
-def _with_last_parts(id_of_name: Mapping[str, int]) -> dict[str, int]:
-    """Also under the names without folders, where only one has that name."""
-    last = Counter(PurePath(name).name for name in id_of_name)
-    single = {PurePath(name).name: number for name, number in id_of_name.items() if last[PurePath(name).name] == 1}
-    return {**single, **id_of_name}
+def _with_ends(id_of_name: Mapping[str, int]) -> dict[str, int | None]:
+    """Also under every end of a path, with None where several have it."""
+    ends: dict[str, int | None] = {}
+    for name, number in id_of_name.items():
+        for end in path_ends(name):
+            ends[end] = number if ends.get(end, number) == number else None
+    return {**ends, **id_of_name}
 
 
 def number_in(name: str) -> int | None:
@@ -125,7 +146,7 @@ def image_ids(names: Sequence[str], boxes: BoxFile | None = None) -> list[int]:
     found = [boxes.image_id(name) if boxes else number_in(name) for name in names]
     known = {image_id for image_id in found if image_id is not None}
     if boxes:
-        known |= {*boxes.boxes, *boxes.id_of_name.values()}
+        known |= {*boxes.boxes, *filter(None, boxes.id_of_name.values())}
     times = Counter(found)
     certain = [image_id if times[image_id] == 1 else None for image_id in found]
     first, strangers = max(known, default=0) + 1, certain.count(None)

@@ -107,7 +107,7 @@ class Clip:
             self._files[TABLE] = Growing(self.path(TABLE), csv_line([*OF_FRAME, *joints]), b"")
         if self.settings.draw:
             self._overlay = VideoWriter(self.path(OVERLAY), reader.width, reader.height, reader.rate, reader.audio,
-                                        pixel_aspect=reader.pixel_aspect)
+                                        pixel_aspect=reader.pixel_aspect, start=reader.start)
 
     def add(self, frame: Frame) -> None:
         results = [self._result(frame, person) for person in frame.people]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
@@ -16,6 +18,7 @@ from stagepose.coco.jsonfile import load_json
 from stagepose.coco.openpose import document, rearranged
 from stagepose.commands.arguments import Folder
 from stagepose.commands.console import counted, note, say, wrong_usage
+from stagepose.commands.overlays import LONGEST_STEM
 from stagepose.draw import JOINT_THRESHOLD
 from stagepose.errors import DatasetError
 from stagepose.files import require_place, write_text
@@ -25,7 +28,7 @@ Found = Positional[Annotated[Path, arg(metavar="FOUND")]]
 Record = Mapping[str, Any]
 IMAGES, PEOPLE = "images.json", "people.json"
 OURS = "what 'stagepose predict' writes"
-SUFFIX = "_keypoints.json"  # as OpenPose calls them
+SUFFIX, FRAME = "_keypoints.json", "{}_{:012d}"  # as OpenPose calls them
 
 
 def openpose(
@@ -59,8 +62,9 @@ def openpose(
             made = [(rearranged(np.reshape(person["keypoints"], (-1, 3)), names, layout, least=joint_threshold),
                      person.get("track_id")) for person in people]
             write_text(out / f"{name}{SUFFIX}", json.dumps(document(made)) + "\n")
-        photos, frames = len(about.get("images", [])), sum(video["frames"] for video in about.get("videos", []))
-    except (KeyError, TypeError, AttributeError) as error:
+        photos, frames = len(about.get("images", [])), sum(
+            video["frames"] for video in about.get("videos", []) if "results" in video)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DatasetError(f"{printable(str(found))}: not {OURS} ({type(error).__name__}: {error})") from error
     told = [counted(count, one, many) for count, one, many in ((photos, "photo", "photos"), (frames, "frame", "frames"))
             if count]
@@ -69,24 +73,38 @@ def openpose(
 
 def _pictures(found: Path, about: Record) -> Iterator[tuple[str, list[Record]]]:
     """Every photo and every frame: the start of its file's name, and its people."""
-    taken: set[str] = set()
+    taken = _Names()
     of_photo: dict[int, list[Record]] = {}
     for person in load_json(found / PEOPLE, what=OURS) if about.get("images") else []:
         of_photo.setdefault(person["image_id"], []).append(person)
     for photo in about.get("images", []):
-        yield _free(Path(photo["file_name"]).stem, taken), of_photo.get(photo["id"], [])
+        yield taken.free(Path(photo["file_name"]).stem), of_photo.get(photo["id"], [])
     for video in about.get("videos", []):
-        name = _free(Path(video["file_name"]).stem, taken)
+        if "results" not in video:
+            note(f"{printable(video['file_name'])}: its results were never finished; left out")
+            continue
+        name = taken.free(Path(video["file_name"]).stem, video["frames"])
         results = load_json(found / video["results"], what=OURS)
         of_frame = {frame: list(people) for frame, people in groupby(results, itemgetter("frame"))}
         for frame in range(video["frames"]):
-            yield f"{name}_{frame:012d}", of_frame.get(frame, [])
+            yield FRAME.format(name, frame), of_frame.get(frame, [])
 
 
-def _free(stem: str, taken: set[str]) -> str:
-    """The photo's own name, numbered on where another of that name came before."""
-    name, number = stem, 2
-    while name in taken:
-        name, number = f"{stem}-{number}", number + 1
-    taken.add(name)
-    return name
+class _Names:
+    """What the files are called: a photo's or video's own name, numbered on where another of that name came before."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+
+    def free(self, stem: str, frames: int = 0) -> str:
+        """Of a video also the names of all its ``frames`` are free, and from now on taken."""
+        stem = os.fsencode(stem)[:LONGEST_STEM].decode("utf-8", "ignore")
+        for number in itertools.count(self._numbers.get(stem, 1)):
+            name = stem if number == 1 else f"{stem}-{number}"
+            names = {name, *(FRAME.format(name, frame) for frame in range(frames))}
+            if not names & self._taken:
+                break
+        self._taken |= names
+        self._numbers[stem] = number
+        return name

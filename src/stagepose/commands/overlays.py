@@ -50,6 +50,7 @@ class Overlays:
         self.folder, self.draw = folder, draw
         self.photos = {os.path.realpath(photo) for photo in photos}
         self.used: set[str] = set()
+        self._numbers: dict[tuple[str, ...], int] = {}  # of the names last given, so that thousands of one are no wait
 
     def write(self, source: Source, pixels: NDArray[np.uint8], people: Sequence[Person]) -> str:
         """Write one photo with its people; returns its name within the folder."""
@@ -71,12 +72,14 @@ class Overlays:
     def free_stem(self, path: Path, *suffixes: str) -> str:
         """What the names of a photo's or video's files begin with: that of ``path``, numbered if it is taken."""
         stem = os.fsencode(path.stem)[:LONGEST_STEM].decode("utf-8", "ignore")
-        for count in itertools.count(1):
+        key = (stem.casefold(), *suffixes)
+        for count in itertools.chain([1], itertools.count(self._numbers.get(key, 2))):
             found = stem + (f"-{count}" if count > 1 else "")
             names = [found + suffix for suffix in suffixes]
             if all(name.casefold() not in self.used and os.path.realpath(self.folder / name) not in self.photos
                    for name in names):
                 break
+        self._numbers[key] = max(count, 2)
         return found
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
@@ -25,6 +25,7 @@ from stagepose.files import write_text
 from stagepose.formats.assemble import BoxShape, PointShape, Sheet, assemble_people
 from stagepose.formats.collect import PERSON, Collector, Labels, number, picture_folders, stated_size
 from stagepose.formats.layout import Target
+from stagepose.imagefiles import path_ends
 from stagepose.skeleton import Skeleton
 
 WHAT = "Label Studio's JSON export"
@@ -114,8 +115,7 @@ def names_of(address: str) -> list[str]:
     except ValueError:  # http://[a/x.jpg
         return []
     local = parse_qs(parts.query).get("d")
-    steps = [step for step in PurePosixPath(local[0] if local else unquote(parts.path)).parts if step != "/"]
-    ends = ["/".join(steps[at:]) for at in range(len(steps))]
+    ends = path_ends(local[0] if local else unquote(parts.path))
     return list(dict.fromkeys([*(ends if local else ends[-1:]), *(_UPLOADED.sub("", end) for end in ends[-1:])]))
 
 
