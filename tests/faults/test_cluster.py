@@ -215,6 +215,10 @@ def test_other_settings_a_second_run_and_too_much_asked_for_are_refused(cluster,
         find_in(str(pictures), out, **models, threads=3)
     with pytest.raises(ConfigError, match="wants 1 CPUs and 1 GPUs, and none"):
         find_in(str(pictures), out, **models, gpus=1)
+    assert run._Hands(7, 3, 0, may_grow=True).most() == 7
+    with pytest.raises(ConfigError, match=r"has so many; ask for fewer$"):  # where it would wait for ever
+        run._Hands(7, 3, 0, may_grow=False).most()
+    assert (run._Hands(7, 1, 0, may_grow=False).most(), run._Hands(None, 2, 0, may_grow=False).most()) == (2, 1)
     with pytest.raises(ConfigError, match=r"gpus is 1.5; use a whole number"):
         find_in(str(pictures), out, **models, gpus=1.5)
     with pytest.raises(ConfigError, match=r"address is ray://head:10001: .*--address auto, or .* 'ray job submit'"):

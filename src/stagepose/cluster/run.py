@@ -106,8 +106,9 @@ def find_in(
             for name, model in ((POSE, pose), (DETECTOR, detector)):
                 write_bytes(out / name, model if isinstance(model, bytes) else resolve(model).read_bytes())
             order = _Order(out, word, _common(todo), {"threads": threads, "providers": [provider], **config})
+            hands = _Hands(workers, threads, gpus, may_grow=address is not None or ray.is_initialized())
             with _cluster(address):
-                for row in _looked_at(todo, order, _Hands(workers, threads, gpus), part):
+                for row in _looked_at(todo, order, hands, part):
                     found.count(row)
                     progress(found.earlier + found.pictures, len(addresses))
     return found
@@ -136,23 +137,24 @@ class _Order:
 
 @dataclass(frozen=True)
 class _Hands:
-    """Who does the work: ``workers`` processes, or None for as many as there is room for."""
+    """Who does the work: ``workers`` processes, or None for as many as there is room for now."""
 
     workers: int | None
     threads: int
     gpus: float
+    may_grow: bool  # machines may join the cluster later
 
     def most(self) -> int:
-        """So many processes; :class:`ConfigError` where no machine has room for one."""
-        if self.workers is not None:
+        """So many processes; :class:`ConfigError` where no machine has room for one, and none will."""
+        if self.workers is not None and self.may_grow:
             return self.workers
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         room = sum(self._room(machine) for machine in machines)
         if not room:
-            raise ConfigError(f"a process wants {self.threads} CPUs and {self.gpus:g} GPUs, and none "
-                              f"of the cluster's {len(machines)} machines has so many; ask for fewer, or say --workers "
-                              "for a cluster that is still to grow")
-        return room
+            raise ConfigError(f"a process wants {self.threads} CPUs and {self.gpus:g} GPUs, and none of the cluster's "
+                              f"{len(machines)} machines has so many; ask for fewer"
+                              + (", or say --workers for a cluster that is still to grow" if self.may_grow else ""))
+        return room if self.workers is None else min(self.workers, room)
 
     def _room(self, machine: Mapping[str, float]) -> int:
         room = machine.get("CPU", 0) // self.threads
