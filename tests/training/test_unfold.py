@@ -72,29 +72,6 @@ def test_in_training_mode_too_on_the_pictures_it_was_measured_on(file):
     assert (trained - evaluated).abs().max() < 0.02 * (evaluated.max() - evaluated.min())
 
 
-def test_weights_are_of_the_usual_size_whatever_was_folded_into_them(tmp_path):
-    """Else steps of the usual size would wipe out those that became small."""
-    shipped = network()
-    with torch.no_grad():
-        for module in shipped.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.weight.mul_(torch.logspace(-1, 1, len(module.weight)).roll(5))
-    path, like = tmp_path / "uneven.onnx", network(seed=5)
-    export_pose(shipped, path, INFO, bits=32)
-    weights = unfolded(rebuild(path, like), [pictures(1), pictures(2)])
-    before = {name: value.clone() for name, value in like.state_dict().items()}
-    convolutions = [name for name, module in like.named_modules() if isinstance(module, torch.nn.Conv2d)
-                    and module.bias is None and not torch.equal(weights[name + ".weight"], before[name + ".weight"])]
-    assert len(convolutions) > 20  # the others are coarser levels' heads, which no file holds
-    for name in convolutions:
-        size = weights[name + ".weight"].square().mean((1, 2, 3)).sqrt()
-        assert torch.allclose(size, before[name + ".weight"].square().mean().sqrt().expand(len(size)), rtol=1e-3), name
-    like.load_state_dict(weights)
-    crops = drawn_crops(CODEC.input_size, 9)
-    found, expected = NumpyHeatmaps(like)(crops), NumpyHeatmaps(shipped)(crops)
-    assert np.abs(found - expected).max() < 1e-3 * expected.max()
-
-
 def test_a_quantized_file_is_refused_by_name(file, tmp_path):
     model = onnx.load(file)
     graph = model.graph

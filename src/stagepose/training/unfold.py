@@ -3,10 +3,6 @@
 An exported file holds no batch norm: it was folded into the convolutions. Here every batch norm gets the mean and the
 variance that its convolution really has on real crops, and a scale and shift that undo them. In evaluation mode the
 network then computes what the file computes; in training mode it does so up to the batch's own statistics.
-
-Folding also scaled every channel's weights, by up to a hundred either way, which no batch norm minds but every
-optimizer does: a step that is right for weights of the usual size wipes out those that became small. So the weights get
-the usual size again.
 """
 
 from __future__ import annotations
@@ -14,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -27,15 +23,12 @@ from stagepose.training.export import MAX_PARITY_ERROR, drawn_crops, parity
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.storage import Float32, stored_weights
 
-SMALLEST = 1e-3  # of a factor, and of a channel's weights beside the largest channel's
-
 
 class Rebuilt(NamedTuple):
     """A network with a model file's convolutions, and its batch norms, which do nothing as yet."""
 
     model: PoseInference
-    normed: list[tuple[nn.Conv2d, nn.BatchNorm2d]]
-    usual: dict[nn.Conv2d, float]  # root mean square of their weights before they are trained
+    norms: list[nn.BatchNorm2d]
 
 
 def unfolded(rebuilt: Rebuilt, batches: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -43,9 +36,7 @@ def unfolded(rebuilt: Rebuilt, batches: Iterable[Tensor]) -> dict[str, Tensor]:
 
     ``batches`` of float pictures (N, 3, H, W) in 0..255, from which the batch norms learn their statistics.
     """
-    _learn_statistics(rebuilt.model, [norm for _, norm in rebuilt.normed], batches)
-    for conv, norm in rebuilt.normed:
-        _resize(conv, norm, rebuilt.usual[conv])
+    _learn_statistics(rebuilt.model, rebuilt.norms, batches)
     return rebuilt.model.state_dict()
 
 
@@ -64,7 +55,6 @@ def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
     if [tuple(c.weight.shape) for c, _ in order] != [w.shape for w, _ in stored]:
         raise ModelError(f"{file}: {len(stored)} convolutions that are not those of this network ({len(order)}); "
                          "start from a file of the same preset and number of keypoints")
-    usual = {conv: float(conv.weight.detach().square().mean().sqrt()) for conv, _ in order}
     with torch.no_grad():
         for (conv, norm), (weight, bias) in zip(order, stored, strict=True):
             conv.weight.copy_(torch.from_numpy(weight))
@@ -80,7 +70,7 @@ def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
     if difference > MAX_PARITY_ERROR:
         raise ModelError(f"{file}: the network rebuilt from it differs from it by {difference:.3g} of a heatmap's "
                          f"range, more than {MAX_PARITY_ERROR}; it was made by another architecture")
-    return Rebuilt(model, [(conv, norm) for conv, norm in order if norm is not None], usual)
+    return Rebuilt(model, [norm for _, norm in order if norm is not None])
 
 
 def _convolutions_in_order(model: PoseInference,
@@ -139,15 +129,3 @@ def _learn_statistics(model: PoseInference, norms: list[nn.BatchNorm2d], batches
             norm.running_var.copy_(variance)  # type: ignore[union-attr]
             norm.weight.copy_((variance + norm.eps).sqrt())
             norm.bias.add_(mean)
-
-
-@torch.no_grad()
-def _resize(conv: nn.Conv2d, norm: nn.BatchNorm2d, usual: float) -> None:
-    """Give every channel's weights the ``usual`` root mean square, and let its batch norm undo that."""
-    size = conv.weight.square().mean((1, 2, 3)).sqrt()
-    factor = (usual / size.clamp_min(SMALLEST * size.max())).clamp_min(SMALLEST)  # a channel may be all but gone
-    variance = cast(Tensor, norm.running_var)
-    conv.weight.mul_(factor[:, None, None, None])
-    cast(Tensor, norm.running_mean).mul_(factor)
-    variance.mul_(factor.square())
-    norm.weight.copy_((variance + norm.eps).sqrt() / factor)
