@@ -60,8 +60,12 @@ def write_chunks(path: str | Path, chunks: Iterable[bytes]) -> None:
 
 def temporary_name(path: Path) -> Path:
     """What a file is called, in the same folder, until it is whole."""
-    start = os.fsencode(path.name)[:LONGEST_NAME].decode("utf-8", "ignore")
-    return path.with_name(f".{start}.{os.getpid()}.tmp")
+    return path.with_name(f".{cut(path.name, LONGEST_NAME)}.{os.getpid()}.tmp")
+
+
+def cut(name: str, most: int) -> str:
+    """The start of a name, of ``most`` bytes at most, without half a character at its end."""
+    return os.fsencode(name)[:most].decode("utf-8", "ignore")
 
 
 @contextmanager

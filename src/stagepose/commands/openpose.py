@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
@@ -21,7 +20,7 @@ from stagepose.commands.console import counted, note, say, wrong_usage
 from stagepose.commands.overlays import LONGEST_STEM
 from stagepose.draw import JOINT_THRESHOLD
 from stagepose.errors import DatasetError
-from stagepose.files import require_place, write_text
+from stagepose.files import cut, require_place, write_text
 from stagepose.images import printable
 
 Found = Positional[Annotated[Path, arg(metavar="FOUND")]]
@@ -99,7 +98,7 @@ class _Names:
 
     def free(self, stem: str, frames: int = 0) -> str:
         """Of a video also the names of all its ``frames`` are free, and from now on taken."""
-        stem = os.fsencode(stem)[:LONGEST_STEM].decode("utf-8", "ignore")
+        stem = cut(stem, LONGEST_STEM)
         for number in itertools.count(self._numbers.get(stem, 1)):
             name = stem if number == 1 else f"{stem}-{number}"
             names = {name, *(FRAME.format(name, frame) for frame in range(frames))}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stagepose.commands.clips import OVERLAY, Draw
 from stagepose.errors import ImageError
+from stagepose.files import cut
 from stagepose.images import Picture, read_image, write_image
 from stagepose.structures import Person
 
@@ -71,7 +72,7 @@ class Overlays:
 
     def free_stem(self, path: Path, *suffixes: str) -> str:
         """What the names of a photo's or video's files begin with: that of ``path``, numbered if it is taken."""
-        stem = os.fsencode(path.stem)[:LONGEST_STEM].decode("utf-8", "ignore")
+        stem = cut(path.stem, LONGEST_STEM)
         key = (stem.casefold(), *suffixes)
         for count in itertools.chain([1], itertools.count(self._numbers.get(key, 2))):
             found = stem + (f"-{count}" if count > 1 else "")
