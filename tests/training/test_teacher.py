@@ -14,7 +14,7 @@ from stagepose.heatmaps import Msra, UdpDark, UdpOks
 from stagepose.modelinfo import stamp, verify
 from stagepose.skeleton import COCO_17, LSP_14
 from stagepose.training import loop
-from stagepose.training.augment import NO_AUGMENTATION, augment
+from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig, augment
 from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.networks.zoo import build
@@ -76,7 +76,7 @@ def test_a_target_is_a_mean_and_the_teacher_alone_where_there_is_no_label():
 
 
 def test_who_already_sees_what_the_teacher_sees_learns_nothing(people, runs):
-    task = learner(people, runs / "same", teacher_share=1.0)
+    task = learner(people, runs / "same", teacher_share=1.0, augment=CONFIG.augment.only_moved())
     task.model.load_state_dict(newest_checkpoint(runs / "same").parts["ema"])
     task.model.eval()
     batch = task.batch(KEYS)
@@ -111,7 +111,7 @@ def test_keypoints_are_found_by_name(people, runs):
 
 
 def test_a_larger_teacher_sees_the_same_views_in_more_pixels(people, runs):
-    task = learner(people, runs / "large", size=(96, 96))
+    task = learner(people, runs / "large", size=(96, 96), augment=CONFIG.augment.only_moved())
     batch = task.batch(KEYS)
     assert batch.images.shape[-2:] == (64, 64) and batch.for_teacher.shape[-2:] == (96, 96)
     smaller = torch.nn.functional.interpolate(batch.for_teacher, size=(64, 64), mode="bilinear", antialias=True)
@@ -148,8 +148,19 @@ def test_the_hardest_look_is_shown_to_the_teacher(people, runs):
         assert torch.equal(picked.for_teacher[b], looks.each[which].for_teacher[b])
 
 
-def test_a_batch_without_a_larger_teacher_carries_one_picture_a_sample(people, runs):
-    assert learner(people, runs / "same").batch(KEYS).for_teacher is None
+def test_a_teacher_sees_people_with_nothing_in_the_way(people, runs):
+    spoilt = AugmentConfig(occlusion_chance=1, grey_chance=0.5, blur_chance=0.5, coarse_chance=0.5, jpeg_chance=0.5,
+                           noise_chance=0.5)
+    batch = learner(people, runs / "same", augment=spoilt).batch(KEYS)
+    clear = learner(people, runs / "same", augment=spoilt.only_moved()).batch(KEYS)
+    assert torch.equal(batch.for_teacher, clear.images) and torch.equal(clear.for_teacher, clear.images)
+    assert all((a - b).abs().mean() > 5 for a, b in zip(batch.images, clear.images, strict=True))
+    assert np.array_equal(batch.keypoints, clear.keypoints)
+
+
+def test_a_batch_without_a_teacher_carries_one_picture_a_sample(people):
+    alone = PoseTask(build("u-300m", 17), CONFIG, [store_of(people, (64, 64))], [1.0])
+    assert alone.batch(KEYS).for_teacher is None
 
 
 @pytest.mark.parametrize(("run", "message"), [

@@ -115,7 +115,7 @@ class PoseBatch:
 
     ``named`` (B, K) are the joints that each sample's data set labels at all; ``areas`` (B,) in input pixels^2;
     ``importance`` (B,) is what each sample counts, None where all count alike.
-    ``for_teacher`` are the same views at its size, None where they are ``images`` or nobody teaches.
+    ``for_teacher`` are the same views at its size, with nothing in the way; None where nobody teaches.
     """
 
     images: Tensor
@@ -212,16 +212,15 @@ class PoseTask:
     def _look(self, read: PoseRead, crops: Canvases, draws: NDArray[np.float64],
               occluders: Canvases | None) -> PoseBatch:
         """The batch as one row of random numbers a sample has it."""
-        def seen(size: Size) -> tuple[Tensor, Float, Float]:
+        def seen(size: Size, config: AugmentConfig, occluders: Canvases | None) -> tuple[Tensor, Float, Float]:
             larger = (size[1] - 1) / (self.config.size[1] - 1)  # corner pixels on corner pixels, as heatmaps lie
             return augment(crops, read.keypoints, draws, base_scale=self._scale * larger, size=size,
-                           skeleton=self.skeleton, config=self.config.augment, occluders=occluders)
+                           skeleton=self.skeleton, config=config, occluders=occluders)
 
-        images, moved, affines = seen(self.config.size)
+        images, moved, affines = seen(self.config.size, self.config.augment, occluders)
         areas = read.areas * np.abs(np.linalg.det(affines[:, :, :2]))
-        teacher = self._teacher if self._teacher is not None and self._teacher.size != self.config.size else None
-        return PoseBatch(images, moved, read.named, areas, read.importance,
-                         seen(teacher.size)[0] if teacher is not None else None)
+        shown = None if self._teacher is None else seen(self._teacher.size, self.config.augment.only_moved(), None)[0]
+        return PoseBatch(images, moved, read.named, areas, read.importance, shown)
 
     def _canvases(self, rows: Tensor, crops: Canvases | None) -> Canvases:
         return on_device(rows, crops, self.device, self._resident)
@@ -273,10 +272,9 @@ class PoseTask:
 
     def _lesson(self, batch: PoseBatch) -> Tensor | None:
         """What the teacher sees in the batch: (B, K, h, w)."""
-        if self._teacher is None:
+        if self._teacher is None or batch.for_teacher is None:
             return None
-        images = batch.images if batch.for_teacher is None else batch.for_teacher
-        return self._teacher.heatmaps(images, self.config.codec.heatmap_size)
+        return self._teacher.heatmaps(batch.for_teacher, self.config.codec.heatmap_size)
 
     def _targets(self, batch: PoseBatch, stages: int,
                  lesson: Tensor | None = None) -> tuple[list[list[Tensor]], Tensor]:

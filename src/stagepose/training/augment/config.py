@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -66,9 +66,13 @@ class AugmentConfig:
         if not 0 <= self.noise <= 255:
             raise ConfigError(f"noise is {self.noise}, expected 0 to 255 grey levels")
 
+    def only_moved(self) -> AugmentConfig:
+        """The same places of pixels and points in pictures whose looks stay as they are."""
+        return replace(self, colour=0, grey_chance=0, occlusion_chance=0, blur_chance=0, coarse_chance=0,
+                       jpeg_chance=0, noise_chance=0)
 
-NO_AUGMENTATION = AugmentConfig(rotation_chance=0, scale=0, shift=0, flip_chance=0, half_body_chance=0, colour=0,
-                                grey_chance=0, occlusion_chance=0, blur_chance=0)
+
+NO_AUGMENTATION = AugmentConfig(rotation_chance=0, scale=0, shift=0, flip_chance=0, half_body_chance=0).only_moved()
 
 
 def refuse_mirroring(config: AugmentConfig, skeleton: Skeleton) -> None:
