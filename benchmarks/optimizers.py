@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from report import commit, processor, set_name, table
+from research import flip_tested
 
-from stagepose.coco import images_folder, read_dataset
-from stagepose.evaluation import Judgement, compare, judge_keypoints, predict_dataset
+from stagepose.coco import read_dataset
+from stagepose.evaluation import Judgement, compare, judge_keypoints
 from stagepose.files import write_text
-from stagepose.predictor import load
 from stagepose.training.machine import use_threads
 from stagepose.training.networks.zoo import build
 from stagepose.training.optim import OptimizerKind, make_optimizer
@@ -55,11 +55,7 @@ def losses(run: Path) -> tuple[float, float]:
 
 
 def judged(run: Path, val: Path) -> Judgement:
-    model = run / "model.onnx"
-    subprocess.run([sys.executable, "-m", "stagepose", "export", str(run), "--out", str(model)], check=True)
-    dataset = read_dataset(val)
-    return judge_keypoints(dataset, predict_dataset(load(model, None, threads=1, flip=True), dataset,
-                                                    images_folder(val, None)))
+    return judge_keypoints(read_dataset(val), json.loads(flip_tested(run, val).read_text()))
 
 
 def own_milliseconds(kind: OptimizerKind) -> float:

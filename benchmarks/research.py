@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from report import by_hand, commit, table
 
-from stagepose.coco import CocoDataset, read_dataset
+from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.coco.dataset import to_json
 from stagepose.evaluation import Judgement, evaluate_keypoints, judge_keypoints, predict_dataset
 from stagepose.evaluation.bootstrap import draws
@@ -26,7 +27,7 @@ from stagepose.files import write_json, write_text
 from stagepose.geometry import BOX_PADDING
 from stagepose.heatmaps import Codec
 from stagepose.modelinfo import ModelInfo
-from stagepose.predictor import Predictor
+from stagepose.predictor import Predictor, load
 from stagepose.skeleton import COCO_17, Skeleton
 from stagepose.training.crops import CropSpec, CropStore, open_or_pack
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
@@ -109,6 +110,16 @@ def judge(model: PoseInference, codec: Codec, dataset: CocoDataset, images: Path
     results = predict_dataset(Predictor(info, NumpyHeatmaps(model), None), dataset, images, boxes="ground-truth")
     write_json(file, results)
     log.info("%s: AP %.4f", file.stem, evaluate_keypoints(dataset, results).ap)
+
+
+def flip_tested(run: Path, val: Path) -> Path:
+    """COCO results of a run folder, as its exported file finds them at annotated boxes with flip test."""
+    model, file = run / "model.onnx", run / "found.json"
+    if not file.is_file():
+        subprocess.run([sys.executable, "-m", "stagepose", "export", str(run), "--out", str(model)], check=True)
+        write_json(file, predict_dataset(load(model, None, threads=1, flip=True), read_dataset(val),
+                                         images_folder(val, None)))
+    return file
 
 
 class Judged:
