@@ -153,7 +153,7 @@ OPTIONS = {
     "train": {"--data", "--out", "--val", "--crops", "--init", "--skeleton", "--input-size", "--frozen", "--samples",
               "--minutes", "--steps", "--batch", "--optimizer", "--lr", "--evaluate-every", "--seed", "--device",
               "--threads", "--drop-bad", "--partly-boxed", "--accumulate", "--workers", "--compile", "--accept-changes",
-              "--no-accept-changes", "--mirror", "--no-mirror", "--extra", "--hardest-of", "--absent"},
+              "--no-accept-changes", "--mirror", "--no-mirror", "--extra", "--hardest-of", "--absent", "--augment"},
     "export": {"--out", "--name", "--licence", "--training-data", "--metrics", "--step", "--bits",
                "--pictures"},
     "networks": {"--latency", "--no-latency", "--threads", "--keypoints", "--concat-heatmaps", "--residual",

@@ -46,6 +46,7 @@ from stagepose.training.networks.zoo import StageOptions
 from stagepose.training.optim import OPTIMIZERS, OptimizerKind
 from stagepose.training.presets import PoseRecipe, pose_preset
 from stagepose.training.runfolder import require_folder
+from stagepose.training.settings import changed
 from stagepose.training.stages import Pick, StagesConfig
 from stagepose.training.storage import Bits
 from stagepose.training.trained import Mixed
@@ -104,6 +105,9 @@ class Options:
     """Coarse to fine: so many times wider targets, one number for each stage, such as 1.5 1."""
     ohkm: OptionalCounts = None
     """So many hardest joints count on the finest level, one number for each stage; 0 counts all."""
+    augment: OptionalTexts = None
+    """Settings of the augmentation instead of the preset's, each NAME=VALUE, such as shift=0.1 occlusion_chance=0;
+    docs/train_your_own.md lists them."""
     samples: OptionalCount = None
     """Pictures to show, instead of the preset's."""
     minutes: OptionalNumber = None
@@ -164,8 +168,8 @@ class Options:
             given[name] = None if getattr(self, name) is None else tuple(getattr(self, name))
         if self.imagenet is False and self.frozen is None:
             given["frozen"] = 0  # noise is not worth keeping
-        if not self.mirror:
-            given["augment"] = replace(pose.augment, flip_chance=0.0)
+        augment = changed(pose.augment, self.augment or (), "--augment")
+        given["augment"] = augment if self.mirror else replace(augment, flip_chance=0.0)
         if self.join is not None:
             given["join"] = StageOptions(**{name.replace("-", "_"): True for name in self.join})
         pose = replace(pose, **{name: value for name, value in given.items() if value is not None})
@@ -209,6 +213,7 @@ def train(
                                "--teacher-share": teacher_share,
                                "--no-mirror": None if options.mirror else True})
             boxes = DETECTOR_PRESETS[preset]()
+            boxes = replace(boxes, augment=changed(boxes.augment, options.augment or (), "--augment"))
             if options.frozen is not None:
                 boxes = replace(boxes, detector=replace(boxes.detector, frozen_blocks=options.frozen))
             config = options.schedule(boxes.train)
