@@ -1,8 +1,8 @@
 """What else could teach more: ``python benchmarks/levers.py VAL.json WORK COCO.json LSP.json`` writes levers.md.
 
 Every arm goes on from pose-small, in crops of 128x96, by ``stagepose train``, and differs from its control in one
-thing: a teacher, the sets, the labels of hard poses, or the views. Judged on VAL.json with flip test, at annotated boxes
-and at the shipped detector's, by a paired bootstrap over pictures. WORK keeps the runs: an ended one goes on.
+thing: a teacher, the sets, the labels of hard poses, or the views. Judged on VAL.json with flip test, at annotated
+boxes and at the shipped detector's, by a paired bootstrap over pictures. WORK keeps the runs: an ended one goes on.
 """
 
 from __future__ import annotations
