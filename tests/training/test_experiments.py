@@ -151,6 +151,10 @@ def test_stages_trained_one_by_one_are_an_arm_like_any_other(tmp_path, capsys):
     capsys.readouterr()
     assert main(words) == 0
     assert "finished already" in capsys.readouterr().err
+    config = json.loads((run / "config.json").read_text())
+    write_json(run, config | {"stages": config["stages"] | {"folds": 3}}, "config.json")
+    assert main(words) == 1
+    assert "had other settings (stages.folds: 3 -> 2); use them again" in capsys.readouterr().err
 
 
 def test_generated_people_are_learnt_from_in_one_arm_alone(tmp_path, capsys):
@@ -209,3 +213,28 @@ def test_other_keypoints_are_learnt_and_judged(tmp_path, capsys):
     assert config["skeleton"]["names"] == ["nose", "left_eye", "right_eye"]
     assert main(words) == 1
     assert "had other settings (skeleton: face -> coco17)" in capsys.readouterr().err
+
+
+def test_finished_runs_of_other_data_are_never_shown_as_learnt_from_these(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    train, val = two_sets(tmp_path)
+    other = tiny_coco(tmp_path / "other", images=4, seed=3)
+    words = ["experiment", "stages", "--scale", "tiny", "--samples", "8", "--seeds", "1", "--threads", "1", "--device",
+             "cpu", "--out", str(tmp_path / "out"), "--arms", "1 stage of u-300m"]
+    assert main([*words, "--data", str(train), "--val", str(val)]) == 0
+    easier = write_json(val.parent, json.loads(val.read_text()) | {"info": {"description": "easier"}}, "easier.json")
+    capsys.readouterr()
+    for data, judge, said in (
+        (str(other), val, "data: other labels or pictures than those of --data and --extra"),
+        (f"{train}:2", val, "sampling: [1.0] -> [2.0]"),
+        (str(train), easier, "val: other labels than those of --val"),
+    ):
+        assert main([*words, "--data", data, "--val", str(judge)]) == 1
+        error = capsys.readouterr().err
+        assert f"had other settings ({said}); use them again, or another --out" in error
+    config = tmp_path / "out/runs/1-stage-of-u-300m/seed-0/config.json"
+    begun = json.loads(config.read_text())
+    begun["data"][0]["fingerprint"] += "-jpeg90"  # the same people, packed as JPEGs
+    config.write_text(json.dumps({name: value for name, value in begun.items() if name not in ("val", "init")}))
+    assert main([*words, "--data", str(train), "--val", str(val)]) == 0  # as an older version left it
+    assert "finished already" in capsys.readouterr().err

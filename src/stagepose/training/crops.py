@@ -5,8 +5,9 @@
 has the folder, file by file.
 """
 
-from stagepose.training.packing import open_or_pack, pack, pack_file
+from stagepose.training.packing import fingerprint_of, open_or_pack, pack, pack_file
 from stagepose.training.shards import PackConfig
 from stagepose.training.store import CropSpec, CropStore, open_store
 
-__all__ = ["CropSpec", "CropStore", "PackConfig", "open_or_pack", "open_store", "pack", "pack_file"]
+__all__ = ["CropSpec", "CropStore", "PackConfig", "fingerprint_of", "open_or_pack", "open_store", "pack",
+           "pack_file"]

@@ -57,12 +57,23 @@ def open_or_pack(path: str | Path, images_dir: str | Path, folder: str | Path, *
     One of JPEGs that 'stagepose pack' has left there will do; what is packed here is raw.
     """
     path, folder = Path(path), Path(folder)
-    fingerprint = _fingerprint(path, Path(images_dir), spec, skeleton)
+    fingerprint = fingerprint_of(path, Path(images_dir), spec, skeleton)
     packed = [PackConfig(), *(PackConfig(form="jpeg", quality=quality) for quality in range(100, 0, -1))]
     if (home := _packed(folder, fingerprint, packed)) is not None:
         return open_store(home)
     return pack_file(path, images_dir, folder, spec=spec, skeleton=skeleton, drop_bad=drop_bad, progress=progress,
                      fingerprint=fingerprint)
+
+
+def fingerprint_of(path: Path, images_dir: Path, spec: CropSpec, skeleton: Skeleton) -> str:
+    """Changes when the labels, the pictures' names, sizes or times, or the way of cutting change."""
+    try:
+        digest = hashlib.sha256(path.read_bytes())
+        pictures = sorted((name, found.st_size, found.st_mtime_ns) for name, found in _pictures(images_dir))
+    except OSError as error:
+        raise DatasetError(f"{error.filename}: cannot read: {error.strerror}") from error
+    digest.update(json.dumps([FORMAT, asdict(spec), skeleton.to_json(), pictures]).encode())
+    return digest.hexdigest()
 
 
 def pack_file(path: str | Path, images_dir: str | Path, folder: str | Path, *, spec: CropSpec, skeleton: Skeleton,
@@ -75,7 +86,7 @@ def pack_file(path: str | Path, images_dir: str | Path, folder: str | Path, *, s
     spares reading all labels for it.
     """
     path, images_dir, config = Path(path), Path(images_dir), config or PackConfig()
-    fingerprint = fingerprint or _fingerprint(path, images_dir, spec, skeleton)
+    fingerprint = fingerprint or fingerprint_of(path, images_dir, spec, skeleton)
     home = _packed(Path(folder), fingerprint, [config])
     if home is None:
         home = Path(folder) / (_store_name(path, fingerprint) + config.suffix)
@@ -303,17 +314,6 @@ def _packed(folder: Path, fingerprint: str, configs: Sequence[PackConfig]) -> Pa
 def _store_name(path: Path, fingerprint: str) -> str:
     """The same from whichever folder ``path`` is named."""
     return f"{Path(os.path.abspath(path)).parent.name}-{path.stem}-{fingerprint[:12]}"  # noqa: PTH100 - links stay
-
-
-def _fingerprint(path: Path, images_dir: Path, spec: CropSpec, skeleton: Skeleton) -> str:
-    """Changes when the labels, the pictures' names, sizes or times, or the way of cutting change."""
-    try:
-        digest = hashlib.sha256(path.read_bytes())
-        pictures = sorted((name, found.st_size, found.st_mtime_ns) for name, found in _pictures(images_dir))
-    except OSError as error:
-        raise DatasetError(f"{error.filename}: cannot read: {error.strerror}") from error
-    digest.update(json.dumps([FORMAT, asdict(spec), skeleton.to_json(), pictures]).encode())
-    return digest.hexdigest()
 
 
 def _pictures(folder: Path, below: str = "", above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[

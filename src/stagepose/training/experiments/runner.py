@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from stagepose import files
 from stagepose.coco import read_dataset
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.skeleton import Skeleton
-from stagepose.training import checkpoint, distributed, loop, runs
+from stagepose.training import checkpoint, distributed, loop, runs, start
+from stagepose.training.crops import CropSpec, fingerprint_of
 from stagepose.training.experiments.plan import PRETRAINED, Arm, Experiment
 from stagepose.training.machine import Machine
 from stagepose.training.runfolder import differences
@@ -57,7 +59,7 @@ def _check(chosen: Experiment, place: Place) -> None:
                           "name their file with --extra FILE.json")
     if place.extra and not any(arm.extended for arm in chosen.arms):
         raise ConfigError(f"--extra means nothing for experiment {chosen.name!r}; leave it out")
-    missing = [start for arm in chosen.arms if (start := _start(arm, place)) and not start.is_file()]
+    missing = [file for arm in chosen.arms if (file := _start(arm, place)) and not file.is_file()]
     if missing:
         raise ConfigError(f"{missing[0]}: no such file; the ImageNet arms start from files of weights, whose tensors "
                           f"have the network's names, in {PRETRAINED}. Or name the other arms with --arms")
@@ -77,15 +79,15 @@ def _start(arm: Arm, place: Place) -> Path | None:
 
 def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
     folder = folder_of(arm, seed, place.out)
-    start = _start(arm, place)
-    setting = replace(place.setting, seed=seed, init=None if start is None else str(start))
-    recipe = replace(arm.recipe, train=replace(arm.recipe.train, seed=seed))
-    done = distributed.from_first(lambda: _finished(folder, recipe.train, place.skeleton))
+    weights_file = _start(arm, place)
+    setting = replace(place.setting, seed=seed, init=None if weights_file is None else str(weights_file))
+    arm = replace(arm, recipe=replace(arm.recipe, train=replace(arm.recipe.train, seed=seed)))
+    recipe, sources = arm.recipe, [*place.sources, *(place.extra if arm.extended else ())]
+    done = distributed.from_first(lambda: _finished(folder, arm, sources, place.skeleton, setting))
     if done is not None:
-        place.setting.report(f"{arm.name}, seed {seed}: finished already, AP {done['ap']:.3f}")
+        setting.report(f"{arm.name}, seed {seed}: finished already, AP {done['ap']:.3f}")
         return done
-    place.setting.report(f"{arm.name}, seed {seed}: {arm.shown:,} samples, in {folder}")
-    sources = [*place.sources, *(place.extra if arm.extended else ())]
+    setting.report(f"{arm.name}, seed {seed}: {arm.shown:,} samples, in {folder}")
     sets = runs.pose_sets(recipe, sources, place.skeleton, setting)
     if arm.stages is None:
         loop.train(runs.pose_task(recipe, sets, setting), recipe.train, folder, place.machine)
@@ -97,20 +99,47 @@ def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
     return distributed.from_first(lambda: _finish(folder, judged, recipe.train))
 
 
-def _finished(folder: Path, config: loop.TrainConfig, skeleton: Skeleton) -> dict[str, Any] | None:
-    """The result of a finished run; :class:`ConfigError` where it had another schedule or other keypoints."""
+def _finished(folder: Path, arm: Arm, sources: Sequence[Source], skeleton: Skeleton,
+              setting: Setting) -> dict[str, Any] | None:
+    """The result of a finished run; :class:`ConfigError` where it had other settings, other data or another judge."""
     if not (folder / RESULT).is_file():
         return None
-    plain = json.loads(json.dumps(asdict(config)))  # as a file holds it: lists for tuples
+    asked = _asked(arm, sources, skeleton, setting)
     with checkpoint.settings_of(folder / "config.json"):
-        begun = checkpoint.read_json(folder / "config.json")
-        changes = differences(begun["train"], plain)
-        if begun["skeleton"] != skeleton.to_json():
-            changes.append(f"skeleton: {begun['skeleton']['name']} -> {skeleton.name}")
+        changes = _changes(checkpoint.read_json(folder / "config.json"), asked)
     if changes:
         raise ConfigError(f"{folder}: this finished run had other settings ({'; '.join(changes)}); use them again, or "
                           "another --out")
     return checkpoint.read_json(folder / RESULT)
+
+
+def _asked(arm: Arm, sources: Sequence[Source], skeleton: Skeleton, setting: Setting) -> dict[str, Any]:
+    """What a run's config.json would say, of what is known before its sets are opened."""
+    assert setting.val is not None  # _check
+    spec = CropSpec(input_size=arm.recipe.pose.size)
+    told = {
+        "train": asdict(arm.recipe.train), "stages": None if arm.stages is None else asdict(arm.stages),
+        "sampling": [source.weight for source in sources], "skeleton": skeleton.to_json(),
+        "data": [fingerprint_of(source.path, source.images, spec, skeleton) for source in sources],
+        "val": hashlib.sha256(setting.val.read_bytes()).hexdigest(), "init": start.digest(setting.init),
+    }  # fmt: skip
+    plain: dict[str, Any] = json.loads(json.dumps(told))  # as a file holds it: lists for tuples
+    return plain
+
+
+def _changes(begun: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """What a run with the config.json ``begun`` had otherwise; what an older version did not note is no change."""
+    changes = differences(begun["train"], asked["train"])
+    changes += differences({"sampling": begun["sampling"], "stages": begun.get("stages")}, asked)
+    prints = [each["fingerprint"].partition("-")[0] for each in begun["data"]]  # JPEG crops say so behind it
+    if begun["skeleton"] != asked["skeleton"]:  # fingerprints differ by it too
+        changes.append(f"skeleton: {begun['skeleton']['name']} -> {asked['skeleton']['name']}")
+    elif prints != asked["data"]:
+        changes.append("data: other labels or pictures than those of --data and --extra")
+    for name, what in (("val", "labels than those of --val"), ("init", "weights than those of --pretrained")):
+        if begun.get(name, asked[name]) != asked[name]:
+            changes.append(f"{name}: other {what}")
+    return changes
 
 
 def _finish(folder: Path, judged: Path, config: loop.TrainConfig) -> dict[str, Any]:
