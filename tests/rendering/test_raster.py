@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -76,3 +78,18 @@ def test_what_is_behind_the_camera_or_outside_is_not_seen() -> None:
     assert not len(rasterise(SQUARE * [1, 1, -1], HALVES, SIZE, both_sides=True).pixel)
     assert not len(rasterise(SQUARE + np.array([100, 0, 0], np.float32), HALVES, SIZE).pixel)
     assert not len(rasterise(SQUARE, HALVES[:0], SIZE).pixel)
+
+
+@pytest.mark.parametrize("side", [2040, 2060, 4095, 5000])
+def test_a_triangle_of_any_size_is_seen_whole(side: int) -> None:
+    """Also the largest, in memory for a part of its square: whole, that of 4096 pixels would take 128 MB a weight."""
+    points = np.array([[0, 0, 1], [0, side, 1], [side, side, 1.0]], dtype=np.float32)
+    tracemalloc.start()
+    try:
+        hits = rasterise(points, np.array([[0, 1, 2]]), (4096, 64))
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+    rows, columns = np.divmod(hits.pixel, 64)
+    last = min(side, 4095)
+    assert len(hits.pixel) == sum(min(row + 1, 64) for row in range(last + 1)) and (columns <= rows).all()

@@ -17,7 +17,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 NEAREST = 0.05  # metres before the camera from which on there is anything to see
-SQUARES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024, 2048)  # sides that triangles are sorted into
+SQUARES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024, 2048)  # sides that triangles are sorted into,
+# and the picture's own for those that are larger still
 EDGE = 1e-5  # of a weight below 0 that still hits: rounding must leave no gap between neighbours
 AT_ONCE = 1 << 20  # samples tried in one go: bounds the memory
 
@@ -53,11 +54,13 @@ def rasterise(points_V3: Floats, faces_F3: Ints, size: tuple[int, int], *,
     height, width = size
     faces, low, high = _in_view(points_V3, faces_F3, size, both_sides)
     extent = np.maximum(high[:, 0] - low[:, 0], high[:, 1] - low[:, 1]) + 1
-    bucket = np.searchsorted(SQUARES, extent)
+    sides = (*SQUARES, max(SQUARES[-1], height, width))  # no triangle's extent is more: each has a square
+    bucket = np.searchsorted(sides, extent)
     found = [
-        _try_square(points_V3, faces_F3, rows, low[at], side, (height, width))
-        for number, side in enumerate(SQUARES)
+        _try_square(points_V3, faces_F3, rows, low[at], side, band, (height, width))
+        for number, side in enumerate(sides)
         for rows, at in _portions(faces, np.flatnonzero(bucket == number), side)
+        for band in _bands(side)
     ]
     if not found:
         none = np.zeros(0, np.int64)
@@ -91,18 +94,27 @@ def _portions(faces: Ints, at: Ints, side: int) -> list[tuple[Ints, Ints]]:
     return [(faces[at[i : i + step]], at[i : i + step]) for i in range(0, len(at), step)]
 
 
+def _bands(side: int) -> list[range]:
+    """Rows of a square that are tried in one go: all of them but in the largest."""
+    step = max(1, AT_ONCE // side)
+    return [range(start, min(start + step, side)) for start in range(0, side, step)]
+
+
 def _try_square(
-    points_V3: Floats, faces_F3: Ints, rows: Ints, low_N2: Ints, side: int, size: tuple[int, int]
+    points_V3: Floats, faces_F3: Ints, rows: Ints, low_N2: Ints, side: int, band: range, size: tuple[int, int]
 ) -> tuple[Ints, Ints, Floats, Floats, Floats]:
-    """Hits of some triangles within ``side`` pixels of their lowest: pixel, face, nearness, weights of two corners."""
+    """Hits of some triangles within ``side`` pixels of their lowest, in a ``band`` of rows.
+
+    Pixel, face, nearness, weights of two corners.
+    """
     corners = points_V3[faces_F3[rows]]
     a, b, c = (corners[:, i, :2] - low_N2 for i in range(3))
     scale = 1 / ((b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]))
-    step = np.arange(side, dtype=np.float32)
-    across, down = step[None, None, :], step[None, :, None]
+    across = np.arange(side, dtype=np.float32)[None, None, :]
+    down = np.arange(band.start, band.stop, dtype=np.float32)[None, :, None]
 
     def weight(p: NDArray[Any], q: NDArray[Any]) -> Floats:
-        """Of the corner opposite to the edge p q, (N, side, side)."""
+        """Of the corner opposite to the edge p q, (N, rows of the band, side)."""
         dx, dy = (q[:, 0] - p[:, 0]) * scale, (q[:, 1] - p[:, 1]) * scale
         start = -dx * p[:, 1] + dy * p[:, 0]
         value = start[:, None, None] + dx[:, None, None] * down - dy[:, None, None] * across
@@ -116,7 +128,7 @@ def _try_square(
     first, second, third = first[inside], second[inside], third[inside]
     inverse = (1 / corners[:, :, 2]).astype(np.float32)[n]
     near = first * inverse[:, 0] + second * inverse[:, 1] + third * inverse[:, 2]
-    return (low_N2[n, 1] + y) * size[1] + low_N2[n, 0] + x, rows[n], near, first, second
+    return (low_N2[n, 1] + band.start + y) * size[1] + low_N2[n, 0] + x, rows[n], near, first, second
 
 
 def _hits(pixel: Ints, face: Ints, first: Floats, second: Floats, points_V3: Floats, faces_F3: Ints) -> Hits:

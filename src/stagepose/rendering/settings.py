@@ -13,7 +13,7 @@ from stagepose.images import printable
 from stagepose.making import scenes_in
 from stagepose.rendering.landmarks import COCO_FILE
 
-FORMAT = 2  # of what is rendered: raised when the same seed would no longer give the same pictures
+FORMAT = 3  # of what is rendered: raised when the same seed would no longer give the same pictures
 SMALLEST, LARGEST = 32, 2048  # pixels of a picture's longer side
 MOST_PEOPLE = 12
 
