@@ -127,6 +127,14 @@ def test_hardly_seen_people_are_not_asked_for_keypoints() -> None:
     assert label.mask.any() and label.annotation()["num_keypoints"] == 0
 
 
+@pytest.mark.parametrize(("visibility", "left"), [
+    ([VISIBLE], 1), ([HIDDEN], 0), ([VISIBLE, HIDDEN], 0), ([VISIBLE, VISIBLE], 2), ([VISIBLE, VISIBLE, HIDDEN], 3),
+])
+def test_two_keypoints_must_be_seen_or_the_only_one(visibility: list[int], left: int) -> None:
+    keypoints = np.array([[5.0, 5, v] for v in visibility])
+    assert Label(np.ones((10, 10), dtype=bool), keypoints).annotation()["num_keypoints"] == left
+
+
 def test_a_seat_is_under_who_sits() -> None:
     rng = np.random.default_rng(2)
     sitting = Stance(angles(left_hip_flex=90, right_hip_flex=90, left_knee=90, right_knee=90), seat=True)

@@ -16,7 +16,7 @@ from stagepose.rendering.landmarks import Landmarks
 from stagepose.rendering.scene import Scene
 
 LEAST_AREA = 0.0008  # of the picture, that a person must show to be asked for its keypoints: 7 x 7 pixels in 256 x 256
-LEAST_SEEN = 2  # visible keypoints of such a person
+LEAST_SEEN = 2  # visible keypoints of such a person, where the skeleton has as many
 OUTSIDE, HIDDEN, VISIBLE = 0, 1, 2  # COCO's v
 
 
@@ -44,7 +44,8 @@ class Label:
         """Box, area and keypoints as COCO has them; so little seen of a person that nobody could say: no keypoints."""
         rows, columns = (np.flatnonzero(self.mask.any(axis=axis)).tolist() for axis in (1, 0))
         seen = (self.keypoints[:, 2] == VISIBLE).sum()
-        enough = self.mask.sum() >= LEAST_AREA * self.mask.size and seen >= LEAST_SEEN
+        wanted = min(LEAST_SEEN, len(self.keypoints))
+        enough = self.mask.sum() >= LEAST_AREA * self.mask.size and seen >= wanted
         keypoints = self.keypoints if enough else np.zeros_like(self.keypoints)
         return {
             "bbox": [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1],
