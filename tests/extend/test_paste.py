@@ -341,6 +341,16 @@ def test_rendered_people_are_pasted_too(tmp_path: Path) -> None:
     assert extend(str(path), "-n", "2", "--out", str(tmp_path / "out"), "--jobs", "1") == 0
 
 
+def test_a_scene_says_that_it_has_people_without_boxes_and_a_scene_without_people_does_not(tmp_path: Path) -> None:
+    path = drawn_set(tmp_path)
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps(raw | {"images": [row | {"all_person_boxes": False} for row in raw["images"]]}))
+    recipe = PasteRecipe(data=path, negatives=tmp_path / "negatives", config=PasteConfig(empty=0.5))
+    notes = {made.sources[0].file_name == "empty.png": dict(made.notes)  # type: ignore[union-attr]
+             for made in recipe.maker().make(range(8))}
+    assert notes == {True: {}, False: {"all_person_boxes": False}}
+
+
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="people is 0"):
         PasteConfig(people=0)

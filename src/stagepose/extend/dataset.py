@@ -27,7 +27,7 @@ from stagepose.files import write_json
 from stagepose.images import printable
 from stagepose.making import Progress, claim, draw_sheet, in_processes, read_json, refuse_fewer
 
-FORMAT = 2  # of what is made: raised when the same seed would no longer give the same pictures
+FORMAT = 3  # of what is made: raised when the same seed would no longer give the same pictures and labels
 LARGEST_SEED = 2**32 - 1
 BATCH = 8  # pictures: what a stop loses of each process
 BINS = 10  # of the histogram of OKS

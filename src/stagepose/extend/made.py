@@ -18,6 +18,8 @@ from stagepose.errors import DatasetError
 from stagepose.geometry import Float
 from stagepose.skeleton import Skeleton
 
+KEPT_NOTES = ("all_person_boxes",)  # where it is false, no detector may take the rest for background
+
 
 @dataclass(frozen=True)
 class Source:
@@ -107,6 +109,12 @@ def source_of(dataset: CocoDataset, row: int) -> Source:
     """A person of a set as the source of one who is made."""
     image = dataset.image_of(row)
     return Source(image.file_name, int(dataset.ids[row]), dataset.raw_images.get(image.id, {}).get("license"))
+
+
+def notes_of(dataset: CocoDataset, image_id: int) -> dict[str, Any]:
+    """What a picture's row says that holds of any picture with it as background: whether all people have boxes."""
+    row = dataset.raw_images.get(image_id, {})
+    return {name: row[name] for name in KEPT_NOTES if name in row}
 
 
 def refuse_unfit(dataset: CocoDataset, images_dir: Path) -> None:

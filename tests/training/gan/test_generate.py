@@ -36,6 +36,8 @@ def home(tmp_path_factory):
     for number, crowd in ((5, 0), (6, 1)):
         data["annotations"].append({"id": number, "image_id": 1, "category_id": 1, "iscrowd": crowd,
                                     "bbox": [2, 2, 30, 60], "area": 900, "keypoints": [0] * 51, "num_keypoints": 0})
+    for image in data["images"][::2]:
+        image["all_person_boxes"] = False
     path.write_text(json.dumps(data))
     recipe = tiny_recipe(2)
     train(toy_task(folder, recipe), recipe.train, folder / "run")
@@ -70,6 +72,8 @@ def test_it_is_an_ordinary_set_that_says_what_it_was_made_of(home, tmp_path):
     assert data["info"]["generated"] is True and data["licenses"] == [{"id": 1, "name": "CC0"}]
     sources = [source for image in data["images"] for source in image["sources"]]
     assert all(source["license"] == 1 and source["person"] == 10 * int(source["file_name"][:6]) for source in sources)
+    partly = [image["sources"][0]["file_name"] for image in data["images"] if "all_person_boxes" in image]
+    assert 0 < len(partly) < len(data["images"]) and all(int(name[:6]) % 2 for name in partly)
     kinds = {person["pose"] for person in data["annotations"] if person["num_keypoints"]}
     assert kinds == {"real", "mixed", "turned"}
     bystanders = [person for person in data["annotations"] if not person["generated"]]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.errors import ConfigError, DatasetError
-from stagepose.extend.made import Made, Refused, Source, refuse_unfit, source_of
+from stagepose.extend.made import Made, Refused, Source, notes_of, refuse_unfit, source_of
 from stagepose.extend.paste.body import body_mask
 from stagepose.extend.paste.cutting import VISIBLE, Cutout, cut_out, root_of
 from stagepose.extend.paste.scene import Figure, Scene
@@ -180,9 +180,8 @@ class PasteMaker:
         rows = self.dataset.rows_by_image[image.id].tolist()
         rows.sort(key=lambda row: self.dataset.boxes_xyxy[row, 3])  # whose feet are lower stands before the others
         figures = [self._figure(row, shrunk, pixels.shape[:2]) for row in rows]
-        raw = self.dataset.raw_images[image.id]
-        notes = {name: raw[name] for name in ("all_person_boxes",) if name in raw}
-        return Scene(pixels, figures), [Source(image.file_name, licence=raw.get("license"))], notes, image.id
+        source = Source(image.file_name, licence=self.dataset.raw_images[image.id].get("license"))
+        return Scene(pixels, figures), [source], notes_of(self.dataset, image.id), image.id
 
     def _figure(self, row: int, shrunk: Affine, size: tuple[int, int]) -> Figure:
         dataset, (height, width) = self.dataset, size

@@ -22,7 +22,7 @@ from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.coco.clean import AREA_OF_BOX
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.extend import Made, MadePerson, Refused
-from stagepose.extend.made import refuse_unfit, source_of
+from stagepose.extend.made import notes_of, refuse_unfit, source_of
 from stagepose.geometry import Affine, Float, Size, crop_affine
 from stagepose.images import read_image
 from stagepose.making import in_picture
@@ -210,7 +210,8 @@ class GanMaker:
         others = [other for other in self.data.rows_by_image[image.id].tolist() if other != row]
         return Made(np.ascontiguousarray(canvas[y1:y2, x1:x2]),
                     (person, *self._bystanders(others, to_canvas.then(to_frame), frame)),
-                    tuple(source_of(self.data, one) for one in (row, *pose.donors)))
+                    tuple(source_of(self.data, one) for one in (row, *pose.donors)),
+                    notes_of(self.data, image.id))
 
     def _bystanders(self, rows: Sequence[int], to_frame: Affine, frame: NDArray[np.int64]) -> list[MadePerson]:
         """What of other people's boxes, and of crowds', is in the picture."""
