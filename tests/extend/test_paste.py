@@ -351,6 +351,18 @@ def test_a_scene_says_that_it_has_people_without_boxes_and_a_scene_without_peopl
     assert notes == {True: {}, False: {"all_person_boxes": False}}
 
 
+def test_a_set_of_other_pictures_without_people_is_not_gone_on_with(tmp_path: Path,
+                                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = drawn_set(tmp_path / "data"), str(tmp_path / "out")
+    assert extend(str(path), "-n", "1", "--out", out, "--jobs", "1") == 0
+    (tmp_path / "data/negatives").rename(tmp_path / "moved")
+    assert extend(str(path), "-n", "2", "--out", out, "--jobs", "1", "--negatives", str(tmp_path / "moved")) == 0
+    capsys.readouterr()
+    Image.new("RGB", (WIDTH, HEIGHT), (200, 0, 0)).save(tmp_path / "moved" / "empty.png")
+    assert extend(str(path), "-n", "3", "--out", out, "--jobs", "1", "--negatives", str(tmp_path / "moved")) == 1
+    assert "was begun with negatives '" in capsys.readouterr().err
+
+
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="people is 0"):
         PasteConfig(people=0)

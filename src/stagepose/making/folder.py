@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,17 @@ def claim(out: Path, note: str, identity: Mapping[str, Any], verb: str) -> None:
         if begun.get(name) != value:
             raise DatasetError(f"{shown}: was begun with {name} {begun.get(name)!r}, now it is {value!r}; give the "
                                "same settings to go on with it, or choose another folder")
+
+
+def contents_digest(files: Sequence[Path]) -> str:
+    """Of what is in files, in their order, whatever their names: how a set's settings say which they were."""
+    total = hashlib.sha256()
+    for file in files:
+        try:
+            total.update(hashlib.sha256(file.read_bytes()).digest())
+        except OSError as error:
+            raise DatasetError(f"{printable(str(file))}: cannot be read: {error.strerror}") from error
+    return total.hexdigest()[:16] if files else ""
 
 
 def refuse_fewer(out: Path, there: int, count: int) -> None:

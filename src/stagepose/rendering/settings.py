@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stagepose.errors import ConfigError, DatasetError
-from stagepose.images import printable
-from stagepose.making import scenes_in
+from stagepose.errors import ConfigError
+from stagepose.making import contents_digest, scenes_in
 from stagepose.rendering.landmarks import COCO_FILE
 
 FORMAT = 3  # of what is rendered: raised when the same seed would no longer give the same pictures
@@ -46,17 +44,6 @@ class RenderConfig:
         """What must be the same for two runs to give one set; files count by what is in them."""
         return {
             "format": FORMAT, "size": self.size, "people": self.people, "seed": self.seed,
-            "skeleton": _digest([self.skeleton]), "backgrounds": _digest(backdrops),
-            "poses": _digest([self.poses] if self.poses else []),
+            "skeleton": contents_digest([self.skeleton]), "backgrounds": contents_digest(backdrops),
+            "poses": contents_digest([self.poses] if self.poses else []),
         }  # fmt: skip
-
-
-def _digest(files: Sequence[Path]) -> str:
-    """Of the contents of files, whatever their names."""
-    total = hashlib.sha256()
-    for file in files:
-        try:
-            total.update(hashlib.sha256(file.read_bytes()).digest())
-        except OSError as error:
-            raise DatasetError(f"{printable(str(file))}: cannot be read: {error.strerror}") from error
-    return total.hexdigest()[:16] if files else ""

@@ -5,7 +5,6 @@ N people of the set, K keypoints.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -25,7 +24,7 @@ from stagepose.extend.paste.scene import Figure, Scene
 from stagepose.extend.paste.segments import mask_of
 from stagepose.geometry import Affine, Float, resize_affine
 from stagepose.images import read_image
-from stagepose.making import scenes_in
+from stagepose.making import contents_digest, scenes_in
 from stagepose.skeleton import Skeleton
 
 LONGEST = 640  # pixels of a scene's longer side: larger pictures are made smaller
@@ -106,10 +105,9 @@ class PasteRecipe:
                                "give pictures without people with --negatives, or a larger set")
 
     def identity(self) -> dict[str, Any]:
-        """By content, not by place: the set's file, the names of the negatives, the settings."""
-        names = "\n".join(file.name for file in self.empty_scenes)
-        return {"data": hashlib.sha256(self.data.read_bytes()).hexdigest()[:16],
-                "negatives": hashlib.sha256(names.encode()).hexdigest()[:16] if names else "", **asdict(self.config)}
+        """By content, not by place: the set's file, the negatives, the settings."""
+        return {"data": contents_digest([self.data]), "negatives": contents_digest(self.empty_scenes),
+                **asdict(self.config)}
 
     def maker(self) -> PasteMaker:
         """Ready to paste."""

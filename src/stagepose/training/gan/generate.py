@@ -6,7 +6,6 @@ and what is now under them are painted, everything else is the photo's. K keypoi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +24,7 @@ from stagepose.extend import Made, MadePerson, Refused
 from stagepose.extend.made import notes_of, refuse_unfit, source_of
 from stagepose.geometry import Affine, Float, Size, crop_affine
 from stagepose.images import read_image
-from stagepose.making import in_picture
+from stagepose.making import contents_digest, in_picture
 from stagepose.skeleton import Skeleton
 from stagepose.training.checkpoint import STAGES, digest
 from stagepose.training.cutting import canvas_box
@@ -100,9 +99,9 @@ class GanRecipe:
 
     def identity(self) -> dict[str, Any]:
         """Photos' labels, weights and hard poses by their digests."""
-        hard = None if self.hard is None else _digest(self._table_file.read_bytes())
+        hard = None if self.hard is None else contents_digest([self._table_file])
         weights = digest(load_generator(self.run).state_dict())[:16]
-        return {"data": _digest(self.data.read_bytes()), "weights": weights, "hard": hard}
+        return {"data": contents_digest([self.data]), "weights": weights, "hard": hard}
 
     def maker(self) -> GanMaker:
         """With the generator in memory."""
@@ -220,10 +219,6 @@ class GanMaker:
         return [MadePerson(box, float(AREA_OF_BOX * np.prod(box[2:] - box[:2])), nobody, new=False,
                            notes={"iscrowd": int(self.data.crowd[row])})
                 for row, box in zip(rows, boxes, strict=True) if (box[2:] - box[:2]).min() >= SMALLEST]
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _margins(spec: CropSpec) -> tuple[int, int]:
