@@ -59,8 +59,8 @@ class GanOptions:
 
     Attributes:
         with_run: Run folder of 'stagepose gan train', whose network repairs what was moved.
-        hard: Run folder of 'stagepose train-stages' on the same set: those whom it finds badly lend their poses more
-            often.
+        hard: Run folder of 'stagepose train-stages' on the same set alone: those whom it finds badly lend their poses
+            more often.
         device: Where it repairs: cpu or cuda (one process).
     """
 

@@ -1,6 +1,7 @@
 """People in new poses as an ordinary COCO set: labels go with the limbs, the same seed gives the same pictures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,6 +118,24 @@ def test_hard_people_lend_their_poses(home, tmp_path):
     assert weights.argmax() == 4 and weights[4] == 1 and weights[5] == pytest.approx(0.05)
     assert weights[-1] == 0  # the bystander is in no table
     assert recipe.identity() != GanRecipe(data=recipe.data, run=recipe.run).identity()
+
+
+def test_hard_people_of_other_sets_are_refused(home, tmp_path):
+    """Ids are counted from 1 in many a set: they say who is meant within one alone."""
+    task = toy_task(home, tiny_recipe(1))
+    recipe = GanRecipe(data=home / "person_keypoints.json", run=home / "run", hard=tmp_path / "staged")
+    file = tmp_path / "staged" / "stages" / "1.npz"
+    file.parent.mkdir(parents=True)
+    [store] = task.reader.stores
+    moved = replace(store, image_ids=store.image_ids + 1000)
+    for stores, said in (([store, store], "the ids of 40 of its 80 people stand there twice"),
+                         ([store, moved], "40 of its 80 people are not in the set, such as annotation 10 of image "
+                                          "1001")):
+        people = PoseData(stores, [1.0, 1.0], tiny_recipe(1).repair.augment, pixels=False)
+        oks = np.repeat([0.0, 1.0], len(store))
+        Table.of(people, stage=1, oks=oks, scores=oks).save(file)
+        with pytest.raises(ConfigError, match=rf"{said}.*give a run of 'stagepose train-stages' on .* alone"):
+            recipe.check()
 
 
 def test_a_network_that_taught_never_judges(home):

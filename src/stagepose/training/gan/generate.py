@@ -110,17 +110,24 @@ class GanRecipe:
         return GanMaker(self)
 
     def donor_weights(self) -> Float | None:
-        """(N,) chances to lend a pose, the greater the worse somebody is found; None without a run that says so."""
+        """(N,) chances to lend a pose, the greater the worse somebody is found; None without a run that says so.
+
+        :class:`ConfigError` where the run's people are not this set's: ids alone do not tell sets apart.
+        """
         if self.hard is None:
             return None
         table = Table.read(self._table_file)
-        told = dict(zip(zip(table.image_ids.tolist(), table.annotation_ids.tolist(), strict=True), table.oks.tolist(),
-                        strict=True))
-        people = zip(self.dataset.image_ids.tolist(), self.dataset.ids.tolist(), strict=True)
+        judged = list(zip(table.image_ids.tolist(), table.annotation_ids.tolist(), strict=True))
+        people = list(zip(self.dataset.image_ids.tolist(), self.dataset.ids.tolist(), strict=True))
+        told, own = dict(zip(judged, table.oks.tolist(), strict=True)), set(people)
+        remedy = f"give a run of 'stagepose train-stages' on {self.data} alone"
+        if len(told) < len(judged):
+            raise ConfigError(f"{self._table_file}: the ids of {len(judged) - len(told)} of its {len(judged)} people "
+                              f"stand there twice: they are of several sets, numbered alike; {remedy}")
+        if strangers := [person for person in judged if person not in own]:
+            raise ConfigError(f"{self._table_file}: {len(strangers)} of its {len(judged)} people are not in the set, "
+                              f"such as annotation {strangers[0][1]} of image {strangers[0][0]}; {remedy}")
         oks = np.array([told.get(person, np.nan) for person in people])
-        if np.isnan(oks).all():
-            raise ConfigError(f"{self._table_file}: says how well people are found, but nobody of {self.data}; give a "
-                              "run of 'stagepose train-stages' on this set")
         return np.where(np.isnan(oks), 0, MILDEST + (1 - MILDEST) * (1 - oks))
 
     @property
