@@ -9,16 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import contents, tiny_coco
-from toy_makers import Dots
+from toy_makers import DotMaker, Dots
 from toy_models import coco_bytes, detector_bytes, pose_bytes
 
 from stagepose.coco import check_dataset, overlap_problems, read_dataset, refuse_generated
 from stagepose.errors import ConfigError, DatasetError
-from stagepose.extend import Extended, Judge, extend_set
+from stagepose.extend import Extended, Judge, Made, extend_set
 
 PATIENCE = 60  # seconds until a test gives up
 COUNT = 20  # of which 4 cannot be made, and of the other 16 numbers 2, 5, 8, 11, 17 are blue
@@ -106,7 +108,7 @@ def test_a_seed_is_a_number_of_32_bits(tmp_path: Path) -> None:
 
 def test_without_a_judge_everybody_is_kept(tmp_path: Path) -> None:
     done = make(tmp_path / "set", None)
-    assert (done.people, done.dropped, sum(done.histogram)) == (16, 0, 0)
+    assert (done.people, done.dropped, done.unjudged, sum(done.histogram)) == (16, 0, 0, 0)
     raw = json.loads((tmp_path / "set/person_keypoints.json").read_text())
     assert all("oks" not in row for row in raw["annotations"])
 
@@ -168,6 +170,33 @@ def test_a_judge_of_another_skeleton_judges_the_keypoints_both_have(tmp_path: Pa
     (tmp_path / "coco.onnx").write_bytes(coco_bytes())  # finds the nose, where the reddest spot is
     done = make(tmp_path / "set", Judge(model=str(tmp_path / "coco.onnx")))
     assert (done.people, done.dropped) == (11, 5)
+
+
+@dataclass(frozen=True)
+class WithoutNoses(Dots):
+    """Of every second person the nose is not labelled."""
+
+    def maker(self) -> DotMaker:
+        return MakerWithoutNoses(self.seed)
+
+
+class MakerWithoutNoses(DotMaker):
+    def _one(self, number: int) -> Made:
+        made = super()._one(number)
+        person, bystander = made.people
+        labelled = np.array([[number % 2], [1], [1]])
+        return replace(made, people=(replace(person, keypoints=person.keypoints * labelled), bystander))
+
+
+def test_whom_the_judge_knows_no_labelled_keypoint_of_is_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "coco.onnx").write_bytes(coco_bytes())  # of these keypoints it finds the nose alone
+    done = make(tmp_path / "set", Judge(model=str(tmp_path / "coco.onnx")), recipe=WithoutNoses())
+    raw = json.loads((tmp_path / "set/person_keypoints.json").read_text())
+    unjudged = [row["image_id"] - 1 for row in raw["annotations"] if row["generated"] and "oks" not in row]
+    assert unjudged == [n for n in range(COUNT) if n % 2 == 0 and n % 5 != 4]
+    assert done.unjudged == len(unjudged) == 8 and sum(done.histogram) == 8
+    assert done.dropped == len([n for n in range(COUNT) if n % 2 and n % 3 == 2 and n % 5 != 4])
+    assert json.loads((tmp_path / "set/report.json").read_text())["unjudged"] == 8
 
 
 def test_nobody_left_is_an_error_that_says_why(judge: Judge, tmp_path: Path) -> None:

@@ -268,10 +268,12 @@ def test_the_command_makes_an_ordinary_set_the_same_from_the_same_seed(tmp_path:
 
 def test_the_bars_of_the_judges_histogram_begin_in_one_column(tmp_path: Path,
                                                                capsys: pytest.CaptureFixture[str]) -> None:
-    done = Extended(file="a.json", asked=9, pictures=9, people=8, dropped=1, refused={},
+    done = Extended(file="a.json", asked=9, pictures=9, people=8, dropped=1, unjudged=3, refused={},
                     histogram=[0, 1, 0, 0, 0, 0, 0, 2, 0, 6])
     gan_command._report(done, Judge(model="pose-small"))
-    bars = [line for line in capsys.readouterr().out.splitlines() if "#" in line]
+    printed = capsys.readouterr()
+    assert "3 people not judged, and kept: pose-small finds none of the keypoints" in printed.err
+    bars = [line for line in printed.out.splitlines() if "#" in line]
     assert [line.count("#") for line in bars] == [7, 13, 40] and len({line.index("#") for line in bars}) == 1
 
 

@@ -145,5 +145,8 @@ def _report(done: Extended, judge: Judge | None) -> None:
             (f"{low / 10:.1f} to {(low + 1) / 10:.1f}", f"{count:,}", f"{'#' * round(BAR * count / tallest):{BAR}}")
             for low, count in enumerate(done.histogram)])
         say(f"kept {done.acceptance:.1%}: {done.dropped:,} of an OKS below {judge.least:g} are dropped")
+        if done.unjudged:
+            note(f"{counted(done.unjudged, 'person', 'people')} not judged, and kept: {judge.model} finds none of the "
+                 "keypoints that they are labelled with")
     say(f"{printable(done.file)}: {counted(done.pictures, 'picture', 'pictures')}, "
         f"{counted(done.people, 'new person', 'new people')}")

@@ -37,7 +37,8 @@ BINS = 10  # of the histogram of OKS
 class Extended:
     """A finished set: its file, and what became of the pictures asked for and of their new people.
 
-    ``refused`` counts pictures that could not be made, by reason; ``dropped`` new people whom the judge did not find.
+    ``refused`` counts pictures that could not be made, by reason; ``dropped`` new people whom the judge did not find,
+    ``unjudged`` those of whom it knows no labelled keypoint: they are kept.
     ``histogram`` (BINS,) counts the judged people by OKS, from 0 to 1; nobody where there was no judge.
     """
 
@@ -46,6 +47,7 @@ class Extended:
     pictures: int
     people: int
     dropped: int
+    unjudged: int
     refused: dict[str, int]
     histogram: list[int]
 
@@ -122,7 +124,7 @@ def _reached(out: Path) -> int:
 def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity: Row, out: Path) -> Extended:
     """The report, the COCO file and the contact sheet; only then is what the file no longer lists taken away."""
     least = judge.least if judge else 0.0
-    done = _counted(rows, least, out)
+    done = _counted(rows, judge, out)
     said = {"judge": judge.model if judge else None, "least_oks": least if judge else None,
             "acceptance": round(done.acceptance, 4), **asdict(done)}
     write_json(out / "report.json", said | {"file": Path(done.file).name})
@@ -144,13 +146,16 @@ def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity
     return done
 
 
-def _counted(rows: Sequence[Row], least: float, out: Path) -> Extended:
+def _counted(rows: Sequence[Row], judge: Judge | None, out: Path) -> Extended:
     """What became of the pictures and of their new people."""
+    least = judge.least if judge else 0.0
     new = [person for row in rows for person in row.get("people", ()) if person["new"]]
     kept = [len(_kept(row, least)) for row in rows]
-    histogram, _ = np.histogram([person["oks"] for person in new if "oks" in person], bins=BINS, range=(0, 1))
+    judged = [person["oks"] for person in new if "oks" in person]
+    histogram, _ = np.histogram(judged, bins=BINS, range=(0, 1))
     return Extended(file=str(out / "person_keypoints.json"), asked=len(rows), pictures=sum(map(bool, kept)),
                     people=sum(kept), dropped=len(new) - sum(kept),
+                    unjudged=len(new) - len(judged) if judge else 0,
                     refused=dict(Counter(row["refused"] for row in rows if "refused" in row)),
                     histogram=histogram.tolist())
 

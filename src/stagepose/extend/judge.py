@@ -60,8 +60,11 @@ class OpenJudge:
         self._source_K = map_by_name(self._predictor.skeleton, skeleton)
         self._sigmas = np.array(skeleton.sigmas)
 
-    def oks(self, pixels_HW3: NDArray[np.uint8], people: Sequence[MadePerson]) -> list[float]:
-        """(N,) how well the network, given each person's box, finds the keypoints that both skeletons have."""
+    def oks(self, pixels_HW3: NDArray[np.uint8], people: Sequence[MadePerson]) -> list[float | None]:
+        """(N,) how well the network, given each person's box, finds the labelled keypoints that both skeletons have.
+
+        None for somebody without any: there is nothing to judge by.
+        """
         if not people:
             return []
         truth = np.stack([person.keypoints for person in people])
@@ -69,5 +72,6 @@ class OpenJudge:
         boxes = np.stack([person.box_xyxy for person in people])
         found, _ = self._predictor.keypoints(pixels_HW3, boxes)
         areas = np.array([person.area for person in people])
-        return [round(float(oks), 4) for oks in oks_of_person(truth, areas, boxes, found[:, self._source_K],
-                                                              self._sigmas)]
+        each = oks_of_person(truth, areas, boxes, found[:, self._source_K], self._sigmas)
+        known = np.any(truth[..., 2] > 0, axis=1).tolist()
+        return [round(float(oks), 4) if any_ else None for oks, any_ in zip(each, known, strict=True)]
