@@ -12,7 +12,7 @@ from stagepose.commands.console import note, say
 from stagepose.files import require_place
 from stagepose.images import find_images, printable, read_image
 from stagepose.modelinfo import ModelInfo
-from stagepose.training.detector.foreign import LONGEST, import_detector, torchvision_detector
+from stagepose.training.detector.foreign import LONGEST, check_architecture, import_detector, torchvision_detector
 from stagepose.training.storage import Bits
 
 MOST_PICTURES = 5  # to compare the file on
@@ -47,6 +47,8 @@ def import_torchvision(
         pictures: Folder of pictures with people to compare the file on; drawn ones by default.
     """
     require_place(out, suffix=".onnx")
+    check_architecture(architecture)
+    shown = [np.array(read_image(path).pixels) for path in find_images([pictures])[:MOST_PICTURES]] if pictures else []
     if weights is None:
         note(f"{architecture}: fetching torchvision's COCO weights")
         licence, training_data = licence or ITS_LICENCE, training_data or [ITS_DATA]
@@ -54,7 +56,6 @@ def import_torchvision(
     side = LONGEST[architecture]
     info = ModelInfo(kind="detector", name=name or architecture, input_size=(side, side), licence=licence,
                      training_data=tuple(training_data or ()))
-    shown = [np.array(read_image(path).pixels) for path in find_images([pictures])[:MOST_PICTURES]] if pictures else []
     made = import_detector(model, out, info, bits=bits, pictures=shown)
     gap = made.difference
     say(f"{printable(str(out))}: {made.megabytes:.1f} MB; {gap.compared - gap.unmatched} of {gap.compared} boxes agree "

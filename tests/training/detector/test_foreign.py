@@ -16,6 +16,7 @@ from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from stagepose import cli  # noqa: E402
+from stagepose.commands import import_detector as command  # noqa: E402
 from stagepose.errors import CheckpointError, ConfigError  # noqa: E402
 from stagepose.modelinfo import ModelInfo  # noqa: E402
 from stagepose.runtime import DetectorModel  # noqa: E402
@@ -79,6 +80,17 @@ def test_weights_come_from_either_kind_of_file_through_the_command(
                      str(tmp_path / "half.onnx"), "--pictures", str(tmp_path / "pictures")]) == 0
     assert "boxes agree with torchvision's" in capsys.readouterr().out
     assert (tmp_path / "half.onnx").stat().st_size < 0.6 * (tmp_path / "w.pth").stat().st_size
+
+
+def test_nothing_is_fetched_for_a_wrong_wish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "torchvision_detector", lambda *_: pytest.fail("fetched"))
+    (tmp_path / "empty").mkdir()
+    for words, said in ((["yolo"], "no torchvision detector named 'yolo' is known here"),
+                        ([NAME, "--pictures", str(tmp_path / "empty")], "empty: no pictures in this folder")):
+        assert cli.main(["import-detector", *words, "--out", str(tmp_path / "x.onnx")]) == 1
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
 
 
 class Bomb:
