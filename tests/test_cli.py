@@ -815,6 +815,8 @@ def test_eval_detector_refuses_boxes_of_other_pictures_and_idle_options(capsys: 
     assert "has boxes for none of the 4 images" in capsys.readouterr().err
     assert cli.main([*ready, "some.json", "--negatives", "empty"]) == 2
     assert "leave out --detector and --negatives" in capsys.readouterr().err
+    assert cli.main([*ready, "some.json", "--flip"]) == 2
+    assert "--flip is of a pose model; name one with --pose" in capsys.readouterr().err
 
 
 def test_eval_reads_what_predict_wrote(capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,13 +46,15 @@ def eval_detector(
         boxes: Judge the boxes of this COCO results file instead of a detector's; of other categories none is looked at.
         negatives: Folder of pictures without people, whose boxes are all wrong.
         pose: Pose model: a shipped name or an .onnx file; looks at the 20 best boxes of every picture.
-        flip: Flip test of the pose model.
+        flip: Flip test of --pose.
         out: Write the boxes here, as COCO results.
         threads: CPU threads; all cores by default.
         provider: ONNX Runtime's execution provider, such as cuda.
     """
     if boxes is not None and (negatives is not None or detector != DEFAULT_DETECTOR):
         wrong_usage("--boxes judges what is there already; leave out --detector and --negatives")
+    if flip and pose is None:
+        wrong_usage("--flip is of a pose model; name one with --pose, or leave it out")
     if out is not None:
         require_place(out)
     dataset, folder = coco.read_dataset(file), coco.images_folder(file, images)
