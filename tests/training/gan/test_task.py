@@ -88,6 +88,13 @@ def test_a_resume_is_bit_equal(folder, tmp_path, monkeypatch):
     assert all(equal(whole[part], parts[part]) for part in ("model", "ema", "optimizer"))
 
 
+def test_a_patch_of_the_critics_is_54_pixels_across():
+    picture = torch.rand(1, 3, 160, 160, requires_grad=True)
+    PatchCritic(3, 8)(picture)[0, 0, 10, 10].backward()
+    seen = picture.grad.abs().sum((0, 1)) > 0
+    assert [int(seen.any(side).sum()) for side in (0, 1)] == [54, 54]
+
+
 @pytest.mark.parametrize("which", ["critic", "pixels"])
 def test_a_bad_step_leaves_both_networks_as_they_were(folder, tmp_path, monkeypatch, which):
     recipe = tiny_recipe(4, save_every=1, log_every=1)

@@ -17,7 +17,7 @@ from stagepose.errors import ConfigError
 
 GROUPS = 8  # of group norm: a picture is repaired the same in any batch
 SLOPE = 0.2  # of leaky ReLU in the critic (Miyato et al. 2018)
-PATCH_STEPS = 3  # halvings of the critic: a logit sees 46 pixels across
+PATCH_STEPS = 3  # halvings of the critic: a logit sees 54 pixels across
 
 
 class ResidualBlock(nn.Module):
