@@ -162,6 +162,15 @@ def test_somebody_elsewhere_is_somebody_else_and_ids_are_not_used_again() -> Non
     assert ids(tracker.update([walker(100)], 5.0)) == [3]
 
 
+@pytest.mark.parametrize("pause", [2.1, 60, 3600])
+def test_after_a_pause_somebody_in_that_place_is_the_same_and_somebody_elsewhere_is_not(pause: float) -> None:
+    for x, expected in ((100, 1), (130, 1), (250, 2), (1500, 2)):
+        tracker = Tracker()
+        for frame in range(10):
+            tracker.update([walker(100)], frame / 25)
+        assert ids(tracker.update([walker(x)], pause)) == [expected], x
+
+
 def test_frames_left_out_are_only_time() -> None:
     tracker = Tracker()
     times = np.cumsum(np.random.default_rng(1).uniform(0.01, 0.2, 40))

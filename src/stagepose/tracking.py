@@ -31,6 +31,7 @@ SMOOTHING_TIME = 0.5  # seconds over which a velocity is averaged
 AT_REST = 0.02  # seconds that a new track counts as standing still: two frames a millisecond apart tell no velocity
 BUFFER = 0.3  # boxes grow by this share of their sides a second unseen, on every side (C-BIoU, Yang 2023)
 LEAST_BUFFER = 0.1
+LONGEST_GROWTH = 2.0  # seconds that a box seen in the frame before grows: beyond, it would be anybody's anywhere
 WHOLE = 0.75  # of a person's width and height that a box must have to show all of that person
 ASIDE = 0.1  # of that width or height, by which the middle of a part lies off,
 STRIDE = 0.3  # in so many seconds: between two strides all of a person is narrow, the middle where it should be
@@ -118,8 +119,9 @@ class Tracker:
     """``tracker.update(people, time)`` -> the same people with ``track_id``, frame after frame, from anywhere.
 
     People scored ``threshold`` or more may begin a track; those below only go on with one, and are left out otherwise.
-    A track unseen for more than ``memory`` seconds is over; ids count from 1 and are never used again. ``least`` is the
-    similarity, the mean of OKS and IoU in [0, 1], from which a person may be a track's. Same input, same ids.
+    A track unseen for more than ``memory`` seconds is over, unless it was seen in the frame before: a slow camera's
+    people are gone at no time. Ids count from 1 and are never used again. ``least`` is the similarity, the mean of OKS
+    and IoU in [0, 1], from which a person may be a track's. Same input, same ids.
     """
 
     def __init__(self, *, threshold: float = 0.5, memory: float = 2.0, least: float = 0.15) -> None:
@@ -205,13 +207,15 @@ class Tracker:
 def similarity(tracks: Sequence[Track], people: Sequence[Person], time: float) -> Float:
     """(N, M) mean of OKS and IoU in [0, 1] of people with tracks, moved to where they should be at ``time``.
 
-    Joints count in the OKS by their scores. Boxes are grown before the IoU, the more the longer a track is unseen; it
-    is the IoU with what was last seen of a person or with all of that person, whichever is larger.
+    Joints count in the OKS by their scores. Boxes are grown before the IoU, the more the longer a track is unseen, up
+    to :data:`LONGEST_GROWTH`; it is the IoU with what was last seen of a person or with all of that person, whichever
+    is larger.
     """
     shifts_N2 = np.array([track.shift(time) for track in tracks])
     boxes_N4, wholes_N4 = (np.array([at(track, time) for track in tracks]) for at in (Track.box_at, Track.whole_at))
     boxes_M4 = np.array([person.box for person in people])
-    grow_N = np.array([LEAST_BUFFER + BUFFER * (time - track.time) for track in tracks])[:, None]
+    unseen_N = np.array([time - track.time for track in tracks])
+    grow_N = (LEAST_BUFFER + BUFFER * np.minimum(unseen_N, LONGEST_GROWTH))[:, None]
     points_NK2 = np.array([track.person.keypoints for track in tracks]) + shifts_N2[:, None]
     points_MK2 = np.array([person.keypoints for person in people])
     weights = np.array([t.person.scores for t in tracks])[:, None] * np.array([p.scores for p in people])[None] + 1e-9
