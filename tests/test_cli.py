@@ -647,6 +647,23 @@ def test_boxes_of_the_picture_of_that_path_or_of_none(capsys: pytest.CaptureFixt
     assert predict("data/cam1", "--boxes", file) == 0
 
 
+def test_boxes_that_could_be_of_two_pictures_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(file: str, said: str) -> None:
+        assert predict("one.jpg", "two.png", "--boxes", file) == 1
+        assert capsys.readouterr().err == (f"error: {file}: {said}; give every picture one image_id and one file_name, "
+                                           "which no other has\n")
+
+    row = {"image_id": 1, "file_name": "two.png", "bbox": BOXES_XYWH[0]}
+    refused(boxes_file("boxes.json", [{**row, "file_name": "one.jpg"}, row]), "image 1 is one.jpg and two.png")
+    refused(boxes_file("boxes.json", [row, {**row, "image_id": 2}]), "two.png is image 1 and image 2")
+    data = tiny_dict(images=2)
+    for image in data["images"]:
+        image["file_name"] = "two.png"
+    Path("truth.json").write_text(json.dumps(data))
+    one, other = (image["id"] for image in data["images"])
+    refused("truth.json", f"two.png is image {one} and image {other}")
+
+
 def test_pictures_of_a_folder_that_are_not_read_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
     Path("phone").mkdir()
     shutil.copy("two.png", "phone/two.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -38,14 +38,18 @@ class BoxFile:
 
     @classmethod
     def read(cls, path: Path) -> BoxFile:
-        """COCO results (a list), predict's own people.json among them, or annotations (an object) but for crowds."""
+        """COCO results (a list), predict's own people.json among them, or annotations (an object) but for crowds.
+
+        :class:`DatasetError` where it does not tell which picture boxes are of.
+        """
         raw = load_json(path, what="COCO box results or annotations")
         if isinstance(raw, dict):
             dataset = dataset_of(raw, path)
-            names = {image.file_name: image.id for image in dataset.images}
+            names = _ids_of_names(((image.file_name, image.id) for image in dataset.images), path)
             return cls(path, _boxes_by_image(dataset), _with_ends(names))
         boxes = boxes_of_results([_with_bbox(row) for row in raw] if isinstance(raw, list) else raw, path)
-        names = {row["file_name"]: row["image_id"] for row in raw if isinstance(row.get("file_name"), str)}
+        names = _ids_of_names(((row["file_name"], row["image_id"]) for row in raw
+                               if isinstance(row.get("file_name"), str)), path)
         return cls(path, boxes, _with_ends(names))
 
     def image_id(self, name: str) -> int | None:
@@ -120,6 +124,20 @@ def _with_bbox(row: Any) -> Any:
 def _boxes_by_image(dataset: CocoDataset) -> dict[int, Detections]:
     people = {image_id: rows[~dataset.crowd[rows]] for image_id, rows in dataset.rows_by_image.items()}
     return {image_id: _certain(dataset.boxes_xyxy[rows]) for image_id, rows in people.items()}
+
+
+def _ids_of_names(pairs: Iterable[tuple[str, int]], path: Path) -> dict[str, int]:
+    """Of (file_name, image_id); :class:`DatasetError` for a name of two ids and an id of two names."""
+    ids: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for name, image_id in pairs:
+        other_id, other_name = ids.setdefault(name, image_id), names.setdefault(image_id, name)
+        if (other_id, other_name) != (image_id, name):
+            wrong = (f"image {image_id} is {printable(other_name)} and {printable(name)}" if other_name != name
+                     else f"{printable(name)} is image {other_id} and image {image_id}")
+            raise DatasetError(f"{printable(str(path))}: {wrong}; give every picture one image_id and one file_name, "
+                               "which no other has")
+    return ids
 
 
 def _with_ends(id_of_name: Mapping[str, int]) -> dict[str, int | None]:
