@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -16,6 +18,8 @@ import pytest
 from PIL import Image
 from servers import LONGEST, Server, launch, parent_of, serving, until
 from toy_models import TWO, dots
+
+from stagepose.serving.server import MOST_CONNECTIONS
 
 MOST = 100_000  # bytes of a body
 PATIENCE = 3  # seconds
@@ -178,6 +182,26 @@ def test_more_requests_than_it_takes(patient: Server, picture: bytes) -> None:
     served = [answer for answer in answers if answer.status_code == 200]
     assert len(served) == QUEUE + 1 and all(len(answer.json()["people"]) == 2 for answer in served)
     still_works(patient, picture)
+
+
+def test_more_connections_than_it_holds(patient: Server, picture: bytes) -> None:
+    """Of clients who say nothing: the next ones are closed, and there is room once those have gone."""
+    with ExitStack() as all_of_them:
+        held = [all_of_them.enter_context(socket.create_connection(("127.0.0.1", patient.port)))
+                for _ in range(MOST_CONNECTIONS)]
+        for _ in range(3):
+            with suppress(ConnectionResetError):
+                assert talk(patient, b"") == b""
+        assert select.select(held, [], [], 0)[0] == [], "none of those before was closed for it"
+    until(lambda: has_room(patient))
+    still_works(patient, picture)
+
+
+def has_room(server: Server) -> bool:
+    try:
+        return bool(server.state()["ready"])
+    except httpx.TransportError:
+        return False
 
 
 def test_who_hangs_up_gives_up_their_place(patient: Server, picture: bytes) -> None:

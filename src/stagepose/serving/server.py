@@ -53,7 +53,7 @@ async def _serve(order: Mapping[str, Any], settings: Settings, listener: socket.
         app = make_app(pool, limits, [settings.host, *settings.hosts])
         server = uvicorn.Server(uvicorn.Config(
             app, http=_connection(settings.timeout), ws="none", lifespan="off", log_config=None, log_level="error",
-            access_log=False, server_header=False, proxy_headers=False, limit_concurrency=MOST_CONNECTIONS,
+            access_log=False, server_header=False, proxy_headers=False,
             timeout_graceful_shutdown=max(1, round(settings.timeout)),
         ))  # fmt: skip
         _end_well(server)
@@ -88,14 +88,20 @@ def _address(listener: socket.socket) -> str:
 
 
 def _connection(seconds: float) -> type[H11Protocol]:
-    """uvicorn's HTTP, with an end to waiting: its own clock stops at the first byte of a request's head."""
+    """uvicorn's HTTP, with an end to waiting and to connections.
+
+    Its own clock stops at the first byte of a request's head, and its own limit counts nobody before the end of one.
+    """
 
     class Connection(H11Protocol):
         _patience: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._expect_request()
+            if len(self.connections) > MOST_CONNECTIONS:
+                transport.abort()
+            else:
+                self._expect_request()
 
         def on_response_complete(self) -> None:
             self._expect_request()  # first: the next request may be there already
