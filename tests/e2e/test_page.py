@@ -7,14 +7,16 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from servers import LONGEST, Server, serving
-from toy_models import TOY, TWO, dots
+from toy_models import TOY, TWO, dots, pose_bytes
 
 from e2e.browser import Page, browsing, executable
+from stagepose.skeleton import Skeleton
 
 MOST = 500_000  # bytes of a body
 LEFT, RIGHT, CENTRE = (0x40, 0xC4, 0xFF), (0xFF, 0x9F, 0x1C), (0xFF, 0xEC, 0x6E)
@@ -64,6 +66,14 @@ def colour(page: Page, x: float, y: float) -> list[int]:
                     ").data.slice(0, 3)])(el('canvas'))".replace("found()", "JSON.parse(el('json').textContent)"))
 
 
+def is_drawn(page: Page, person: dict[str, Any], colours: dict[str, tuple[int, int, int]]) -> None:
+    """Every joint in its colour, in the skeleton's order, and both limbs, from the first to the others, in theirs."""
+    places = np.reshape(person["keypoints"], (-1, 3))[:, :2]
+    for name, place, middle in zip(colours, places, (places[0] + places) / 2, strict=True):
+        for x, y in (place, middle):
+            assert np.abs(np.subtract(colour(page, x, y), colours[name])).max() < 3, name
+
+
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize(("size", "density"), [((320, 240), 1), ((320, 240), 3), ((3200, 2400), 2)])
 def test_people_are_drawn_where_they_are(page: Page, orientation: int, size: tuple[int, int], density: int,
@@ -74,13 +84,24 @@ def test_people_are_drawn_where_they_are(page: Page, orientation: int, size: tup
     found = json.loads(page.run("el('json').textContent"))
     assert (found["width"], found["height"], len(found["people"])) == (*size, 2)
     for person in found["people"]:
-        for name, (x, y, _) in zip(TOY.names, np.reshape(person["keypoints"], (-1, 3)).tolist(), strict=True):
-            wish = LEFT if name.startswith("left") else RIGHT if name.startswith("right") else CENTRE
-            assert np.abs(np.subtract(colour(page, x, y), wish)).max() < 3, name
+        is_drawn(page, person, {"nose": CENTRE, "left_hand": LEFT, "right_hand": RIGHT})
     assert page.seen() >= {"canvas", "legend", "details"} and not page.seen() & {"again", "json"}
     assert page.run("el('canvas').getAttribute('aria-label')") == "The picture with 2 people drawn in"
     assert page.run("document.documentElement.scrollWidth <= innerWidth"), "wider than a phone"
     page.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_sides_are_those_of_the_skeleton_whatever_its_names(browser: Page, tmp_path: Path) -> None:
+    names = {"nose": "mouth", "left_hand": "right_wing", "right_hand": "left_wing"}
+    skeleton = Skeleton(name="bird", names=tuple(names.values()), flip_pairs=(("right_wing", "left_wing"),),
+                        limbs=tuple((names[a], names[b]) for a, b in TOY.limbs), sigmas=TOY.sigmas)
+    (tmp_path / "bird.onnx").write_bytes(pose_bytes(skeleton=skeleton))
+    with serving(tmp_path, "--pose", "bird.onnx", "--detector", "detector.onnx", "--threads", "1") as server:
+        browser.open(server.url + "/")
+        browser.choose(two(tmp_path / "two.png"))
+        browser.says("2 people found")
+    for person in json.loads(browser.run("el('json').textContent"))["people"]:
+        is_drawn(browser, person, {"mouth": CENTRE, "right_wing": LEFT, "left_wing": RIGHT})
 
 
 def test_nobody(page: Page, tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_the_overlays_errors_are_json(client: httpx.Client) -> None:
 def test_the_model_names_keypoints_and_limbs(client: httpx.Client) -> None:
     model = client.get("/v1/model").json()
     assert model["keypoints"] == list(TOY.names) and model["limbs"] == [list(limb) for limb in TOY.limbs]
+    assert model["flip_pairs"] == [list(pair) for pair in TOY.flip_pairs]
     assert (model["pose"], model["detector"], model["threshold"]) == ("toy-pose", "toy-detector", 0.5)
 
 
