@@ -33,6 +33,7 @@ from stagepose.imageformats import header_tells_all, no_grey, open_image, pillow
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "LONGEST_SIDE",
     "MAX_PIXELS",
     "UPRIGHT",
     "Header",
@@ -72,6 +73,7 @@ WRITABLE: dict[str, dict[str, Any]] = {
     ".tif": PACKED_TIFF,
     ".tiff": PACKED_TIFF,
 }
+LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # pixels, of libjpeg and of the format; the others hold any picture's
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +153,15 @@ def encode_image(pixels_HW3: NDArray[np.uint8], suffix: str, name: str) -> bytes
                          "read_image(...).pixels are such")
     if pixels_HW3.dtype != np.uint8 or pixels_HW3.ndim != 3 or pixels_HW3.shape[2] != 3:
         raise ImageError(f"{shown}: expected (H, W, 3) uint8, got {pixels_HW3.shape} {pixels_HW3.dtype}")
+    height, width = pixels_HW3.shape[:2]
+    longest = LONGEST_SIDE.get(options["format"])
+    if longest is not None and max(height, width) > longest:
+        raise ImageError(f"{shown}: cannot write {width} x {height} pixels as {options['format']}, whose sides have "
+                         f"{longest:,} at most; write it as .png")
     encoded = io.BytesIO()
     try:
         Image.fromarray(pixels_HW3).save(encoded, **options)
     except (OSError, ValueError) as error:
-        height, width = pixels_HW3.shape[:2]
         raise ImageError(f"{shown}: cannot write {width} x {height} pixels as {options['format']}: {error}") from error
     return encoded.getvalue()
 

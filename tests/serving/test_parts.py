@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from toy_models import detector_bytes, pose_bytes
 
 import stagepose
@@ -61,6 +62,17 @@ def test_what_breaks_inside_is_told_to_the_log_alone(error: Exception, status: i
     head, body = worker.answer(predictor, {"content_type": "", "options": {}}, b"x")
     assert head["status"] == status and b"secret" not in body and b"Traceback" not in body
     assert ("Traceback" in capsys.readouterr().err) == (status == 500)
+
+
+def test_an_overlay_too_long_for_a_jpeg_is_a_png() -> None:
+    predictor = stagepose.load(pose_bytes(), detector_bytes(), threads=1)
+    for width, kind in ((65_500, "jpeg"), (65_501, "png")):
+        file = io.BytesIO()
+        Image.new("RGB", (width, 8)).save(file, "PNG")
+        order = {"content_type": "", "options": {}, "overlay": {"format": "jpeg", "colours": "side"}}
+        head, body = worker.answer(predictor, order, file.getvalue())
+        assert head == {"status": 200, "type": f"image/{kind}"}
+        assert Image.open(io.BytesIO(body)).size == (width, 8)
 
 
 def test_messages_come_as_they_went() -> None:

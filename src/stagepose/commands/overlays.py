@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from stagepose.commands.clips import OVERLAY, Draw
 from stagepose.errors import ImageError
 from stagepose.files import cut
-from stagepose.images import Picture, read_image, write_image
+from stagepose.images import LONGEST_SIDE, Picture, read_image, write_image
 from stagepose.structures import Person
 
 OVERLAY_SUFFIXES = ".pose.jpg", ".pose.png", OVERLAY
-MOST_OF_JPEG = 65_500  # pixels of a side; a longer picture's overlay is a PNG
 LONGEST_STEM = 180  # bytes of an overlay's name; file systems take 255 in all
 
 
@@ -64,7 +63,8 @@ class Overlays:
     def name_of(self, source: Source, width: int, height: int) -> str:
         """What a photo's overlay is called, unless its name is taken meanwhile."""
         path = source.path or Path("stdin")
-        suffix = OVERLAY_SUFFIXES[max(width, height) > MOST_OF_JPEG or path.suffix.lower() == ".png"]
+        is_too_long = max(width, height) > LONGEST_SIDE["JPEG"]
+        suffix = OVERLAY_SUFFIXES[is_too_long or path.suffix.lower() == ".png"]
         return self.free_stem(path, suffix) + suffix
 
     def take(self, *names: str) -> None:

@@ -62,7 +62,7 @@ def make_app(pool: Pool, limits: Limits, hosts: Sequence[str]) -> FastAPI:
 
     @app.post("/v1/overlay", openapi_extra=BODY, responses=PICTURES, response_class=Response)
     async def overlay(request: Request, options: Annotated[OverlayOptions, Query()]) -> Response:
-        """The picture with its people drawn in."""
+        """The picture with its people drawn in; a PNG also where a side is too long for a JPEG."""
         how = {"format": options.format, "colours": options.colours}
         wanted = options.model_dump(exclude_none=True, exclude=set(how))
         return _response(await _ask(request, pool, limits, {"options": wanted, "overlay": how}))

@@ -17,7 +17,7 @@ from typing import IO, Any
 from stagepose.coco import person_result
 from stagepose.draw import draw_people
 from stagepose.errors import ConfigError, ImageError, StagePoseError
-from stagepose.images import encode_image, read_image
+from stagepose.images import LONGEST_SIDE, encode_image, read_image
 from stagepose.predictor import Predictor, load
 from stagepose.runtime import DetectorModel
 from stagepose.serving import wire
@@ -91,10 +91,11 @@ def look(predictor: Predictor, file: bytes, options: Mapping[str, Any], overlay:
     predictor = predictor.with_config(**options)
     picture = read_image(file, max_pixels=predictor.config.max_pixels, name=NAME)
     people = predictor.people(picture)
-    if overlay is not None:
-        drawn = draw_people(picture, people, colours=overlay["colours"])
-        return {"status": 200, "type": MEDIA[overlay["format"]]}, encode_image(drawn, f".{overlay['format']}", NAME)
     height, width = picture.pixels.shape[:2]
+    if overlay is not None:
+        kind = "png" if max(height, width) > LONGEST_SIDE["JPEG"] else overlay["format"]
+        drawn = draw_people(picture, people, colours=overlay["colours"])
+        return {"status": 200, "type": MEDIA[kind]}, encode_image(drawn, f".{kind}", NAME)
     found = {"width": width, "height": height, "people": [person_result(person) for person in people],
              "notices": list(picture.notices)}
     return {"status": 200, "type": JSON}, json.dumps(found).encode()
