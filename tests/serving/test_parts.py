@@ -91,6 +91,13 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
     assert err.startswith(f"error: {words[0]} is {words[1]}") and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["a.example:8443", "https://a.example", "[::1]", "*.example", ""])
+def test_names_that_no_host_ever_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--allow-host", "good.example", name]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: --allow-host is {name!r}; give a name alone") and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["--pose", "none.onnx"], "none.onnx"), (["--pose", "person-small"], "detector"),
     (["--threshold", "7"], "threshold is 7"), (["--provider", "abacus"], "abacus"),

@@ -17,6 +17,7 @@ from stagepose.serving.server import serve as run_server
 
 MAX_BYTES = 20_000_000  # a photo of 50 megapixels as a camera writes it
 HIGHEST_PORT = 65_535
+NO_NAME = frozenset("/:*[] ")  # of an address of the web, and of a pattern
 
 
 def serve(
@@ -47,7 +48,8 @@ def serve(
     Args:
         host: Address to listen on; 0.0.0.0 for all of this machine.
         port: Port to listen on; 0 for any that is free.
-        allow_host: Names by which browsers may ask for this server, beside its addresses, --host and localhost.
+        allow_host: Names, without http:// and port, by which browsers may ask for this server, beside its addresses,
+            --host and localhost.
         pose: Pose model: a shipped name or an .onnx file.
         detector: Person detector: a shipped name or an .onnx file.
         threshold: Least score of a person, where a request says nothing else. By default the pose model's own.
@@ -61,6 +63,10 @@ def serve(
         provider: ONNX Runtime's execution provider, such as cuda.
     """
     _check(port, workers, queue, timeout, max_bytes)
+    for name in allow_host:
+        if not name or NO_NAME & set(name):
+            wrong_usage(f"--allow-host is {name!r}; give a name alone, without http:// and port, such as "
+                        "pose.example.org (addresses such as 10.1.2.3 need none)")
     order: dict[str, Any] = {
         "pose": pose, "detector": detector,
         "threads": max(1, available_cores() // workers) if threads is None else threads,

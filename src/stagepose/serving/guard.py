@@ -51,7 +51,8 @@ class Guard:
         host = headers.get("host", "")
         name = _name(host)
         if not _is_address(name) and name not in self.hosts:
-            raise RefusedError(421, f"Host is {host[:80]!r}, no name of this server; start it with --allow-host NAME")
+            raise RefusedError(421, f"Host is {host[:80]!r}, no name of this server; start it with --allow-host NAME, "
+                                    "the name without a port")
         origin = headers.get("origin")
         if origin is not None and method not in SAFE_METHODS and origin.partition("://")[2].lower() != host.lower():
             raise RefusedError(403, f"Origin is {origin[:80]!r}; pages of other origins than {host[:80]!r} may not "
