@@ -102,6 +102,8 @@ def test_names_that_no_host_ever_is(name: str, capsys: pytest.CaptureFixture[str
     (["--pose", "none.onnx"], "none.onnx"), (["--pose", "person-small"], "detector"),
     (["--threshold", "7"], "threshold is 7"), (["--provider", "abacus"], "abacus"),
     (["--threads", "0"], "threads is 0"), (["--host", "nowhere.invalid"], "nowhere.invalid"),
+    (["--host", "my..host"], "my..host:0: cannot listen there: no name of a host; choose another --host"),
+    (["--host", "a" * 64], "no name of a host"), (["--host", "\udcff"], "\\udcff:0: cannot listen there"),
 ])  # fmt: skip
 def test_what_cannot_be_served_is_one_line(words: list[str], message: str, tmp_path: Path,
                                            monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stagepose.errors import ConfigError
+from stagepose.images import printable
 from stagepose.serving.app import make_app
 from stagepose.serving.body import Limits
 from stagepose.serving.pool import Pool
@@ -77,9 +78,10 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigError(f"{host}:{port}: cannot listen there: {error.strerror or error}; choose another --host or "
-                          "--port (0 for any that is free)") from error
+    except (OSError, UnicodeError) as error:  # the latter of what no name server is asked for, such as my..host
+        why = "no name of a host" if isinstance(error, UnicodeError) else error.strerror or error
+        raise ConfigError(f"{printable(host)}:{port}: cannot listen there: {why}; choose another --host or --port (0 "
+                          "for any that is free)") from error
 
 
 def _address(listener: socket.socket) -> str:
