@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from toy_models import (
     pose_info,
 )
 
+import stagepose
 from stagepose import runtime
 from stagepose.cores import available_cores
 from stagepose.errors import ConfigError, ModelError, StagePoseError
@@ -214,8 +216,26 @@ def test_threads_and_providers() -> None:
     assert PoseModel(pose_bytes(), providers="cpu").info.name == "toy-pose"
     with pytest.raises(ModelError, match=r"providers.*CPUExecutionProvider"):
         PoseModel(pose_bytes(), providers=["abacus"])
-    with pytest.raises(ModelError, match="providers"):
-        PoseModel(pose_bytes(), providers=[])
+    for nothing in ([], {}, 5):
+        with pytest.raises(ConfigError, match=rf"providers is {re.escape(repr(nothing))}; give a name such as 'cuda'"):
+            PoseModel(pose_bytes(), providers=nothing)  # type: ignore[arg-type]
+    for none in (None, ("cpu",), ("cpu", "cuda", {}), ("cpu", 5)):
+        with pytest.raises(ConfigError, match=rf"providers: {re.escape(repr(none))} is none; give a name"):
+            PoseModel(pose_bytes(), providers=["cpu", none])  # type: ignore[list-item]
+
+
+def test_a_providers_own_options_go_on_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pair of name and options is the form that ONNX Runtime itself takes."""
+    real, given = ort.InferenceSession, []
+    monkeypatch.setattr(ort, "InferenceSession",
+                        lambda data, options, providers: given.append(providers) or real(data, options, providers))
+    options = {"arena_extend_strategy": "kSameAsRequested"}
+    stagepose.load(pose_bytes(), None, providers=[("CPUExecutionProvider", options)])
+    stagepose.load(pose_bytes(), None, providers=[["cpu", options]])  # as JSON has pairs
+    stagepose.load(pose_bytes(), None, providers="cpu")
+    assert given == [[("CPUExecutionProvider", options)]] * 2 + [[("CPUExecutionProvider", {})]]
+    with pytest.raises(ModelError, match=r"providers \['abacus'\]: not all are in this ONNX Runtime"):
+        PoseModel(pose_bytes(), providers=[("abacus", options)])
 
 
 def test_a_provider_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,16 @@ from stagepose.heatmaps import Codec
 from stagepose.images import MAX_PIXELS, Picture, read_image
 from stagepose.modelinfo import ModelInfo
 from stagepose.oks import DEFAULT_RULE, NMS_THRESHOLD, RESCORE_RULES, oks_nms, ranking, rescore, soft_oks_nms
-from stagepose.runtime import Detector, DetectorModel, PoseEnsemble, PoseModel, PoseNetwork, read_info, shipped
+from stagepose.runtime import (
+    Detector,
+    DetectorModel,
+    PoseEnsemble,
+    PoseModel,
+    PoseNetwork,
+    Providers,
+    read_info,
+    shipped,
+)
 from stagepose.skeleton import Skeleton
 from stagepose.structures import Detections, Person
 from stagepose.tiling import detect_tiled, parts_of_others
@@ -261,13 +270,14 @@ class Predictor:
 
 
 def load(pose: Model | Sequence[Model] = DEFAULT_POSE, detector: Model | None = DEFAULT_DETECTOR, *,
-         threads: int | None = None, providers: str | Sequence[str] | None = None, **config: Any) -> Predictor:
+         threads: int | None = None, providers: Providers = None, **config: Any) -> Predictor:
     """A predictor from model files, or from the names of models that ship; of several pose models the mean is taken.
 
     A model may also be the bytes of its file. ``detector=None``: none, and every call brings boxes. ``threads``: by
     default all cores this process may use; ``providers``: of ONNX Runtime (``"cuda"``, or several in the order of
-    preference), by default the CPU. The rest are fields of :class:`PredictorConfig`. :class:`ModelError` for a file
-    that is no model of this kind, :class:`ConfigError` for a setting out of range.
+    preference, one that has options as the pair ``(name, options)``), by default the CPU. The rest are fields of
+    :class:`PredictorConfig`. :class:`ModelError` for a file that is no model of this kind, :class:`ConfigError` for a
+    setting out of range.
     """
     settings = _replaced(PredictorConfig(), config)
     sources = [cast(Model, pose)] if _is_one(pose) else list(cast("Sequence[Model]", pose))
@@ -279,7 +289,7 @@ def load(pose: Model | Sequence[Model] = DEFAULT_POSE, detector: Model | None = 
     return Predictor(network.info, network, finder, settings)
 
 
-def _opened(model: type[_Model], source: Model, threads: int | None, providers: str | Sequence[str] | None) -> _Model:
+def _opened(model: type[_Model], source: Model, threads: int | None, providers: Providers) -> _Model:
     """The model; an error that has a likely cause says the way out as well."""
     try:
         return model(source, threads=threads, providers=providers)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -35,6 +35,8 @@ SESSION_ENTRIES = {
 
 PoseNetwork = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # RGB crops (N, H, W, 3) -> heatmaps (N, K, h, w)
 Detector = Callable[[NDArray[np.uint8]], Detections]  # one RGB picture (H, W, 3) -> boxes in its pixels
+Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]  # a name, or a pair of it and that provider's own options
+Providers: TypeAlias = str | Sequence[Provider] | None
 
 WEIGHTS = Path(__file__).parent / "weights"  # the models that ship: NAME.onnx
 MOST_THREADS = 1024  # more than the cores of any machine: a slip, which would cost memory before it fails
@@ -48,7 +50,7 @@ class PoseModel:
     """A pose network: uint8 RGB crops of ``info.input_size`` -> heatmaps whose ideal peak is 1."""
 
     def __init__(self, source: str | Path | bytes, *, threads: int | None = None,
-                 providers: str | Sequence[str] | None = None) -> None:
+                 providers: Providers = None) -> None:
         self.source = _label(source)
         self.info, self._session = _open(source, "pose", threads, providers)
         self.skeleton, self.codec = self.info.heatmaps_of
@@ -99,7 +101,7 @@ class DetectorModel:
     """A person detector: one uint8 RGB picture of any size -> boxes in its pixels, best first."""
 
     def __init__(self, source: str | Path | bytes, *, threads: int | None = None,
-                 providers: str | Sequence[str] | None = None) -> None:
+                 providers: Providers = None) -> None:
         self.source = _label(source)
         self.info, self._session = _open(source, "detector", threads, providers)
         _expect(self.source, self._session.get_inputs(), [("tensor(uint8)", (None, None, 3))])
@@ -195,7 +197,7 @@ def _read(source: str | Path | bytes) -> tuple[ModelInfo, bytes]:
 
 
 def _open(source: str | Path | bytes, kind: ModelKind, threads: int | None,
-          providers: str | Sequence[str] | None) -> tuple[ModelInfo, ort.InferenceSession]:
+          providers: Providers) -> tuple[ModelInfo, ort.InferenceSession]:
     info, data = _read(source)
     if info.kind != kind:
         raise ModelError(f"{_label(source)}: a {info.kind} model ({info.name!r}), where a {kind} model is expected")
@@ -204,7 +206,7 @@ def _open(source: str | Path | bytes, kind: ModelKind, threads: int | None,
         session = ort.InferenceSession(data, options, providers=chosen)
     except Exception as error:  # ONNX Runtime's exceptions have no common root below Exception
         raise ModelError(f"{_label(source)}: ONNX Runtime cannot open it: {_one_line(error)}") from error
-    missing = sorted(set(chosen) - set(session.get_providers()))
+    missing = sorted({name for name, _ in chosen} - set(session.get_providers()))
     if missing:
         raise ModelError(f"{_label(source)}: ONNX Runtime could not start {missing}; it has fallen back to "
                          f"{session.get_providers()}. Install its libraries, or leave providers out")
@@ -224,17 +226,35 @@ def _options(threads: int | None) -> ort.SessionOptions:
     return options
 
 
-def _providers(wanted: str | Sequence[str] | None) -> list[str]:
-    """Execution providers by their ONNX Runtime names or shorter (``cuda``); CPU alone when none is named."""
+def _providers(wanted: Providers) -> list[tuple[str, dict[str, Any]]]:
+    """Execution providers by their ONNX Runtime names or shorter (``cuda``), each with its options; by default the CPU.
+
+    :class:`ModelError` for one that is not in this ONNX Runtime, :class:`ConfigError` for what names none.
+    """
+    if wanted is None or isinstance(wanted, str):
+        wanted = ["cpu" if wanted is None else wanted]
+    if not isinstance(wanted, Sequence) or not wanted:
+        raise ConfigError(f"providers is {wanted!r}; give a name such as 'cuda' or a list of some, or leave it out for "
+                          "the CPU")
+    pairs = [_with_options(one) for one in wanted]
     have = ort.get_available_providers()
     by_short_name = {name.removesuffix("ExecutionProvider").lower(): name for name in have}
-    names = ["cpu"] if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
-    chosen = [name if name in have else by_short_name.get(name.lower(), "") for name in names]
-    if not chosen or "" in chosen:
+    chosen = [(name if name in have else by_short_name.get(name.lower(), ""), options) for name, options in pairs]
+    if not all(name for name, _ in chosen):
+        names = [name for name, _ in pairs]
         asked = {name.lower().removesuffix("executionprovider") for name in names}
         gpu = "; for NVIDIA GPUs: pip uninstall onnxruntime, pip install onnxruntime-gpu" if "cuda" in asked else ""
         raise ModelError(f"providers {names}: not all are in this ONNX Runtime, which has {have}{gpu}")
     return chosen
+
+
+def _with_options(provider: object) -> tuple[str, dict[str, Any]]:
+    match provider:
+        case str():
+            return provider, {}
+        case [str() as name, Mapping() as options]:
+            return name, dict(options)
+    raise ConfigError(f"providers: {provider!r} is none; give a name such as 'cuda', or a pair (name, options)")
 
 
 def _run(source: str, session: ort.InferenceSession, value: NDArray[np.uint8]) -> list[NDArray[Any]]:
