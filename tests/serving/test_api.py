@@ -141,9 +141,20 @@ def test_paths_that_are_not_there(client: httpx.Client) -> None:
 
 
 def test_the_api_describes_itself(client: httpx.Client) -> None:
-    paths = client.get("/openapi.json").json()["paths"]
+    described = client.get("/openapi.json").json()
+    paths = described["paths"]
     assert {"/v1/predict", "/v1/overlay", "/v1/model", "/healthz", "/readyz"} == set(paths)
     assert {each["name"] for each in paths["/v1/predict"]["post"]["parameters"]} == {"threshold", "flip", "max_people"}
+    assert described["components"]["schemas"]["Error"]["required"] == ["error"]
+    anywhere, of_a_picture = {"421", "500"}, {"400", "403", "408", "413", "415", "422", "503", "504"}
+    for path, statuses in {"/v1/predict": anywhere | of_a_picture, "/v1/overlay": anywhere | of_a_picture,
+                           "/v1/model": anywhere, "/healthz": anywhere, "/readyz": {*anywhere, "503"}}.items():
+        [operation] = paths[path].values()
+        assert set(operation["responses"]) == {"200", *statuses}
+        for status in statuses - ({"503"} if path == "/readyz" else set()):  # which tells the same as with 200
+            [(kind, told)] = operation["responses"][status]["content"].items()
+            assert (kind, told["schema"]) == ("application/json", {"$ref": "#/components/schemas/Error"})
+    assert set(paths["/v1/overlay"]["post"]["responses"]["200"]["content"]) == {"image/jpeg", "image/png"}
 
 
 def test_the_page_needs_nothing_from_elsewhere(client: httpx.Client) -> None:

@@ -6,9 +6,9 @@ import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,13 +22,35 @@ from stagepose.serving.guard import Guard
 from stagepose.serving.pool import Pool
 from stagepose.serving.refused import RefusedError, error_response
 
+Responses: TypeAlias = dict[int | str, dict[str, Any]]  # as OpenAPI lists them, by status
+
 PAGE = Path(__file__).with_name("page.html")
 BODY = {"requestBody": {"required": True, "content": {
     "image/*": {"schema": {"type": "string", "format": "binary"}},
     "multipart/form-data": {"schema": {"type": "object", "required": ["image"],
                                        "properties": {"image": {"type": "string", "format": "binary"}}}},
 }}}  # fmt: skip
-PICTURES: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}, "image/png": {}}}}
+PICTURES: Responses = {200: {"content": {"image/jpeg": {}, "image/png": {}}}}
+
+
+class Error(BaseModel):
+    """One line that names the thing, the value and the way out."""
+
+    error: str
+
+
+def _errors(of: Mapping[int, str]) -> Responses:
+    return {status: {"model": Error, "description": why} for status, why in of.items()}
+
+
+ANYWHERE = _errors({421: "a Host that is no name of this server", 500: "the server failed; its log says why"})
+OF_A_PICTURE = _errors({
+    400: "form data that is not one part image", 403: "sent by a page of another origin",
+    408: "the body did not arrive in time", 413: "a larger body than may be", 415: "a body that says it is no picture",
+    422: "an option that does not fit, or a file that is no whole picture within the limits",
+    503: "the server is busy, or the process that looked at it died; with Retry-After", 504: "it took too long",
+})  # fmt: skip
+NONE_READY: Responses = {503: {"description": "no process can"}}
 
 
 class Options(BaseModel):
@@ -50,17 +72,17 @@ class OverlayOptions(Options):
 
 def make_app(pool: Pool, limits: Limits, hosts: Sequence[str]) -> FastAPI:
     """``hosts``: names that this server goes by. FastAPI's pages of documentation load scripts from elsewhere: off."""
-    app = FastAPI(title="StagePose", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(title="StagePose", version="1", docs_url=None, redoc_url=None, responses=ANYWHERE)
     app.add_middleware(Guard, hosts=hosts)
     _answer_errors(app)
     _add_pages(app, pool, limits)
 
-    @app.post("/v1/predict", openapi_extra=BODY)
+    @app.post("/v1/predict", openapi_extra=BODY, responses=OF_A_PICTURE)
     async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:
         """Every person in a picture, best first: keypoints (x, y, score of each), score and box, in pixels."""
         return _response(await _ask(request, pool, limits, {"options": options.model_dump(exclude_none=True)}))
 
-    @app.post("/v1/overlay", openapi_extra=BODY, responses=PICTURES, response_class=Response)
+    @app.post("/v1/overlay", openapi_extra=BODY, responses=PICTURES | OF_A_PICTURE, response_class=Response)
     async def overlay(request: Request, options: Annotated[OverlayOptions, Query()]) -> Response:
         """The picture with its people drawn in; a PNG also where a side is too long for a JPEG."""
         how = {"format": options.format, "colours": options.colours}
@@ -87,7 +109,7 @@ def _add_pages(app: FastAPI, pool: Pool, limits: Limits) -> None:
         """The server answers."""
         return {"alive": True}
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses=NONE_READY)
     async def readyz() -> JSONResponse:
         """A process can look at pictures; 503 while none can."""
         state = {"ready": pool.ready > 0, "processes": pool.ready, "busy": pool.busy, "waiting": pool.waiting}
