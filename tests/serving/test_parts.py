@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import socket
 import sys
@@ -18,7 +19,10 @@ from stagepose.errors import ModelError
 
 pytest.importorskip("fastapi")
 from stagepose.serving import wire, worker
+from stagepose.serving.app import make_app
+from stagepose.serving.body import Limits
 from stagepose.serving.form import FormError, picture_in
+from stagepose.serving.pool import Pool
 
 TYPE = "multipart/form-data; boundary=b"
 PICTURE = bytes(range(256)) * 9 + b"\r\n--not the boundary\r\n"
@@ -62,6 +66,26 @@ def test_what_breaks_inside_is_told_to_the_log_alone(error: Exception, status: i
     head, body = worker.answer(predictor, {"content_type": "", "options": {}}, b"x")
     assert head["status"] == status and b"secret" not in body and b"Traceback" not in body
     assert ("Traceback" in capsys.readouterr().err) == (status == 500)
+
+
+def test_a_failure_of_the_server_itself_leaves_as_every_answer_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    httpx = pytest.importorskip("httpx")
+
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("/secret")
+
+    async def answer() -> Any:
+        pool = Pool({}, workers=1, queue=1, timeout=1)
+        monkeypatch.setattr(pool, "ask", broken)
+        app = make_app(pool, Limits(most=9, altogether=9, seconds=9), ["localhost"])
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.post("/v1/predict", content=b"x")
+
+    failed = asyncio.run(answer())
+    assert failed.status_code == 500
+    assert failed.json() == {"error": "the server failed at this request; its log says why"}
+    assert failed.headers["x-content-type-options"] == "nosniff" and failed.headers["cache-control"] == "no-store"
 
 
 def test_an_overlay_too_long_for_a_jpeg_is_a_png() -> None:

@@ -70,10 +70,12 @@ class OverlayOptions(Options):
     colours: Literal["side", "person"] = "side"
 
 
-def make_app(pool: Pool, limits: Limits, hosts: Sequence[str]) -> FastAPI:
-    """``hosts``: names that this server goes by. FastAPI's pages of documentation load scripts from elsewhere: off."""
+def make_app(pool: Pool, limits: Limits, hosts: Sequence[str]) -> Guard:
+    """``hosts``: names that this server goes by. FastAPI's pages of documentation load scripts from elsewhere: off.
+
+    The guard stands around all of FastAPI, whose own middleware would let a failure's answer past.
+    """
     app = FastAPI(title="StagePose", version="1", docs_url=None, redoc_url=None, responses=ANYWHERE)
-    app.add_middleware(Guard, hosts=hosts)
     _answer_errors(app)
     _add_pages(app, pool, limits)
 
@@ -89,7 +91,7 @@ def make_app(pool: Pool, limits: Limits, hosts: Sequence[str]) -> FastAPI:
         wanted = options.model_dump(exclude_none=True, exclude=set(how))
         return _response(await _ask(request, pool, limits, {"options": wanted, "overlay": how}))
 
-    return app
+    return Guard(app, hosts)
 
 
 def _add_pages(app: FastAPI, pool: Pool, limits: Limits) -> None:

@@ -21,7 +21,7 @@ ON_EVERYTHING = {"x-content-type-options": "nosniff", "cache-control": "no-store
 
 
 class Guard:
-    """ASGI middleware, the outermost. ``hosts`` are names that this server goes by, beside addresses and localhost."""
+    """An ASGI app around another. ``hosts`` are names that this server goes by, beside addresses and localhost."""
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
         self.app, self.hosts = app, {"localhost", *(host.lower() for host in hosts)}
