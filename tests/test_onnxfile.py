@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -157,6 +159,36 @@ def test_many_fields_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxfile, "MAX_FIELDS", 100)
     with pytest.raises(ModelError, match="more than 100 fields"):
         onnxfile.read_metadata(b"\x08\x01" * 101)
+
+
+@pytest.mark.parametrize("look", [onnxfile.refuse_external_data, onnxfile.sha256_of_initializers])
+def test_many_fields_are_refused_in_however_many_tensors(look: Callable[[bytes], object],
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxfile, "MAX_FIELDS", 100)
+    tensor = onnxfile._message(5, b"\x08\x01" * 40)
+    look(onnxfile._message(7, tensor * 2))
+    with pytest.raises(ModelError, match="more than 100 fields"):
+        look(onnxfile._message(7, tensor * 3))
+
+
+def test_many_fields_are_refused_in_however_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxfile, "MAX_FIELDS", 100)
+    of_the_file, of_a_tensor = (onnxfile._message(number, b"\x18\x01" * 60) for number in (14, 13))
+    with pytest.raises(ModelError, match="more than 100 fields"):
+        onnxfile.with_metadata(of_the_file * 2, {"a": "1"})
+    with pytest.raises(ModelError, match="more than 100 fields"):
+        onnxfile.refuse_external_data(onnxfile._message(7, onnxfile._message(5, of_a_tensor * 2)))
+
+
+@pytest.mark.parametrize("look", [onnxfile.refuse_external_data, onnxfile.sha256_of_initializers])
+def test_fields_are_not_kept(look: Callable[[bytes], object]) -> None:
+    """Of a file as small as these fields are, the largest that may be would take more than a gigabyte."""
+    data = onnxfile._message(7, onnxfile._message(5, b"\x08\x01" * 20_000))
+    tracemalloc.start()
+    look(data)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1_000_000
 
 
 def test_flipped_bytes_raise_a_model_error_or_nothing() -> None:

@@ -50,10 +50,10 @@ class _Field(NamedTuple):
 
 def read_metadata(data: bytes) -> dict[str, str]:
     """The file's ``metadata_props``."""
-    found: dict[str, str] = {}
-    for field in _Walk().fields(memoryview(data)):
+    walk, found = _Walk(), dict[str, str]()
+    for field in walk.fields(memoryview(data)):
         if field.number == _METADATA:
-            key, value = _entry(field)
+            key, value = walk.entry(field)
             if key in found:
                 raise ModelError(f"metadata_props has {key!r} twice; the file was tampered with or is corrupted")
             found[key] = value
@@ -62,33 +62,38 @@ def read_metadata(data: bytes) -> dict[str, str]:
 
 def with_metadata(data: bytes, props: Mapping[str, str]) -> bytes:
     """The same file with ``props`` among its ``metadata_props``; a key it has already is replaced."""
-    kept = [f.whole for f in _Walk().fields(memoryview(data)) if f.number != _METADATA or _entry(f)[0] not in props]
+    walk = _Walk()
+    kept = [f.whole for f in walk.fields(memoryview(data)) if f.number != _METADATA or walk.entry(f)[0] not in props]
     added = [_message(_METADATA, _message(1, k.encode()) + _message(2, v.encode())) for k, v in props.items()]
     return b"".join([*kept, *added])
 
 
 def refuse_external_data(data: bytes) -> None:
     """:class:`ModelError` when a tensor anywhere in the file keeps its data outside the file."""
-    for tensor in _Walk().tensors(memoryview(data), "model"):
-        fields = list(_Walk().fields(tensor))
-        entries = [_entry(f) for f in fields if f.number == _EXTERNAL_DATA]
-        elsewhere = any(f.value != 0 for f in fields if f.number == _DATA_LOCATION)
-        if entries or elsewhere:
-            where = dict(entries).get("location", "")[:80]
-            raise ModelError(f"tensor {_name(fields)!r} keeps its data in another file, {where!r}; such files are "
-                             "refused. Save the model as one file, as 'stagepose export' does")
+    walk = _Walk()
+    for tensor in walk.tensors(memoryview(data), "model"):
+        name, where, is_elsewhere = "", "", False
+        for field in walk.fields(tensor):
+            if field.number == _TENSOR_NAME:
+                name = _text(field)
+            elif field.number == _EXTERNAL_DATA:
+                key, value = walk.entry(field)
+                where, is_elsewhere = value if key == "location" else where, True
+            elif field.number == _DATA_LOCATION and field.value != 0:
+                is_elsewhere = True
+        if is_elsewhere:
+            raise ModelError(f"tensor {name!r} keeps its data in another file, {where[:80]!r}; such files are refused. "
+                             "Save the model as one file, as 'stagepose export' does")
 
 
 def sha256_of_initializers(data: bytes) -> str:
     """SHA-256 of all initializers' bytes (little-endian, as in ``raw_data``), in the order of their names."""
-    walk, found = _Walk(), []
-    for graph in walk.messages(memoryview(data), _GRAPH):
-        for tensor in walk.messages(graph, _INITIALIZER):
-            fields = list(walk.fields(tensor))
-            found.append((_name(fields), fields))
-    digest = hashlib.sha256()
-    for _, fields in sorted(found, key=lambda pair: pair[0]):
-        for payload in _payload(fields):
+    walk = _Walk()
+    found = [(*_name_and_type(walk.fields(tensor)), tensor) for graph in walk.messages(memoryview(data), _GRAPH)
+             for tensor in walk.messages(graph, _INITIALIZER)]
+    digest, again = hashlib.sha256(), _Walk()
+    for _, kind, tensor in sorted(found, key=lambda one: one[0]):
+        for payload in _payload(again.fields(tensor), kind):
             digest.update(payload)
     return digest.hexdigest()
 
@@ -141,6 +146,11 @@ class _Walk:
             if field.number == number:
                 yield _bytes_of(field)
 
+    def entry(self, field: _Field) -> tuple[str, str]:
+        """(key, value) of a StringStringEntryProto."""
+        parts = {part.number: _text(part) for part in self.fields(_bytes_of(field)) if part.number in (1, 2)}
+        return parts.get(1, ""), parts.get(2, "")
+
     def tensors(self, data: memoryview, kind: str, depth: int = 0) -> Iterator[memoryview]:
         """Every TensorProto at any depth below a message of ``kind``."""
         if depth > MAX_DEPTH:
@@ -177,21 +187,20 @@ def _text(field: _Field) -> str:
         raise ModelError("not an ONNX file, or a corrupted one: text that is not UTF-8") from error
 
 
-def _entry(field: _Field) -> tuple[str, str]:
-    """(key, value) of a StringStringEntryProto."""
-    parts = {f.number: _text(f) for f in _Walk().fields(_bytes_of(field)) if f.number in (1, 2)}
-    return parts.get(1, ""), parts.get(2, "")
+def _name_and_type(tensor: Iterator[_Field]) -> tuple[str, int | None]:
+    """Of a TensorProto; the last of each counts, as protobuf has it."""
+    name, kind = "", None
+    for field in tensor:
+        if field.number == _TENSOR_NAME:
+            name = _text(field)
+        elif field.number == _DATA_TYPE and isinstance(field.value, int):
+            kind = field.value
+    return name, kind
 
 
-def _name(tensor: list[_Field]) -> str:
-    names = [_text(f) for f in tensor if f.number == _TENSOR_NAME]
-    return names[-1] if names else ""
-
-
-def _payload(tensor: list[_Field]) -> Iterator[bytes | memoryview]:
+def _payload(tensor: Iterator[_Field], kind: int | None) -> Iterator[bytes | memoryview]:
     """A tensor's data as bytes, whichever of the seven ways it is stored in."""
-    types = [f.value for f in tensor if f.number == _DATA_TYPE and isinstance(f.value, int)]
-    narrow = _NARROW.get(types[-1]) if types else None
+    narrow = None if kind is None else _NARROW.get(kind)
     for field in tensor:
         if field.number in _PLAIN_DATA:
             yield field.value if isinstance(field.value, memoryview) else b""
