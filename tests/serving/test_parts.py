@@ -137,6 +137,14 @@ def test_what_cannot_be_served_is_one_line(words: list[str], message: str, tmp_p
     assert err.startswith("error: ") and message in err and err.count("\n") == 1
 
 
+def test_a_models_name_writes_no_line_of_its_own(monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    model = {"pose": "a\x1b[31m\nlicence CC0", "detector": "d"}
+    monkeypatch.setattr("stagepose.commands.serve.run_server", lambda order, settings, told: told("http://x", model))
+    assert cli.main(["serve"]) == 0
+    assert capsys.readouterr().err.startswith("serving a\\x1b[31m\\nlicence CC0 and d at http://x with 1 process;")
+
+
 def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -10,7 +10,7 @@ from tyro.conf import arg
 from stagepose.commands.arguments import UNSAID, ModelName, OptionalCount, OptionalNumber
 from stagepose.commands.console import counted, note, wrong_usage
 from stagepose.cores import available_cores
-from stagepose.images import MAX_PIXELS
+from stagepose.images import MAX_PIXELS, printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE
 from stagepose.serving.server import Settings
 from stagepose.serving.server import serve as run_server
@@ -77,8 +77,8 @@ def serve(
 
 
 def _tell(address: str, model: dict[str, Any], workers: int) -> None:
-    note(f"serving {model['pose']} and {model['detector']} at {address} with "
-         f"{counted(workers, 'process', 'processes')}; Ctrl-C ends it")
+    names = " and ".join(printable(model[kind]) for kind in ("pose", "detector"))
+    note(f"serving {names} at {address} with {counted(workers, 'process', 'processes')}; Ctrl-C ends it")
 
 
 def _check(port: int, workers: int, queue: int, timeout: float, max_bytes: int) -> None:
