@@ -119,6 +119,26 @@ def test_what_is_no_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
         assert message in err and err.count("\n") == 1 and out == ""
 
 
+@pytest.mark.parametrize("depth", [400, 100_000])  # parsed, and too deep to be parsed
+def test_json_nested_without_end_is_one_line(depth: int, capsys: pytest.CaptureFixture[str]) -> None:
+    train, nested = '{"samples": 8, "batch": 2, "lr": 0.1, "seed": 0}', '{"a": ' * depth + "1" + "}" * depth
+    Path("run").mkdir()
+    Path("run/config.json").write_text(f'{{"kind": "repair", "train": {train}}}')
+    Path("run/best.json").write_text(nested)
+    assert cli.main(["info", "run"]) == 1
+    assert capsys.readouterr() == ("", "error: run: the JSON in it is nested too deeply; StagePose writes none such\n")
+
+
+def test_the_command_for_a_run_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my run/steps/000000002").mkdir(parents=True)
+    Path("my run/steps/000000002/MANIFEST.json").write_text("{}")
+    Path("my run/config.json").write_text('{"kind": "detector", "detector": {}, "train": {}}')
+    line = "stagepose export 'my run' --out MODEL.onnx"
+    assert rows_of(info(capsys, "my run"))["a file of it"] == line
+    assert cli.main(["predict", "x.jpg", "--pose", "my run"]) == 1
+    assert line in capsys.readouterr().err
+
+
 def test_a_run_and_its_packed_people(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
     path = tiny_coco(Path("set"), images=2, people=2)

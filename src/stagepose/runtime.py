@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -160,12 +161,16 @@ def _resolved(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if not path.is_file():
         if (path / "config.json").is_file():
-            raise ModelError(f"model {str(name_or_path)!r}: a run folder; make a model file of it: stagepose export "
-                             f"{path} --out MODEL.onnx")
+            raise ModelError(f"model {str(name_or_path)!r}: a run folder; make a model file of it: {export_line(path)}")
         what = "is not a file" if path.exists() else "no such file"
         raise ModelError(f"model {str(name_or_path)!r}: {what}. Give the path of an .onnx file or one of the names "
                          f"that ship: {', '.join(shipped()) or 'none in this build'}")
     return path
+
+
+def export_line(run: Path) -> str:
+    """The command that makes a model file of a run folder, as a shell takes it."""
+    return printable(f"stagepose export {shlex.quote(str(run))} --out MODEL.onnx")
 
 
 def read_info(source: str | Path | bytes) -> ModelInfo:

@@ -20,7 +20,7 @@ from stagepose.errors import CheckpointError, DatasetError, ModelError, StagePos
 from stagepose.geometry import BOX_PADDING
 from stagepose.images import printable
 from stagepose.modelinfo import ModelInfo
-from stagepose.runtime import read_info, resolve, shipped
+from stagepose.runtime import export_line, read_info, resolve, shipped
 
 Row = tuple[str, str]
 WIDEST = 120  # of the text, on however wide a terminal
@@ -39,21 +39,29 @@ def info(model: Positional[Annotated[str, arg(metavar="MODEL")]], *, json: bool 
         model: A shipped name, an .onnx file, a run folder, or a folder of packed people.
         json: Print all of it as JSON instead, more than is shown to people.
     """
-    folder = Path(model)
-    if model in shipped() or not folder.is_dir():
-        described, rows = _of_file(resolve(model))
-    elif (folder / RUN).is_file():
-        described, rows = _of_run(folder)
-    elif (folder / STORE).is_file():
-        described, rows = _of_store(folder)
-    else:
-        raise ModelError(f"{printable(model)}: a folder that is neither a run (no {RUN}) nor packed people (no "
-                         f"{STORE}); give such a folder, an .onnx file or one of the names that ship: "
-                         f"{', '.join(shipped())}")
+    try:
+        described, rows = _look_at(model)
+        text = json_module.dumps(described, indent=1, ensure_ascii=False) if json else ""
+    except RecursionError as error:
+        raise StagePoseError(f"{printable(model)}: the JSON in it is nested too deeply; StagePose writes none such"
+                             ) from error
     if json:
-        say(json_module.dumps(described, indent=1, ensure_ascii=False))
+        say(text)
     else:
         _show([(what, value) for what, value in rows if value])
+
+
+def _look_at(model: str) -> tuple[dict[str, Any], list[Row]]:
+    """(all of it, as --json tells it; what is told to people)."""
+    folder = Path(model)
+    if model in shipped() or not folder.is_dir():
+        return _of_file(resolve(model))
+    if (folder / RUN).is_file():
+        return _of_run(folder)
+    if (folder / STORE).is_file():
+        return _of_store(folder)
+    raise ModelError(f"{printable(model)}: a folder that is neither a run (no {RUN}) nor packed people (no {STORE}); "
+                     f"give such a folder, an .onnx file or one of the names that ship: {', '.join(shipped())}")
 
 
 def _show(rows: Sequence[Row]) -> None:
@@ -113,9 +121,9 @@ def _of_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:
                               f"({type(error).__name__}: {error})") from error
     of = f" of {config['row']}" if "row" in config else ""
     done = f"stage {stages[-1]}{of} done" if stages else f"step {steps[-1]:,}" if steps else "no checkpoint yet"
-    export = f"stagepose export {folder} --out MODEL.onnx" if (steps or stages) and config["kind"] != "repair" else ""
+    export = export_line(folder) if (steps or stages) and config["kind"] != "repair" else ""
     return described, [*rows, ("trained to", done), ("best", _pairs(best)), ("last judged", _pairs(judged)),
-                       ("folder", printable(str(folder))), ("a file of it", printable(export))]
+                       ("folder", printable(str(folder))), ("a file of it", export)]
 
 
 def _runs_rows(config: Mapping[str, Any]) -> Iterator[Row]:

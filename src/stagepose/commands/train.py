@@ -37,6 +37,7 @@ from stagepose.commands.trainings import started
 from stagepose.errors import ConfigError
 from stagepose.files import require_place
 from stagepose.images import find_images
+from stagepose.runtime import export_line
 from stagepose.training import loop, runs
 from stagepose.training.detector.build import detector_task
 from stagepose.training.detector.presets import DETECTOR_PRESETS
@@ -301,7 +302,7 @@ def _started(options: Options) -> Iterator[runs.Setting]:
 
 
 def _trained(options: Options, setting: runs.Setting) -> None:
-    setting.report(f"trained; write the model file with: stagepose export {options.out} --out MODEL.onnx")
+    setting.report(f"trained; write the model file with: {export_line(options.out)}")
 
 
 def _refuse_useless(preset: str, given: dict[str, object]) -> None:
