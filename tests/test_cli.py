@@ -834,6 +834,10 @@ def test_eval_detector_refuses_boxes_of_other_pictures_and_idle_options(capsys: 
     assert "leave out --detector and --negatives" in capsys.readouterr().err
     assert cli.main([*ready, "some.json", "--flip"]) == 2
     assert "--flip is of a pose model; name one with --pose" in capsys.readouterr().err
+    for words in (["--threads", "1"], ["--provider", "cuda"]):
+        assert cli.main([*ready, "some.json", *words]) == 2
+        assert "--boxes without --pose judges without a model; leave out --threads and" in capsys.readouterr().err
+    assert cli.main([*ready, "some.json", "--pose", "coco.onnx", "--threads", "1"]) == 0
 
 
 def test_eval_reads_what_predict_wrote(capsys: pytest.CaptureFixture[str]) -> None:

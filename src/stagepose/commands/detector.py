@@ -48,13 +48,15 @@ def eval_detector(
         pose: Pose model: a shipped name or an .onnx file; looks at the 20 best boxes of every picture.
         flip: Flip test of --pose.
         out: Write the boxes here, as COCO results.
-        threads: CPU threads; all cores by default.
+        threads: CPU threads of the models; all cores by default.
         provider: ONNX Runtime's execution provider, such as cuda.
     """
     if boxes is not None and (negatives is not None or detector != DEFAULT_DETECTOR):
         wrong_usage("--boxes judges what is there already; leave out --detector and --negatives")
     if flip and pose is None:
         wrong_usage("--flip is of a pose model; name one with --pose, or leave it out")
+    if boxes is not None and pose is None and (threads is not None or provider != "cpu"):
+        wrong_usage("--boxes without --pose judges without a model; leave out --threads and --provider")
     if out is not None:
         require_place(out)
     dataset, folder = coco.read_dataset(file), coco.images_folder(file, images)
