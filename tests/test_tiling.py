@@ -127,7 +127,8 @@ def test_a_detector_that_tells_no_size_needs_a_number() -> None:
     model = PoseModel(pose_bytes(), threads=1)
     with pytest.raises(ConfigError, match="the detector does not tell its size; give the side of a tile in pixels"):
         Predictor(model.info, model, white_spots, PredictorConfig(tiles="auto"))(dots(ONE))
-    assert Predictor(model.info, model, white_spots, PredictorConfig(tiles=64, threshold=0))(dots(ONE))
+    [people] = Predictor(model.info, model, white_spots, PredictorConfig(tiles=64, threshold=0))(dots(ONE))
+    assert len(people) == 1
 
 
 def canvas(width: int, height: int) -> NDArray[np.uint8]:
