@@ -214,6 +214,8 @@ def test_colours_of_ones_own() -> None:
 def test_colours_that_are_none_are_refused(colours: Any) -> None:
     with pytest.raises(ConfigError, match=r"colours is .*; use 'side', 'person', or RGB triples"):
         draw_people(backdrop(), [person()], colours=colours)
+    with pytest.raises(ConfigError, match="colours is"):  # in a picture of nobody too
+        draw_people(backdrop(), [], colours=colours)
 
 
 def test_thickness_is_a_factor() -> None:
@@ -224,6 +226,8 @@ def test_thickness_is_a_factor() -> None:
     assert 0.4 * ink(1) < ink(0.5) < 0.6 * ink(1) < ink(2) / 3
     with pytest.raises(ConfigError, match="thickness is 0"):
         draw_people(backdrop(), [person()], thickness=0)
+    with pytest.raises(ConfigError, match="thickness is '2'; it is a factor"):
+        draw_people(backdrop(), [person()], thickness="2")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"threshold is '0\.5'; it is a joint's least score"):
         draw_people(backdrop(), [person()], threshold="0.5")  # type: ignore[arg-type]
 

@@ -84,7 +84,7 @@ def test_boxes_scores_and_ids_stay() -> None:
 
 
 def test_wrong_use_is_one_line() -> None:
-    for settings in ({"cutoff": 0.0}, {"beta": -1.0}, {"cutoff": float("nan")}):
+    for settings in ({"cutoff": 0.0}, {"beta": -1.0}, {"cutoff": float("nan")}, {"cutoff": "1"}, {"beta": None}):
         with pytest.raises(ConfigError, match="cutoff"):
             Smoother(**settings)
     with pytest.raises(ConfigError, match="track_id"):

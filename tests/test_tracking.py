@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
 from walkers import behind, walker
 
 from stagepose.errors import ConfigError
+from stagepose.smoothing import Smoother
 from stagepose.tracking import Tracker, assign
 
 
@@ -193,7 +195,8 @@ def test_nothing_is_kept_of_people_long_gone() -> None:
 
 
 def test_wrong_settings_and_times_are_one_line() -> None:
-    for setting in ({"threshold": 2}, {"least": -1}, {"memory": -1}, {"memory": float("nan")}):
+    for setting in ({"threshold": 2}, {"least": -1}, {"memory": -1}, {"memory": float("nan")}, {"memory": "1"},
+                    {"least": None}):
         with pytest.raises(ConfigError, match=next(iter(setting))):
             Tracker(**setting)
     tracker = Tracker()
@@ -201,3 +204,12 @@ def test_wrong_settings_and_times_are_one_line() -> None:
     for time in (1.0, 0.5, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="seconds that increase"):
             tracker.update([], time)
+
+
+@pytest.mark.parametrize("people", [[[walker(100)]], [[]], walker(100), None])
+def test_people_of_several_pictures_are_not_those_of_one(people: Any) -> None:
+    tracker = Tracker()
+    for update, who in ((tracker.update, "a tracker"), (Smoother().update, "a smoother")):
+        with pytest.raises(ConfigError, match=rf"^{who} needs the people of one picture.*predictor\(picture\)\[0\]$"):
+            update(people, 1.0)
+    assert ids(tracker.update([walker(100)], 1.0)) == [1], "as if it had not been asked"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stagepose.errors import ConfigError
 from stagepose.images import Picture
 from stagepose.skeleton import Skeleton
-from stagepose.structures import Person
+from stagepose.structures import Person, is_within, require_people
 
 Colour: TypeAlias = tuple[int, int, int]  # RGB
 Colours: TypeAlias = Literal["side", "person"] | Sequence[Colour]
@@ -66,6 +66,7 @@ def draw_people(
     if isinstance(pixels_HW3, Picture):
         pixels_HW3 = pixels_HW3.pixels
     _check(pixels_HW3, people, thickness, threshold)
+    _palette(colours, 0)  # also where nobody is drawn
     canvas = np.array(pixels_HW3, order="C")
     palettes = [_palette(colours, n if person.track_id is None else person.track_id - 1)
                 for n, person in enumerate(people)]
@@ -80,19 +81,17 @@ def draw_people(
     return canvas
 
 
-def _check(pixels_HW3: object, people: object, thickness: float, threshold: object) -> None:
+def _check(pixels_HW3: object, people: object, thickness: object, threshold: object) -> None:
     if not isinstance(pixels_HW3, np.ndarray):
         raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got a {type(pixels_HW3).__name__}; "
                           "read_image(...) gives such")
     if pixels_HW3.dtype != np.uint8 or pixels_HW3.ndim != 3 or pixels_HW3.shape[2] != 3:
         raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got {pixels_HW3.shape} {pixels_HW3.dtype}")
-    if not isinstance(people, Sequence) or not all(isinstance(person, Person) for person in people):
-        raise ConfigError("draw_people needs the people of one picture; a predictor gives a list of them for each "
-                          "picture: take predictor(picture)[0]")
+    require_people("draw_people", people)
     if not isinstance(threshold, Real):
         raise ConfigError(f"threshold is {threshold!r}; it is a joint's least score, between 0 and 1")
-    if not 0.1 <= thickness <= 10:
-        raise ConfigError(f"thickness is {thickness}; it is a factor from 0.1 to 10, 1 for the usual")
+    if not is_within(thickness, 0.1, 10):
+        raise ConfigError(f"thickness is {thickness!r}; it is a factor from 0.1 to 10, 1 for the usual")
 
 
 def _palette(colours: Colours, number: int) -> tuple[Colour, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError
-from stagepose.structures import Person
+from stagepose.structures import Person, is_within, require_people
 
 Float = NDArray[np.float64]
 
@@ -39,14 +39,15 @@ class Smoother:
     """
 
     def __init__(self, *, cutoff: float = 1.5, beta: float = 8.0) -> None:
-        if not (0 < cutoff < np.inf and 0 <= beta < np.inf):
-            raise ConfigError(f"cutoff is {cutoff} and beta {beta}; use a cutoff above 0 Hz and a beta from 0 on")
+        if not (is_within(cutoff, 0) and 0 < cutoff < np.inf and is_within(beta, 0) and beta < np.inf):
+            raise ConfigError(f"cutoff is {cutoff!r} and beta {beta!r}; use a cutoff above 0 Hz and a beta from 0 on")
         self.cutoff, self.beta = cutoff, beta
         self._states: dict[int, _State] = {}
         self._time = -np.inf
 
     def update(self, people: Sequence[Person], time: float) -> list[Person]:
         """People of the frame at ``time`` seconds; :class:`ConfigError` for a time not after the last, or no id."""
+        require_people("a smoother", people)
         if not self._time < time < np.inf:
             raise ConfigError(f"time is {time}, and the frame before had {self._time}; give seconds that increase")
         self._time = time

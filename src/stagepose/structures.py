@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -92,6 +94,18 @@ class Person:
         joints = {f"{name}_{what}": value for name in self.skeleton.names
                   for what, value in zip(("x", "y", "score"), self[name], strict=True)}
         return {**track, "score": self.score, "box_score": self.box_score, **box, **joints}
+
+
+def is_within(value: object, least: float, most: float = np.inf) -> bool:
+    """Whether it is a number in [least, most]: no text that looks like one, no NaN."""
+    return isinstance(value, Real) and least <= float(value) <= most
+
+
+def require_people(who: str, people: object) -> None:
+    """:class:`ConfigError` of what ``who`` was given in place of one picture's people: all that a predictor gives."""
+    if not isinstance(people, Sequence) or not all(isinstance(person, Person) for person in people):
+        raise ConfigError(f"{who} needs the people of one picture; a predictor gives a list of them for each picture: "
+                          "take predictor(picture)[0]")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from stagepose.errors import ConfigError
 from stagepose.geometry import shared_areas
 from stagepose.oks import keypoint_similarity
-from stagepose.structures import Person
+from stagepose.structures import Person, is_within, require_people
 
 Float = NDArray[np.float64]
 
@@ -126,10 +126,10 @@ class Tracker:
 
     def __init__(self, *, threshold: float = 0.5, memory: float = 2.0, least: float = 0.15) -> None:
         for name, value in (("threshold", threshold), ("least", least)):
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{name} is {value}; use a number between 0 and 1")
-        if not memory >= 0:
-            raise ConfigError(f"memory is {memory}; it is in seconds, from 0 on")
+            if not is_within(value, 0, 1):
+                raise ConfigError(f"{name} is {value!r}; use a number between 0 and 1")
+        if not is_within(memory, 0):
+            raise ConfigError(f"memory is {memory!r}; it is in seconds, from 0 on")
         self.threshold, self.memory, self.least = threshold, memory, least
         self.tracks: dict[int, Track] = {}
         self._last_id, self._time = 0, -np.inf
@@ -139,6 +139,7 @@ class Tracker:
 
         A frame without people is an update too: ``update([], time)``.
         """
+        require_people("a tracker", people)
         if not self._time < time < np.inf:
             raise ConfigError(f"time is {time}, and the frame before had {self._time}; give seconds that increase")
         before, self._time = self._time, time
