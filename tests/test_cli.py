@@ -882,6 +882,36 @@ def test_eval_judges_by_the_models_own_sigmas(capsys: pytest.CaptureFixture[str]
     assert "--skeleton goes with --results" in capsys.readouterr().err
 
 
+def test_results_are_in_the_order_of_the_truths_file(capsys: pytest.CaptureFixture[str]) -> None:
+    data = json.loads(tiny_coco(Path("set")).read_text())
+    order = np.random.default_rng(0).permutation(17)
+    perfect = [{"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 1.0}
+               for a in data["annotations"]]
+    Path("ours.json").write_text(json.dumps(perfect))
+    data["categories"][0] |= {"keypoints": [COCO_17.names[k] for k in order], "skeleton": []}
+    for row in (*data["annotations"], *perfect):
+        row["keypoints"] = np.reshape(row["keypoints"], (17, 3))[order].ravel().tolist()
+    Path("set/person_keypoints.json").write_text(json.dumps(data))
+    Path("theirs.json").write_text(json.dumps(perfect))
+    ready = ["eval", "set/person_keypoints.json", *ONLY_NUMBERS, "--results"]
+    for results, ap, told in ((["theirs.json"], 1, True), (["ours.json"], 0, True),
+                              (["ours.json", "--skeleton", "coco17"], 1, False)):
+        assert cli.main([*ready, *results, "--json", "numbers.json"]) == 0
+        assert read("numbers.json")["keypoints"]["ap"] == pytest.approx(ap)
+        assert (f"in the order of the truth's file, {COCO_17.names[order[0]]}, " in capsys.readouterr().err) is told
+    assert cli.main(["analyze", *ready[1:], "theirs.json", "--out", "why"]) == 0
+    assert read("why/analysis.json")["metrics"]["ap"] == pytest.approx(1)
+    assert cli.main([*EVAL, "--out", "found.json"]) == 0
+    assert "written to found.json, in the keypoint order of set/person_keypoints.json" in capsys.readouterr().err
+    by = ["--truth", "set/person_keypoints.json", "--bootstrap", "100"]
+    assert cli.main(["compare", "coco.onnx", "found.json", *by, "--threads", "1"]) == 0
+    assert "coco.onnx and found.json are equal on every draw" in capsys.readouterr().out
+    perfect[0]["keypoints"][0] = float("nan")
+    Path("bad.json").write_text(json.dumps(perfect))
+    assert cli.main([*ready, "bad.json"]) == 1
+    assert f"{COCO_17.names[order[0]]} x is nan" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("idle", [["--out", "o.json"], ["--boxes", "detector"], ["--flip"], ["--pose", "coco.onnx"],
                                   ["--images", "set"], ["--oks-nms", "none"], ["--max-people", "3"]])
 def test_eval_of_results_refuses_what_it_would_ignore(idle: list[str], capsys: pytest.CaptureFixture[str]) -> None:

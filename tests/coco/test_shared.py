@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stagepose import cli
 from stagepose.coco import (
     Statistics,
     check_dataset,
@@ -17,6 +19,7 @@ from stagepose.coco import (
     statistics,
     statistics_rows,
     summarise,
+    write_clean,
 )
 
 SHARED = Path(__file__).parents[2] / "../shared"
@@ -63,3 +66,15 @@ def test_real_formats() -> None:
     assert kinds == {"num-keypoints": 4, "limbs": 1, "area-missing": 5}
     boxes = read_box_results(formats / "coco" / "test_coco_det_AP_H_56.json")
     assert sum(len(found) for found in boxes.values()) == 118
+
+
+@needs_data
+def test_perfect_results_in_a_real_files_order_are_perfect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, results, numbers = (str(tmp_path / name) for name in ("aic.json", "results.json", "numbers.json"))
+    write_clean(DATA / "formats" / "aic" / "test_aic.json", file, estimate_areas=True)  # lsp14 in another order
+    people = json.loads(Path(file).read_text())["annotations"]
+    perfect = [{key: row[key] for key in ("image_id", "category_id", "keypoints")} | {"score": 1.0} for row in people]
+    Path(results).write_text(json.dumps(perfect))
+    assert cli.main(["eval", file, "--results", results, "--bootstrap", "0", "--json", numbers]) == 0
+    assert json.loads(Path(numbers).read_text())["keypoints"]["ap"] == pytest.approx(1)
+    assert "in the order of the truth's file, right_shoulder, right_elbow, " in capsys.readouterr().err

@@ -49,10 +49,24 @@ class CocoDataset:
     raw: dict[str, Any] = field(repr=False)  # the parsed JSON; {} where the set does not come from one
     category_id: int = PERSON_CATEGORY  # of people in the file
     notes: tuple[str, ...] = ()  # what reading without ``strict`` dropped or mended
-    unread: tuple[str, ...] = ()  # keypoints of the file that the skeleton lacks
+    own: Skeleton | None = None  # the file's keypoints in its order; None where the set does not come from one
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Keypoints of the file that the skeleton lacks."""
+        return tuple(name for name in self.own.names if name not in self.skeleton.names) if self.own else ()
+
+    @property
+    def order_of_results(self) -> tuple[str, ...]:
+        """The keypoints as COCO results of this truth list them: in the file's order.
+
+        In the skeleton's where the set does not come from a file, or the file has other keypoints.
+        """
+        names = self.own.names if self.own else ()
+        return names if set(names) == set(self.skeleton.names) else self.skeleton.names
 
     def with_keypoints(self) -> NDArray[np.bool_]:
         """(N,) who counts as a person of the keypoint task: no crowd, at least one labelled keypoint."""
@@ -152,7 +166,7 @@ def _from_table(path: Path, table: Table, left: Sequence[Problem], wanted: Skele
         raw=table.raw,
         category_id=table.people.category_id,
         notes=notes,
-        unread=tuple(name for name in table.skeleton.names if name not in skeleton.names),
+        own=table.skeleton,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -54,17 +54,18 @@ def _are(values: Iterable[Any], types: set[type]) -> bool:
     return set(map(type, values)) <= types
 
 
-def check_predictions(results: Any, dataset: CocoDataset) -> list[Problem]:
+def check_predictions(results: Any, dataset: CocoDataset, names: Sequence[str] | None = None) -> list[Problem]:
     """All that is wrong with keypoint results (``image_id, category_id, keypoints, score``) for a ground truth.
 
-    A non-empty ``bbox`` is a warning: evaluators then take its area instead of the keypoints' extent, which moves
-    results between AP-medium and AP-large.
+    ``names`` are the keypoints in the results' order, by default the skeleton's. A non-empty ``bbox`` is a warning:
+    evaluators then take its area instead of the keypoints' extent, which moves results between AP-medium and AP-large.
     """
     if not isinstance(results, list):
         return [no_list(results)]
     if columns_of(results, dataset) is not None:
         return [found for index, result in enumerate(results) for found in _check_bbox(result, index)]
-    return [found for index, result in enumerate(results) for found in _check(result, index, dataset)]
+    order = dataset.skeleton.names if names is None else names
+    return [found for index, result in enumerate(results) for found in _check(result, index, dataset, order)]
 
 
 def no_list(results: Any) -> Problem:
@@ -75,7 +76,7 @@ def no_list(results: Any) -> Problem:
     return problem("results-type", "", f"the file holds {what}", "results")
 
 
-def _check(result: Any, index: int, dataset: CocoDataset) -> list[Problem]:
+def _check(result: Any, index: int, dataset: CocoDataset, names: Sequence[str]) -> list[Problem]:
     if not isinstance(result, dict):
         return [_wrong("result-type", index, f"is {show(result)}, expected an object")]
     found = _check_ids(result, index, dataset)
@@ -88,7 +89,7 @@ def _check(result: Any, index: int, dataset: CocoDataset) -> list[Problem]:
     else:
         bad = [n for n, value in enumerate(values) if not is_finite_number(value)]
         if bad:
-            name = f"{dataset.skeleton.names[bad[0] // 3]} {('x', 'y', 'score')[bad[0] % 3]}"
+            name = f"{names[bad[0] // 3]} {('x', 'y', 'score')[bad[0] % 3]}"
             more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
             detail = f"{name} is {show(values[bad[0]])}, expected a finite number{more}"
             found.append(_wrong("result-keypoints", index, detail))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,27 @@ def write_results(path: str | Path, results: Iterable[dict[str, Any]]) -> None:
     jsonfile.write_list_compact(path, results)
 
 
-def read_keypoint_results(path: str | Path, dataset: CocoDataset) -> list[dict[str, Any]]:
-    """Read keypoint results for a ground truth; one :class:`DatasetError` counts all that is wrong with them."""
+def read_keypoint_results(path: str | Path, dataset: CocoDataset, names: Sequence[str] | None = None
+                          ) -> list[dict[str, Any]]:  # fmt: skip
+    """Read keypoint results for a ground truth, in its skeleton; one :class:`DatasetError` counts all that is wrong.
+
+    ``names`` are the keypoints in the order that the file of results has them in, by default the skeleton's; those of
+    other tools have them in the order of the truth's file: ``dataset.order_of_results``.
+    """
+    order = dataset.skeleton.names if names is None else tuple(names)
     results, _ = jsonfile.load_json_leniently(path, what="a COCO results file")
-    wrong = errors(check_predictions(results, dataset))
+    wrong = errors(check_predictions(results, dataset, order))
     if wrong:
         raise as_error(path, wrong)
-    return list(results)
+    return reordered(results, order, dataset.skeleton.names)
+
+
+def reordered(results: Iterable[dict[str, Any]], names: Sequence[str], wanted: Sequence[str]) -> list[dict[str, Any]]:
+    """Keypoint results whose keypoints are ``names``, with them in the order of ``wanted``, which are the same."""
+    if tuple(names) == tuple(wanted):
+        return list(results)
+    places = [3 * names.index(name) + part for name in wanted for part in range(3)]
+    return [{**result, "keypoints": [result["keypoints"][place] for place in places]} for result in results]
 
 
 def read_box_results(path: str | Path) -> dict[int, Detections]:

@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from stagepose import coco
 from stagepose.coco import resolve_skeleton
+from stagepose.coco.results import reordered
 from stagepose.commands.arguments import JsonFile, OptionalFile, OptionalName
 from stagepose.commands.console import note, say, table, wrong_usage
 from stagepose.commands.judging import (
@@ -54,7 +55,7 @@ def evaluate(
         people: Whom to judge.
         bootstrap: Draws of the pictures behind the intervals; 100 or more, 0 for none.
         seed: Of the draws.
-        out: Write the results here, as COCO keypoint results, which its server takes.
+        out: Write the results here, as COCO keypoint results, which its server takes, in FILE.json's keypoint order.
         json: Write all numbers here.
     """
     if people.results is not None and out is not None:
@@ -65,8 +66,10 @@ def evaluate(
         require_place(wanted)
     found = find_people(file, people)
     if out is not None:
-        coco.write_results(out, found.results)
-        note(f"results written to {printable(str(out))}")
+        names, order = found.dataset.skeleton.names, found.dataset.order_of_results
+        coco.write_results(out, reordered(found.results, names, order))
+        note(f"results written to {printable(str(out))}" + ("" if order == names else ", in the keypoint order of "
+                                                            f"{printable(str(file))}"))
     _report(found, bootstrap, seed, json)
 
 
@@ -130,7 +133,7 @@ def compare_results(
         a: COCO keypoint results (.json), or a pose model: a shipped name or an .onnx file.
         b: The other.
         truth: COCO annotation file.
-        skeleton: Keypoints of the results, and the sigmas to judge them by; as for eval.
+        skeleton: Keypoints of the results in their order, and the sigmas to judge them by; as for eval.
         model: For those that are models.
         bootstrap: Draws of the pictures.
         seed: Of the draws.
@@ -151,7 +154,7 @@ def compare_results(
     judged = []
     for name in names:
         results = (predict(predictors[name], dataset, truth, model).results if name in predictors
-                   else read_results(name, dataset))
+                   else read_results(name, dataset, skeleton))
         judged.append(judge_keypoints(dataset, results))
     comparison = compare(judged[0], judged[1], bootstrap, seed)
     table(("measure", "A", "B", "B - A", "95 % interval"), comparison.rows())

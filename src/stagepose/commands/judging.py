@@ -98,8 +98,8 @@ class PeopleOptions(ModelOptions):
 
     Attributes:
         results: Judge these COCO keypoint results instead of a model; goes with no option of a model.
-        skeleton: Keypoints of the results, and the sigmas to judge them by: a published skeleton's name, a skeleton
-            file or an annotation file; by default those of FILE.json. A model brings its own.
+        skeleton: Keypoints of the results in their order, and the sigmas to judge them by: a published skeleton's
+            name, a skeleton file or an annotation file; by default those of FILE.json. A model brings its own.
         pose: Pose model: a shipped name or an .onnx file; of several the heatmaps' mean is taken.
     """
 
@@ -127,16 +127,23 @@ def find_people(file: Path, options: PeopleOptions, besides: tuple[str, ...] = (
         if idle := [option for option in options.changed() if option not in useful]:
             wrong_usage(f"--results judges what is there already, without a model; leave out {', '.join(idle)}")
         dataset = truth_for(resolve_skeleton(options.skeleton) if options.skeleton else None, coco.read_dataset(file))
-        return People(dataset, read_results(options.results, dataset))
+        return People(dataset, read_results(options.results, dataset, options.skeleton))
     if options.skeleton is not None:
         wrong_usage("--skeleton goes with --results; a model brings its own skeleton")
     predictor = options.predictor(options.pose)
     return predict(predictor, truth_for(predictor.skeleton, coco.read_dataset(file)), file, options)
 
 
-def read_results(path: str | Path, dataset: coco.CocoDataset) -> list[dict[str, Any]]:
-    """COCO keypoint results for a truth; that there are none at all, as any submission may, is said."""
-    results = coco.read_keypoint_results(path, dataset)
+def read_results(path: str | Path, dataset: coco.CocoDataset, skeleton: str | None) -> list[dict[str, Any]]:
+    """COCO keypoint results for a truth; that there are none at all, as any submission may, is said.
+
+    Their keypoints are in the order of the truth's file, as COCO has it, unless the user has named a ``skeleton``.
+    """
+    order = dataset.skeleton.names if skeleton else dataset.order_of_results
+    results = coco.read_keypoint_results(path, dataset, order)
+    if results and order != dataset.skeleton.names:
+        note(f"{printable(str(path))}: read in the order of the truth's file, {', '.join(order)}; if it is that of "
+             f"{dataset.skeleton.name}, --skeleton {dataset.skeleton.name} says so")
     if not results:
         note(f"warning: {printable(str(path))} is an empty list of results: nobody is found, so that AP and AR are 0 "
              "wherever there are people")

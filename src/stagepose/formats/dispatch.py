@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from stagepose.coco import jsonfile
-from stagepose.coco.category import file_skeleton, find_people
+from stagepose.coco.category import file_skeleton
 from stagepose.coco.clean import clean
 from stagepose.coco.dataset import CocoDataset, read_dataset, to_json
 from stagepose.coco.pictures import images_folder
@@ -156,8 +156,7 @@ def _read_coco(path: Path, images: Path | None, skeleton: Skeleton | None) -> La
     if folder:
         refuse_bad_pictures(dataset, folder, f"drop them with 'stagepose check {shown_path(path)} --write-clean OUT'")
     notes = [] if folder else ["pictures not looked at: no folder of them was found; --images names it"]
-    own = find_people(dataset.raw["categories"], dataset.raw["annotations"], skeleton, []).skeleton
-    names = [name for name in own.names if name in dataset.skeleton.names] if own else []
+    names = [name for name in dataset.own.names if name in dataset.skeleton.names] if dataset.own else []
     if names != [name for name in dataset.skeleton.names if name in names]:
         notes.append("the file has its keypoints in another order: they are matched by their names")
     if dataset.unread:
