@@ -87,7 +87,14 @@ def test_other_shapes_and_labels_are_counted(tmp_path: Path) -> None:
                                            box("dog", [0, 0, 9, 9], 2), point("nose", 5, 5, 2)).parent)
     assert len(labels.dataset) == 1 and labels.problems == []
     listed = "left out: shapes of kind polygon: 1, JSON files of something else: 1, boxes of dog: 1"
-    assert listed in labels.notes
+    assert f"{listed}, points of other boxes: 1" in labels.notes
+
+
+def test_a_person_keeps_its_points_beside_another_box_of_its_group(tmp_path: Path) -> None:
+    labels = formats.read("labelme", sheet(tmp_path, box("person", [0, 0, 9, 9], 1), box("helmet", [2, 1, 5, 3], 1),
+                                           point("nose", 3, 3, 1), point("left_eye", 4, 2, 1)))
+    assert people_of(labels.dataset)["a.png"] == [{"box": [0, 0, 9, 9], "nose": (3, 3, 2), "left_eye": (4, 2, 2)}]
+    assert "left out: boxes of helmet: 1" in labels.notes
 
 
 @pytest.mark.parametrize(("shapes", "message"), [

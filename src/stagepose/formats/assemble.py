@@ -57,13 +57,16 @@ def assemble_people(sheets: Sequence[Sheet], category: str | None, path: Path, t
 
 
 def _of_people(sheet: Sheet, person: str, to: Collector) -> tuple[list[BoxShape], list[PointShape]]:
-    """The boxes of that label, and the points but for those that share a key with another box."""
+    """The boxes of that label, and the points but for those whose key only a box of another label has."""
     mine = [box for box in sheet.boxes if plain_name(box.label) == person]
     others = [box for box in sheet.boxes if plain_name(box.label) != person]
     for box in others:
         to.leave_out(f"boxes of {box.label}")
-    theirs = {box.key for box in others if box.key is not None}
-    return mine, [point for point in sheet.points if point.key not in theirs]
+    theirs = {box.key for box in others if box.key is not None} - {box.key for box in mine}
+    points = [point for point in sheet.points if point.key not in theirs]
+    if len(points) < len(sheet.points):
+        to.leave_out("points of other boxes", len(sheet.points) - len(points))
+    return mine, points
 
 
 @dataclass
