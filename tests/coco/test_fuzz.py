@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import mutated
 from tiny import tiny_dict, write_json
 
 from stagepose.coco import check_dataset, check_predictions, read_box_results, read_dataset, write_clean
+from stagepose.coco.predictions import columns_of
 from stagepose.coco.problems import errors
 from stagepose.errors import DatasetError
 
@@ -62,6 +65,22 @@ def test_mutated_results(results: Any) -> None:
         assert isinstance(check_predictions(results, dataset), list)
         with contextlib.suppress(DatasetError):
             read_box_results(write_json(Path(folder), results, "results.json"))
+
+
+ODD: list[Any] = [
+    np.float64(0.5), np.float32(0.25), np.float16(1), np.int64(1), np.uint8(1), np.bool_(True), np.float64("nan"),
+    np.float32("inf"), True, 2**1023, 2**1024, "1", None, [0.5] * 6, list(np.ones(6)), list(np.ones(6, np.float32)),
+    list(np.ones(6, int)), np.ones(6), tuple(range(6)), [*[0.5] * 5, np.float64("nan")], [*[0.5] * 5, False],
+]  # fmt: skip
+
+
+@RELAXED
+@given(st.lists(st.dictionaries(st.sampled_from(sorted(RESULT)[1:]), st.sampled_from(ODD), max_size=2), max_size=2))
+def test_results_are_columns_exactly_where_nothing_is_wrong(changes: list[dict[str, Any]]) -> None:
+    results = [OrderedDict({**RESULT, **change}) for change in changes]
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = read_dataset(write_json(Path(folder), TINY))
+    assert (columns_of(results, dataset) is None) == bool(errors(check_predictions(results, dataset)))
 
 
 @RELAXED

@@ -177,6 +177,20 @@ def test_nothing_is_printed_and_results_stay_as_they_are(tmp_path: Path, capsys:
     assert capsys.readouterr() == ("", "")
 
 
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    truth, results = random_set(1)
+    dataset = as_dataset(truth, tmp_path)
+    single = [{**r, "keypoints": np.float32(r["keypoints"]).tolist(), "score": float(np.float32(r["score"]))}
+              for r in results]
+    whole = [{**r, "image_id": np.int64(r["image_id"]), "category_id": np.uint8(1)} for r in results]
+    double = [{**r, "keypoints": list(np.array(r["keypoints"])), "score": np.float64(r["score"])} for r in whole]
+    for plain, ours in ((results, double), (single, [
+            {**r, "keypoints": list(np.float32(r["keypoints"])), "score": np.float32(r["score"])} for r in whole])):
+        assert numbers(evaluate_keypoints(dataset, ours)) == numbers(evaluate_keypoints(dataset, plain))
+    with pytest.raises(DatasetError, match=r"result 0: score is np\.float32"):
+        evaluate_keypoints(dataset, [{**double[0], "score": np.float32("nan")}])
+
+
 # --- what evaluators let through -------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from stagepose.coco.dataset import PERSON_CATEGORY, CocoDataset
 from stagepose.coco.problems import Problem, problem, show
 
-_NUMBERS = {int, float}  # and not bool
+_WHOLE = (int, np.integer)
+_NUMBER = (*_WHOLE, float, np.floating)  # NumPy's too: results need not come from a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +33,12 @@ def columns_of(results: Any, dataset: CocoDataset) -> Columns | None:
     It judges all at once, twenty times as fast as one by one.
     """
     numbers = 3 * len(dataset.skeleton)
-    if not isinstance(results, list) or not _are(results, {dict}):
+    if not isinstance(results, list) or not _are(results, dict):
         return None
     images, categories, people, scores = ([result.get(key) for result in results]
                                           for key in ("image_id", "category_id", "keypoints", "score"))
-    if not (_are(images, {int}) and _are(categories, {int}) and _are(people, {list}) and _are(scores, _NUMBERS)
-            and set(map(len, people)) <= {numbers} and _are(chain.from_iterable(people), _NUMBERS)
+    if not (_are(images, _WHOLE) and _are(categories, _WHOLE) and _are(people, list) and _are(scores, _NUMBER)
+            and set(map(len, people)) <= {numbers} and _are(chain.from_iterable(people), _NUMBER)
             and set(images) <= dataset.image_by_id.keys()
             and set(categories) <= {PERSON_CATEGORY, dataset.category_id}):
         return None
@@ -50,8 +51,9 @@ def columns_of(results: Any, dataset: CocoDataset) -> Columns | None:
     return columns if np.isfinite(columns.keypoints).all() and np.isfinite(columns.scores).all() else None
 
 
-def _are(values: Iterable[Any], types: set[type]) -> bool:
-    return set(map(type, values)) <= types
+def _are(values: Iterable[Any], kinds: type | tuple[type, ...]) -> bool:
+    """Whether all values are of one of the kinds, which bool, though an int to Python, is not."""
+    return all(issubclass(kind, kinds) and kind is not bool for kind in set(map(type, values)))
 
 
 def check_predictions(results: Any, dataset: CocoDataset, names: Sequence[str] | None = None) -> list[Problem]:
@@ -104,10 +106,10 @@ def _check_bbox(result: dict[str, Any], index: int) -> list[Problem]:
 def _check_ids(result: dict[str, Any], index: int, dataset: CocoDataset) -> list[Problem]:
     found = []
     image, category = result.get("image_id"), result.get("category_id")
-    if type(image) is not int or image not in dataset.image_by_id:
+    if not _are([image], _WHOLE) or image not in dataset.image_by_id:
         what = f"{show(image)} is not an image of the ground truth" if "image_id" in result else "is missing"
         found.append(_wrong("result-image", index, f"image_id {what}"))
-    if type(category) is not int or category not in (PERSON_CATEGORY, dataset.category_id):
+    if not _are([category], _WHOLE) or category not in (PERSON_CATEGORY, dataset.category_id):
         what = f"is {show(category)}" if "category_id" in result else "is missing"
         found.append(_wrong("result-category", index, f"category_id {what}, expected {PERSON_CATEGORY}"))
     return found
@@ -122,10 +124,11 @@ def check_score(result: dict[str, Any], index: int) -> list[Problem]:
 
 
 def is_finite_number(value: Any) -> bool:
-    """A plain number that a double can hold."""
-    if type(value) is int:
-        return abs(value) < 2**1023
-    return isinstance(value, float) and math.isfinite(value)
+    """A number, no bool, that a double can hold."""
+    try:
+        return _are([value], _NUMBER) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest double
+        return False
 
 
 def _wrong(kind: str, index: int, detail: str) -> Problem:
