@@ -808,6 +808,25 @@ def test_eval_with_a_box_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert "neither a file nor one of ('ground-truth', 'detector')" in capsys.readouterr().err
 
 
+def test_boxes_of_other_categories_are_counted_and_alone_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    data = json.loads(tiny_coco(Path("set")).read_text())
+    rows = [{"image_id": a["image_id"], "bbox": a["bbox"]} for a in data["annotations"][:3]]
+    data["categories"] = [{"id": 1, "name": "ball"}, {**data["categories"][0], "id": 3}]
+    data["annotations"] = [{**row, "category_id": 3} for row in data["annotations"]]
+    Path("set/person_keypoints.json").write_text(json.dumps(data))
+    balls = [{**row, "category_id": category} for row, category in zip(rows, (1, 1, 7), strict=True)]
+    for listed, passed in (([*({**row, "category_id": 3} for row in rows), *balls], True), (rows, False)):
+        assert cli.main([*EVAL, "--boxes", boxes_file("boxes.json", listed)]) == 0  # our own are all of category 1
+        err = capsys.readouterr().err
+        assert "3 results for 8 people" in err
+        assert ("3 boxes of boxes.json passed over, of other categories than the people's" in err) is passed
+    others = boxes_file("others.json", balls[2:])
+    for words in (EVAL, ["predict", "two.png", "--pose", "pose.onnx"]):
+        assert cli.main([*words, "--boxes", others]) == 1
+        said = "error: others.json: none of its 1 boxes is a person's: their category ids are [7], expected "
+        assert said in capsys.readouterr().err
+
+
 def test_eval_detector_prints_boxes_recall_and_keypoints(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_coco(Path("set"))
     Path("empty").mkdir()

@@ -11,7 +11,8 @@ import numpy as np
 from stagepose.coco import jsonfile
 from stagepose.coco.dataset import PERSON_CATEGORY, CocoDataset
 from stagepose.coco.predictions import check_predictions, check_score, is_finite_number, no_list
-from stagepose.coco.problems import Problem, as_error, errors, problem, show
+from stagepose.coco.problems import Problem, as_error, errors, problem, show, shown_path
+from stagepose.errors import DatasetError
 from stagepose.geometry import xywh_to_xyxy, xyxy_to_xywh
 from stagepose.structures import Detections, Person
 
@@ -76,24 +77,32 @@ def reordered(results: Iterable[dict[str, Any]], names: Sequence[str], wanted: S
     return [{**result, "keypoints": [result["keypoints"][place] for place in places]} for result in results]
 
 
-def read_box_results(path: str | Path) -> dict[int, Detections]:
+def read_box_results(path: str | Path, category_id: int = PERSON_CATEGORY) -> dict[int, Detections]:
     """Person boxes by image id from a COCO results file of ``image_id, category_id, bbox, score``, best first.
 
-    Boxes of other categories are passed over; one :class:`DatasetError` counts all that is wrong with the rest.
+    Boxes of other categories than ``category_id``, the people's in the truth, are passed over; in a file without that
+    one people are COCO's 1. One :class:`DatasetError` counts all that is wrong with any box, or says that there are
+    boxes, but none of people.
     """
-    return boxes_of_results(jsonfile.load_json_leniently(path, what="a COCO results file")[0], path)
+    return boxes_of_results(jsonfile.load_json_leniently(path, what="a COCO results file")[0], path, category_id)
 
 
-def boxes_of_results(results: Any, path: str | Path) -> dict[int, Detections]:
+def boxes_of_results(results: Any, path: str | Path, category_id: int = PERSON_CATEGORY) -> dict[int, Detections]:
     """The same of JSON that is parsed already; ``path`` is where it comes from."""
     if not isinstance(results, list):
         raise as_error(path, [no_list(results)])
     wrong = [found for index, result in enumerate(results) for found in _check_box(result, index)]
     if wrong:
         raise as_error(path, wrong)
+    there = {result["category_id"] for result in results}
+    wanted = category_id if category_id in there else PERSON_CATEGORY
+    if there and wanted not in there:
+        expected = " or ".join(map(str, dict.fromkeys((category_id, PERSON_CATEGORY))))
+        raise DatasetError(f"{shown_path(path)}: none of its {len(results)} boxes is a person's: their category ids "
+                           f"are {show(sorted(there))}, expected {expected}. Write that for the people")
     by_image: dict[int, list[list[float]]] = {}
     for result in results:
-        if result["category_id"] == PERSON_CATEGORY:
+        if result["category_id"] == wanted:
             by_image.setdefault(result["image_id"], []).append([*result["bbox"], result["score"]])
     return {image_id: _detections(rows) for image_id, rows in by_image.items()}
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset
-from stagepose.coco.dataset import dataset_of
+from stagepose.coco.dataset import PERSON_CATEGORY, dataset_of
 from stagepose.coco.jsonfile import load_json
 from stagepose.coco.predictions import is_finite_number
 from stagepose.coco.results import boxes_of_results
@@ -37,17 +37,22 @@ class BoxFile:
     id_of_name: Mapping[str, int | None]
 
     @classmethod
-    def read(cls, path: Path) -> BoxFile:
+    def read(cls, path: Path, category_id: int = PERSON_CATEGORY) -> BoxFile:
         """COCO results (a list), predict's own people.json among them, or annotations (an object) but for crowds.
 
-        :class:`DatasetError` where it does not tell which picture boxes are of.
+        ``category_id`` is the people's in the set that the boxes are for. :class:`DatasetError` where the file does
+        not tell which picture boxes are of.
         """
         raw = load_json(path, what="COCO box results or annotations")
         if isinstance(raw, dict):
             dataset = dataset_of(raw, path)
             names = _ids_of_names(((image.file_name, image.id) for image in dataset.images), path)
             return cls(path, _boxes_by_image(dataset), _with_ends(names))
-        boxes = boxes_of_results([_with_bbox(row) for row in raw] if isinstance(raw, list) else raw, path)
+        rows = [_with_bbox(row) for row in raw] if isinstance(raw, list) else raw
+        boxes = boxes_of_results(rows, path, category_id)
+        if others := len(raw) - sum(map(len, boxes.values())):
+            note(f"{counted(others, 'box', 'boxes')} of {printable(str(path))} passed over, of other categories than "
+                 "the people's")
         names = _ids_of_names(((row["file_name"], row["image_id"]) for row in raw
                                if isinstance(row.get("file_name"), str)), path)
         return cls(path, boxes, _with_ends(names))

@@ -67,7 +67,7 @@ def eval_detector(
             found = detect_dataset(model, dataset, folder, progress=progress)
         of_nobody = [model(read_image(path).pixels) for path in find_images([negatives])] if negatives else []
     else:
-        found = BoxFile.read(boxes).of_set(dataset)
+        found = BoxFile.read(boxes, dataset.category_id).of_set(dataset)
     if out is not None:
         coco.write_results(out, coco.box_results(found))
         note(f"boxes written to {printable(str(out))}")

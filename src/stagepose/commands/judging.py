@@ -189,7 +189,7 @@ def _boxes(wanted: str, predictor: Predictor, dataset: coco.CocoDataset) -> Boxe
         return "detector"
     if not Path(wanted).is_file():
         raise ConfigError(f"--boxes {wanted!r}: neither a file nor one of {READY}")
-    found = BoxFile.read(Path(wanted)).of_set(dataset)
+    found = BoxFile.read(Path(wanted), dataset.category_id).of_set(dataset)
     return {image_id: boxes.best(predictor.config.max_people, predictor.threshold) for image_id, boxes in found.items()}
 
 
