@@ -78,8 +78,10 @@ def test_which_annotation_counts(tmp_path: Path) -> None:
     labels = formats.read("labelstudio", export(tmp_path, annotations=rows))
     assert people_of(labels.dataset)["a.png"] == [{"box": [0, 0, 100, 50]}]
     assert "left out: further annotations of the same picture: 1" in labels.notes
-    labels = formats.read("labelstudio", export(tmp_path, annotations=[], predictions=[{"result": [second]}]))
-    assert people_of(labels.dataset)["a.png"] == [{"box": [0, 0, 20, 10]}]
+    for rows in ([], [{"result": [first], "was_cancelled": True}]):  # what a model has found is no truth
+        path = export(tmp_path, annotations=rows, predictions=[{"result": [second]}])
+        labels = formats.read("labelstudio", path)
+        assert labels.dataset.images == () and "left out: tasks with predictions alone: 1" in labels.notes
     labels = formats.read("labelstudio", export(tmp_path, annotations=[]))  # nobody has looked: no negative
     assert labels.dataset.images == () and "left out: tasks without an annotation: 1" in labels.notes
     assert people_of(formats.read("labelstudio", export(tmp_path)).dataset) == {"a.png": []}  # somebody has

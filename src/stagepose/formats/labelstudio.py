@@ -52,7 +52,10 @@ def is_json_min(raw: object) -> bool:
 
 def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = None, category: str | None = None
          ) -> Labels:  # fmt: skip
-    """The people of an export. Of a task with several annotations the first counts; tasks without are left out."""
+    """The people of an export. Of a task with several annotations the first counts; tasks without are left out.
+
+    Those with predictions alone too: what a model has found is no truth before somebody has accepted it.
+    """
     tasks = load_json(path, what=WHAT)
     if not isinstance(tasks, list):
         raise DatasetError(f"{shown_path(path)}: is {show(tasks)}, expected a list of tasks; give {WHAT}")
@@ -74,7 +77,7 @@ def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | 
         return None
     regions = _regions(task, to)
     if regions is None:
-        to.leave_out("tasks without an annotation")
+        to.leave_out("tasks with predictions alone" if task.get("predictions") else "tasks without an annotation")
         return None
     address = task["data"].get("image") or next((v for v in task["data"].values() if isinstance(v, str)), None)
     if not isinstance(address, str) or not address:
@@ -91,17 +94,13 @@ def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | 
 
 
 def _regions(task: dict[str, Any], to: Collector) -> list[Any] | None:
-    """Of the first annotation that nobody has cancelled, else of the first prediction."""
-    for kind in ("annotations", "predictions"):
-        rows = task.get(kind)
-        good = [row for row in rows if isinstance(row, dict) and not row.get("was_cancelled")
-                and isinstance(row.get("result"), list)] if isinstance(rows, list) else []
-        if good:
-            if len(good) > 1:
-                to.leave_out(f"further {kind} of the same picture", len(good) - 1)
-            result: list[Any] = good[0]["result"]
-            return result
-    return None
+    """Of the first annotation that nobody has cancelled."""
+    rows = task.get("annotations")
+    good = [row["result"] for row in rows if isinstance(row, dict) and not row.get("was_cancelled")
+            and isinstance(row.get("result"), list)] if isinstance(rows, list) else []
+    if len(good) > 1:
+        to.leave_out("further annotations of the same picture", len(good) - 1)
+    return good[0] if good else None
 
 
 def names_of(address: str) -> list[str]:
