@@ -186,6 +186,20 @@ def test_a_split_whose_folder_is_empty_keeps_no_other(tmp_path: Path) -> None:
         formats.read("yolo", path, split="test")
 
 
+def test_a_split_left_out_is_told_of_and_train_never_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, words = yolo_set(tmp_path), ["convert", str(tmp_path), "--out", str(tmp_path / "people.json"), "--no-link"]
+    path.write_text(path.read_text().replace("images/val", "images/vla"))
+    assert cli.main(words) == 0
+    assert f"val left out: {path}: 'images/vla' is neither {tmp_path}/images/vla nor" in capsys.readouterr().err
+    assert (tmp_path / "people.json").exists()
+    path.write_text(path.read_text().replace("images/vla", "images/val").replace("images/train", "images/trian"))
+    assert cli.main([*words[:3], str(tmp_path / "again.json")]) == 1
+    assert f"error: {path}: 'images/trian' is neither" in capsys.readouterr().err
+    assert not (tmp_path / "again.json").exists()
+    assert cli.main([*words, "--split", "val"]) == 0
+    assert "left out" not in capsys.readouterr().err
+
+
 def test_a_set_of_three_splits_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     yolo_set(tmp_path, "test: images/test\n" + CONFIG + NAMES)
     for kind in ("images", "labels"):

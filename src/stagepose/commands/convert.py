@@ -68,6 +68,8 @@ def convert(
     opened = formats.open_source(kind, place, images=images, category=category, threshold=joint_threshold,
                                  skeleton=resolve_skeleton(skeleton) if skeleton else None)
     chosen = [split] if split else opened.splits
+    for line in () if split else opened.notes:
+        note(printable(line))
     targets = {one: _target(out, to, one if len(chosen) > 1 else "") for one in chosen}
     for target in targets.values():
         _keep_inputs(target, formats.inputs(kind, place))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -102,12 +102,13 @@ def _holds_labelme(path: Path) -> bool:
 class Source:
     """Labels that are there to be read: the ``splits`` in them, and ``read``, which takes one of these.
 
-    The people are as they are read; what is wrong with them is in the answer. :class:`DatasetError` and
-    :class:`SkeletonError` where there is nothing to read from.
+    The people are as they are read; what is wrong with them is in the answer. ``notes`` are lines about splits that
+    should be there and are not. :class:`DatasetError` and :class:`SkeletonError` where there is nothing to read from.
     """
 
     splits: list[str]
     read: Callable[[str], Labels]
+    notes: Sequence[str] = ()
 
 
 def open_source(
@@ -120,7 +121,7 @@ def open_source(
     """
     if kind == "yolo":
         opened = yolo.open_set(path, category)
-        return Source(opened.splits, lambda split: yolo.read(opened, split=split, skeleton=skeleton))
+        return Source(opened.splits, lambda split: yolo.read(opened, split=split, skeleton=skeleton), opened.notes)
     if kind == "predict":
         return _whole(lambda: found.read(path, threshold=threshold, images=images, skeleton=skeleton))
     if kind == "coco":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -61,21 +60,31 @@ class YoloSet:
 
     config: _Config
     pictures: dict[str, list[Path]]  # of the splits that have some: many an export names a test it lacks
+    missing: dict[str, str]  # why the others have none
 
     @property
     def splits(self) -> list[str]:
-        """Those that are there; all where none is."""
-        return list(self.pictures or self.config.folders)
+        """Those that are there, and train, without which a set is of no use; all where there are none of these."""
+        folders = self.config.folders
+        return [split for split in folders if split in self.pictures or split == SPLITS[0]] or list(folders)
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for each split that is named and not among these."""
+        return [f"{split} left out: {why}" for split, why in self.missing.items() if split not in self.splits]
 
 
 def open_set(path: Path, category: str | None = None) -> YoloSet:
     """A data.yaml and its folders; ``category`` is the class of the people."""
     config = _read_config(path, category)
     there: dict[str, list[Path]] = {}
+    missing: dict[str, str] = {}
     for split in config.folders:
-        with suppress(DatasetError):  # it is missing, or empty: who asks for it is told so
+        try:
             there[split] = list(_pictures(config, split))
-    return YoloSet(config, there)
+        except DatasetError as error:  # its folder is missing, or empty: who asks for it is told so
+            missing[split] = str(error)
+    return YoloSet(config, there, missing)
 
 
 def read(opened: YoloSet, *, split: str, skeleton: Skeleton | None = None) -> Labels:
