@@ -31,6 +31,7 @@ def test_sizes_and_known_values():
         COCO_17.index("left_hand")
     assert len(COCO_17.limbs) == 19
     assert LSP_14.names[0] == "right_ankle" and LSP_14.names[-1] == "head_top"
+    assert CROWDPOSE_14.names[-2:] == ("head", "neck"), "as its files have them"
 
 
 def test_mapping_by_name():

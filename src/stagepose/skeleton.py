@@ -237,16 +237,16 @@ MPII_16 = Skeleton(
     lower=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis"),
 )
 
-# Order and sigmas: Li et al. 2019, the constants of its evaluation code.
+# Names and order: the files of Li et al. 2019. Sigmas: the constants of its evaluation code.
 CROWDPOSE_14 = Skeleton(
     name="crowdpose14",
     names=("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
-           "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "head_top", "neck"),
+           "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "head", "neck"),
     flip_pairs=_pairs(*_ARMS_LEGS),
-    limbs=(*_body_limbs(), ("head_top", "neck"), ("left_shoulder", "neck"), ("right_shoulder", "neck")),
+    limbs=(*_body_limbs(), ("head", "neck"), ("left_shoulder", "neck"), ("right_shoulder", "neck")),
     sigmas=(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
     upper=("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
-           "head_top", "neck"),
+           "head", "neck"),
     lower=("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"),
 )
 

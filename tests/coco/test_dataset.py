@@ -85,6 +85,17 @@ def test_own_names_make_an_own_skeleton(tmp_path: Path) -> None:
     assert skeleton.sigmas[0] == COCO_17.sigmas[0]
 
 
+def test_limbs_that_count_other_keypoints_are_none(tmp_path: Path) -> None:
+    """As in CrowdPose's files, whose pairs are COCO's: those in range join what nobody meant."""
+    data = tiny_dict(1, 1)
+    data["categories"][0]["keypoints"] = [f"joint {k}" for k in range(17)]
+    data["categories"][0]["skeleton"] = [[1, 2], [18, 3]]
+    path = write_json(tmp_path, data)
+    assert read_dataset(path).skeleton.limbs == ()
+    [found] = [problem for problem in check_dataset(path) if problem.kind == "limbs"]
+    assert "expected pairs of numbers from 1 to 17; no pair is used" in str(found)
+
+
 def test_without_names_only_51_numbers_speak_for_themselves(tmp_path: Path) -> None:
     data = tiny_dict(1, 1)
     del data["categories"][0]["keypoints"]

@@ -58,10 +58,12 @@ def test_public_validation_is_sound_down_to_its_pictures() -> None:
 @needs_data
 def test_real_formats() -> None:
     formats = DATA / "formats"
-    assert statistics(read_dataset(formats / "coco" / "test_coco.json")).people == 12
+    assert statistics(coco := read_dataset(formats / "coco" / "test_coco.json")).people == 12
+    assert coco.skeleton.name == "coco17"
     assert read_dataset(formats / "ochuman" / "test_ochuman.json").skeleton.name == "coco17"
     assert read_dataset(formats / "aic" / "test_aic.json").skeleton.name == "lsp14"  # 'Right Shoulder' and so on
     crowdpose = formats / "crowdpose" / "test_crowdpose.json"
+    assert read_dataset(crowdpose).skeleton.name == "crowdpose14"
     kinds = {kind.kind: kind.count for kind in summarise(check_dataset(crowdpose))}
     assert kinds == {"num-keypoints": 4, "limbs": 1, "area-missing": 5}
     boxes = read_box_results(formats / "coco" / "test_coco_det_AP_H_56.json")

@@ -137,7 +137,10 @@ def plain_name(name: str) -> str:
 
 
 def _limbs(category: Mapping[str, Any], where: str, problems: list[Problem]) -> list[tuple[int, int]]:
-    """Pairs of keypoint indices from 0; what does not fit is reported and left out."""
+    """Pairs of keypoint indices from 0; where one does not fit, all are reported and left out.
+
+    They count the keypoints of another set then: those of CrowdPose's files are COCO's 17.
+    """
     pairs, count = category.get("skeleton", []), len(category["keypoints"])
     good = [
         (pair[0] - 1, pair[1] - 1)
@@ -148,8 +151,9 @@ def _limbs(category: Mapping[str, Any], where: str, problems: list[Problem]) -> 
         and pair[0] != pair[1]
     ]
     if not isinstance(pairs, list) or len(good) < len(pairs):
-        detail = f"skeleton is {show(pairs)}, expected pairs of numbers from 1 to {count}; {len(good)} pairs are used"
+        detail = f"skeleton is {show(pairs)}, expected pairs of numbers from 1 to {count}; no pair is used"
         problems.append(problem("limbs", where, detail))
+        return []
     return good
 
 
