@@ -96,6 +96,40 @@ def test_colliding_ids_are_made_unique_and_it_is_said(tmp_path: Path) -> None:
     assert "b.json: 6 annotations renumbered" in notes
 
 
+def test_generated_pictures_stay_marked(tmp_path: Path) -> None:
+    """Whether each is, or the file says it of all: the merged file's info is the whole's."""
+    photos, rendered, pasted = (_renamed(shape, 3) for shape in ("photo_{}.png", "rendered_{}.png", "pasted_{}.png"))
+    rendered["info"] = {"generated": True}
+    pasted["images"][0]["generated"] = True
+    sets = [_set(tmp_path, name, data) for name, data in (("r", rendered), ("p", photos), ("x", pasted))]
+    for half in split(sets, count=4):
+        told = _set(tmp_path, "half", half)
+        assert {image.file_name for image in told.images if image.id in told.generated} == {
+            name for name in _names(half) if name.startswith("rendered") or name == "pasted_1.png"}
+
+
+def test_licences_of_several_files_stay_apart(tmp_path: Path) -> None:
+    first, second, third = (_renamed(shape, 3) for shape in ("a_{}.png", "b_{}.png", "c_{}.png"))
+    first["licenses"] = [{"id": 1, "name": "BY"}, {"id": 2, "name": "CC0"}]
+    second["licenses"] = [{"id": 1, "name": "CC0"}, {"id": 2, "name": "mine"}, "odd"]
+    for data in (first, second, third):  # the third lists none
+        for image, licence in zip(data["images"], (1, 2, "none"), strict=True):
+            image["license"] = licence
+    second["images"][2] |= {"sources": [{"file_name": "x.png", "license": 2}, {"file_name": "y.png"}]}
+    sets = [_set(tmp_path, name, data) for name, data in (("a", first), ("b", second), ("c", third))]
+    train, mini = split(sets, count=1)
+    assert train["licenses"] == mini["licenses"]
+    names = {licence["id"]: licence["name"] for licence in train["licenses"]}
+    assert sorted(names.values()) == ["BY", "CC0", "mine"]
+    rows = {image["file_name"]: image for image in train["images"] + mini["images"]}
+    assert [names.get(rows[name]["license"]) for name in ("a_1.png", "a_2.png", "b_1.png", "b_2.png")] == [
+        "BY", "CC0", "CC0", "mine"]
+    assert [rows[f"{name}_3.png"]["license"] for name in "abc"] == ["none"] * 3
+    assert [names.get(source.get("license")) for source in rows["b_3.png"]["sources"]] == ["mine", None]
+    assert len({rows[f"c_{k}.png"]["license"] for k in (1, 2)} - names.keys()) == 2, "nobody says what they are"
+    assert "b.json: 2 licences renumbered, their ids being taken" in train["info"]["split"]["notes"]
+
+
 def test_an_image_listed_in_two_files_is_kept_once(tmp_path: Path) -> None:
     data = tiny_dict(3, 1)
     train, mini = split([_set(tmp_path, "a", data), _set(tmp_path, "b", data)], count=1)

@@ -135,7 +135,7 @@ def _merge(datasets: Sequence[CocoDataset]) -> tuple[Json, _Merger]:
         merger.add(dataset)
     return {
         "info": {"description": "StagePose split of " + ", ".join(_name(d) for d in datasets)},
-        "licenses": next((d.raw["licenses"] for d in datasets if d.raw.get("licenses")), []),
+        "licenses": [{**about, "id": number} for number, about in merger.licences.items() if about is not None],
         "images": list(merger.images.values()),
         "annotations": list(merger.annotations.values()),
         "categories": [category_json(datasets[0].skeleton)],
@@ -149,20 +149,27 @@ class _Merger:
         self.images: dict[int, Json] = {}
         self.originals: dict[int, ImageInfo] = {}  # by the id given here, with the id of its own file
         self.annotations: dict[int, Json] = {}
+        self.licences: dict[int, Json | None] = {}  # what they say but for the id; None where their file does not
         self.seen: list[ImageInfo] = []  # of the files so far
         self.notes: list[str] = []
         self.fresh_images = count_up(1 + max((i.id for d in datasets for i in d.images), default=0))
         self.fresh_annotations = count_up(1 + max((int(d.ids.max(initial=0)) for d in datasets), default=0))
+        self.fresh_licences = count_up(1 + max((number for d in datasets for number in _licences(d)), default=0))
 
     def add(self, dataset: CocoDataset) -> None:
         """Add a set; a note for each thing that did not go in as it was."""
         data = to_json(dataset)
-        new_id = self._add_images(dataset.images, data["images"])
+        licences = self._add_licences(_licences(dataset))
+        mark = {"generated": True}  # on each image: the file's info, where it may stand, is not the whole's
+        rows = [{**_relicensed(row, licences), **(mark if row["id"] in dataset.generated else {})}
+                for row in data["images"]]
+        new_id = self._add_images(dataset.images, rows)
         renumbered = self._add_annotations([a for a in data["annotations"] if a["image_id"] in new_id], new_id)
         for number, what in (
             (len(dataset.images) - len(new_id), "images were in an earlier file already and left out"),
             (sum(old != new for old, new in new_id.items()), "images renumbered, their ids being taken"),
             (renumbered, "annotations renumbered, their ids being taken or 0"),
+            (sum(old != new for old, new in licences.items()), "licences renumbered, their ids being taken"),
             (_strangers(dataset), "annotations of other categories left out"),
         ):
             if number:
@@ -182,6 +189,18 @@ class _Merger:
             self.originals[number] = image
         return new_id
 
+    def _add_licences(self, licences: dict[int, Json | None]) -> dict[int, int]:
+        """The new id of each licence of a set; two sets' that say the same are one."""
+        new_id = {}
+        for number, about in licences.items():
+            if number not in self.licences or self.licences[number] == about:
+                new_id[number] = number
+            else:
+                same = [known for known, other in self.licences.items() if about is not None and other == about]
+                new_id[number] = same[0] if same else next(self.fresh_licences)
+            self.licences[new_id[number]] = about
+        return new_id
+
     def _add_annotations(self, annotations: Sequence[Json], new_id: dict[int, int]) -> int:
         """How many had to be renumbered."""
         renumbered = 0
@@ -191,6 +210,29 @@ class _Merger:
                 number, renumbered = next(self.fresh_annotations), renumbered + 1
             self.annotations[number] = {**annotation, "id": number, "image_id": new_id[annotation["image_id"]]}
         return renumbered
+
+
+def _licences(dataset: CocoDataset) -> dict[int, Json | None]:
+    """What a set's licences say but for their id, by it; None for an id that its images name and its list does not."""
+    named = [part.get("license") for row in dataset.raw_images.values() for part in (row, *_sources(row))
+             if isinstance(part, dict)]
+    listed = {one["id"]: {key: value for key, value in one.items() if key != "id"}
+              for one in dataset.licences if isinstance(one, dict) and type(one.get("id")) is int}
+    return {**listed, **{number: None for number in named if type(number) is int and number not in listed}}
+
+
+def _relicensed(row: Json, new_id: dict[int, int]) -> Json:
+    """An image, and the pictures that it was made of, with their licences' new ids."""
+    def told(part: Json) -> Json:
+        number = part.get("license")
+        return {**part, "license": new_id[number]} if type(number) is int else part
+
+    sources = [told(part) if isinstance(part, dict) else part for part in _sources(row)]
+    return {**told(row), "sources": sources} if sources else told(row)
+
+
+def _sources(row: Json) -> list[Any]:
+    return row["sources"] if isinstance(row.get("sources"), list) else []
 
 
 def _strangers(dataset: CocoDataset) -> int:
