@@ -55,7 +55,8 @@ def box(left: float, top: float, right: float, bottom: float, label: str = "pers
 
 
 def test_skeletons(tmp_path: Path) -> None:
-    path = export(tmp_path, skeleton(), box(1, 2, 30, 19), box(0, 0, 9, 9, "car"), skeleton(label="dog"))
+    path = export(tmp_path, skeleton(), box(1, 2, 30, 19, rotation="0.00"),
+                  box(0, 0, 9, 9, "car", rotation="90.00"), skeleton(label="dog"))
     assert formats.detect(tmp_path) == formats.detect(path) == ("cvat", path)
     labels = formats.read("cvat", path)
     assert labels.problems == [] and labels.pictures == tmp_path / "images"
@@ -116,6 +117,7 @@ def test_declared_keypoints_that_a_skeleton_lacks_are_counted(tmp_path: Path) ->
     (skeleton(POINTS.replace("3,4", "3,400")), "line 17: tail is at 3, 400, outside of its picture of 40x20"),
     (skeleton(POINTS.replace("Tail", "right ear")) + box(1, 1, 9, 9), "line 18: right_ear of this person stands at"),
     (skeleton() + box(1, 1, 9, float("inf")), "line 21: the edges of box 'person_box' are no four numbers"),
+    (skeleton() + box(1, 1, 39, 9, rotation="90.00"), "line 21: box 'person_box' is rotated by '90.00'; boxes must be"),
     (box(3, 3, 3, 9), "line 16: its box is 3, 3, 3, 9; expected one of some"),
 ])  # fmt: skip
 def test_a_wrong_shape(shape: str, message: str, tmp_path: Path) -> None:

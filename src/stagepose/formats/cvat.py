@@ -124,6 +124,10 @@ def _read_picture(node: Node, file: str, folders: list[Path], person: str, skele
             except (KeyError, ValueError):
                 to.wrong("label-value", place, f"the edges of box {show(label)} are no four numbers")
                 continue
+            turn = shape.attributes.get("rotation", "0")
+            if not re.fullmatch(r"0(\.0*)?", turn):
+                to.wrong("label-value", place, f"box {show(label)} is rotated by {show(turn)}; boxes must be upright")
+                continue
             boxes.append(BoxShape(group, label, (edges[0], edges[1], edges[2], edges[3]), place))
         elif shape.tag in SHAPES:
             to.leave_out(f"{shape.tag} shapes of {label}")
