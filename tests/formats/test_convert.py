@@ -105,6 +105,14 @@ def test_a_coco_export_whose_keypoints_stand_in_another_order(capsys: pytest.Cap
         np.testing.assert_array_equal(dataset.keypoints[row], first[number] * (first[number][:, 2:] > 0))
 
 
+def test_annotations_of_other_categories_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    data = json.loads(tiny_coco(Path("set"), 2, 2).read_text())
+    data["categories"].append({"id": 2, "name": "dog"})
+    data["annotations"][0]["category_id"] = 2
+    assert run(str(write_json(Path("set"), data)), "--to", "labelme", "--out", "sheets") == 0
+    assert "left out: annotations of other categories: 1\n" in capsys.readouterr().err
+
+
 def test_label_studios_own_coco_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """It has the keypoints of all people of a picture in one annotation."""
     Path("export").mkdir()

@@ -60,6 +60,11 @@ class CocoDataset:
         return tuple(name for name in self.own.names if name not in self.skeleton.names) if self.own else ()
 
     @property
+    def strangers(self) -> int:
+        """How many annotations of the file are of other categories."""
+        return len(self.raw.get("annotations", self.ids)) - len(self)
+
+    @property
     def order_of_results(self) -> tuple[str, ...]:
         """The keypoints as COCO results of this truth list them: in the file's order.
 

@@ -170,7 +170,7 @@ class _Merger:
             (sum(old != new for old, new in new_id.items()), "images renumbered, their ids being taken"),
             (renumbered, "annotations renumbered, their ids being taken or 0"),
             (sum(old != new for old, new in licences.items()), "licences renumbered, their ids being taken"),
-            (_strangers(dataset), "annotations of other categories left out"),
+            (dataset.strangers, "annotations of other categories left out"),
         ):
             if number:
                 self.notes.append(f"{_name(dataset)}: {number} {what}")
@@ -233,10 +233,6 @@ def _relicensed(row: Json, new_id: dict[int, int]) -> Json:
 
 def _sources(row: Json) -> list[Any]:
     return row["sources"] if isinstance(row.get("sources"), list) else []
-
-
-def _strangers(dataset: CocoDataset) -> int:
-    return len(dataset.raw.get("annotations", dataset.ids)) - len(dataset)
 
 
 def _describe(train: Json, mini: Json, notes: list[str]) -> None:

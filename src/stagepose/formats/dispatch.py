@@ -162,6 +162,7 @@ def _read_coco(path: Path, images: Path | None, skeleton: Skeleton | None) -> La
         notes.append("the file has its keypoints in another order: they are matched by their names")
     if dataset.unread:
         notes.append(f"keypoints that skeleton {dataset.skeleton.name} lacks are left out: {', '.join(dataset.unread)}")
+    notes += left_out({"annotations of other categories": dataset.strangers})
     return Labels(dataset, folder, [], notes)
 
 
