@@ -204,6 +204,15 @@ def test_sets_that_are_read_are_compared_as_files_are(tmp_path: Path) -> None:
     assert _names(split([a], minival=b)[0]) == ["000000000002.jpg"]
 
 
+def test_generated_pictures_are_compared_as_files_by_what_they_were_made_of(tmp_path: Path) -> None:
+    made, val = _renamed("{:012d}.jpg", 3), _renamed("{:012d}.jpg", 2)
+    for image, source in zip(made["images"], ("x.jpg", "000000000001.jpg", "000000000003.jpg"), strict=True):
+        image |= {"generated": True, "sources": [{"file_name": source}]}
+    problems = overlap_problems(_set(tmp_path, "made", made), _set(tmp_path, "val", val))
+    assert [(p.kind, p.where, p.index) for p in problems] == [("overlap", "image 2", 1)]
+    assert problems == check_dataset(tmp_path / "made.json", other=tmp_path / "val.json")
+
+
 @pytest.mark.parametrize("how", [{}, {"count": 0}, {"count": 3}, {"fraction": 1.5}, {"count": 1, "fraction": 0.5}])
 def test_impossible_wishes_are_named(tmp_path: Path, how: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"mini-val|fraction"):

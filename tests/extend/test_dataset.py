@@ -216,4 +216,4 @@ def test_a_generated_picture_overlaps_with_what_it_was_made_of_alone(made: Path,
     val = read_dataset(tiny_coco(tmp_path, images=4))  # 1 to 4, of which numbers 1 and 3 were made
     problems = overlap_problems(dataset, val)
     assert [(problem.kind, problem.where) for problem in problems] == [("overlap", "image 2"), ("overlap", "image 4")]
-    assert "dots-000002.jpg was made of 000000000001.jpg" in problems[0].detail
+    assert "'dots-000002.jpg' was made of '000000000001.jpg'" in problems[0].detail

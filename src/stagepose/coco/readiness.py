@@ -9,8 +9,8 @@ from pathlib import Path
 
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.pictures import check_pictures
-from stagepose.coco.problems import Problem, errors, problem, shown_path, summarise
-from stagepose.coco.samepicture import check_overlap, image_key, sources_of
+from stagepose.coco.problems import Problem, errors, shown_path, summarise
+from stagepose.coco.samepicture import check_overlap
 from stagepose.errors import DatasetError
 
 
@@ -30,21 +30,9 @@ def refuse_bad_pictures(dataset: CocoDataset, images_dir: str | Path,
 
 
 def overlap_problems(train: CocoDataset, val: CocoDataset) -> list[Problem]:
-    """An error for each picture of ``train`` that ``val`` has too, a warning where only the id is the same.
-
-    A generated picture's name and number are its maker's own and mean nothing; but where it was made of photographs, it
-    is in ``val`` if one of them is.
-    """
+    """What pictures of ``train`` are in ``val`` too: :func:`~stagepose.coco.samepicture.check_overlap`."""
     name = val.path.name if val.path else "the other set"
-    places = [place for place, image in enumerate(train.images) if image.id not in train.generated]
-    shared = check_overlap([train.images[place] for place in places], places, val.images, name)
-    theirs = {image_key(image.file_name) for image in val.images}
-    for index, row in enumerate(train.raw.get("images", ())):
-        for source in sources_of(row):
-            if image_key(source) in theirs:
-                detail = f"{row['file_name']} was made of {source}, which is also in {name}"
-                shared.append(problem("overlap", f"image {row['id']}", detail, "images", index))
-    return shared
+    return check_overlap(train.raw, train.images, range(len(train.images)), val.images, name)
 
 
 def refuse_generated(val: CocoDataset) -> None:

@@ -66,17 +66,28 @@ def find_twins(images: Sequence[ImageInfo], others: Sequence[ImageInfo]) -> Twin
 
 
 def check_overlap(
-    images: Sequence[ImageInfo], index: Sequence[int], others: Sequence[ImageInfo], other_name: str
+    raw: dict[str, Any], images: Sequence[ImageInfo], index: Sequence[int], others: Sequence[ImageInfo], other_name: str
 ) -> list[Problem]:
-    """A problem for each picture that the other set has too; ``index`` is the place of each in the JSON's list."""
-    twins = find_twins(images, others)
+    """An error for each picture of a file that the other set has too, a warning where only the id is the same.
+
+    A generated picture's name and number are its maker's own and mean nothing; but where it was made of photographs, it
+    is in the other set if one of them is. ``raw`` is the file's JSON, {} for a set from elsewhere, and ``index`` the
+    place of each picture in its list.
+    """
+    listed = raw.get("images", [])
+    twins, theirs = find_twins(images, others), {image_key(other.file_name) for other in others}
     found = []
     for place, (at, image) in enumerate(zip(index, images, strict=True)):
-        where, name = f"image {image.id}", show(image.file_name)
-        if place in twins.same:
+        row = listed[at] if raw else {}
+        where, name, generated = f"image {image.id}", show(image.file_name), is_generated(raw, row)
+        if place in twins.same and not generated:
             detail = f"{name} is also in {other_name}, as {show(twins.same[place].file_name)}"
             found.append(problem("overlap", where, detail, "images", at))
-        elif place in twins.only_id:
+        elif place in twins.only_id and not generated:
             detail = f"{name}: {other_name} has the same id for {show(twins.only_id[place].file_name)}"
             found.append(problem("overlap-id", where, detail, "images", at))
+        for source in sources_of(row):
+            if image_key(source) in theirs:
+                detail = f"{name} was made of {show(source)}, which is also in {other_name}"
+                found.append(problem("overlap", where, detail, "images", at))
     return found

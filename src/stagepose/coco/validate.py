@@ -188,7 +188,7 @@ def pictures_of_both(table: Table, other: str | Path) -> list[Problem]:
         theirs, _ = parse(jsonfile.load_json_leniently(other)[0])
     except DatasetError as error:
         return [problem("unreadable", "the other set", str(error).rstrip("."))]
-    return check_overlap(table.images, table.image_index.tolist(), theirs.images, Path(other).name)
+    return check_overlap(table.raw, table.images, table.image_index.tolist(), theirs.images, Path(other).name)
 
 
 def _finite(values: NDArray[np.float64]) -> Mask:
