@@ -167,6 +167,34 @@ def test_mending_the_score_puts_the_better_fit_ahead(tmp_path: Path) -> None:
     assert mended_ap(judgement, errors, ["second"]) < 1
 
 
+@pytest.mark.parametrize("beside", ["a crowd", "a second person"])
+def test_a_mended_score_is_the_fit_with_the_person_that_a_result_is(tmp_path: Path, beside: str) -> None:
+    """The worse of two results of a person fits better whom it cannot be: a crowd, or the person of the other."""
+    data = truth(images=2)
+    first, second, third, _ = found(data)
+    del data["annotations"][3]
+    if beside == "a crowd":  # the worse result is on it, but for 6 joints, all that the first person has
+        names = COCO_17.names[:6]
+        only_labelled(data["annotations"][0], *names)
+        only_labelled(data["annotations"][1], *COCO_17.names[6:])
+        data["annotations"][1] |= {"iscrowd": 1}
+        worse = copy.deepcopy(second)
+        for name in names:
+            moved(worse, name, at_similarity(0, name, 0.3))
+            moved(first, name, at_similarity(0, name, 0.8))
+    else:  # the worse result is on the first person, but for 3 joints, which are the second's
+        worse = copy.deepcopy(first)
+        for name in COCO_17.names[:3]:
+            moved(worse, name, at_joint(1, name))
+    for name in COCO_17.names[:7]:
+        moved(third, name, nowhere())  # OKS .59
+    results = [first, worse, third]
+    judgement, errors = judged(data, results, tmp_path)
+    right = [{**row, "score": score} for row, score in zip(results, (0.8, 0.0, 0.59), strict=True)]
+    wanted = judged(data, right, tmp_path)[0].ap()
+    assert mended_ap(judgement, errors, ["score"]) == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_steps_add_up_and_joints_are_each_of_one_kind(tmp_path: Path, seed: int) -> None:
     data, results = random_set(seed, images=15)

@@ -1,9 +1,9 @@
 """What each kind of error costs: the AP if it were mended, each alone, and one after the other.
 
-A joint is mended by putting it where it is labelled; scores by giving each person's best-fitting result its OKS, all
-others 0; second finds and background by leaving them out; missed people by a perfect and most certain find of each. The
-order of Ronchi and Perona: first the joints, the farthest off first, then the ranking, then results and people as a
-whole. What is left after all of it are good joints that are not quite right.
+A joint is mended by putting it where it is labelled; scores by giving each person's best-fitting result its OKS with
+the person, all others 0; second finds and background by leaving them out; missed people by a perfect and most certain
+find of each. The order of Ronchi and Perona: first the joints, the farthest off first, then the ranking, then results
+and people as a whole. What is left after all of it are good joints that are not quite right.
 """
 
 from __future__ import annotations
@@ -17,7 +17,18 @@ from stagepose.evaluation.found import Found
 from stagepose.evaluation.keypoints import Judgement
 from stagepose.evaluation.matching import NOBODY, Bool, Truth, match, pairs_of
 from stagepose.evaluation.precision import NO_TRUTH, everybody, ranked
-from stagepose.evaluation.taxonomy import INVERSION, JITTER, KINDS, MATCHED, MISS, SWAP, UNJUDGED, Taxonomy
+from stagepose.evaluation.taxonomy import (
+    INVERSION,
+    JITTER,
+    KINDS,
+    MATCHED,
+    MISS,
+    SWAP,
+    UNJUDGED,
+    Taxonomy,
+    nearest_people,
+    oks_with,
+)
 
 ORDER = ("miss", "swap", "inversion", "jitter", "score", "second", "background", "missed")
 JOINTS = {KINDS[code]: code for code in (MISS, SWAP, INVERSION, JITTER)}
@@ -85,16 +96,15 @@ def _put_right(truth: Truth, found: Found, errors: Taxonomy, which_MK: Bool) -> 
 
 
 def _by_fit(truth: Truth, found: Found) -> Found:
-    """Ranked by how well they fit: of the results of an image the best-fitting chooses its person first."""
-    pairs = pairs_of(truth, found)
-    count_M = np.diff(pairs.start)
-    best = np.zeros(len(found))
-    somebody = np.flatnonzero(count_M)
-    if len(somebody):
-        best[somebody] = np.maximum.reduceat(pairs.oks, pairs.start[somebody])
-    chosen = found.rescored(best)
-    matched_M = match(truth, chosen, pairs_of(truth, chosen), [everybody(truth, chosen)], np.array([MATCHED]))[0, 0]
-    return chosen.rescored(np.where(matched_M == NOBODY, 0.0, chosen.scores))
+    """Ranked by how well they fit: of the results of an image the one that fits anybody who counts best chooses first,
+
+    and each has its OKS with the person that it then is, which need not be the one that it fits best.
+    """
+    chosen = found.rescored(nearest_people(truth, pairs_of(truth, found))[1])
+    pairs = pairs_of(truth, chosen)
+    matched_M = match(truth, chosen, pairs, [everybody(truth, chosen)], np.array([MATCHED]))[0, 0].astype(np.int64)
+    person_of = np.where(np.append(truth.ignored, True)[matched_M], NOBODY, matched_M)
+    return chosen.rescored(oks_with(pairs, person_of))
 
 
 def _ap(truth: Truth, found: Found) -> float:

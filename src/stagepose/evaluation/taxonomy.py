@@ -64,10 +64,9 @@ def classify(judged: Judgement) -> Taxonomy:
     ignored_N = np.append(truth.ignored, True)  # the last for NOBODY
     absorbed_M = (matched_M != NOBODY) & ignored_N[matched_M]
     person_of = np.where(ignored_N[matched_M], NOBODY, matched_M)
-    own_oks = np.zeros(len(found))
     mine = np.flatnonzero(person_of != NOBODY)
-    own_oks[mine] = pairs.oks[pairs.start[mine] + person_of[mine] - pairs.first[mine]]
-    nearest, nearest_oks = _nearest(truth, pairs)
+    own_oks = oks_with(pairs, person_of)
+    nearest, nearest_oks = nearest_people(truth, pairs)
     alone_M = (person_of == NOBODY) & ~absorbed_M
     second = alone_M & (nearest != NOBODY)
     missed = ~truth.ignored
@@ -84,7 +83,15 @@ def classify(judged: Judgement) -> Taxonomy:
     )  # fmt: skip
 
 
-def _nearest(truth: Truth, pairs: Pairs) -> tuple[Int, Float]:
+def oks_with(pairs: Pairs, person_of: Int) -> Float:
+    """(M,) OKS of each result with a person of its image, 0 with :data:`NOBODY`."""
+    oks = np.zeros(len(person_of))
+    mine = np.flatnonzero(person_of != NOBODY)
+    oks[mine] = pairs.oks[pairs.start[mine] + person_of[mine] - pairs.first[mine]]
+    return oks
+
+
+def nearest_people(truth: Truth, pairs: Pairs) -> tuple[Int, Float]:
     """Of each result the counted person of its image that it fits best, and the OKS, if that is enough for a match."""
     count_M = np.diff(pairs.start)
     somebody = np.flatnonzero(count_M)
