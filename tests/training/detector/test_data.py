@@ -161,6 +161,20 @@ def test_cache_shrinks_and_remembers_the_scale(tmp_path: Path) -> None:
     np.testing.assert_array_equal(full.image(3), np.asarray(Image.open(boxes.images[3].file)))
 
 
+@pytest.mark.parametrize(("size", "shape"), [((10_000, 2), (1, 96, 3)), ((1, 5_000), (96, 1, 3))])
+def test_a_thin_picture_keeps_one_pixel_of_its_short_side(tmp_path: Path, size: tuple[int, int],
+                                                          shape: tuple[int, int, int]) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["images"][0] |= {"width": size[0], "height": size[1]}
+        data["annotations"] = [a for a in data["annotations"] if a["image_id"] != data["images"][0]["id"]]
+
+    path = changed(tmp_path, change)
+    Image.new("RGB", size, (9, 9, 9)).save(tmp_path / "images" / "000000000001.png")
+    boxes = read_boxes(path, tmp_path / "images")
+    cache = open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
+    assert cache.image(0).shape == shape and (cache.image(0) == 9).all()
+
+
 @pytest.mark.parametrize("key", range(12))
 def test_boxes_move_with_the_pixels(key: int) -> None:
     config = BoxAugment(canvas=(192, 160), zoom=(0.3, 2.0), colour=0, grey_chance=0, fill=0)

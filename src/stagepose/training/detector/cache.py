@@ -77,7 +77,7 @@ def _decode(images: Sequence[BoxImage], home: Path, max_side: int) -> None:
             raise DatasetError(f"{error}; take it out of the data set or replace it") from error
         scale = min(1.0, max_side / max(pixels.shape[:2]))
         if scale < 1:
-            width, height = round(pixels.shape[1] * scale), round(pixels.shape[0] * scale)
+            width, height = (max(1, round(side * scale)) for side in pixels.shape[1::-1])
             pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
         return pixels, scale
 
