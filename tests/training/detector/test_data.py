@@ -21,7 +21,7 @@ from stagepose.errors import ConfigError, DatasetError, StagePoseError
 from stagepose.training.detector.augment import BoxAugment, Shown, cut
 from stagepose.training.detector.cache import open_or_decode
 from stagepose.training.detector.compose import covered, donors, mosaic, paste
-from stagepose.training.detector.dataset import read_boxes
+from stagepose.training.detector.dataset import BAD, read_boxes
 from training.detector.small import PLAIN, tiny_data
 
 NOTHING = np.zeros((0, 4), np.float32)
@@ -105,7 +105,20 @@ def test_pictures_that_do_not_fit_are_named_or_left_out(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"1 x image-size-differs.*1 x image-missing"):
         read_boxes(path, tmp_path / "images")
     found = read_boxes(path, tmp_path / "images", drop_bad=True)
-    assert len(found.images) == 2 and found.left_out["picture missing, damaged or of another size"] == 2
+    assert len(found.images) == 2 and found.left_out[BAD] == 2
+
+
+def test_unreadable_pictures_without_people_are_named_or_left_out(tmp_path: Path) -> None:
+    path = tiny_coco(tmp_path)
+    (tmp_path / "negatives").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "negatives" / "a.png")
+    (tmp_path / "negatives" / "b.jpg").write_bytes(b"no picture")
+    (tmp_path / "negatives" / "c.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "images" / "000000000003.png").unlink()
+    with pytest.raises(DatasetError, match=r"1 x image-missing.*2 x image-unreadable, such as .*b\.jpg.*--drop-bad"):
+        read_boxes(path, tmp_path / "images", negatives_dir=tmp_path / "negatives")
+    found = read_boxes(path, tmp_path / "images", negatives_dir=tmp_path / "negatives", drop_bad=True)
+    assert [image.size for image in found.images] == [(192, 160)] * 3 + [(40, 30)] and found.left_out[BAD] == 3
 
 
 def test_pictures_that_went_missing_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,13 @@ from numpy.typing import NDArray
 
 from stagepose.coco.instances import PERSON_LABEL, Instances, read_instances
 from stagepose.coco.pictures import check_pictures
-from stagepose.coco.problems import summarise
+from stagepose.coco.problems import Problem, problem, summarise
 from stagepose.coco.table import ImageInfo
-from stagepose.errors import DatasetError
-from stagepose.images import find_images
+from stagepose.errors import DatasetError, ImageError
+from stagepose.geometry import Size
+from stagepose.images import find_images, read_header
+
+BAD = "picture missing, damaged or of another size"  # the reason that is counted
 
 Boxes = NDArray[np.float32]
 
@@ -25,10 +27,12 @@ class BoxImage:
     """One picture, in pixels of its file: ``boxes`` (P, 4), ``labels`` (P,) from 1 (people), ``ignore`` (Q, 4).
 
     In an ``ignore`` region nothing is learned as background: a crowd, or a whole picture in which not all are boxed.
-    ``photos`` are the names of the photographs in it, see :class:`~stagepose.coco.instances.Instances`.
+    ``size`` is (width, height). ``photos`` are the names of the photographs in it, see
+    :class:`~stagepose.coco.instances.Instances`.
     """
 
     file: Path
+    size: Size
     photos: tuple[str, ...]
     boxes: Boxes
     labels: NDArray[np.int64]
@@ -63,21 +67,23 @@ def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str |
     would teach that their unboxed people are background: they are left out, or, with ``partly_boxed``, nothing in them
     is learned as background. Pictures that are missing, unreadable or of another size than the file says are refused
     with their count (:class:`DatasetError`), or left out and counted with ``drop_bad``; so is a file of which none is
-    left.
+    left. Damage amid their pixels is seen when they are decoded.
     """
     found = read_instances(path)
     whole = [image for image in found.images if partly_boxed or image.id not in found.partly_boxed]
-    bad = _bad_pictures(found.path, whole, Path(images_dir), drop_bad)
-    kept = [image for image in whole if image.id not in bad]
+    problems = check_pictures(whole, range(len(whole)), Path(images_dir))
+    bad = {each.index for each in problems}
+    negatives, unread = _negatives(Path(negatives_dir)) if negatives_dir is not None else ([], [])
+    problems += unread
+    if problems and not drop_bad:
+        kinds = "; ".join(f"{k.count} x {k.kind}, such as {k.examples[0]}" for k in summarise(problems))
+        raise DatasetError(f"{path}: its pictures do not fit its labels: {kinds}. Mend them, or leave them out with "
+                           "--drop-bad")
     rows_by_image = _rows_by_image(found)
     images = [_box_image(found, image, rows_by_image.get(image.id, np.zeros(0, dtype=np.int64)), Path(images_dir))
-              for image in kept]
+              for index, image in enumerate(whole) if index not in bad] + negatives
     left_out = {"picture not fully boxed": len(found.images) - len(whole), "box without area": found.left_out,
-                "picture missing, damaged or of another size": len(bad)}
-    if negatives_dir is not None:
-        nothing, nobody = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
-        images += [BoxImage(file=file, photos=(file.name,), boxes=nothing, labels=nobody, ignore=nothing)
-                   for file in find_images([Path(negatives_dir)])]
+                BAD: len(problems)}
     if not images:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in left_out.items() if count) or "it names none"
         raise DatasetError(f"{path}: no picture is left for a detector ({reasons}); those in which not everybody is "
@@ -85,14 +91,19 @@ def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str |
     return BoxSet(images=tuple(images), categories=found.categories, left_out=left_out)
 
 
-def _bad_pictures(path: Path, images: Sequence[ImageInfo], folder: Path, drop_bad: bool) -> set[int]:
-    """Ids of the pictures that do not fit the file; :class:`DatasetError` unless they may be dropped."""
-    problems = check_pictures(images, range(len(images)), folder)
-    if problems and not drop_bad:
-        kinds = "; ".join(f"{k.count} x {k.kind}, such as {k.examples[0]}" for k in summarise(problems))
-        raise DatasetError(f"{path}: its pictures do not fit its labels: {kinds}. Mend them, or leave them out with "
-                           "--drop-bad")
-    return {images[found.index].id for found in problems}
+def _negatives(folder: Path) -> tuple[list[BoxImage], list[Problem]]:
+    """A folder's pictures, with nobody in them, and a problem for each that cannot be read."""
+    nothing, nobody = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
+    images, problems = [], []
+    for file in find_images([folder]):
+        try:
+            header = read_header(file)
+        except ImageError as error:
+            problems.append(problem("image-unreadable", "", str(error)))
+            continue
+        images.append(BoxImage(file=file, size=(header.width, header.height), photos=(file.name,), boxes=nothing,
+                               labels=nobody, ignore=nothing))
+    return images, problems
 
 
 def _rows_by_image(found: Instances) -> dict[int, NDArray[np.int64]]:
@@ -106,8 +117,8 @@ def _box_image(found: Instances, image: ImageInfo, rows: NDArray[np.int64], fold
     ignore = boxes[crowd]
     if image.id in found.partly_boxed:
         ignore = np.array([[0, 0, image.width, image.height]], dtype=np.float32)
-    return BoxImage(file=folder / image.file_name, photos=found.photos[image.id], boxes=boxes[~crowd],
-                    labels=found.labels[rows][~crowd], ignore=ignore)
+    return BoxImage(file=folder / image.file_name, size=(image.width, image.height), photos=found.photos[image.id],
+                    boxes=boxes[~crowd], labels=found.labels[rows][~crowd], ignore=ignore)
 
 
 def are_people(labels_P: NDArray[np.int64]) -> NDArray[np.bool_]:
