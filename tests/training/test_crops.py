@@ -20,7 +20,7 @@ from stagepose.coco import read_dataset
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.images import read_image
 from stagepose.skeleton import COCO_17, LSP_14
-from stagepose.training import packing, shards
+from stagepose.training import packing, shards, workfolder
 from stagepose.training.crops import CropSpec, PackConfig, open_or_pack, open_store, pack, pack_file
 
 SPEC = CropSpec(input_size=(96, 128))  # a canvas of 144 x 192, 82,944 bytes: 12 people in a shard of 1 MB
@@ -218,7 +218,7 @@ def test_the_second_packer_waits_and_finds_the_store(tmp_path, monkeypatch, capl
         open_or_pack(path, tmp_path / "images", tmp_path / "crops", spec=SPEC, skeleton=COCO_17))) for _ in range(2)]
     packers[0].start()
     assert begun.wait(60)
-    monkeypatch.setattr(packing.log, "warning", lambda *_: go_on.set())  # the first goes on once the second waits
+    monkeypatch.setattr(workfolder.log, "warning", lambda *_: go_on.set())  # the first goes on once the second waits
     packers[1].start()
     for packer in packers:
         packer.join(60)

@@ -6,10 +6,8 @@ JSON beside it that says what is in it, and is never written again. P people of 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -17,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -37,17 +35,14 @@ from stagepose.training.store import (
     write_description,
     write_labels,
 )
+from stagepose.training.workfolder import PARTIAL, Progress, held, mention_leftovers
 
-log = logging.getLogger(__name__)
-
-PARTIAL, LOCK, PLAN = ".partial", "lock", "plan.json"
+PLAN = "plan.json"
 AHEAD = 4  # pictures a thread may be ahead of the writer: their crops wait in memory
 MOST_SHARDS = 256  # each is an open file while a store is read; systems allow 1,024
 REPORT_EVERY = 50  # pictures
 UNFINISHED = re.compile(r"(?P<set>.+)-[0-9a-f]{12}(-jpeg\d+)?\.partial")
 CROWD, UNLABELLED = "crowd", "no labelled keypoint"
-
-Progress = Callable[[int, int], None]
 
 
 def open_or_pack(path: str | Path, images_dir: str | Path, folder: str | Path, *, spec: CropSpec, skeleton: Skeleton,
@@ -112,7 +107,10 @@ def pack(dataset: CocoDataset, images_dir: str | Path, home: str | Path, *, spec
         raise DatasetError(f"{home}: is there, but is no crop store: it has no {STORE}; delete it and pack again")
     work = Work(dataset, Path(images_dir), spec, config or PackConfig())
     working = home.with_name(home.name + PARTIAL)
-    lock = _held(working, home)
+    try:
+        lock = held(working, home / STORE)
+    except OSError as error:
+        raise _cannot_write(home, error, 0) from error
     if lock is None:  # another process has made the store meanwhile
         return
     with lock:
@@ -190,49 +188,13 @@ def _pack_shard(working: Path, number: int, people: range, work: Work, pool: Thr
 # --- the folder
 
 
-def _held(working: Path, home: Path) -> IO[str] | None:
-    """The working folder's lock, held; None where another process has made the store."""
-    while not (home / STORE).is_file():
-        try:
-            working.mkdir(parents=True, exist_ok=True)
-            lock = (working / LOCK).open("a")
-            _wait(lock, home)
-        except FileNotFoundError:  # the folder got its final name between these lines
-            continue
-        except OSError as error:
-            raise _cannot_write(home, error, 0) from error
-        if _is_open_as(lock, working / LOCK):  # and not renamed or removed by the one that was waited for
-            if not (home / STORE).is_file():
-                return lock
-            shutil.rmtree(working)
-        lock.close()
-    return None
-
-
 def _mention_leftovers(working: Path) -> None:
-    """Unfinished stores of the same set, whose labels, pictures or sizes were others: they might still be wanted."""
+    """Unfinished stores of the same set, whose labels, pictures or sizes were others."""
     mine = UNFINISHED.fullmatch(working.name)
-    for other in working.parent.glob(f"*{PARTIAL}") if mine else ():
-        found = UNFINISHED.fullmatch(other.name)
-        if mine and found and found["set"] == mine["set"] and other != working:
-            megabytes = sum(file.stat().st_size for file in other.iterdir()) / 1e6
-            log.warning("%s: an unfinished store of the same set with other labels, pictures or sizes, %.0f MB; delete "
-                        "it if nobody wants to finish it", other, megabytes)
-
-
-def _wait(lock: IO[str], home: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.warning("%s: another process packs this store; waiting for it", home)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-
-
-def _is_open_as(lock: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+    others = [other for other in sorted(working.parent.glob(f"*{PARTIAL}"))
+              if mine and (found := UNFINISHED.fullmatch(other.name)) and found["set"] == mine["set"]
+              and other != working]
+    mention_leftovers(others, "an unfinished store of the same set with other labels, pictures or sizes")
 
 
 def _plan(working: Path, work: Work, fingerprint: str) -> list[range]:

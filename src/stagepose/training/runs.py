@@ -41,6 +41,7 @@ from stagepose.training.storage import Bits
 from stagepose.training.table import Table, plain_batches
 from stagepose.training.teacher import Teacher, open_teacher
 from stagepose.training.validation import PoseValidation
+from stagepose.training.workfolder import Progress, told
 
 MOST_WORKERS = 8  # processes that read data for one GPU
 MOST_SHOWN = 10_000  # times in an epoch: its order lies in memory
@@ -320,14 +321,9 @@ def _refuse_overlap(train: CocoDataset, val: CocoDataset) -> None:
                            f"{val.path} --out DIR'")
 
 
-def packing(path: Path, report: Report) -> Callable[[int, int], None]:
+def packing(path: Path, report: Report) -> Progress:
     """What tells, every thousand pictures, how far the cutting out of a set is."""
-
-    def progress(done: int, total: int) -> None:
-        if done == total or done % 1000 == 0:
-            report(f"{path}: people cut out of {done} of {total} pictures")
-
-    return progress
+    return told(report, f"{path}: people cut out of")
 
 
 def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: tuple[str, ...],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from collections.abc import Callable
 from dataclasses import replace
@@ -128,13 +129,26 @@ def test_pictures_that_went_missing_are_named(tmp_path: Path) -> None:
         open_or_decode(boxes.images, tmp_path / "cache", max_side=64)
 
 
-def test_a_picture_that_cannot_be_decoded_leaves_no_half_written_pixels(tmp_path: Path) -> None:
-    boxes = read_boxes(tiny_coco(tmp_path), tmp_path / "images")
-    file = boxes.images[2].file
-    file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(DatasetError, match=r"000000000003\.png.*take it out"):
+def damage_amid_pixels(file: Path) -> None:
+    """Its header and its last mark still tell of a whole picture."""
+    data = bytearray(file.read_bytes())
+    for at in range(len(data) // 2, len(data) // 2 + 40):
+        data[at] ^= 0x5A
+    file.write_bytes(data)
+
+
+def test_pictures_that_cannot_be_decoded_are_refused_together_and_decoded_no_second_time(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny_coco(tmp_path, images=5)
+    for number in (2, 4):
+        damage_amid_pixels(tmp_path / "images" / f"00000000000{number}.png")
+    boxes = read_boxes(path, tmp_path / "images")
+    said = r"2 of 5 pictures cannot be read, such as .*000000000002\.png.*replace them"
+    with pytest.raises(DatasetError, match=said):
         open_or_decode(boxes.images, tmp_path / "cache", max_side=64)
-    assert not [found for found in (tmp_path / "cache").rglob("*") if found.is_file()]
+    monkeypatch.setattr("stagepose.training.detector.cache.read_image", lambda _: pytest.fail("decoded again"))
+    with pytest.raises(DatasetError, match=said):
+        open_or_decode(boxes.images, tmp_path / "cache", max_side=64)
 
 
 def test_labels_are_known_again_in_another_folder_but_not_when_they_change(tmp_path: Path) -> None:
@@ -159,9 +173,19 @@ def test_a_disk_that_fills_up_is_named_and_left_as_it_was(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list((tmp_path / "cache").iterdir())
     open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
-    for damage in ("{}", "[", '{"sizes_hw": [], "scales": "x"}'):
-        [index] = (tmp_path / "cache").rglob("index.json")
-        index.write_text(damage)
+
+
+@pytest.mark.parametrize("record", [b"", b"{}\n", b"[\n", b"[80, 96, 0.5]\n", b'["a", 96, 0.5, ""]\n', b"\xff\n"])
+def test_decoded_pictures_that_are_damaged_are_named(tmp_path: Path, record: bytes) -> None:
+    boxes = read_boxes(tiny_coco(tmp_path), tmp_path / "images")
+    open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
+    [file] = (tmp_path / "cache").rglob("pictures.jsonl")
+    for content in (record, file.read_bytes() + record, None):
+        if content is None:
+            file.unlink()
+        else:
+            file.write_bytes(content)
+            os.truncate(file.with_name("pixels.bin"), 100)
         with pytest.raises(DatasetError, match=r"decoded pictures that are damaged .* delete the folder"):
             open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
 

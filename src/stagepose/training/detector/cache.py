@@ -1,26 +1,41 @@
-"""Decoded pictures in one memory-mapped file, so that no epoch but the first decodes any. N pictures, H W pixels."""
+"""Decoded pictures in one memory-mapped file, so that no epoch but the first decodes any. N pictures, H W pixels.
+
+``pixels.bin`` holds them end to end, ``pictures.jsonl`` a line for each. While they are decoded the folder is
+``NAME.partial``, held by a lock: both files grow, and what no line tells of is decoded again after a kill.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stagepose import files
+from stagepose.cores import available_cores
 from stagepose.errors import DatasetError, ImageError, StagePoseError
+from stagepose.geometry import Size
 from stagepose.images import read_image
+from stagepose.training.cutting import in_order
 from stagepose.training.detector.dataset import BoxImage
+from stagepose.training.workfolder import PARTIAL, Progress, held, mention_leftovers
 
-FORMAT = 1
+FORMAT = 2
+PIXELS, RECORD = "pixels.bin", "pictures.jsonl"
+AHEAD = 4  # pictures a thread may be ahead of the writer: they wait in memory
+BATCH = 100  # pictures from one sync to the next: a kill loses no more
+
 Pixels = NDArray[np.uint8]
 
 
@@ -43,58 +58,161 @@ class PixelCache:
         return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
 
 
-def open_or_decode(images: Sequence[BoxImage], folder: str | Path, *, max_side: int) -> PixelCache:
-    """The cache of these pictures below ``folder``, decoded first where it is missing; shrunk to ``max_side``."""
+class _Row(NamedTuple):
+    """A picture's line: (H, W) as it is cached, cached pixels per file pixel, and why there are none, if so."""
+
+    height: int
+    width: int
+    scale: float
+    fault: str = ""
+
+
+def open_or_decode(images: Sequence[BoxImage], folder: str | Path, *, max_side: int,
+                   progress: Progress | None = None) -> PixelCache:
+    """The cache of these pictures below ``folder``, decoded first where it is missing; shrunk to ``max_side``.
+
+    Raises :class:`DatasetError` where pictures cannot be read, with their count. Killed at any moment, the same call
+    goes on with what is done.
+    """
+    home = Path(folder) / f"boxes-{max_side}-{_fingerprint(images, max_side)}"
+    if not (home / RECORD).is_file():
+        _make(images, home, max_side, progress)
+    try:
+        rows = _rows(_lines(home))
+        length = (home / PIXELS).stat().st_size
+    except OSError as error:
+        raise _damaged(home, error) from error
+    sizes = np.array([row[:2] for row in rows], dtype=np.int64).reshape(-1, 2)
+    lengths = sizes.prod(1) * 3
+    if len(rows) != len(images) or length != lengths.sum():
+        raise _damaged(home, f"{len(rows)} of {len(images)} pictures, {length:,} of {lengths.sum():,} bytes")
+    faults = [row.fault for row in rows if row.fault]
+    if faults:
+        raise DatasetError(f"{len(faults)} of {len(images)} pictures cannot be read, such as {faults[0]}; replace them "
+                           f"or take them out of the data set, and delete {home}")
+    pixels = np.memmap(home / PIXELS, dtype=np.uint8, mode="r")
+    return PixelCache(pixels, np.cumsum(lengths) - lengths, sizes, np.array([row.scale for row in rows]))
+
+
+def _fingerprint(images: Sequence[BoxImage], max_side: int) -> str:
+    """Changes when the pictures' names, sizes or times change."""
     stamps = [[str(i.file), i.file.stat().st_size, i.file.stat().st_mtime_ns] for i in images if i.file.is_file()]
     if len(stamps) != len(images):
         missing = [str(i.file) for i in images if not i.file.is_file()]
         raise DatasetError(f"{len(missing)} of {len(images)} pictures are missing, such as {missing[0]}; "
                            "check the images folder")
-    key = hashlib.sha256(json.dumps([FORMAT, max_side, stamps]).encode()).hexdigest()[:12]
-    home = Path(folder) / f"boxes-{max_side}-{key}"
-    if not (home / "index.json").is_file():
-        _decode(images, home, max_side)
+    return hashlib.sha256(json.dumps([FORMAT, max_side, stamps]).encode()).hexdigest()[:12]
+
+
+def _damaged(home: Path, why: object) -> DatasetError:
+    return DatasetError(f"{home}: decoded pictures that are damaged ({why}); delete the folder")
+
+
+def _make(images: Sequence[BoxImage], home: Path, max_side: int, progress: Progress | None) -> None:
+    """Decode in a working folder that gets its final name when all pictures are in it."""
+    if home.exists() and not (home / RECORD).is_file():
+        raise _damaged(home, f"it has no {RECORD}")
+    working = home.with_name(home.name + PARTIAL)
     try:
-        index = json.loads((home / "index.json").read_text(encoding="utf-8"))
-        sizes, scales = np.array(index["sizes_hw"], dtype=np.int64).reshape(-1, 2), np.array(index["scales"], float)
-        pixels = np.memmap(home / "pixels.bin", dtype=np.uint8, mode="r")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{home}: decoded pictures that are damaged ({error}); delete the folder") from error
-    ends = np.cumsum(sizes.prod(1) * 3)
-    if len(pixels) != (ends[-1] if len(ends) else 0):
-        raise DatasetError(f"{home}: {len(pixels)} bytes of pixels, expected {ends[-1]}; delete the folder")
-    return PixelCache(pixels, ends - sizes.prod(1) * 3, sizes, scales)
+        lock = held(working, home / RECORD)
+        if lock is None:  # another process has decoded them meanwhile
+            return
+        with lock:
+            try:
+                others = sorted(set(home.parent.glob(f"boxes-*{PARTIAL}")) - {working})
+                mention_leftovers(others, "unfinished decoded pictures, of another set or of this one as it was")
+                _decode(images, working, max_side, progress)
+                working.rename(home)
+            except BaseException:
+                if not ((working / RECORD).is_file() and _lines(working)):  # nothing worth keeping
+                    shutil.rmtree(working, ignore_errors=True)
+                raise
+    except OSError as error:
+        raise StagePoseError(f"{home}: cannot write the decoded pictures: {error.strerror}; {files.remedy(error)} "
+                             "(--crops)") from error
 
 
-def _decode(images: Sequence[BoxImage], home: Path, max_side: int) -> None:
-    """Write ``pixels.bin``, then ``index.json`` last, so that a cache is whole or absent."""
-    temporary, sizes, scales = home / f"pixels.{os.getpid()}.tmp", [], []
+def _decode(images: Sequence[BoxImage], working: Path, max_side: int, progress: Progress | None) -> None:
+    """Append the pictures that are not there yet; their lines only when their pixels are on the disk."""
+    done, threads = _resume(working), available_cores()
+    _refuse_full_disk(images[done:], working, max_side)
+    with ((working / PIXELS).open("ab") as pixels, (working / RECORD).open("ab") as record,
+          ThreadPoolExecutor(threads) as pool):
+        decoded = in_order(pool, partial(_load, max_side=max_side), images[done:], AHEAD * threads)
+        for stop in [*range(done - done % BATCH + BATCH, len(images), BATCH), len(images)]:
+            lines = []
+            for row, picture in islice(decoded, stop - done):
+                pixels.write(picture.data)
+                lines.append(json.dumps(row) + "\n")
+            _sync(pixels)
+            record.write("".join(lines).encode())
+            _sync(record)
+            done = stop
+            if progress:
+                progress(done, len(images))
 
-    def load(image: BoxImage) -> tuple[Pixels, float]:
+
+def _load(image: BoxImage, max_side: int) -> tuple[_Row, Pixels]:
+    """A picture decoded and shrunk, or none and why."""
+    try:
+        pixels = read_image(image.file).pixels
+    except ImageError as error:
+        return _Row(0, 0, 1.0, str(error)), np.zeros((0, 0, 3), dtype=np.uint8)
+    size = (pixels.shape[1], pixels.shape[0])
+    width, height = _shrunk(size, max_side)
+    if (width, height) != size:
+        pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return _Row(height, width, _scale(size, max_side)), np.ascontiguousarray(pixels)
+
+
+def _scale(size: Size, max_side: int) -> float:
+    return min(1.0, max_side / max(size))
+
+
+def _shrunk(size: Size, max_side: int) -> Size:
+    """What a picture of ``size`` is cached at; a thin one keeps a pixel of its short side."""
+    scale = _scale(size, max_side)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _resume(working: Path) -> int:
+    """Cut both files to the pictures that are whole -> how many these are."""
+    for name in (PIXELS, RECORD):
+        (working / name).touch()
+    lines = _lines(working)
+    ends = np.cumsum([0, *(row.height * row.width * 3 for row in _rows(lines))])
+    done = int(np.searchsorted(ends, (working / PIXELS).stat().st_size, side="right")) - 1
+    os.truncate(working / PIXELS, int(ends[done]))
+    os.truncate(working / RECORD, sum(len(line) + 1 for line in lines[:done]))
+    return done
+
+
+def _lines(folder: Path) -> list[bytes]:
+    """Of the record, without one that was torn."""
+    return (folder / RECORD).read_bytes().split(b"\n")[:-1]
+
+
+def _rows(lines: Iterable[bytes]) -> list[_Row]:
+    """The pictures that lines tell of, up to one that is none."""
+    rows = []
+    for line in lines:
         try:
-            pixels = read_image(image.file).pixels
-        except ImageError as error:
-            raise DatasetError(f"{error}; take it out of the data set or replace it") from error
-        scale = min(1.0, max_side / max(pixels.shape[:2]))
-        if scale < 1:
-            width, height = (max(1, round(side * scale)) for side in pixels.shape[1::-1])
-            pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        return pixels, scale
+            height, width, scale, fault = json.loads(line)
+            rows.append(_Row(int(height), int(width), float(scale), str(fault)))
+        except (ValueError, TypeError):
+            break
+    return rows
 
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file, ThreadPoolExecutor(2) as pool:
-            for pixels, scale in pool.map(load, images):
-                file.write(np.ascontiguousarray(pixels).data)
-                sizes.append([int(s) for s in pixels.shape[:2]])
-                scales.append(scale)
-        temporary.replace(home / "pixels.bin")
-    except BaseException as error:  # a picture that cannot be read, a full disk, Ctrl-C
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-            home.rmdir()
-        if isinstance(error, OSError):
-            raise StagePoseError(f"{home}: cannot write the decoded pictures: {error.strerror}; "
-                                 f"{files.remedy(error)} (--crops)") from error
-        raise
-    files.write_json(home / "index.json", {"format": FORMAT, "sizes_hw": sizes, "scales": scales})
+
+def _refuse_full_disk(images: Sequence[BoxImage], working: Path, max_side: int) -> None:
+    """:class:`StagePoseError` where these pictures will not fit."""
+    needed = sum(3 * width * height for width, height in (_shrunk(image.size, max_side) for image in images)) / 1e6
+    free = shutil.disk_usage(working).free / 1e6
+    if needed > free:
+        raise StagePoseError(f"{working}: disk full, {needed:,.1f} MB needed for decoded pictures; {free:,.0f} MB are "
+                             "free; make room, or choose another folder with --crops; finished ones are kept")
