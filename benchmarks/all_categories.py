@@ -71,7 +71,7 @@ def main(
     boxes = replace(boxes, images=boxes.images[:first])
     plain = BoxAugment(canvas=(SIDE, SIDE), long_side=SIDE, zoom=(1.0, 1.0), aim_chance=0, flip_chance=0, colour=0,
                        grey_chance=0, mosaic_chance=0, paste_chance=0, least_side=1.0)  # fmt: skip
-    data = BoxData(boxes, open_or_decode(boxes.images, cache, max_side=SIDE), augment=plain, seed=0)
+    data = BoxData(*open_or_decode(boxes, cache, max_side=SIDE), augment=plain, seed=0)
     task = DetectorTask(Detector(DetectorConfig(
         categories=len(boxes.categories), long_side=SIDE, frozen_blocks=EVERY_BLOCK,
         keeping=Keeping(proposals=300, floor=0.05))), data)  # fmt: skip

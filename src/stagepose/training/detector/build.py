@@ -48,8 +48,8 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
     if setting.init is not None:  # before any picture is decoded: it may be no detector's
         setting.report(checkpoint.fill_matching(model, _starting_weights(setting.init), setting.init))
     augment = recipe.augment
-    cache = open_or_decode(boxes.images, setting.folder, max_side=round(augment.long_side * augment.zoom[1]),
-                           progress=told(setting.report, f"{path}: decoded"))
+    boxes, cache = open_or_decode(boxes, setting.folder, max_side=round(augment.long_side * augment.zoom[1]),
+                                  drop_bad=setting.drop_bad, progress=told(setting.report, f"{path}: decoded"))
     data = BoxData(boxes, cache, augment=augment, seed=setting.seed)
     setting.report(f"{path}: {len(data)} pictures, {len(boxes.categories)} categories; left out: {boxes.left_out}")
     return DetectorTask(model, data, validation, device=setting.device, init=start.digest(setting.init))

@@ -28,7 +28,7 @@ from stagepose.errors import DatasetError, ImageError, StagePoseError
 from stagepose.geometry import Size
 from stagepose.images import read_image
 from stagepose.training.cutting import in_order
-from stagepose.training.detector.dataset import BoxImage
+from stagepose.training.detector.dataset import BoxImage, BoxSet
 from stagepose.training.workfolder import PARTIAL, Progress, held, mention_leftovers
 
 FORMAT = 2
@@ -67,13 +67,14 @@ class _Row(NamedTuple):
     fault: str = ""
 
 
-def open_or_decode(images: Sequence[BoxImage], folder: str | Path, *, max_side: int,
-                   progress: Progress | None = None) -> PixelCache:
-    """The cache of these pictures below ``folder``, decoded first where it is missing; shrunk to ``max_side``.
+def open_or_decode(boxes: BoxSet, folder: str | Path, *, max_side: int, drop_bad: bool = False,
+                   progress: Progress | None = None) -> tuple[BoxSet, PixelCache]:
+    """The set and the cache of its pictures below ``folder``, shrunk to ``max_side``; decoded where it is missing.
 
-    Raises :class:`DatasetError` where pictures cannot be read, with their count. Killed at any moment, the same call
-    goes on with what is done.
+    Pictures that cannot be decoded are refused with their count (:class:`DatasetError`), or left out of both and
+    counted with ``drop_bad``. Killed at any moment, the same call goes on with what is done.
     """
+    images = boxes.images
     home = Path(folder) / f"boxes-{max_side}-{_fingerprint(images, max_side)}"
     if not (home / RECORD).is_file():
         _make(images, home, max_side, progress)
@@ -86,12 +87,23 @@ def open_or_decode(images: Sequence[BoxImage], folder: str | Path, *, max_side: 
     lengths = sizes.prod(1) * 3
     if len(rows) != len(images) or length != lengths.sum():
         raise _damaged(home, f"{len(rows)} of {len(images)} pictures, {length:,} of {lengths.sum():,} bytes")
-    faults = [row.fault for row in rows if row.fault]
-    if faults:
-        raise DatasetError(f"{len(faults)} of {len(images)} pictures cannot be read, such as {faults[0]}; replace them "
-                           f"or take them out of the data set, and delete {home}")
+    _refuse_faults(rows, home, drop_bad)
     pixels = np.memmap(home / PIXELS, dtype=np.uint8, mode="r")
-    return PixelCache(pixels, np.cumsum(lengths) - lengths, sizes, np.array([row.scale for row in rows]))
+    kept_N = np.array([not row.fault for row in rows])
+    cache = PixelCache(pixels, (np.cumsum(lengths) - lengths)[kept_N], sizes[kept_N],
+                       np.array([row.scale for row in rows])[kept_N])
+    return boxes.keep(kept_N), cache
+
+
+def _refuse_faults(rows: Sequence[_Row], home: Path, drop_bad: bool) -> None:
+    faults = [row.fault for row in rows if row.fault]
+    if len(faults) == len(rows):
+        raise DatasetError(f"none of {len(rows)} pictures can be decoded, such as {faults[0]}; check the images "
+                           f"folder, and delete {home}")
+    if faults and not drop_bad:
+        raise DatasetError(f"{len(faults)} of {len(rows)} pictures cannot be decoded, such as {faults[0]}; replace "
+                           f"them and delete {home}, or leave them out with --drop-bad, which goes on with what is "
+                           "decoded there")
 
 
 def _fingerprint(images: Sequence[BoxImage], max_side: int) -> str:

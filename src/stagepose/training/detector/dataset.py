@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,12 @@ class BoxSet:
             for column in (counts, image.boxes, image.labels, image.ignore):
                 found.update(column.tobytes())
         return found.hexdigest()
+
+    def keep(self, good_N: NDArray[np.bool_]) -> BoxSet:
+        """Without the pictures that are none after all; these are counted with the other bad ones."""
+        images = tuple(image for image, good in zip(self.images, good_N.tolist(), strict=True) if good)
+        bad = len(self.images) - len(images)
+        return replace(self, images=images, left_out={**self.left_out, BAD: self.left_out.get(BAD, 0) + bad})
 
 
 def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str | Path | None = None,
