@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from stagepose.training.detector.inference import PictureDetector  # noqa: E402
 from stagepose.training.detector.model import Detector  # noqa: E402
 from stagepose.training.detector.pooling import AlignedPooler  # noqa: E402
 from stagepose.training.detector.presets import DETECTOR_PRESETS, person_small  # noqa: E402
-from stagepose.training.detector.trunks import LiteTrunk, fold_batch_norm  # noqa: E402
+from stagepose.training.detector.trunks import LiteTrunk, ResNet50Trunk, fold_batch_norm  # noqa: E402
 from stagepose.training.networks.efficientnet_lite import EfficientNetLite  # noqa: E402
 from training.detector.small import SMALL, detector  # noqa: E402
 
@@ -84,6 +85,16 @@ def test_frozen_blocks_stay_and_the_rest_learns() -> None:
     learned = {name for name, p in trunk.named_parameters() if p.grad is not None}
     assert learned and all(int(name.split(".")[2]) >= 5 for name in learned)
     assert {name for name, p in trunk.named_parameters() if p.requires_grad} == learned
+
+
+def test_the_resnet_starts_from_a_gaussian() -> None:
+    torch.manual_seed(0)
+    for name, module in ResNet50Trunk().named_modules():
+        if isinstance(module, nn.Conv2d):
+            weights, fan_out = module.weight.detach().flatten(), module.out_channels * math.prod(module.kernel_size)
+            spread = weights.std()
+            assert float(spread) == pytest.approx((2 / fan_out) ** 0.5, rel=0.1), name
+            assert float(((weights / spread) ** 4).mean()) == pytest.approx(3, rel=0.1), name  # 1.8 where uniform
 
 
 @pytest.mark.parametrize("wrong", [

@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from stagepose.training.networks.blocks import Bottleneck
 from stagepose.training.networks.efficientnet_lite import EfficientNetLite, load_imagenet
+from stagepose.training.networks.init import gaussian_
 from stagepose.training.networks.resnet import ResNetStem, ResNetTrunk
 
 
@@ -68,6 +69,7 @@ class ResNet50Trunk(nn.Module):
         self.stem = ResNetStem()
         self.net = ResNetTrunk(block=Bottleneck, blocks=(3, 4, 6, 3))
         self.out_channels: list[int] = list(self.net.out_channels)
+        gaussian_(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return self.net(self.stem(images))  # type: ignore[no-any-return]
