@@ -20,7 +20,7 @@ from stagepose.cli import main  # noqa: E402
 from stagepose.coco import read_dataset  # noqa: E402
 from stagepose.errors import ModelError  # noqa: E402
 from stagepose.images import find_images, read_image  # noqa: E402
-from stagepose.modelinfo import ModelInfo  # noqa: E402
+from stagepose.modelinfo import ModelInfo, stamp  # noqa: E402
 from stagepose.runtime import DetectorModel  # noqa: E402
 from stagepose.training import checkpoint  # noqa: E402
 from stagepose.training.checkpoint import CheckpointError, load_weights  # noqa: E402
@@ -32,6 +32,7 @@ from stagepose.training.detector.dataset import BAD, read_boxes  # noqa: E402
 from stagepose.training.detector.export import (  # noqa: E402
     SAME_ARITHMETIC,
     compare,
+    describe,
     drawn_pictures,
     export_detector,
     onnx_detector,
@@ -45,6 +46,7 @@ from stagepose.training.detector.task import BoxValidation, DetectorTask  # noqa
 from training.detector.small import PLAIN, SMALL, damage_amid_pixels, detector, tiny_data  # noqa: E402
 
 INFO = ModelInfo(kind="detector", name="tiny", input_size=(192, 192), licence="Apache-2.0")
+RESNET = replace(SMALL, trunk="resnet50", anchor_sizes=((24,), (48,), (96,), (192,), (384,)), long_side=96)
 REAL = Path(__file__).resolve().parents[4] / "shared/data/coco_val/images"
 EXTREMES = [(33, 300), (400, 90), (192, 192), (1, 1), (1500, 1000), (50, 10_000), (10_000, 50)]  # height, width
 
@@ -182,6 +184,21 @@ def test_only_a_detector_of_ours_becomes_a_network(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no model")
     with pytest.raises(ModelError, match=r"x\.onnx"):
         stored_weights(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("config", [SMALL, RESNET], ids=["lite0", "resnet50"])
+def test_a_file_whose_trunk_was_folded_is_no_start(config: DetectorConfig, tmp_path: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tiny.onnx"
+    model = detector(config).eval()
+    file.write_bytes(stamp(to_onnx(model, drawn_pictures()[0]), replace(INFO, detector=describe(model))))
+    with pytest.raises(ModelError, match=r"tiny\.onnx: holds no weights of a trunk .* start from the run folder"):
+        stored_weights(file)
+    command = ["train", "person-resnet50", "--data", str(tiny_coco(tmp_path / "set", images=2)), "--init", str(file),
+               "--out", str(tmp_path / "run"), "--steps", "1"]
+    assert main(command) == 1
+    assert "start from the run folder" in capsys.readouterr().err
+    assert not (tmp_path / "crops").exists()  # nothing was decoded
 
 
 def test_every_category_is_learnt_and_people_alone_are_handed_on(tmp_path: Path) -> None:
