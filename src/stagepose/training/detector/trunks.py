@@ -20,6 +20,7 @@ class LiteTrunk(nn.Module):
 
     Pretrained: batch norm keeps its ImageNet statistics and is folded into the convolutions (the same function,
     a third less work), and the first blocks run without gradients. From noise: ordinary batch norm, all trained.
+    Raises :class:`ModelError` where it has fewer blocks than are to be frozen.
     """
 
     def __init__(self, variant: int, *, pretrained: bool, frozen_blocks: int, filled: bool = False) -> None:
@@ -31,9 +32,7 @@ class LiteTrunk(nn.Module):
             if not filled:
                 load_imagenet(self.net)
             fold_batch_norm(self.net)
-        if frozen_blocks:
-            for part in (self.net._conv_stem, *self.net._blocks[:frozen_blocks]):
-                part.requires_grad_(False)
+        self.net.freeze(frozen_blocks)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         net, maps = self.net, []
