@@ -874,6 +874,30 @@ def test_eval_of_another_skeleton_says_what_is_compared(capsys: pytest.CaptureFi
     assert "'toy3' has 3 keypoints, the file 17: judged on the 1 that both have" in capsys.readouterr().err
 
 
+def test_a_truth_that_names_no_keypoints_has_those_of_the_skeleton(capsys: pytest.CaptureFixture[str]) -> None:
+    data = json.loads(tiny_coco(Path("set")).read_text())
+    del data["categories"][0]["keypoints"], data["categories"][0]["skeleton"]
+    for row in data["annotations"]:
+        row |= {"keypoints": row["keypoints"][:9], "num_keypoints": sum(v > 0 for v in row["keypoints"][2:9:3])}
+    Path("set/person_keypoints.json").write_text(json.dumps(data))
+    perfect = [{"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 1.0}
+               for a in data["annotations"]]
+    Path("perfect.json").write_text(json.dumps(perfect))
+    Path("toy.json").write_text(json.dumps(TOY.to_json()))
+    ready = ["eval", "set/person_keypoints.json", *ONLY_NUMBERS, "--results", "perfect.json", "--json", "numbers.json"]
+    assert cli.main(ready) == 1
+    err = capsys.readouterr().err
+    assert "annotations have 9 numbers; only 51 need no names" in err and "or name them with --skeleton" in err
+    assert cli.main([*ready, "--skeleton", "toy.json"]) == 0
+    assert read("numbers.json")["keypoints"]["ap"] == pytest.approx(1)
+    said = "set/person_keypoints.json names no keypoints: they are taken to be those of toy3, in its order\n"
+    assert said in capsys.readouterr().err
+    by = ["--truth", "set/person_keypoints.json", "--bootstrap", "100"]
+    assert cli.main(["compare", "pose.onnx", "perfect.json", *by, "--threads", "1"]) == 0
+    assert cli.main([w if w != "coco.onnx" else "pose.onnx" for w in EVAL]) == 0
+    assert said in capsys.readouterr().err
+
+
 def test_eval_says_by_which_sigmas_it_judges_keypoints_that_nobody_measured(capsys: pytest.CaptureFixture[str]) -> None:
     truth = tiny_coco(Path("set"))
     content = json.loads(truth.read_text())

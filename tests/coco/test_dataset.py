@@ -11,7 +11,7 @@ from tiny import tiny_coco, tiny_dict, write_json
 
 from stagepose.coco import check_dataset, dataset_from_arrays, images_folder, read_dataset, resolve_skeleton, to_json
 from stagepose.errors import DatasetError, SkeletonError
-from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, LSP_14, Skeleton
+from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, LSP_14, MPII_16, Skeleton
 
 
 def test_columns_hold_what_the_file_says(tmp_path: Path) -> None:
@@ -102,8 +102,12 @@ def test_without_names_only_51_numbers_speak_for_themselves(tmp_path: Path) -> N
     assert read_dataset(write_json(tmp_path, data)).skeleton == COCO_17
     data["annotations"][0]["keypoints"] = [1, 1, 2] * 14
     data["annotations"][0]["num_keypoints"] = 14
-    with pytest.raises(DatasetError, match="names no keypoints, and annotations have 42 numbers"):
+    data["annotations"].insert(0, {**data["annotations"][0], "id": 9, "keypoints": []})  # a mistake, and no count
+    with pytest.raises(DatasetError, match=r"names no keypoints, and annotations have 42 numbers; .* --skeleton NAME"):
         read_dataset(write_json(tmp_path, data))
+    with pytest.raises(DatasetError, match="annotations have 42 numbers; skeleton mpii16 has 48, COCO's 17 have 51"):
+        read_dataset(write_json(tmp_path, data), skeleton=MPII_16)
+    del data["annotations"][0]
     assert read_dataset(write_json(tmp_path, data), skeleton=LSP_14).num_keypoints.tolist() == [14]
 
 

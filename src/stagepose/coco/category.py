@@ -107,14 +107,15 @@ def _skeleton_by_count(
 ) -> Skeleton | None:
     """Without names in the file, the count of numbers must speak: 51 are COCO's, 3 K those of the given skeleton."""
     mine = (a for a in annotations if isinstance(a, dict) and a.get("category_id") == category_id)
-    lists = (a["keypoints"] for a in mine if isinstance(a.get("keypoints"), list))
+    lists = (a["keypoints"] for a in mine if isinstance(a.get("keypoints"), list) and a["keypoints"])
     count = len(next(lists, [None] * COCO_NUMBERS))
     if given is not None and count == 3 * len(given):
         return given
     if count == COCO_NUMBERS:
         return COCO_17
-    detail = f"names no keypoints, and annotations have {count} numbers; only 51 (COCO's 17) need no names"
-    problems.append(problem("keypoint-names", where, detail))
+    wish = f"skeleton {given.name} has {3 * len(given)}, COCO's 17 have 51" if given else "only 51 need no names"
+    detail = f"names no keypoints, and annotations have {count} numbers; {wish}"
+    problems.append(problem("keypoint-names-missing", where, detail))
     return None
 
 

@@ -43,6 +43,8 @@ KINDS: dict[str, Kind] = {
     "no-person-category": Kind("error", "stop", "add a category named 'person' that lists its keypoints"),
     "several-keypoint-categories": Kind("warning", "keep", "give the category of the people the name 'person'"),
     "keypoint-names": Kind("error", "stop", "list the keypoints' names, in the order of the numbers, in the category"),
+    "keypoint-names-missing": Kind("error", "stop", "list the keypoints' names, in the order of the numbers, in the "
+                                   "category, or name them with --skeleton NAME|FILE"),
     "limbs": Kind("warning", "keep", "pairs in 'skeleton' count keypoints from 1; they are used for drawing only"),
     # images
     "image-type": Kind("error", "drop", _CLEAN_DROPS),

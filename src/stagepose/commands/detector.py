@@ -13,7 +13,7 @@ from stagepose.commands.arguments import (
 )
 from stagepose.commands.boxes import BoxFile
 from stagepose.commands.console import counter, note, say, table, wrong_usage
-from stagepose.commands.judging import truth_for
+from stagepose.commands.judging import read_truth
 from stagepose.evaluation import detect_dataset, evaluate_detector, evaluate_end_to_end, recall_rows
 from stagepose.files import require_place
 from stagepose.images import find_images, printable, read_image
@@ -75,7 +75,7 @@ def eval_detector(
     rows = [("person boxes", *row) for row in metrics.rows()]
     if pose is not None:
         predictor = load(pose, None, threads=threads, providers=[provider], flip=flip)
-        truth = truth_for(predictor.skeleton, dataset)
+        truth = read_truth(file, predictor.skeleton)
         with counter("pose") as progress:
             rows += [("keypoints", *row)
                      for row in evaluate_end_to_end(predictor, truth, folder, found, progress=progress).rows()]

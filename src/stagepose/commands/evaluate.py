@@ -20,7 +20,7 @@ from stagepose.commands.judging import (
     find_people,
     predict,
     read_results,
-    truth_for,
+    read_truth,
 )
 from stagepose.errors import ConfigError, MissingExtraError
 from stagepose.evaluation import BoxMetrics, compare, evaluate_boxes, intervals, judge_keypoints
@@ -150,7 +150,7 @@ def compare_results(
     if len(skeletons) > 1:
         raise ConfigError(f"{a} and {b} find different keypoints, whose AP cannot be compared")
     wanted = next(iter(skeletons.values()), resolve_skeleton(skeleton) if skeleton else None)
-    dataset = truth_for(wanted, coco.read_dataset(truth))
+    dataset = read_truth(truth, wanted)
     judged = []
     for name in names:
         results = (predict(predictors[name], dataset, truth, model).results if name in predictors

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stagepose import coco
 from stagepose.coco import resolve_skeleton
-from stagepose.coco.dataset import dataset_of
+from stagepose.coco.category import target_skeleton
 from stagepose.commands.arguments import (
     ModelName,
     OksNms,
@@ -126,12 +126,12 @@ def find_people(file: Path, options: PeopleOptions, besides: tuple[str, ...] = (
         useful = ("--results", "--skeleton", *besides)
         if idle := [option for option in options.changed() if option not in useful]:
             wrong_usage(f"--results judges what is there already, without a model; leave out {', '.join(idle)}")
-        dataset = truth_for(resolve_skeleton(options.skeleton) if options.skeleton else None, coco.read_dataset(file))
+        dataset = read_truth(file, resolve_skeleton(options.skeleton) if options.skeleton else None)
         return People(dataset, read_results(options.results, dataset, options.skeleton))
     if options.skeleton is not None:
         wrong_usage("--skeleton goes with --results; a model brings its own skeleton")
     predictor = options.predictor(options.pose)
-    return predict(predictor, truth_for(predictor.skeleton, coco.read_dataset(file)), file, options)
+    return predict(predictor, read_truth(file, predictor.skeleton), file, options)
 
 
 def read_results(path: str | Path, dataset: coco.CocoDataset, skeleton: str | None) -> list[dict[str, Any]]:
@@ -162,24 +162,28 @@ def predict(predictor: Predictor, dataset: coco.CocoDataset, file: Path, options
     return People(dataset, found, by_image)
 
 
-def truth_for(wanted: Skeleton | None, dataset: coco.CocoDataset) -> coco.CocoDataset:
-    """The truth in the keypoints, and with the sigmas, of what is judged: mapped by name where the file has others."""
-    truth = dataset.skeleton
+def read_truth(file: Path, wanted: Skeleton | None) -> coco.CocoDataset:
+    """The truth in the keypoints, and with the sigmas, of what is judged: mapped by name where the file has others.
+
+    A file that names none has those of ``wanted``, in its order, if it has as many.
+    """
+    dataset = coco.read_dataset(file, skeleton=wanted)
+    assert dataset.own is not None
+    truth = target_skeleton(dataset.own)
+    if not any(c.get("keypoints") for c in dataset.raw["categories"] if c["id"] == dataset.category_id):
+        note(f"{printable(str(file))} names no keypoints: they are taken to be those of {dataset.own.name}, in its "
+             "order")
     if wanted is None:
         if guessed := [name for name in truth.names if truth.name not in SKELETONS and name not in COCO_17.names]:
             note(f"judged by a sigma of {DEFAULT_SIGMA} for {', '.join(guessed)}, whose own are not known; --skeleton "
                  "FILE.toml tells them")
-        return dataset
-    if wanted == truth:
-        return dataset
-    if wanted.names != truth.names:
+    elif wanted.names != truth.names:
         common = [name for name in wanted.names if name in truth.names]
         note(f"{wanted.name!r} has {len(wanted)} keypoints, the file {len(truth)}: judged on the {len(common)} that "
              "both have")
     elif wanted.sigmas != truth.sigmas:
         note(f"judged by the sigmas of skeleton {wanted.name!r}")
-    assert dataset.path is not None
-    return dataset_of(dataset.raw, dataset.path, wanted)
+    return dataset
 
 
 def _boxes(wanted: str, predictor: Predictor, dataset: coco.CocoDataset) -> Boxes:
