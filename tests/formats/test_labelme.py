@@ -52,6 +52,8 @@ def test_without_groups_the_only_box_around_has_a_point(tmp_path: Path) -> None:
     assert labels.problems == [] and any("2 shapes without a group_id" in note for note in labels.notes)
     assert people_of(labels.dataset)["a.png"] == [{"box": [0, 0, 10, 10], "nose": (3, 3, 2)},
                                                   {"box": [8, 0, 30, 10], "nose": (20, 3, 2)}]
+    edges = [point("nose", 0, 0.01), point("left_eye", 10, 10)]
+    assert formats.read("labelme", sheet(tmp_path, left, *edges)).problems == []
     found = formats.read("labelme", sheet(tmp_path, left, right, point("nose", 9, 3), point("nose", 35, 3))).problems
     assert [str(each).partition("a.json: ")[2] for each in found] == [
         "shape 3: nose belongs to no group, and 2 boxes are around it",

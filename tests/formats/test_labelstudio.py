@@ -57,6 +57,15 @@ def test_regions(tmp_path: Path) -> None:
     assert "left out: regions of type polygonlabels: 1, boxes of dog: 1" in labels.notes
 
 
+def test_a_point_on_the_edge_of_a_box_is_in_it(tmp_path: Path) -> None:
+    """Also where the sum of its left edge and its width, of 200 pixels, is less than the point by a rounding."""
+    points = point("k", 77.48, 100, "nose"), point("l", 49.04, 50, "left_eye")
+    labels = formats.read("labelstudio", export(tmp_path, box("b", 49.04, 0, 28.44, 100), *points))
+    assert labels.problems == []
+    assert people_of(labels.dataset)["a.png"] == [
+        {"box": [98.08, 0, 154.96, 100], "nose": (154.96, 100, 2), "left_eye": (98.08, 50, 2)}]
+
+
 @pytest.mark.parametrize("address", ["https://host", "http://[a/x.jpg"])
 def test_an_address_without_a_name(address: str, tmp_path: Path) -> None:
     labels = formats.read("labelstudio", export(tmp_path, image=address))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stagepose.coco.category import plain_name
 from stagepose.coco.problems import show
-from stagepose.formats.collect import Box, Collector, Point, choose_category
+from stagepose.formats.collect import DECIMALS, Box, Collector, Point, choose_category
 
 BY_PLACE = "by place"  # the key of a person whose points had none
 
@@ -142,7 +142,8 @@ def _tie_points(points: Sequence[PointShape], people: dict[Hashable, _Person], t
 
 
 def _holds(person: _Person, point: PointShape) -> bool:
+    """Whether a point is in the box or on its edge, in the tool's coordinates, in which both were drawn."""
     assert person.box is not None
-    left, top, right, bottom = person.box.box
     x, y, visibility = point.point
-    return not visibility or (left <= x + 0.5 <= right and top <= y + 0.5 <= bottom)
+    left, top, right, bottom, x, y = (round(value, DECIMALS) for value in (*person.box.box, x, y))
+    return not visibility or (left <= x <= right and top <= y <= bottom)
