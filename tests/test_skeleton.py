@@ -102,6 +102,14 @@ def test_a_union_of_a_name_and_a_file_in_either_order(tmp_path):
     assert resolve(f"{file}+coco17").names == ("left_thumb", "right_thumb", *COCO_17.names)
 
 
+def test_a_union_has_a_pair_once_whichever_way_round(tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"names": ["right_eye", "left_eye", "tail"], "flip_pairs": [["right_eye", "left_eye"]],
+                                "limbs": [["right_eye", "left_eye"], ["right_eye", "tail"]]}))
+    both = resolve(f"coco17+{file}")
+    assert both.flip_pairs == COCO_17.flip_pairs and both.limbs == (*COCO_17.limbs, ("right_eye", "tail"))
+
+
 def test_a_union_has_every_keypoint_once():
     both = resolve("coco17+lsp14")
     assert both.names == (*COCO_17.names, "neck", "head_top")

@@ -254,14 +254,17 @@ SKELETONS = {s.name: s for s in (COCO_17, LSP_14, MPII_16, CROWDPOSE_14)}
 
 
 def union(first: Skeleton, second: Skeleton) -> Skeleton:
-    """The keypoints of both, each name once: to learn from sets that label different ones."""
+    """The keypoints of both, each name and each pair, whichever way round, once: for sets that label different ones."""
     def both(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
         return (*a, *(item for item in b if item not in a))
 
+    def pairs(a: tuple[tuple[str, str], ...], b: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        return (*a, *(pair for pair in b if pair not in a and pair[::-1] not in a))
+
     new = [name for name in second.names if name not in first.names]
     return Skeleton(
-        name=f"{first.name}+{second.name}", names=(*first.names, *new), flip_pairs=both(first.flip_pairs,
-        second.flip_pairs), limbs=both(first.limbs, second.limbs),
+        name=f"{first.name}+{second.name}", names=(*first.names, *new), flip_pairs=pairs(first.flip_pairs,
+        second.flip_pairs), limbs=pairs(first.limbs, second.limbs),
         sigmas=(*first.sigmas, *(second.sigmas[second.index(name)] for name in new)),
         upper=both(first.upper, second.upper), lower=both(first.lower, second.lower))
 
