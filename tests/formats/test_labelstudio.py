@@ -73,6 +73,15 @@ def test_an_address_without_a_name(address: str, tmp_path: Path) -> None:
     assert f"its image is '{address}', expected an address that ends in a file's name" in str(labels.problems[0])
 
 
+@pytest.mark.parametrize("data", [
+    {"title": "Day 1", "photo": "/data/upload/3/0a1b2c3d-a.png"}, {"photo": "https://host/x/a.png?token=1"},
+    {"n": 7, "source": "https://host/page", "photo": "/data/local-files/?d=x/a.png"},
+])  # fmt: skip
+def test_the_picture_is_the_text_that_ends_as_one(data: dict[str, Any], tmp_path: Path) -> None:
+    labels = formats.read("labelstudio", export(tmp_path, data=data))
+    assert labels.problems == [] and [image.file_name for image in labels.dataset.images] == ["a.png"]
+
+
 def test_the_fullest_name_decides_which_of_two_pictures_it_is(tmp_path: Path) -> None:
     for folder in ("images", "photos/cam2"):
         (tmp_path / folder).mkdir(parents=True)

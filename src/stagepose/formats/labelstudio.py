@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
@@ -25,7 +25,7 @@ from stagepose.files import write_text
 from stagepose.formats.assemble import BoxShape, PointShape, Sheet, assemble_people
 from stagepose.formats.collect import PERSON, Collector, Labels, number, picture_folders, stated_size
 from stagepose.formats.layout import Target
-from stagepose.imagefiles import path_ends
+from stagepose.imagefiles import IMAGE_SUFFIXES, path_ends
 from stagepose.skeleton import Skeleton
 
 WHAT = "Label Studio's JSON export"
@@ -79,7 +79,7 @@ def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | 
     if regions is None:
         to.leave_out("tasks with predictions alone" if task.get("predictions") else "tasks without an annotation")
         return None
-    address = task["data"].get("image") or next((v for v in task["data"].values() if isinstance(v, str)), None)
+    address = task["data"].get("image") or _address(task["data"])
     if not isinstance(address, str) or not address:
         to.wrong("label-file", where, f"data is {show(task['data'])}, expected the address of an image")
         return None
@@ -91,6 +91,14 @@ def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | 
         return None
     image = to.picture(names[0], [folder / name for name in names for folder in folders], where, stated)
     return None if image is None else Sheet(image, *_read_regions(regions, where, image, skeleton, to))
+
+
+def _address(data: dict[str, Any]) -> str | None:
+    """The first text that names a picture by its suffix, else the first: beside it may stand a title, say."""
+    texts = [value for value in data.values() if isinstance(value, str)]
+    pictures = [text for text in texts if any(PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+                                              for name in names_of(text))]
+    return next(iter(pictures + texts), None)
 
 
 def _regions(task: dict[str, Any], to: Collector) -> list[Any] | None:
