@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from tiny import tiny_coco, tiny_dict, write_json
 
-from stagepose.coco import check_dataset, dataset_from_arrays, images_folder, read_dataset, resolve_skeleton, to_json
+from stagepose.coco import (
+    check_dataset,
+    dataset_from_arrays,
+    images_folder,
+    read_dataset,
+    resolve_skeleton,
+    to_json,
+    write_clean,
+)
 from stagepose.errors import DatasetError, SkeletonError
 from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, LSP_14, MPII_16, Skeleton
 
@@ -109,6 +117,19 @@ def test_without_names_only_51_numbers_speak_for_themselves(tmp_path: Path) -> N
         read_dataset(write_json(tmp_path, data), skeleton=MPII_16)
     del data["annotations"][0]
     assert read_dataset(write_json(tmp_path, data), skeleton=LSP_14).num_keypoints.tolist() == [14]
+
+
+def test_a_list_of_names_that_nobody_fits_is_the_mistake_and_not_the_people(tmp_path: Path) -> None:
+    data = tiny_dict(2, 2)
+    data["categories"][0]["keypoints"] += ["left_hand", "right_hand"]
+    path = write_json(tmp_path, data)
+    said = "category 'person': lists 19 keypoints, but all 4 people have 51 numbers, 3 for each of 17"
+    assert [str(problem) for problem in check_dataset(path)] == [said]
+    for read in (read_dataset, lambda file: read_dataset(file, strict=False), lambda file: write_clean(file, file)):
+        with pytest.raises(DatasetError, match=f"{said}. List the keypoints' names"):
+            read(path)
+    data["annotations"][0]["keypoints"] *= 2  # nobody knows whose fault it is
+    assert {problem.kind for problem in check_dataset(write_json(tmp_path, data))} == {"keypoints-count"}
 
 
 def test_only_the_person_category_gives_people(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ def test_real_formats() -> None:
     assert read_dataset(crowdpose).skeleton.name == "crowdpose14"
     kinds = {kind.kind: kind.count for kind in summarise(check_dataset(crowdpose))}
     assert kinds == {"num-keypoints": 4, "limbs": 1, "area-missing": 5}
+    humanart = formats / "humanart" / "test_humanart.json"  # of the 21 in its category they have COCO's 17
+    assert [str(one) for one in check_dataset(humanart) if one.severity == "error"] == [
+        "category 'person': lists 21 keypoints, but all 4 people have 51 numbers, 3 for each of 17"]
     boxes = read_box_results(formats / "coco" / "test_coco_det_AP_H_56.json")
     assert sum(len(found) for found in boxes.values()) == 118
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def find_people(
         return People(None, given, known)
     where = f"category {show(chosen.get('name', chosen['id']))}"
     if chosen.get("keypoints"):
-        skeleton = _skeleton_of(chosen, where, problems)
+        skeleton = _that_fits(_skeleton_of(chosen, where, problems), chosen["id"], annotations, where, problems)
     else:
         skeleton = _skeleton_by_count(chosen["id"], annotations, given, where, problems)
     return People(chosen["id"], skeleton, known)
@@ -102,13 +102,30 @@ def _choose(valid: Sequence[Mapping[str, Any]], problems: list[Problem]) -> Mapp
     return candidates[0] if candidates else None
 
 
+def _that_fits(
+    skeleton: Skeleton | None, category_id: int, annotations: Sequence[Any], where: str, problems: list[Problem]
+) -> Skeleton | None:
+    """The skeleton, unless all people, two or more, agree on another count: then the list of names is the mistake."""
+    counts = [len(listed) for listed in _listed(category_id, annotations)]
+    numbers = 3 * len(skeleton) if skeleton else 0
+    if skeleton is None or len(counts) < 2 or len(set(counts)) > 1 or counts[0] == numbers or counts[0] % 3:
+        return skeleton
+    detail = f"lists {len(skeleton)} keypoints, but all {len(counts)} people have {counts[0]} numbers, 3 for each of "
+    problems.append(problem("keypoint-names", where, f"{detail}{counts[0] // 3}"))
+    return None
+
+
+def _listed(category_id: int, annotations: Sequence[Any]) -> Iterator[list[Any]]:
+    """The lists of keypoints of the people, but for empty ones."""
+    mine = (a for a in annotations if isinstance(a, dict) and a.get("category_id") == category_id)
+    return (a["keypoints"] for a in mine if isinstance(a.get("keypoints"), list) and a["keypoints"])
+
+
 def _skeleton_by_count(
     category_id: int, annotations: Sequence[Any], given: Skeleton | None, where: str, problems: list[Problem]
 ) -> Skeleton | None:
     """Without names in the file, the count of numbers must speak: 51 are COCO's, 3 K those of the given skeleton."""
-    mine = (a for a in annotations if isinstance(a, dict) and a.get("category_id") == category_id)
-    lists = (a["keypoints"] for a in mine if isinstance(a.get("keypoints"), list) and a["keypoints"])
-    count = len(next(lists, [None] * COCO_NUMBERS))
+    count = len(next(_listed(category_id, annotations), [None] * COCO_NUMBERS))
     if given is not None and count == 3 * len(given):
         return given
     if count == COCO_NUMBERS:
