@@ -21,6 +21,7 @@ from stagepose.evaluation.taxonomy import KINDS, UNJUDGED, Taxonomy, classify
 WORST = 60  # people in the gallery
 FALSE_ALARMS = 12
 BINS = 20  # of the histogram of OKS
+SHOWN = 0.0005  # least gain that is not +0.000 when it is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +97,14 @@ def _largest_gain(listed: list[Gain]) -> str:
     if ordered[0].alone <= 0:
         return ""
     first, second = ordered[:2]
-    return (f"Most is lost by {MEANING[first.name]} (mended alone: {first.alone:+.3f} AP), then by "
-            f"{MEANING[second.name]} ({second.alone:+.3f}).")
+    then = f", then by {MEANING[second.name]} ({second.alone:+.3f})" if second.alone >= SHOWN else ""
+    return f"Most is lost by {MEANING[first.name]} (mended alone: {first.alone:+.3f} AP){then}."
 
 
 def _worst_keypoints(names: list[str], gained: list[float]) -> str:
-    ordered = sorted(zip(gained, names, strict=True), reverse=True)[:3]
-    if ordered[0][0] <= 0:
-        return ""
-    shown = ", ".join(f"{name.replace('_', ' ')} ({gain:+.3f})" for gain, name in ordered)
-    return f"Of the keypoints {shown} cost most."
+    ordered = [(gain, name) for gain, name in sorted(zip(gained, names, strict=True), reverse=True) if gain >= SHOWN]
+    shown = ", ".join(f"{name.replace('_', ' ')} ({gain:+.3f})" for gain, name in ordered[:3])
+    return f"Of the keypoints {shown} cost{'s' if len(ordered) == 1 else ''} most." if shown else ""
 
 
 def analyze(dataset: CocoDataset, results: list[dict[str, Any]], *, resamples: int = RESAMPLES, seed: int = 0,
