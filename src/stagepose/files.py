@@ -133,6 +133,14 @@ def require_place(path: str | Path, suffix: str = "") -> None:
         raise _refused(path, error) from error
 
 
+def keep_inputs(path: str | Path, inputs: Iterable[Path]) -> None:
+    """:class:`StagePoseError` where a result at ``path`` would replace one of the files that it is made from."""
+    path = Path(path)
+    for each in inputs:
+        if path.exists() and each.exists() and path.samefile(each):
+            raise StagePoseError(f"{path}: is one of the files read; write to another place")
+
+
 def _is_stream(path: Path) -> bool:
     """Whether something is there that no file may take the place of: a device, a pipe, or this process's open file.
 

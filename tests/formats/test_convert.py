@@ -157,10 +157,11 @@ def test_mistakes_are_listed_together_and_nothing_is_written(capsys: pytest.Capt
     (["nothing", "--out", "a.json"], "nothing: no such file or folder"),
     (["empty", "--out", "a.json"], "empty: is in no format that is known here; --format names one of"),
     (["a.zip", "--out", "a.json"], "a.zip: is an archive; unpack it first"),
-    (["set/person_keypoints.json", "--out", "set/person_keypoints.json"], "is what is read; write to another place"),
+    (["set/person_keypoints.json", "--out", "set/person_keypoints.json"], "is one of the files read; write to another"),
+    (["half", "--format", "predict", "--out", "deep.json"], "half/people.json: no such file; give the folder"),
     (["set/person_keypoints.json", "--out", "a.json", "--images", "gone"], "gone: no such folder; --images names"),
     (["set/person_keypoints.json", "--out", "a.json", "--images", "empty"], "1 x image-missing"),
-    (["sheets", "--out", "sheets/b.json"], "sheets/b.json: is what is read; write to another place"),
+    (["sheets", "--out", "sheets/b.json"], "sheets/b.json: is one of the files read; write to another"),
     (["set/person_keypoints.json", "--out", "a.json", "--format", "cvat"], "not valid XML"),
     (["deep.json", "--out", "a.json"], "deep.json: line 1: nested too deeply"),
     (["set/person_keypoints.json", "--to", "cvat", "--out", "set"], "set: cannot write: a folder of that name"),
@@ -170,6 +171,8 @@ def test_what_cannot_be_read_or_written(words: list[str], message: str, capsys: 
     Path("empty").mkdir()
     Path("a.zip").write_bytes(b"PK")
     Path("deep.json").write_text("[" * 100_000)
+    Path("half").mkdir()
+    Path("half/images.json").write_text('{"keypoints": ["nose"], "images": []}')
     Path("sheets").mkdir()
     for name in ("a", "b"):
         Path(f"sheets/{name}.json").write_text('{"shapes": [], "imagePath": "a.png"}')

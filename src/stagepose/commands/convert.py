@@ -14,7 +14,7 @@ from stagepose.commands.arguments import OptionalFolder, OptionalName, OptionalT
 from stagepose.commands.console import counted, note, say, wrong_usage
 from stagepose.draw import JOINT_THRESHOLD
 from stagepose.errors import DatasetError
-from stagepose.files import require_place
+from stagepose.files import keep_inputs, require_place
 from stagepose.images import printable
 
 Source = Positional[Annotated[Path, arg(metavar="IN")]]
@@ -72,7 +72,7 @@ def convert(
         note(printable(line))
     targets = {one: _target(out, to, one if len(chosen) > 1 else "") for one in chosen}
     for target in targets.values():
-        _keep_inputs(target, formats.inputs(kind, place))
+        keep_inputs(target, formats.inputs(kind, place))
         if to not in formats.FOLDERS:
             require_place(target)
     read = {}
@@ -104,12 +104,6 @@ def _refuse_idle(kind: str, to: str, images: Path | None, split: str | None, est
         wrong_usage("--split is for YOLO sets; 'stagepose split' makes two COCO files of one")
     if estimate_areas and to != "coco":
         wrong_usage("--estimate-areas is for COCO files; no other format has areas")
-
-
-def _keep_inputs(target: Path, inputs: list[Path]) -> None:
-    for each in inputs:
-        if target.exists() and target.samefile(each):
-            raise DatasetError(f"{printable(str(target))}: is what is read; write to another place")
 
 
 def _tell(kind: str, place: Path, labels: formats.Labels) -> None:

@@ -17,6 +17,7 @@ from stagepose.commands.arguments import (
 )
 from stagepose.commands.console import counted, note, say, table, wrong_usage
 from stagepose.errors import DatasetError
+from stagepose.files import keep_inputs
 from stagepose.images import printable
 
 
@@ -54,7 +55,7 @@ def check(
          f"{counted(len(problems) - wrong, 'warning', 'warnings')}")
     if write_clean is None:
         return 1 if wrong else 0
-    _keep_inputs(write_clean, [file, *([against] if against else [])])
+    keep_inputs(write_clean, [file, *([against] if against else [])])
     changes = coco.write_clean(file, write_clean, images_dir=folder, other=against, estimate_areas=estimate_areas)
     for line in changes.lines():
         say(line)
@@ -104,7 +105,7 @@ def split(
         wrong_usage("name at least one annotation file, and one of --minival, --count and --fraction")
     targets = {"train-val": out / "train-val.json", "mini-val": out / "mini-val.json"}
     for target in targets.values():
-        _keep_inputs(target, [*files, *([minival] if minival else [])])
+        keep_inputs(target, [*files, *([minival] if minival else [])])
     halves = coco.split(
         [coco.read_dataset(file) for file in files],
         minival=coco.read_dataset(minival) if minival else None,
@@ -129,10 +130,3 @@ def _pictures_of(file: Path, given: Path | None) -> Path | None:
         raise DatasetError(f"{printable(str(given))}: no such folder; --images names the one that holds the pictures")
     note(f"pictures not looked at: there is no folder {printable(str(folder))}; --images names it")
     return None
-
-
-def _keep_inputs(target: Path, inputs: list[Path]) -> None:
-    """Refuse to write over what is read."""
-    for file in inputs:
-        if target.exists() and file.exists() and target.samefile(file):
-            raise DatasetError(f"{printable(str(target))}: is one of the files read; write to another place")

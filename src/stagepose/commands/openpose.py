@@ -21,11 +21,11 @@ from stagepose.commands.overlays import LONGEST_STEM
 from stagepose.draw import JOINT_THRESHOLD
 from stagepose.errors import DatasetError
 from stagepose.files import cut, require_place, write_text
+from stagepose.formats.found import IMAGES, PEOPLE
 from stagepose.images import printable
 
 Found = Positional[Annotated[Path, arg(metavar="FOUND")]]
 Record = Mapping[str, Any]
-IMAGES, PEOPLE = "images.json", "people.json"
 OURS = "what 'stagepose predict' writes"
 SUFFIX, FRAME = "_keypoints.json", "{}_{:012d}"  # as OpenPose calls them
 
