@@ -168,9 +168,30 @@ def test_going_on_with_the_other_optimizer_begins_its_moments_anew(tmp_path, cap
     with pytest.raises(ConfigError, match="optimizer"):
         train(PictureTask(), replace(config, optimizer=kinds[1]), tmp_path)
     train(PictureTask(), replace(config, optimizer=kinds[1]), tmp_path, accept_changes=True)
-    assert "was made by another optimizer, whose moments are left out" in caplog.text
+    assert "was made by another optimizer, or with other parameters frozen; its moments are left out" in caplog.text
     moments = newest_checkpoint(tmp_path).parts["optimizer"]
     assert any(name.endswith(".momentum") for name in moments) == (kinds[1] == "muon")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("frozen", [(True, False), (False, True)])
+def test_going_on_with_other_frozen_parameters_begins_the_moments_anew(tmp_path, caplog, frozen, optimizer):
+    """Their moments would be of other shapes, which fused AdamW reads past the end of."""
+    def task(frozen):
+        made = PictureTask()
+        made.model[0].requires_grad_(not frozen)
+        return made
+
+    config = TrainConfig(batch=10, samples=100, warmup=20, lr=0.02, save_every=3, optimizer=optimizer)
+    stopped = task(frozen[0])
+    stopped.stop = True
+    with pytest.raises(SystemExit):
+        train(stopped, config, tmp_path)
+    train(task(frozen[1]), config, tmp_path)
+    assert "with other parameters frozen; its moments are left out" in caplog.text
+    moments = newest_checkpoint(tmp_path).parts["optimizer"]
+    trained = [p for p in task(frozen[1]).model.parameters() if p.requires_grad]
+    assert len({name.split(".")[0] for name in moments}) == len(trained)
 
 
 def test_a_failing_validation_loses_no_step(tmp_path):

@@ -304,7 +304,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> bool:
     """The inverse of :func:`optimizer_tensors`; moments get their parameter's memory layout again.
 
-    False, and nothing is filled, where they are of an optimizer of another kind, which orders its parameters otherwise.
+    False, and nothing is filled, where they are of an optimizer of another kind or of other parameters, such as those
+    of a trunk with more or fewer frozen blocks: either orders its parameters otherwise.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     turns = any(group.get("matrices") for group in optimizer.param_groups)
@@ -312,10 +313,12 @@ def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> bool:
         return False
     state: dict[int, Tensors] = {}
     for name, tensor in tensors.items():
-        index, key = name.split(".", 1)
-        parameter = parameters[int(index)]
-        if tensor.shape == parameter.shape:
-            tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
-        state.setdefault(int(index), {})[key] = tensor
+        place, key = name.split(".", 1)
+        index = int(place)
+        if index >= len(parameters) or (key != "step" and tensor.shape != parameters[index].shape):
+            return False
+        if tensor.shape == parameters[index].shape:
+            tensor = torch.empty_like(parameters[index], requires_grad=False).copy_(tensor)
+        state.setdefault(index, {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return True

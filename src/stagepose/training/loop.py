@@ -266,7 +266,8 @@ def _resume(run: Run, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimiz
     checkpoint.fill(model, found.parts["model"], str(run.folder))
     checkpoint.fill(ema.model, found.parts["ema"], str(run.folder))
     if not checkpoint.fill_optimizer(optimizer, found.parts["optimizer"]):
-        log.warning("%s: step %d was made by another optimizer, whose moments are left out", run.folder, found.step)
+        log.warning("%s: step %d was made by another optimizer, or with other parameters frozen; its moments are left "
+                    "out", run.folder, found.step)
     log.info("resumed %s at step %d", run.folder, found.step)
     return found.step, int(found.state.get("samples", found.step * batch)), int(found.state["bad"])
 
