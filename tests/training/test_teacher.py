@@ -219,6 +219,11 @@ def test_the_command_and_that_a_run_knows_its_teacher_again(people, tmp_path, ca
     capsys.readouterr()
     assert main([*mine, str(tmp_path / "second"), "--teacher-share", "0.7"]) == 1
     assert "teacher: " in capsys.readouterr().err
+    alone = [*mine[: mine.index("--out") + 1], str(tmp_path / "alone"), *how]
+    assert main(alone) == 0
+    assert json.loads((tmp_path / "alone/config.json").read_text())["teacher"] is None
+    assert main([*alone, "--teacher", str(tmp_path / "first")]) == 1
+    assert "teacher: None -> " in capsys.readouterr().err
     detector = ["train", "person-tiny", "--data", str(people), "--out", str(tmp_path / "boxes")]
     assert main([*detector, "--teacher", str(tmp_path / "first")]) == 1
     assert "--teacher means nothing for the detector" in capsys.readouterr().err

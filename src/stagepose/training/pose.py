@@ -188,10 +188,10 @@ class PoseTask:
         pose = asdict(self.config) | {"codec": self.config.codec.to_json()}
         data = self.reader
         picked = {"chosen": {"people": data.counts, "sha256": data.chosen.digest}} if data.chosen.some else {}
-        teacher = {"teacher": self._teacher.sha256} if self._teacher is not None else {}
+        teacher = self._teacher.sha256 if self._teacher is not None else None
         judge = {"val": self.validation.sha256} if self.validation is not None else {}
         return {"kind": "pose", "pose": pose, "skeleton": self.skeleton.to_json(), "init": self._init,
-                "sampling": data.weights, **picked, **teacher, **judge,
+                "teacher": teacher, "sampling": data.weights, **picked, **judge,
                 "data": [{"people": len(s), "fingerprint": s.fingerprint, **({"generated": True} if made else {})}
                          for s, made in zip(data.stores, self._generated, strict=True)]}
 
