@@ -456,6 +456,28 @@ def test_changed_settings_are_refused(finished, capsys):
     assert "stages.easy_share: 0.0 -> 0.5" in capsys.readouterr().err
 
 
+def test_what_later_stages_learn_by_is_compared_too(finished, tmp_path, capsys):
+    path, whole = finished
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for option, values, message in (("--coarse", ("1.0", "1.5"), "each_stage.coarse: [] -> [1.0, 1.5]"),
+                                    ("--ohkm", ("0", "8"), "each_stage.ohkm: [] -> [0, 8]")):
+        assert main(command(path, out, option, *values)) == 1
+        assert message in capsys.readouterr().err
+    config = out / "config.json"
+    older = json.loads(config.read_text())
+    del older["each_stage"]
+    config.write_text(json.dumps(older))
+    assert main(command(path, out)) == 0
+
+
+@pytest.mark.parametrize("option", [("--coarse", "1.5"), ("--ohkm", "0", "0", "8")])
+def test_a_value_for_each_stage_is_asked_for_before_anybody_is_cut_out(people, tmp_path, capsys, option):
+    assert main(command(people[0], tmp_path / "run", *option)) == 1
+    assert "the network 2 stages; give one for each" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unfinished_run_says_how_far_it_is(finished, tmp_path, capsys):
     _, whole = finished
     out = tmp_path / "run"

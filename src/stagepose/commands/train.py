@@ -281,8 +281,9 @@ def train_stages(
             raise ConfigError(f"{preset} is a detector; stage by stage trains pose networks of several stages")
         recipe = options.changed(pose_preset(preset))
         runs.check_stages(recipe, stages)
-        sources = [runs.Source.parse(text) for text in options.data]
         skeleton = resolve_skeleton(options.skeleton or "coco17")
+        runs.check(recipe, len(skeleton))
+        sources = [runs.Source.parse(text) for text in options.data]
         runs.check_start(runs.first_stage(recipe), len(skeleton), setting)
         sets = runs.pose_sets(recipe, sources, skeleton, setting)
         machine = runs.machine_for(setting.device, options.workers, options.compile, resident=sets.resident is not None)

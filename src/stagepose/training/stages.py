@@ -124,7 +124,8 @@ class StagedTraining:
         """Train every stage -> the finished weights of the last."""
         people = Chosen.everybody(self.stores)
         described = self._task(1, None, people).describe() | {
-            "kind": "stages", "row": self.stages, "stages": asdict(self.config), "train": asdict(self.train)}
+            "kind": "stages", "row": self.stages, "stages": asdict(self.config), "train": asdict(self.train),
+            "each_stage": {"coarse": self.pose.coarse, "ohkm": self.pose.ohkm}}  # the task tells but the first's
         with open_run(self.out, described, self.accept_changes):
             for stage in range(1, self.stages):
                 for fold in (None, *range(self.config.folds)):
