@@ -248,6 +248,19 @@ def test_who_is_judged_by_is_not_learnt_from_in_a_made_picture_either(tmp_path, 
     assert f"{val}: 1 of its pictures are in {made} too" in capsys.readouterr().err
 
 
+def test_a_set_that_nobody_can_be_judged_by_is_told_before_anybody_is_cut_out(tmp_path, capsys):
+    path, val = tiny_coco(tmp_path / "set", images=1), tiny_coco(tmp_path / "val", images=1, seed=1)
+    (tmp_path / "val/images/000000000001.png").rename(tmp_path / "val/images/another.png")
+    data = json.loads(val.read_text().replace("000000000001.png", "another.png"))
+    for annotation in data["annotations"]:
+        del annotation["area"]
+    val.write_text(json.dumps(data))
+    assert main(["train", "u-300m", "--data", str(path), "--val", str(val), "--out", str(tmp_path / "run"),
+                 "--input-size", "64", "64", "--batch", "1", "--steps", "1", "--threads", "1"]) == 1
+    assert "2 of 2 people have no 'area'" in capsys.readouterr().err
+    assert {file.name for file in tmp_path.iterdir()} == {"set", "val"}
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train", "pose-huge", "--data", "{set}", "--out", "{out}"], "pose-small"),
     (["train", "pose-slim", "--data", "{set}:0", "--out", "{out}"], "weight '0'"),

@@ -19,6 +19,7 @@ from torch import Tensor
 from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_bad_pictures, refuse_generated
 from stagepose.cores import available_cores
 from stagepose.errors import CheckpointError, ConfigError, DatasetError, ModelError
+from stagepose.evaluation.matching import truth_of
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
 from stagepose.skeleton import Skeleton
@@ -256,11 +257,12 @@ def staged_training(recipe: PoseRecipe, stages: StagesConfig, sets: PoseSets, se
 
 
 def _pose_validation(recipe: PoseRecipe, skeleton: Skeleton, setting: Setting) -> PoseValidation | None:
-    """The judge, its pictures looked at before the first step and not after the last."""
+    """The judge, its labels and pictures looked at before the first step and not after the last."""
     if setting.val is None:
         return None
     dataset, images = read_dataset(setting.val, skeleton=skeleton), setting.val.parent / "images"
     refuse_generated(dataset)
+    truth_of(dataset)  # refuses people without an area
     refuse_bad_pictures(dataset, images)
     return PoseValidation(dataset=dataset, images_dir=images, codec=recipe.pose.codec,
                           box_padding=recipe.pose.box_padding, device=setting.device)
