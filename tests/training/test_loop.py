@@ -109,6 +109,22 @@ def test_a_resume_is_bit_equal(tmp_path):
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.parametrize("evaluate_every", [0, 80])
+def test_a_stop_during_the_last_validation_is_a_stop(tmp_path, evaluate_every):
+    class Stopped(LineTask):
+        def evaluate(self, model):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().evaluate(model)
+
+    config = replace(CONFIG, evaluate_every=evaluate_every)
+    with pytest.raises(SystemExit) as stop:
+        train(Stopped(), config, tmp_path / "run")
+    assert stop.value.code == 143 and read_json(tmp_path / "run/judged.json")["step"] == 80
+    task = LineTask()
+    train(task, config, tmp_path / "run")
+    assert task.calls == 0
+
+
 def test_the_second_ctrl_c_exits_at_once(tmp_path):
     class Impatient(LineTask):
         def loss(self, model, batch):

@@ -177,6 +177,8 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
                     _judge(run, task, ema, step, journal)
             if not distributed.from_first(lambda: run.is_judged(step)):
                 _judge(run, task, ema, step, journal)
+            if any(distributed.gather(bool(stop))):  # since the last step: what would follow is not to begin
+                raise SystemExit(_exit_code(stop))
     return ema.model
 
 
