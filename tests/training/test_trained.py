@@ -67,6 +67,27 @@ def test_what_has_no_mean(runs):
         averaged_weights(runs / "run0", mix=[Mixed(runs / "run1", 0.5)] * 2)
 
 
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda c: c["skeleton"]["names"].reverse(), r"keypoints \['right_ankle', .*, not \['nose', "),
+    (lambda c: c["pose"]["codec"].update(sigma=3.0), r"codec \{.*'sigma': 3\.0"),
+    (lambda c: c["pose"].update(loss="mse"), "loss 'mse', not 'kl'"),
+    (lambda c: c["pose"].update(box_padding=1.25), r"box_padding 1\.25, not 1\.1; give a run of the same settings"),
+    (lambda c: c["pose"]["join"].update(residual=True), "join .*'residual': True"),
+])
+def test_weights_that_mean_something_else_have_no_mean(change, says, runs, tmp_path):
+    shutil.copytree(runs / "run1", tmp_path / "other")
+    config = json.loads((tmp_path / "other/config.json").read_text())
+    change(config)
+    (tmp_path / "other/config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=rf"--mix .*other: trained otherwise than .*run0: {says}"):
+        averaged_weights(runs / "run0", mix=[Mixed(tmp_path / "other", 0.5)])
+
+
+def test_a_mean_is_taken_with_run_folders_alone(runs):
+    with pytest.raises(CheckpointError, match="--mix pose-small: no run folder; .*give its folder"):
+        averaged_weights(runs / "run0", mix=[Mixed.parse("pose-small:0.5")])
+
+
 POSE = {"network": "u-300m", "codec": CONFIG.codec.to_json(), "loss": "kl"}
 
 

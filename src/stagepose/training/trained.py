@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,7 @@ def config_of(run: Path) -> dict[str, Any]:
 def averaged_weights(run: Path, step: int | None = None, mix: Sequence[Mixed] = ()) -> checkpoint.Tensors:
     """Of a step, by default the best by validation, else the newest; then the mean with those of ``mix``.
 
+    :class:`CheckpointError` where one of them is of another network, or trained for something else.
     Weights of one network that went on from the other lie in one valley: their mean finds more than either (Wortsman
     et al., "Model soups", ICML 2022; Izmailov et al. 2018).
     """
@@ -124,6 +125,7 @@ def averaged_weights(run: Path, step: int | None = None, mix: Sequence[Mixed] = 
         if tensor.is_floating_point():
             weights[name] = tensor * own
     for other in mix:
+        _refuse_other_meaning(other.run, run)
         theirs = _of_step(other.run, None)
         strange = [name for name in weights.keys() | theirs.keys()
                    if name not in weights or name not in theirs or weights[name].shape != theirs[name].shape]
@@ -134,6 +136,27 @@ def averaged_weights(run: Path, step: int | None = None, mix: Sequence[Mixed] = 
             if tensor.is_floating_point():
                 weights[name] = tensor + other.share * theirs[name]
     return weights
+
+
+def _refuse_other_meaning(other: Path, run: Path) -> None:
+    """:class:`CheckpointError` where the same number in a heatmap of both runs does not say the same."""
+    if not (other / CONFIG).is_file():
+        raise CheckpointError(f"--mix {other}: no run folder; a mean is taken with the weights of another run of "
+                              "'stagepose train', so give its folder")
+    ours, theirs = _meaning(run), _meaning(other)
+    if strange := [f"{name} {theirs[name]!r}, not {ours[name]!r}" for name in ours if theirs[name] != ours[name]]:
+        raise CheckpointError(f"--mix {other}: trained otherwise than {run}: {'; '.join(strange)}; give a run of the "
+                              "same settings")
+
+
+def _meaning(run: Path) -> dict[str, Any]:
+    """What a pose run's weights are made for besides its network; nothing is told of a detector's."""
+    config = config_of(run)
+    with checkpoint.settings_of(run / CONFIG):
+        pose, skeleton = config.get("pose", {}), config.get("skeleton", {})
+        return {"keypoints": skeleton.get("names"), "codec": pose.get("codec"), "loss": pose.get("loss"),
+                "box_padding": float(pose.get("box_padding", BOX_PADDING)),
+                "join": asdict(StageOptions(**pose.get("join", {})))}
 
 
 def _of_step(run: Path, step: int | None) -> checkpoint.Tensors:
