@@ -7,13 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import tiny_coco
 
+from stagepose.cli import main
+from stagepose.coco import ImageInfo, dataset_from_arrays
 from stagepose.errors import ConfigError
 from stagepose.heatmaps import Megvii, UdpDark
 from stagepose.skeleton import COCO_17
 from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
-from stagepose.training.crops import CropSpec, open_or_pack
+from stagepose.training.crops import CropSpec, open_or_pack, open_store, pack
 from stagepose.training.feed import Feed
 from stagepose.training.machine import Machine
 from stagepose.training.networks.zoo import build
@@ -68,6 +71,32 @@ def test_stages_are_weighted_and_all_stay_in_the_graph(store):
     plain, weighted = losses(store, config), losses(store, replace(config, stage_weights=(0.0, 0.5)))
     assert float(weighted["stage1"].detach()) == 0 and weighted["stage1"].requires_grad  # as ranks need it
     assert torch.allclose(weighted["stage2"], 0.5 * plain["stage2"])
+
+
+@pytest.mark.parametrize("padding", [0.5, 1.15, 1.25, 1.8, 2.5, 4.0])
+def test_training_shows_as_much_around_a_person_as_prediction(tmp_path, padding):
+    """Never a border of the canvas where the picture goes on, and but a few corners where it is augmented."""
+    Image.new("RGB", (1000, 1000), "white").save(tmp_path / "white.png")
+    keypoints = np.column_stack([np.full((17, 2), 500), np.full(17, 2)])
+    dataset = dataset_from_arrays([1], [[470, 450, 530, 550]], [keypoints], areas=[3000],
+                                  images=[ImageInfo(1, "white.png", 1000, 1000)])
+    spec = CropSpec.for_view((96, 128), padding)
+    pack(dataset, tmp_path, tmp_path / "store", spec=spec)
+    config = PoseConfig(network="u-300m", codec=UdpDark(input_size=(96, 128)), box_padding=padding)
+    task = PoseTask(build("u-300m", 17), replace(config, augment=replace(config.augment, occlusion_chance=0)),
+                    [open_store(tmp_path / "store")], [1.0])
+    assert (task.plain(np.arange(1)) > 250).all()
+    augmented = torch.cat([task.batch([(epoch, 0)]).images for epoch in range(40)])
+    assert (augmented == 0).all(1).float().mean() < 0.02
+    assert (spec == CropSpec(input_size=(96, 128))) == (padding <= 1.25)  # whose stores are those of any version
+
+
+def test_a_training_of_a_wider_view_cuts_out_more(tmp_path):
+    path = tiny_coco(tmp_path, images=1, people=1)
+    assert main(["train", "u-300m", "--data", str(path), "--out", str(tmp_path / "run"), "--box-padding", "2.5",
+                 "--input-size", "64", "64", "--batch", "1", "--steps", "1", "--threads", "1"]) == 0
+    (store,) = (tmp_path / "crops").iterdir()
+    assert open_store(store).spec == CropSpec(input_size=(64, 64), context=3.0)
 
 
 @pytest.fixture(scope="module")

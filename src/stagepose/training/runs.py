@@ -184,7 +184,7 @@ def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton,
     _refuse_mixing(sources, generated)
     _tell_keypoints(sources, examined, skeleton, setting.report)
     sizes = [recipe.pose.size] if teacher is None else [recipe.pose.size, teacher.size]  # of one shape
-    spec = CropSpec(input_size=max(sizes))
+    spec = CropSpec.for_view(max(sizes), recipe.pose.box_padding)
     stores = []
     for source in sources:
         stores.append(open_or_pack(source.path, source.images, setting.folder, spec=spec, skeleton=skeleton,

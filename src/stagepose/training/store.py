@@ -21,31 +21,41 @@ from stagepose import files
 from stagepose.coco import CocoDataset
 from stagepose.coco.clean import AREA_OF_BOX
 from stagepose.errors import ConfigError, DatasetError, SkeletonError
-from stagepose.geometry import Affine, Float, Size
+from stagepose.geometry import BOX_PADDING, LEAST_PADDING, MOST_PADDING, Affine, Float, Size
 from stagepose.skeleton import Skeleton
 from stagepose.training.shards import REMEDY, Form, Shard, ShardReader
 
 FORMAT = 2
 STORE, PEOPLE = "store.json", "people.npz"
 SMALLEST_SIDE = 32  # of a network's input: what its trunk halves to one pixel
+CONTEXT = 1.5  # leaves room for zooming out by 1.35 and turning by 40 degrees before black corners show
+MOST_CONTEXT = 5.0  # a little more than the widest box padding needs
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropSpec:
     """How people are cut out: ``input_size`` of the network, and how much more of the picture is kept around it.
 
-    ``context`` 1.5 leaves room for zooming out by 1.35 and turning by 40 degrees before black corners show.
+    A canvas is ``context`` times what a network of the usual box padding is shown.
     """
 
     input_size: Size = (192, 256)
-    context: float = 1.5
+    context: float = CONTEXT
 
     def __post_init__(self) -> None:
         if min(self.input_size) < SMALLEST_SIDE:
             raise ConfigError(f"input size {self.input_size[0]} x {self.input_size[1]}: both sides must be at least "
                               f"{SMALLEST_SIDE}")
-        if not 1 <= self.context <= 4:
-            raise ConfigError(f"context {self.context} must be 1 (keeps just the network's input) to 4")
+        if not 1 <= self.context <= MOST_CONTEXT:
+            raise ConfigError(f"context {self.context} must be 1 (keeps just the network's input) to {MOST_CONTEXT:g}")
+
+    @classmethod
+    def for_view(cls, input_size: Size, box_padding: float) -> CropSpec:
+        """With room enough around what a network of this ``box_padding`` is shown; any up to the usual one share it."""
+        if not LEAST_PADDING <= box_padding <= MOST_PADDING:
+            raise ConfigError(f"box padding {box_padding} must be {LEAST_PADDING} to {MOST_PADDING:g}; {BOX_PADDING} "
+                              "is usual")
+        return cls(input_size=input_size, context=CONTEXT * max(1.0, box_padding / BOX_PADDING))
 
     @property
     def canvas(self) -> Size:
