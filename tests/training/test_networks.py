@@ -102,6 +102,7 @@ def test_heatmaps_on_all_levels_of_all_stages(name):
     stages = int((re.match(r"(\d)x", name) or re.match(r"hourglass-(\d)", name) or [1, 1])[1])
     levels = {"hourglass": [1] * stages, "cpn": [4, 1], "simple": [1]}.get(name.split("-")[0], [4] * stages)
     assert shapes(on_meta(name), (96, 160), "meta") == expected(levels, 17, (96, 160))
+    assert zoo.stages_of(on_meta(name)) == len(levels)
 
 
 @pytest.mark.parametrize("kind", TYPES)

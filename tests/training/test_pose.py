@@ -15,6 +15,7 @@ from stagepose.coco import ImageInfo, dataset_from_arrays
 from stagepose.errors import ConfigError
 from stagepose.heatmaps import Megvii, UdpDark
 from stagepose.skeleton import COCO_17
+from stagepose.training import runs
 from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
 from stagepose.training.crops import CropSpec, open_or_pack, open_store, pack
 from stagepose.training.feed import Feed
@@ -44,6 +45,20 @@ def test_every_recipe_fits_its_network(name):
     assert all(len(levels) == 4 for levels in recipe.pose.codecs(stages))
     assert len(recipe.pose.ohkm) in (0, 2 if name.startswith("cpn") else stages)
     assert recipe.train.samples > 0
+
+
+@pytest.mark.parametrize(("name", "change", "message"), [
+    ("hourglass-1", {"ohkm": (0, 8)}, "ohkm has 2 values, expected 1: one for each stage of hourglass-1"),
+    ("hourglass-2", {"coarse": (1.4, 1.2, 1.0)}, "coarse has 3 values, expected 2"),
+    ("cpn-res50", {"ohkm": (8,)}, "ohkm has 1 values, expected 2"),
+    ("simple-res50", {"stage_weights": (1.0, 1.0)}, "stage_weights has 2 values, expected 1"),
+    ("hourglass-2", {"gates": (0.8,)}, "gates has 1 values, but hourglass-2 has 0 later stages to gate"),
+])
+def test_what_is_said_of_each_stage_fits_any_network_before_anybody_is_cut_out(name, change, message):
+    recipe = pose_preset(name)
+    runs.check(recipe, 17)
+    with pytest.raises(ConfigError, match=message):
+        runs.check(replace(recipe, pose=replace(recipe.pose, **change)), 17)
 
 
 def test_the_successors_targets_are_its_kernels():

@@ -253,7 +253,7 @@ def test_a_gate_measures_by_the_area_as_it_is_seen(people):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"gates": (0.8, 0.6)}, "2 values.*1 later"), ({"coarse": (1.0,)}, "coarse has 1 values, the network 2"),
+    ({"gates": (0.8, 0.6)}, "2 values.*1 later"), ({"coarse": (1.0,)}, "coarse has 1 values, expected 2: one"),
     ({"network": "u-300m", "gates": (0.8,)}, "0 later"),
 ])
 def test_what_does_not_fit_the_stages(people, change, message):
@@ -474,7 +474,7 @@ def test_what_later_stages_learn_by_is_compared_too(finished, tmp_path, capsys):
 @pytest.mark.parametrize("option", [("--coarse", "1.5"), ("--ohkm", "0", "0", "8")])
 def test_a_value_for_each_stage_is_asked_for_before_anybody_is_cut_out(people, tmp_path, capsys, option):
     assert main(command(people[0], tmp_path / "run", *option)) == 1
-    assert "the network 2 stages; give one for each" in capsys.readouterr().err
+    assert "expected 2: one for each stage of 2xu-300m" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

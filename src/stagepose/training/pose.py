@@ -25,7 +25,7 @@ from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
 from stagepose.training.losses import HeatmapLoss, absent_losses, stage_losses
 from stagepose.training.networks.multistage import MultiStage
-from stagepose.training.networks.zoo import StageOptions, trunk_of
+from stagepose.training.networks.zoo import StageOptions, stages_of, trunk_of
 from stagepose.training.people import Chosen, PoseData, PoseRead, on_device
 from stagepose.training.randomness import SampleKey
 from stagepose.training.teacher import Teacher, taught
@@ -345,14 +345,15 @@ class PoseTask:
 
 def check_fits(config: PoseConfig, network: nn.Module) -> None:
     """:class:`ConfigError` where gates, or what is said of each stage, do not fit the network."""
-    stages = len(network.stages) if isinstance(network, MultiStage) else 0
+    stages = stages_of(network)
     for name in ("stage_weights", "coarse", "ohkm"):
         said = len(getattr(config, name))
-        if said and stages and said != stages:
-            raise ConfigError(f"{name} has {said} values, the network {stages} stages; give one for each")
-    if config.gates and len(config.gates) != max(stages - 1, 0):
-        raise ConfigError(f"gates has {len(config.gates)} values, but {config.network} has {max(stages - 1, 0)} later "
-                          "stages to gate; give one OKS threshold for each")
+        if said and said != stages:
+            raise ConfigError(f"{name} has {said} values, expected {stages}: one for each stage of {config.network}")
+    gated = stages - 1 if isinstance(network, MultiStage) else 0
+    if config.gates and len(config.gates) != gated:
+        raise ConfigError(f"gates has {len(config.gates)} values, but {config.network} has {gated} later stages to "
+                          "gate; give one OKS threshold for each")
     if config.gates and config.codec.name == "megvii":
         raise ConfigError("gates need a codec that is decoded while a network trains: use 'udp-oks', 'udp-dark' or "
                           "'msra'")

@@ -46,6 +46,8 @@ class CPN(nn.Module):
     256x192 (HRNet, CVPR 2019, table 1); here 7.23, 0.3 of them since a trunk's strides sit on the 3x3, not the 1x1.
     """
 
+    stage_count = 2
+
     def __init__(self, stem: nn.Module, global_net: UStage, keypoints: int) -> None:
         super().__init__()
         self.stem, self.global_net = stem, global_net

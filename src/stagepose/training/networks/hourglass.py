@@ -98,6 +98,11 @@ class StackedHourglass(nn.Module):
         self.stacks = nn.ModuleList(_Stack(features, keypoints, depth) for _ in range(stacks))
         self.remaps = nn.ModuleList(_Remap(features, keypoints) for _ in range(stacks - 1))
 
+    @property
+    def stage_count(self) -> int:
+        """How many stages' heatmaps :meth:`forward` returns."""
+        return len(self.stacks)
+
     def forward(self, images: Tensor) -> list[list[Tensor]]:
         x = self.stem(images)
         outputs = []

@@ -80,6 +80,11 @@ class MultiStage(nn.Module):
         self.frozen: list[nn.Module] = []
         self._held: list[nn.Parameter] = []  # those that learnt until freeze_stages stopped them
 
+    @property
+    def stage_count(self) -> int:
+        """How many stages' heatmaps :meth:`forward` returns."""
+        return len(self.stages)
+
     def forward(self, images: Tensor) -> Heatmaps:
         given, outputs = Given(self.stem(images)), []
         for number in range(len(self.stages)):

@@ -251,6 +251,11 @@ def row_length(name: str) -> int:
     return int(name.split("x", 1)[0])
 
 
+def stages_of(network: nn.Module) -> int:
+    """How many stages' heatmaps a network puts out: what its ``stage_count`` says, one where it has none."""
+    return int(getattr(network, "stage_count", 1))
+
+
 def trunk_of(network: nn.Module) -> EfficientNetLite:
     """The network's EfficientNet-Lite trunk; :class:`ConfigError` where it has another: only these have weights."""
     trunk = next((m for m in network.modules() if isinstance(m, EfficientNetLite)), None)
