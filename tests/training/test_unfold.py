@@ -15,6 +15,9 @@ from stagepose.skeleton import COCO_17
 from stagepose.training.checkpoint import load_weights
 from stagepose.training.export import MAX_PARITY_ERROR, drawn_crops, export_pose
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
+from stagepose.training.networks.blocks import BasicBlock
+from stagepose.training.networks.resnet import ResNetTrunk, SlimStem
+from stagepose.training.networks.simple import SimpleBaseline
 from stagepose.training.networks.zoo import build
 from stagepose.training.trained import open_pose
 from stagepose.training.unfold import rebuild, unfolded
@@ -23,9 +26,15 @@ CODEC = UdpDark(input_size=(96, 128))
 INFO = ModelInfo(kind="pose", name="tiny", input_size=CODEC.input_size, skeleton=COCO_17, codec=CODEC)
 
 
+def simple(keypoints):
+    """A narrow row of transposed convolutions."""
+    trunk = ResNetTrunk(block=BasicBlock, blocks=(1, 1, 1, 1), widths=(16, 16, 24, 32), in_channels=16)
+    return SimpleBaseline(SlimStem(16), trunk, 32, keypoints=keypoints, width=24)
+
+
 def network(name="slim-u", keypoints=17, seed=0):
     torch.manual_seed(seed)
-    model = PoseInference(build(name, keypoints), CODEC, "kl")
+    model = PoseInference(simple(keypoints) if name == "simple" else build(name, keypoints), CODEC, "kl")
     pictures = torch.from_numpy(drawn_crops(CODEC.input_size, seed + 1)).permute(0, 3, 1, 2).float()
     for _ in range(30):  # batch norms that are not the identity
         model.train().logits(pictures)
@@ -70,6 +79,22 @@ def test_in_training_mode_too_on_the_pictures_it_was_measured_on(file):
     evaluated = like.eval().logits(pictures(1))[-1][0]
     trained = like.train().logits(pictures(1))[-1][0]
     assert (trained - evaluated).abs().max() < 0.02 * (evaluated.max() - evaluated.min())
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_batch_norms_after_transposed_convolutions_are_taken_as_the_file_has_them(tmp_path, bits):
+    path, mine = tmp_path / "simple.onnx", network("simple")
+    export_pose(mine, path, INFO, bits=bits)
+    like = network("simple", seed=5)
+    like.load_state_dict(unfolded(rebuild(path, like), [pictures(1), pictures(2)]))
+    crops = drawn_crops(CODEC.input_size, 9)
+    assert np.allclose(NumpyHeatmaps(like)(crops), PoseModel(path, threads=1)(crops), atol=1e-4)
+    for layer, theirs in zip(like.network.up, mine.network.up, strict=True):
+        for name, tensor in layer.state_dict().items():
+            if name != "num_batches_tracked":
+                torch.testing.assert_close(tensor, theirs.state_dict()[name], rtol=1e-3, atol=1e-4)
+    trained, evaluated = (like.train(mode).logits(pictures(1))[-1][0] for mode in (True, False))
+    assert torch.isfinite(trained).all() and not torch.equal(trained, evaluated)
 
 
 def test_a_quantized_file_is_refused_by_name(file, tmp_path):

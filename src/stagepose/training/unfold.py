@@ -1,8 +1,9 @@
 """A pose model's file back into a network that can be trained: the start of fine-tuning what somebody ships.
 
-An exported file holds no batch norm: it was folded into the convolutions. Here every batch norm gets the mean and the
-variance that its convolution really has on real crops, and a scale and shift that undo them. In evaluation mode the
-network then computes what the file computes; in training mode it does so up to the batch's own statistics.
+An exported file holds no batch norm after a convolution: it was folded into it. Here every such batch norm gets the mean
+and the variance that its convolution really has on real crops, and a scale and shift that undo them. In evaluation mode
+the network then computes what the file computes; in training mode it does so up to the batch's own statistics. After
+transposed convolutions a file still has its batch norms, which are taken as they are.
 """
 
 from __future__ import annotations
@@ -24,11 +25,22 @@ from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.storage import Float32, stored_weights
 
 
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+
 class Rebuilt(NamedTuple):
-    """A network with a model file's convolutions, and its batch norms, which do nothing as yet."""
+    """A network with a model file's convolutions, and its batch norms that were folded, which do nothing as yet."""
 
     model: PoseInference
     norms: list[nn.BatchNorm2d]
+
+
+class Stored(NamedTuple):
+    """A convolution of a file, and the (scale, shift, mean, variance) of the batch norm behind it, where it has one."""
+
+    weight: Float32
+    bias: Float32
+    norm: list[Float32]
 
 
 def unfolded(rebuilt: Rebuilt, batches: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -52,39 +64,48 @@ def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
     model = copy.deepcopy(like).cpu().requires_grad_(True).eval()
     order = _convolutions_in_order(model, torch.from_numpy(sample))
     stored = _stored_convolutions(data, file)
-    if [tuple(c.weight.shape) for c, _ in order] != [w.shape for w, _ in stored]:
+    if [tuple(c.weight.shape) for c, _ in order] != [each.weight.shape for each in stored]:
         raise ModelError(f"{file}: {len(stored)} convolutions that are not those of this network ({len(order)}); "
                          "start from a file of the same preset and number of keypoints")
-    with torch.no_grad():
-        for (conv, norm), (weight, bias) in zip(order, stored, strict=True):
-            conv.weight.copy_(torch.from_numpy(weight))
-            if norm is None:
-                assert conv.bias is not None
-                conv.bias.copy_(torch.from_numpy(bias))
-            else:
-                norm.running_mean.zero_()  # type: ignore[union-attr]
-                norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
-                norm.weight.fill_(1)
-                norm.bias.copy_(torch.from_numpy(bias))
+    folded = []
+    for (conv, norm), each in zip(order, stored, strict=True):
+        _take(conv, norm, each)
+        if norm is not None and not each.norm:
+            folded.append(norm)
     difference = parity(data, {"crops": sample}, [NumpyHeatmaps(model)(sample)])
     if difference > MAX_PARITY_ERROR:
         raise ModelError(f"{file}: the network rebuilt from it differs from it by {difference:.3g} of a heatmap's "
                          f"range, more than {MAX_PARITY_ERROR}; it was made by another architecture")
-    return Rebuilt(model, [norm for _, norm in order if norm is not None])
+    return Rebuilt(model, folded)
 
 
-def _convolutions_in_order(model: PoseInference,
-                           sample: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d | None]]:
+@torch.no_grad()
+def _take(conv: Convolution, norm: nn.BatchNorm2d | None, stored: Stored) -> None:
+    """The file's numbers for a convolution and its batch norm; one that was folded only shifts by the file's bias."""
+    conv.weight.copy_(torch.from_numpy(stored.weight))
+    if norm is None:
+        assert conv.bias is not None
+        conv.bias.copy_(torch.from_numpy(stored.bias))
+        return
+    ones = np.ones_like(stored.bias)
+    scale, shift, mean, variance = stored.norm or (ones, stored.bias, ones * 0, ones - norm.eps)
+    for own, theirs in ((norm.weight, scale), (norm.bias, shift), (norm.running_mean, mean),
+                        (norm.running_var, variance)):
+        assert own is not None
+        own.copy_(torch.from_numpy(theirs))
+
+
+def _convolutions_in_order(model: PoseInference, sample: Tensor) -> list[tuple[Convolution, nn.BatchNorm2d | None]]:
     """The convolutions that the output depends on, as they are executed, each with its batch norm."""
-    ran: list[tuple[nn.Conv2d, nn.BatchNorm2d | None]] = []
+    ran: list[tuple[Convolution, nn.BatchNorm2d | None]] = []
 
     def note(module: nn.Module, _inputs: object, _output: object) -> None:
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, Convolution):
             ran.append((module, None))
         elif isinstance(module, nn.BatchNorm2d):
             ran[-1] = (ran[-1][0], module)
 
-    hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
+    hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, (Convolution, nn.BatchNorm2d))]
     model(sample).sum().backward()
     for hook in hooks:
         hook.remove()
@@ -93,15 +114,22 @@ def _convolutions_in_order(model: PoseInference,
     return used
 
 
-def _stored_convolutions(data: bytes, file: Path) -> list[tuple[Float32, Float32]]:
-    """(weight, bias) of the file's convolutions in the order of its graph."""
-    weights = stored_weights(data)
-    convolutions = [node for node in onnx.load_model_from_string(data).graph.node if node.op_type == "Conv"]
-    if made := [name for node in convolutions for name in node.input[1:] if name not in weights]:
+def _stored_convolutions(data: bytes, file: Path) -> list[Stored]:
+    """The file's convolutions in the order of its graph."""
+    weights, nodes = stored_weights(data), onnx.load_model_from_string(data).graph.node
+    convolutions = [node for node in nodes if node.op_type in ("Conv", "ConvTranspose")]
+    norms = {node.input[0]: node for node in nodes if node.op_type == "BatchNormalization"}
+    if made := [name for node in (*convolutions, *norms.values()) for name in node.input[1:] if name not in weights]:
         raise ModelError(f"{file}: computes its weights {made[0]!r} itself, as quantized files do; start from the file "
                          "that it was made of")
-    pairs = [[weights[name] for name in node.input[1:]] for node in convolutions]
-    return [(weight, bias[0] if bias else np.zeros(len(weight), dtype=np.float32)) for weight, *bias in pairs]
+    found = []
+    for node in convolutions:
+        weight, *bias = [weights[name] for name in node.input[1:]]
+        norm = norms.get(node.output[0])
+        channels = weight.shape[0] if node.op_type == "Conv" else weight.shape[1]
+        found.append(Stored(weight, bias[0] if bias else np.zeros(channels, dtype=np.float32),
+                            [weights[name] for name in norm.input[1:]] if norm else []))
+    return found
 
 
 def _learn_statistics(model: PoseInference, norms: list[nn.BatchNorm2d], batches: Iterable[Tensor]) -> None:
