@@ -180,6 +180,9 @@ def test_a_model_file_teaches_what_its_run_does(runs, tmp_path, capsys):
     assert of_file.size == of_run.size == (96, 96)
     shown = [teacher.heatmaps(pictures, CODEC.heatmap_size) for teacher in (of_run, of_file)]
     torch.testing.assert_close(shown[1], shown[0], rtol=1e-3, atol=1e-6)
+    assert main(["export", str(runs / "mse"), "--out", str(tmp_path / "mse.onnx")]) == 0
+    with pytest.raises(ConfigError, match=r"mse\.onnx: it was trained with loss 'mse'"):
+        open_teacher(tmp_path / "mse.onnx", COCO_17, CODEC, "cpu")
     data = file.read_bytes()
     file.write_bytes(stamp(data, replace(verify(data), network="slim-u")))
     with pytest.raises(ModelError, match="not those of this network"):

@@ -1,5 +1,7 @@
 """A model file becomes a trainable network again: what fine-tuning a shipped model starts from."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -60,6 +62,21 @@ def test_the_network_computes_what_the_file_computes(file):
     like.load_state_dict(weights)
     crops = drawn_crops(CODEC.input_size, 9)
     assert np.allclose(NumpyHeatmaps(like)(crops), NumpyHeatmaps(network())(crops), atol=1e-4)
+
+
+@pytest.mark.parametrize("learnt", ["kl", "mse"])
+@pytest.mark.parametrize("goes_on", ["kl", "mse"])
+def test_a_file_is_compared_as_it_was_trained_and_not_as_it_goes_on(tmp_path, learnt, goes_on):
+    path, theirs = tmp_path / "other.onnx", network()
+    wide = replace(CODEC, sigma=3.0)
+    theirs.read_as(wide, learnt)
+    export_pose(theirs, path, replace(INFO, codec=wide), bits=32)
+    like = network(seed=5)
+    like.read_as(CODEC, goes_on)
+    rebuilt = rebuild(path, like).model
+    crops = drawn_crops(CODEC.input_size, 9)
+    assert np.allclose(NumpyHeatmaps(rebuilt)(crops), PoseModel(path, threads=1)(crops), atol=1e-4)
+    assert rebuilt.softmax == (learnt == "kl") and like.softmax == (goes_on == "kl")
 
 
 def test_a_file_of_8_bits_becomes_a_network_as_well(tmp_path):

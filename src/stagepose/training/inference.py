@@ -38,6 +38,10 @@ class PoseInference(nn.Module):
         if reading == "router" and not (isinstance(network, MultiStage) and len(network.stages) > 1):
             raise ConfigError("a router needs a network of several stages in a row; use 'last'")
         self.network, self.reading, self.route_below = network, reading, route_below
+        self.read_as(codec, loss)
+
+    def read_as(self, codec: Codec, loss: HeatmapLoss) -> None:
+        """Take the network's maps for what one that learnt ``codec``'s targets by ``loss`` puts out."""
         self.softmax = KINDS[loss].softmax
         self.peak = 2 * math.pi * codec.spread[0] ** 2
 

@@ -22,6 +22,7 @@ from stagepose.errors import ModelError
 from stagepose.runtime import PoseModel, resolve
 from stagepose.training.export import MAX_PARITY_ERROR, drawn_crops, parity
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
+from stagepose.training.losses import KINDS
 from stagepose.training.storage import Float32, stored_weights
 
 
@@ -53,14 +54,15 @@ def unfolded(rebuilt: Rebuilt, batches: Iterable[Tensor]) -> dict[str, Tensor]:
 
 
 def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
-    """A copy of ``like`` that computes what the model file ``path`` computes.
+    """A copy of ``like`` that computes what the model file ``path`` computes, whichever codec and loss it learnt by.
 
     What the file does not hold, such as the coarser levels' heads, keeps ``like``'s values.
     :class:`ModelError` when the file's network is another one.
     """
     file = resolve(path)
     data = file.read_bytes()
-    sample = drawn_crops(PoseModel(file, threads=1).info.input_size)  # refuses what is not a pose model of ours
+    theirs = PoseModel(file, threads=1)  # refuses what is not a pose model of ours
+    sample = drawn_crops(theirs.info.input_size)
     model = copy.deepcopy(like).cpu().requires_grad_(True).eval()
     order = _convolutions_in_order(model, torch.from_numpy(sample))
     stored = _stored_convolutions(data, file)
@@ -72,11 +74,14 @@ def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
         _take(conv, norm, each)
         if norm is not None and not each.norm:
             folded.append(norm)
-    difference = parity(data, {"crops": sample}, [NumpyHeatmaps(model)(sample)])
-    if difference > MAX_PARITY_ERROR:
-        raise ModelError(f"{file}: the network rebuilt from it differs from it by {difference:.3g} of a heatmap's "
-                         f"range, more than {MAX_PARITY_ERROR}; it was made by another architecture")
-    return Rebuilt(model, folded)
+    differences = []
+    for loss in KINDS:  # the file does not tell it
+        model.read_as(theirs.codec, loss)
+        differences.append(parity(data, {"crops": sample}, [NumpyHeatmaps(model)(sample)]))
+        if differences[-1] <= MAX_PARITY_ERROR:
+            return Rebuilt(model, folded)
+    raise ModelError(f"{file}: the network rebuilt from it differs from it by {min(differences):.3g} of a heatmap's "
+                     f"range, more than {MAX_PARITY_ERROR}; it was made by another architecture")
 
 
 @torch.no_grad()
