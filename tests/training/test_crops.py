@@ -104,6 +104,27 @@ def test_a_changed_picture_in_a_folder_of_its_own_is_packed_anew(tmp_path):
     assert packed().home != store.home and (packed().read([3]) == [255, 0, 0]).all(-1).mean() > 0.3
 
 
+def test_what_is_no_picture_decides_nothing(tmp_path):
+    """What a file manager leaves behind, and a link to nothing: the store is still that of its pictures."""
+    path, store = pack_tiny(tmp_path)
+    images = tmp_path / "images"
+    (images / ".DS_Store").write_bytes(b"x")
+    (images / "notes.txt").write_text("mine")
+    (images / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (images / "circle.png").symlink_to("circle.png")
+    (images / "within").symlink_to(tmp_path / "no folder")
+    again = open_or_pack(path, images, tmp_path / "crops", spec=SPEC, skeleton=COCO_17)
+    assert again.home == store.home and again.fingerprint == store.fingerprint
+    first = images / "000000000001.png"
+    first.rename(tmp_path / "elsewhere.png")
+    first.symlink_to(tmp_path / "elsewhere.png")  # a link to a picture is that picture
+    linked = open_or_pack(path, images, tmp_path / "crops", spec=SPEC, skeleton=COCO_17)
+    assert linked.fingerprint == store.fingerprint
+    (tmp_path / "elsewhere.png").unlink()
+    with pytest.raises(DatasetError, match=r"000000000001\.png.*--drop-bad"):
+        open_or_pack(path, images, tmp_path / "crops", spec=SPEC, skeleton=COCO_17)
+
+
 def test_everybody_is_accounted_for(tmp_path):
     """People and those left out, by reason, are all annotations of the file."""
     path = tiny_coco(tmp_path, images=5)

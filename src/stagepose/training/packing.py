@@ -280,16 +280,18 @@ def _store_name(path: Path, fingerprint: str) -> str:
 
 def _pictures(folder: Path, below: str = "", above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[
         tuple[str, os.stat_result]]:
-    """A folder's files and the pictures in the folders within, by the names that annotations have for them.
+    """The pictures in a folder and in those within, by the names that annotations have for them.
 
     Links are followed, but not in a circle: ``above`` are the folders on the way to ``below``.
     """
     for entry in os.scandir(folder):
+        if entry.is_symlink() and not Path(entry).exists():  # whoever wants the picture that it named is told
+            continue
         found = entry.stat()
         place = found.st_dev, found.st_ino
         if entry.is_dir() and place not in above:
             yield from _pictures(Path(entry), f"{below}{entry.name}/", above | {place})
-        elif entry.is_file() and (not below or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES):
+        elif entry.is_file() and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
             yield below + entry.name, found
 
 
