@@ -84,7 +84,7 @@ def test_weights_that_mean_something_else_have_no_mean(change, says, runs, tmp_p
 
 
 def test_a_mean_is_taken_with_run_folders_alone(runs):
-    with pytest.raises(CheckpointError, match="--mix pose-small: no run folder; .*give its folder"):
+    with pytest.raises(CheckpointError, match=r"--mix pose-small: no run folder; .*give its folder"):
         averaged_weights(runs / "run0", mix=[Mixed.parse("pose-small:0.5")])
 
 

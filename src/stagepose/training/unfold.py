@@ -1,9 +1,9 @@
 """A pose model's file back into a network that can be trained: the start of fine-tuning what somebody ships.
 
-An exported file holds no batch norm after a convolution: it was folded into it. Here every such batch norm gets the mean
-and the variance that its convolution really has on real crops, and a scale and shift that undo them. In evaluation mode
-the network then computes what the file computes; in training mode it does so up to the batch's own statistics. After
-transposed convolutions a file still has its batch norms, which are taken as they are.
+An exported file holds no batch norm after a convolution: it was folded into it. Here every such batch norm gets the
+mean and the variance that its convolution really has on real crops, and a scale and shift that undo them. In evaluation
+mode the network then computes what the file computes; in training mode it does so up to the batch's own statistics.
+After transposed convolutions a file still has its batch norms, which are taken as they are.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from stagepose.training.export import MAX_PARITY_ERROR, drawn_crops, parity
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.losses import KINDS
 from stagepose.training.storage import Float32, stored_weights
-
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
