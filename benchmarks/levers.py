@@ -55,9 +55,6 @@ class Arm:
 
 ARMS = (
     Arm("plain", "both sets, labels alone"),
-    Arm("teacher", "half of the targets, and LSP's faces, from pose-medium", "plain", teacher="pose-medium"),
-    Arm("itself", "the same from pose-small, which sees the picture with nothing in the way: easy and hard views must "
-        "agree", "plain", teacher="pose-small"),
     Arm("coco", "without LSP-extended", "plain", ("coco",)),
     Arm("cleaned", f"LSP-extended without labels that pose-medium's finds have an OKS below {LEAST_OKS:g} with",
         "plain", ("coco", "cleaned")),
@@ -67,6 +64,9 @@ ARMS = (
         augment=(*MILD, "shift=0.06", "scale=0.25")),
     Arm("mild-boxes", "the same, but moved and zoomed as the detector's boxes are off (box_errors.md)", "mild",
         augment=(*MILD, "shift=0.1", "scale=0.3")),
+    Arm("teacher", "half of the targets, and LSP's faces, from pose-medium", "plain", teacher="pose-medium"),
+    Arm("itself", "the same from pose-small, which sees the picture with nothing in the way: easy and hard views must "
+        "agree", "plain", teacher="pose-small"),
 )
 
 
@@ -125,10 +125,13 @@ def main() -> None:
         parser.add_argument(name, type=Path, help=what)
     parser.add_argument("--samples", type=int, default=12_000)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="*", default=[arm.name for arm in ARMS],
+                        help="these alone; controls among them")
     parser.add_argument("--train-only", action="store_true", help="write no report: another process has other seeds")
     told = parser.parse_args()
     kept, people = clean(told)
-    runs = {arm.name: [train(arm, seed, told) for seed in told.seeds] for arm in ARMS}
+    arms = [arm for arm in ARMS if arm.name in told.arms]
+    runs = {arm.name: [train(arm, seed, told) for seed in told.seeds] for arm in arms}
     dataset = read_dataset(told.val)
     exact = {name: [flip_tested(run, told.val) for run in each] for name, each in runs.items()}
     boxes = detect_dataset(DetectorModel(DEFAULT_DETECTOR, threads=1), dataset, images_folder(told.val, None))
@@ -139,7 +142,7 @@ def main() -> None:
     rows = [[arm.name, arm.what, *chain.from_iterable(
         (spread(judged[arm.name].aps()), "" if arm.control is None else
          f"{difference(judged[arm.control], judged[arm.name])} to {arm.control}") for judged in columns)]
-            for arm in ARMS]
+            for arm in arms]
     lines = ["# Levers in training", "", f"`python benchmarks/levers.py {set_name(told.val)} WORK "
              f"{set_name(told.coco)} {set_name(told.lsp)}`, commit {commit()}, {date.today()}, torch "
              f"{torch.__version__}, {processor()}: {told.samples:,} samples from {START}, in crops of 128x96, batches "
