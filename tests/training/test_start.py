@@ -1,5 +1,6 @@
 """Where weights come from: files, runs, networks for other keypoints, heads by name."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -60,9 +61,41 @@ def test_another_order_of_the_same_keypoints_is_followed(network, options, head,
     assert torch.equal(weights[reader][:, :-17], before[reader][:, :-17])
 
 
-def test_keypoints_without_any_name_in_common_are_refused():
-    with pytest.raises(CheckpointError, match="none of which 'hand' has"):
-        start.mapped_heads({}, model(1), COCO_17, Skeleton(name="hand", names=("thumb",)))
+@pytest.mark.parametrize("count", [1, 17])
+@pytest.mark.parametrize("network", ["2xu-300m", "hourglass-2"])
+def test_keypoints_without_any_name_in_common_start_fresh_on_what_the_rest_has_learnt(network, count):
+    """Also where there are as many of them, so that every shape fits."""
+    hand = Skeleton(name="hand", names=tuple(f"finger_{number}" for number in range(count)))
+    options = {"concat_heatmaps": True} if network == "2xu-300m" else {}
+    theirs, ours = model(17, network, **options), model(count, network, **options)
+    for each in (theirs, ours):
+        for parameter in each.parameters():
+            torch.nn.init.normal_(parameter)
+    before, own = theirs.state_dict(), ours.state_dict()
+    weights, found = start.mapped_heads(before, ours, COCO_17, hand)
+    assert found == 0
+    for name, tensor in own.items():
+        if name.rpartition(".")[0].endswith(".out"):
+            assert torch.equal(weights[name], tensor), name
+        elif before[name].shape == tensor.shape and "links.0.0" not in name and ".heatmaps." not in name:
+            assert torch.equal(weights[name], before[name]), name
+    reader = "network.links.0.0.weight" if options else "network.remaps.0.heatmaps.weight"
+    features = own[reader].shape[1] - count
+    assert torch.equal(weights[reader][:, features:], own[reader][:, features:])
+    assert torch.equal(weights[reader][:, :features], before[reader][:, :features])
+
+
+def test_a_hand_begins_with_what_a_model_that_ships_has_learnt_of_people(tmp_path, capsys):
+    path = tiny_coco(tmp_path, images=2, people=1)
+    data = json.loads(path.read_text())
+    data["categories"][0] |= {"keypoints": ["wrist", "left_tip", "right_tip"], "skeleton": []}
+    for hand in data["annotations"]:
+        hand["keypoints"], hand["num_keypoints"] = hand["keypoints"][:9], 3
+    path.write_text(json.dumps(data))
+    assert main(["train", "lite0-u", "--data", str(path), "--skeleton", str(path), "--input-size", "64", "64",
+                 "--batch", "2", "--threads", "1", "--steps", "1", "--out", str(tmp_path / "run"), "--init",
+                 "pose-small"]) == 0
+    assert "; 0 of 3 keypoints found by name among the 17 of 'coco17'" in capsys.readouterr().err
 
 
 def test_a_file_of_one_stage_begins_a_longer_row(tmp_path):

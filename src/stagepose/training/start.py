@@ -116,13 +116,10 @@ def mapped_heads(weights: checkpoint.Tensors, model: PoseInference, theirs: Skel
     """Weights of a network for other keypoints, in the order of ours -> (weights, how many keypoints were found).
 
     The last layer of a head has a row for each keypoint, what reads heatmaps has a column for each; they are taken by
-    name, and keypoints that are not found keep the values of ``model``, the same network for ours.
+    name, and keypoints that are not found, maybe all, keep the values of ``model``, the same network for ours.
     """
     source = torch.from_numpy(map_by_name(theirs, ours))
     known = source >= 0
-    if not known.any():
-        raise CheckpointError(f"the weights are for {list(theirs.names)}, none of which {ours.name!r} has; rename the "
-                              "keypoints in a skeleton file, or start without them")
     out, own, readers = dict(weights), model.state_dict(), _readers(model.network)
     for name in weights.keys() & own.keys():
         mine, given = own[name].clone(), weights[name]
