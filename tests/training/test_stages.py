@@ -87,6 +87,12 @@ def test_shares_and_random_controls_count_every_set_alone():
     assert (again == drawn[3]).all()
 
 
+@pytest.mark.parametrize("pick", ["hard", "random"])
+def test_of_a_share_of_a_small_set_somebody_goes_on(pick):
+    picked = chosen(a_table([0.9, 0.2, 0.5, 0.7], [0, 0, 0, 1]), 3, StagesConfig(shares=(0.4, 0.15), pick=pick), seed=0)
+    assert picked.kept[:3].sum() == 1 and picked.kept[3] and (pick == "random" or picked.kept[1])
+
+
 def test_people_count_by_their_difficulty():
     picked = chosen(a_table(OKS), 2, StagesConfig(pick="all", by_difficulty=True), seed=0)
     assert np.allclose(picked.importance, 1 - np.array(OKS))
@@ -428,6 +434,15 @@ def test_three_stages_go_on_exactly_after_kills_within_them(people, tmp_path):
         assert (a == b).all()
     first, last = load_weights(out / "stages/1.safetensors"), ours
     assert any(not torch.equal(last[name], tensor) for name, tensor in first.items())  # tuned on
+
+
+def test_folds_that_leave_nobody_to_learn_from_are_told_before_their_stage_is_trained(people, tmp_path):
+    run = staged(people[0], tmp_path / "run", shares=(0.01, 0.01), easy_share=0.0)
+    with pytest.raises(ConfigError, match=r"stage 2: whoever goes on \(1 of 12 people\) is in one fold.*--folds 0"):
+        run.run()
+    assert not (tmp_path / "run/stages/2").exists()
+    alone = replace(run, config=replace(run.config, folds=0), accept_changes=True)
+    assert alone.run() == tmp_path / "run/stages/3.safetensors"
 
 
 def test_what_is_trained_together_is_not_set_stage_by_stage(people, tmp_path):

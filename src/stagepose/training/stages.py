@@ -128,6 +128,7 @@ class StagedTraining:
             "each_stage": {"coarse": self.pose.coarse, "ohkm": self.pose.ohkm}}  # the task tells but the first's
         with open_run(self.out, described, self.accept_changes):
             for stage in range(1, self.stages):
+                self._refuse_idle_judges(stage, people)
                 for fold in (None, *range(self.config.folds)):
                     self.train_stage(stage, fold, people)
                 table = self.table_after(stage)
@@ -142,6 +143,15 @@ class StagedTraining:
         if self.config.folds > pictures:
             raise ConfigError(f"folds is {self.config.folds}, but the people to learn from are on {pictures} pictures, "
                               "and a picture is not parted; give fewer folds, or 0 to judge people by what learnt them")
+
+    def _refuse_idle_judges(self, stage: int, people: Chosen) -> None:
+        """:class:`ConfigError` where all who go on are of one fold: who judges it has nobody to learn from."""
+        fold_P = folds_by_picture(self.stores, self.config.folds, self.train.seed)
+        if self.config.folds and len(np.unique(fold_P[people.kept])) == 1:
+            raise ConfigError(f"stage {stage}: whoever goes on ({people.kept.sum()} of {len(people.kept)} people) is "
+                              f"in one fold of {self.config.folds}, so the network that judges it has nobody to learn "
+                              "from; use --folds 0 with --accept-changes, or a new folder and higher thresholds or "
+                              "shares")
 
     def train_stage(self, stage: int, fold: int | None, people: Chosen) -> None:
         """One stage of the network that ships, or of one that only judges ``fold``, which it does not see."""
@@ -234,18 +244,19 @@ def chosen(table: Table, stage: int, config: StagesConfig, seed: int) -> Chosen:
         kept = _as_many(hard, table.sets, generator(seed, stage, RANDOM_STREAM))
     else:
         kept = hard | _easy(hard, config.easy_share, generator(seed, stage, EASY_STREAM))
-    if not kept.any():
+    if not kept.any():  # by a threshold: of a share there is somebody
         raise ConfigError(f"nobody of {len(kept)} people goes on to stage {stage}: the lowest OKS is "
                           f"{table.oks.min():.2f}; give a higher threshold, or shares instead")
     return Chosen(kept=kept, importance=(1 - table.oks).astype(np.float32) if config.by_difficulty else None)
 
 
 def _hardest(table: Table, share: float) -> NDArray[np.bool_]:
-    """The ``share`` of lowest OKS of each set; of equals the earlier."""
+    """The ``share`` of lowest OKS of each set, one person at least; of equals the earlier."""
     hard = np.zeros(len(table.oks), dtype=bool)
     for number in np.unique(table.sets):
         rows = np.flatnonzero(table.sets == number)
-        hard[rows[np.argsort(table.oks[rows], kind="stable")[: round(share * len(rows))]]] = True
+        count = max(1, round(share * len(rows)))
+        hard[rows[np.argsort(table.oks[rows], kind="stable")[:count]]] = True
     return hard
 
 
