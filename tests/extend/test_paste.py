@@ -315,7 +315,7 @@ def test_pictures_that_do_not_fit_their_labels_are_refused(tmp_path: Path, capsy
     assert extend(str(path), "-n", "4", "--out", str(tmp_path / "out")) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "1 x image-size-differs" in error and "1 x image-missing" in error
-    assert "'stagepose check FILE --write-clean OUT'" in error and not (tmp_path / "out").exists()
+    assert f"'stagepose check {path} --write-clean OUT'" in error and not (tmp_path / "out").exists()
 
 
 def test_who_can_be_cut_out_is_found_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -261,6 +261,23 @@ def test_a_set_that_nobody_can_be_judged_by_is_told_before_anybody_is_cut_out(tm
     assert {file.name for file in tmp_path.iterdir()} == {"set", "val"}
 
 
+@pytest.mark.parametrize("preset", ["u-300m", "person-tiny"])
+def test_bad_pictures_to_judge_by_are_refused_with_what_helps(tmp_path, capsys, preset):
+    path, val = tiny_coco(tmp_path / "set", images=1), tiny_coco(tmp_path / "val", images=2, seed=1)
+    for number in (1, 2):
+        (tmp_path / f"val/images/{number:012d}.png").rename(tmp_path / f"val/images/val{number}.png")
+    val.write_text(val.read_text().replace('"00000000000', '"val'))
+    (tmp_path / "val/images/val2.png").unlink()
+    command = ["train", preset, "--data", str(path), "--out", str(tmp_path / "run"), "--batch", "1", "--steps", "1",
+               "--threads", "1", "--drop-bad", "--val"]
+    assert main([*command, str(val)]) == 1
+    clean = val.with_name("clean.json")
+    error = capsys.readouterr().err
+    assert f"or drop them with 'stagepose check {val} --write-clean OUT'" in error and "--drop-bad" not in error
+    assert main(["check", str(val), "--write-clean", str(clean)]) == 0
+    assert main([*command, str(clean)]) == 0
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train", "pose-huge", "--data", "{set}", "--out", "{out}"], "pose-small"),
     (["train", "pose-slim", "--data", "{set}:0", "--out", "{out}"], "weight '0'"),

@@ -19,12 +19,15 @@ def picture_problems(dataset: CocoDataset, images_dir: str | Path) -> list[Probl
     return check_pictures(dataset.images, range(len(dataset.images)), Path(images_dir))
 
 
-def refuse_bad_pictures(dataset: CocoDataset, images_dir: str | Path,
-                        otherwise: str = "leave them out with --drop-bad") -> None:
-    """:class:`DatasetError` with the kinds and counts of what is wrong with a set's pictures, and what to do."""
+def refuse_bad_pictures(dataset: CocoDataset, images_dir: str | Path, otherwise: str = "") -> None:
+    """:class:`DatasetError` with the kinds and counts of what is wrong with a set's pictures, and what to do.
+
+    ``otherwise`` is a remedy besides mending them: by default a file without them.
+    """
     problems = errors(picture_problems(dataset, images_dir))
     if problems:
         kinds = "; ".join(f"{k.count} x {k.kind}, such as {k.examples[0]}" for k in summarise(problems))
+        otherwise = otherwise or f"drop them with 'stagepose check {shown_path(dataset.path)} --write-clean OUT'"
         raise DatasetError(f"{dataset.path}: its pictures do not fit its labels: {kinds}. Mend them ('stagepose check "
                            f"FILE --images DIR' lists all), or {otherwise}")
 

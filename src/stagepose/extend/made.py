@@ -126,4 +126,4 @@ def refuse_unfit(dataset: CocoDataset, images_dir: Path) -> None:
     if made:
         raise DatasetError(f"{dataset.path}: {made} of its pictures are generated already; name the set of photographs "
                            "that they were made of")
-    refuse_bad_pictures(dataset, images_dir, "drop them with 'stagepose check FILE --write-clean OUT'")
+    refuse_bad_pictures(dataset, images_dir)

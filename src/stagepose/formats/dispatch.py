@@ -155,7 +155,7 @@ def _read_coco(path: Path, images: Path | None, skeleton: Skeleton | None) -> La
     places = [images_folder(path, images)] + ([] if images else [exported / subset, exported])
     folder = next((place for place in places if place.is_dir()), None)
     if folder:
-        refuse_bad_pictures(dataset, folder, f"drop them with 'stagepose check {shown_path(path)} --write-clean OUT'")
+        refuse_bad_pictures(dataset, folder)
     notes = [] if folder else ["pictures not looked at: no folder of them was found; --images names it"]
     names = [name for name in dataset.own.names if name in dataset.skeleton.names] if dataset.own else []
     if names != [name for name in dataset.skeleton.names if name in names]:

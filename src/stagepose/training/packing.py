@@ -87,7 +87,7 @@ def pack_file(path: str | Path, images_dir: str | Path, folder: str | Path, *, s
         home = Path(folder) / (_store_name(path, fingerprint) + config.suffix)
         dataset = read_dataset(path, skeleton=skeleton)
         if not drop_bad:
-            refuse_bad_pictures(dataset, images_dir)
+            refuse_bad_pictures(dataset, images_dir, "leave them out with --drop-bad")
         pack(dataset, images_dir, home, spec=spec, fingerprint=fingerprint + config.suffix, config=config,
              drop_bad=drop_bad, progress=progress)
     return open_store(home)
