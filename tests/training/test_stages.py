@@ -561,6 +561,22 @@ def test_the_hardest_people_as_a_picture(finished, tmp_path, capsys):
     assert "only 12 people" in capsys.readouterr().err
 
 
+def test_the_hardest_people_are_found_after_everything_has_moved(finished, tmp_path, capsys):
+    _, whole = finished
+    out, crops, sheet = tmp_path / "moved/run", tmp_path / "moved/crops", tmp_path / "hard.png"
+    shutil.copytree(whole, out)
+    shutil.copytree(whole.parent / "crops", crops)
+    table = Table.read(out / "stages/1.npz")
+    gone = tuple(str(tmp_path / "gone" / Path(home).name) for home in table.stores)
+    replace(table, stores=gone).save(out / "stages/1.npz")
+    assert main(["hard", str(out), "--out", str(sheet)]) == 0
+    assert cv2.imread(str(sheet)).shape[1] == 8 * 198 + 6
+    shutil.move(crops, tmp_path / "elsewhere")
+    assert main(["hard", str(out), "--out", str(sheet)]) == 1
+    assert f"nor is there a {Path(gone[0]).name} in {crops}; --crops names" in capsys.readouterr().err
+    assert main(["hard", str(out), "--out", str(sheet), "--crops", str(tmp_path / "elsewhere")]) == 0
+
+
 def test_detectors_and_single_stages_are_refused(people, tmp_path, capsys):
     path, _ = people
     for preset, message in (("person-small", "is a detector"), ("u-300m", "is not a row of stages")):

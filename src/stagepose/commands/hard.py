@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stagepose.commands.arguments import File, Run
+from stagepose.commands.arguments import File, OptionalFolder, Run
 from stagepose.commands.console import note, say, table
 from stagepose.errors import ConfigError
 from stagepose.training import hardest
@@ -21,6 +21,7 @@ def hard(
     stage: int = 1,
     count: int = 48,
     skip: int = 0,
+    crops: OptionalFolder = None,
 ) -> None:
     """Show the hardest training people with their labels: who needs the later stages, and whose labels are wrong.
 
@@ -30,6 +31,7 @@ def hard(
         stage: After which stage.
         count: How many people.
         skip: Leave out so many of the very hardest, most of whom are mislabelled.
+        crops: Folder of the packed crops, where it was moved; RUN's parent / crops, or where it was, by default.
     """
     path = run / STAGES / f"{stage}.npz"
     if not path.is_file():
@@ -39,7 +41,7 @@ def hard(
         raise ConfigError(f"{run}: nobody is judged after stage {stage} yet; {why}")
     people = Table.read(path)
     rows = hardest.rows(people, count, skip)
-    hardest.write_sheet(people, rows, out)
+    hardest.write_sheet(people, rows, out, crops or run.parent / "crops")
     table(("annotation", "image", "OKS", "labelled", "hidden", "of"), [
         (str(people.annotation_ids[r]), str(people.image_ids[r]), f"{people.oks[r]:.3f}", str(people.visible[r]),
          str(people.hidden[r]), Path(people.stores[people.sets[r]]).name) for r in rows[:LISTED]])

@@ -13,7 +13,7 @@ from stagepose.errors import ConfigError
 from stagepose.geometry import Affine
 from stagepose.images import write_image
 from stagepose.structures import Person
-from stagepose.training.store import CropStore, open_store
+from stagepose.training.store import STORE, CropStore, open_store
 from stagepose.training.table import Table
 
 TILE, HEADER, GAP, ACROSS = 192, 22, 6, 8  # pixels of a tile's side, of the line above it, between tiles; tiles a row
@@ -30,9 +30,12 @@ def rows(table: Table, count: int, skip: int = 0) -> NDArray[np.int64]:
     return np.asarray(chosen, dtype=np.int64)
 
 
-def write_sheet(table: Table, chosen: NDArray[np.int64], path: Path) -> None:
-    """Tiles in reading order, each with its OKS, stage and annotation id above it."""
-    stores = [open_store(home) for home in table.stores]
+def write_sheet(table: Table, chosen: NDArray[np.int64], path: Path, crops: Path) -> None:
+    """Tiles in reading order, each with its OKS, stage and annotation id above it.
+
+    Their canvases are looked for in ``crops``, then where they lay when the table was made.
+    """
+    stores = [_opened(Path(home), crops) for home in table.stores]
     table.check(stores, path)
     starts = np.searchsorted(table.sets, np.arange(len(stores)))
     tiles = []
@@ -41,6 +44,16 @@ def write_sheet(table: Table, chosen: NDArray[np.int64], path: Path) -> None:
         text = f"OKS {table.oks[row]:.2f}  stage {table.stage}  #{table.annotation_ids[row]}"
         tiles.append(_tile(stores[number], row - int(starts[number]), text))
     write_image(path, _sheet(tiles))
+
+
+def _opened(home: Path, crops: Path) -> CropStore:
+    """A table's store, which may have been moved since."""
+    places = [crops / home.name, home]
+    found = next((place for place in places if (place / STORE).is_file()), None)
+    if found is None:
+        raise ConfigError(f"{home}: no such crop store any more, nor is there a {home.name} in {crops}; --crops names "
+                          "the folder that holds it now")
+    return open_store(found)
 
 
 def _tile(store: CropStore, row: int, text: str) -> NDArray[np.uint8]:
