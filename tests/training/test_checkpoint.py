@@ -1,5 +1,6 @@
 """Checkpoints are whole or do not count (design faults F3-F5, F12; M1, M2; tests/faults kills real trainings)."""
 
+import errno
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ from torch import nn
 
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError, StagePoseError
+from stagepose.training import runfolder
 from stagepose.training.checkpoint import fill, fill_matching, load_step, load_weights, newest_checkpoint
 from stagepose.training.runfolder import Run
 
@@ -136,6 +138,15 @@ def test_two_trainings_in_one_folder(tmp_path):
         Run(tmp_path / "run", {})
     first.close()
     Run(tmp_path / "run", {}).close()
+
+
+def test_a_disk_without_locks_is_no_other_training(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(runfolder.fcntl, "flock", refuse)
+    with pytest.raises(CheckpointError, match="cannot lock the run folder: No locks available; choose a folder on an"):
+        Run(tmp_path / "run", {})
 
 
 def test_changed_settings_are_named(tmp_path):

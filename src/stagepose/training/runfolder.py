@@ -62,9 +62,12 @@ class Run:
     def _hold(self) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise CheckpointError(f"{self.folder}: another training runs in this folder; wait for it or use another "
                                   "folder") from error
+        except OSError as error:  # of file systems without locks
+            raise CheckpointError(f"{self.folder}: cannot lock the run folder: {error.strerror}; choose a folder on "
+                                  "another disk") from error
 
     def __enter__(self) -> Run:
         return self
