@@ -52,9 +52,11 @@ def test_every_recipe_fits_its_network(name):
     ("hourglass-2", {"coarse": (1.4, 1.2, 1.0)}, "coarse has 3 values, expected 2"),
     ("cpn-res50", {"ohkm": (8,)}, "ohkm has 1 values, expected 2"),
     ("simple-res50", {"stage_weights": (1.0, 1.0)}, "stage_weights has 2 values, expected 1"),
+    ("u-300m", {"frozen": 2}, "only EfficientNet-Lite trunks come with ImageNet weights to start from or to"),
+    ("lite0-u", {"frozen": 99}, "frozen is 99, expected 0 to 16 blocks of the trunk"),
     ("hourglass-2", {"gates": (0.8,)}, "gates has 1 values, but hourglass-2 has 0 later stages to gate"),
 ])
-def test_what_is_said_of_each_stage_fits_any_network_before_anybody_is_cut_out(name, change, message):
+def test_what_does_not_fit_a_network_is_told_before_anybody_is_cut_out(name, change, message):
     recipe = pose_preset(name)
     runs.check(recipe, 17)
     with pytest.raises(ConfigError, match=message):

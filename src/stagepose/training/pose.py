@@ -344,7 +344,9 @@ class PoseTask:
 
 
 def check_fits(config: PoseConfig, network: nn.Module) -> None:
-    """:class:`ConfigError` where gates, or what is said of each stage, do not fit the network."""
+    """:class:`ConfigError` where gates, frozen blocks, or what is said of each stage, do not fit the network."""
+    if config.frozen:
+        trunk_of(network).check_frozen(config.frozen)
     stages = stages_of(network)
     for name in ("stage_weights", "coarse", "ohkm"):
         said = len(getattr(config, name))

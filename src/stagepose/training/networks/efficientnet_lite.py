@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from stagepose.errors import MissingExtraError, ModelError
+from stagepose.errors import ConfigError, MissingExtraError, ModelError
 
 # repeats, kernel, stride, expansion, output channels of the seven groups (the paper's table 1)
 _GROUPS = (
@@ -154,10 +154,14 @@ class EfficientNetLite(nn.Module):
         self._taps = [index for index, _ in picked]
         self.out_channels = tuple(width for _, width in picked)
 
+    def check_frozen(self, blocks: int) -> None:
+        """:class:`ConfigError` where it has not so many blocks to freeze."""
+        if not 0 <= blocks <= len(self._blocks):
+            raise ConfigError(f"frozen is {blocks}, expected 0 to {len(self._blocks)} blocks of the trunk")
+
     def freeze(self, blocks: int) -> None:
         """Keep the stem and the first ``blocks`` blocks as they are, batch-norm statistics included."""
-        if not 0 <= blocks <= len(self._blocks):
-            raise ModelError(f"frozen is {blocks}, expected 0 to {len(self._blocks)} blocks")
+        self.check_frozen(blocks)
         self._frozen = cast(list[MBConv], list(self._blocks)[:blocks])
         for part in self._fixed():
             part.requires_grad_(False)
