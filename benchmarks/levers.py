@@ -147,8 +147,8 @@ def main() -> None:
              f"{set_name(told.coco)} {set_name(told.lsp)}`, commit {commit()}, {date.today()}, torch "
              f"{torch.__version__}, {processor()}: {told.samples:,} samples from {START}, in crops of 128x96, batches "
              f"of 16 by AdamW at {LEARNING_RATE}, COCO's people {COCO} times as often as LSP-extended's; "
-             f"{len(told.seeds)} seeds, the same samples in arms of the same sets. AP on the public validation subset, "
-             f"flip test. Of LSP-extended's {people:,} people {kept:,} are kept by cleaning.", "",
+             f"seeds {', '.join(map(str, told.seeds))}, the same samples in arms of the same sets. AP on the public "
+             f"validation subset, flip test. Of LSP-extended's {people:,} people {kept:,} are kept by cleaning.", "",
              *table(("arm", "", "AP, annotated boxes: mean (lowest to highest)", "difference, 95 % interval",
                      f"AP, boxes of {DEFAULT_DETECTOR}", "difference, 95 % interval"), rows), "",
              *by_hand(RESULT, OUTCOME)]

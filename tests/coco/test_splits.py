@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,8 @@ def test_generated_pictures_are_compared_as_files_by_what_they_were_made_of(tmp_
     problems = overlap_problems(_set(tmp_path, "made", made), _set(tmp_path, "val", val))
     assert [(p.kind, p.where, p.index) for p in problems] == [("overlap", "image 2", 1)]
     assert problems == check_dataset(tmp_path / "made.json", other=tmp_path / "val.json")
+    whole = _set(tmp_path, "made", made)
+    assert overlap_problems(replace(whole, images=whole.images[1:]), _set(tmp_path, "val", val)) == problems
 
 
 @pytest.mark.parametrize("how", [{}, {"count": 0}, {"count": 3}, {"fraction": 1.5}, {"count": 1, "fraction": 0.5}])

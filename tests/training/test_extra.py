@@ -193,4 +193,4 @@ def test_pictures_made_of_what_is_judged_by_are_refused(tmp_path, capsys):
         {"file_name": "000000000001.png"}]} for row in raw["images"]]
     data.write_text(json.dumps(raw))
     assert train("--data", data, "--val", val, "--out", tmp_path / "run") == 1
-    assert "made-1.png was made of 000000000001.png, which is also in" in capsys.readouterr().err
+    assert "'made-1.png' was made of '000000000001.png', which is also in" in capsys.readouterr().err

@@ -35,7 +35,9 @@ def refuse_bad_pictures(dataset: CocoDataset, images_dir: str | Path, otherwise:
 def overlap_problems(train: CocoDataset, val: CocoDataset) -> list[Problem]:
     """What pictures of ``train`` are in ``val`` too: :func:`~stagepose.coco.samepicture.check_overlap`."""
     name = val.path.name if val.path else "the other set"
-    return check_overlap(train.raw, train.images, range(len(train.images)), val.images, name)
+    places = {row["id"]: place for place, row in enumerate(train.raw.get("images", ()))}  # it may be a part of its file
+    index = [places.get(image.id, place) for place, image in enumerate(train.images)]
+    return check_overlap(train.raw, train.images, index, val.images, name)
 
 
 def refuse_generated(val: CocoDataset) -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("torchvision")
 
 from torch import nn  # noqa: E402
 
-from stagepose.errors import ConfigError, MissingExtraError, ModelError  # noqa: E402
+from stagepose.errors import ConfigError, MissingExtraError  # noqa: E402
 from stagepose.training.detector import trunks  # noqa: E402
 from stagepose.training.detector.config import DetectorConfig, Keeping  # noqa: E402
 from stagepose.training.detector.export import count_macs, drawn_pictures  # noqa: E402
@@ -89,7 +89,7 @@ def test_frozen_blocks_stay_and_the_rest_learns() -> None:
 
 @pytest.mark.parametrize("frozen", [-1, 17])
 def test_more_blocks_than_the_trunk_has_are_not_frozen(frozen: int) -> None:
-    with pytest.raises(ModelError, match=rf"frozen is {frozen}, expected 0 to 16 blocks"):
+    with pytest.raises(ConfigError, match=rf"frozen is {frozen}, expected 0 to 16 blocks"):
         Detector(replace(person_small().detector, frozen_blocks=frozen), filled=True)
     assert not any(p.requires_grad for p in Detector(replace(person_small().detector, frozen_blocks=16),
                                                      filled=True).trunk.parameters())
