@@ -409,6 +409,17 @@ def test_pack_packs_what_train_opens(tmp_path, capsys):
     assert capsys.readouterr().out == said
 
 
+@pytest.mark.parametrize("padding", ["1.1", "2.5"])
+def test_train_finds_what_pack_packed_for_the_same_box_padding(tmp_path, padding):
+    path, crops = tiny_coco(tmp_path, images=2, people=1), tmp_path / "crops"
+    view = ["--input-size", "64", "64", "--box-padding", padding]
+    assert main(["pack", str(path), "--out", str(crops), *view]) == 0
+    assert main(["train", "u-300m", "--data", str(path), "--out", str(tmp_path / "run"), "--crops", str(crops), *view,
+                 "--batch", "2", "--steps", "1", "--threads", "1"]) == 0
+    (home,) = crops.iterdir()
+    assert open_store(home).spec.canvas == ((96, 96) if padding == "1.1" else (192, 192))
+
+
 def test_pack_takes_pictures_from_elsewhere(tmp_path, capsys):
     path = tiny_coco(tmp_path / "a")
     shutil.move(tmp_path / "a/images", tmp_path / "pictures")
@@ -422,7 +433,7 @@ def test_pack_takes_pictures_from_elsewhere(tmp_path, capsys):
 @pytest.mark.parametrize(("words", "code", "message"), [
     ([], 2, ""),
     (["{set}", "--quality", "0"], 1, "quality is 0, expected 1 to 100"),
-    (["{set}", "--context", "0.5"], 1, "context 0.5"),
+    (["{set}", "--box-padding", "0.4"], 1, "box padding 0.4 must be 0.5 to 4; 1.25 is usual"),
     (["{set}", "--skeleton", "cat"], 1, "no skeleton named 'cat'"),
     (["missing.json"], 1, "missing.json: cannot read"),
     (["{set}", "--form", "png"], 2, "png"),

@@ -148,7 +148,7 @@ def test_the_command_line_trains_a_detector(tmp_path, capsys):
 
 
 OPTIONS = {
-    "pack": {"--out", "--images", "--input-size", "--context", "--form", "--quality", "--shard-mb", "--skeleton",
+    "pack": {"--out", "--images", "--input-size", "--box-padding", "--form", "--quality", "--shard-mb", "--skeleton",
              "--drop-bad", "--jobs"},
     "train": {"--data", "--out", "--val", "--crops", "--init", "--skeleton", "--input-size", "--frozen", "--samples",
               "--minutes", "--steps", "--batch", "--optimizer", "--lr", "--evaluate-every", "--seed", "--device",

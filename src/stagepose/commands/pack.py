@@ -10,6 +10,7 @@ from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import Folder, JsonFiles, ModelName, OptionalCount, OptionalFolder
 from stagepose.commands.console import counted, counter_or_lines, say, wrong_usage
 from stagepose.errors import DatasetError
+from stagepose.geometry import BOX_PADDING
 from stagepose.images import printable
 from stagepose.training.crops import CropSpec, CropStore, PackConfig, pack_file
 
@@ -20,7 +21,7 @@ def pack(
     out: Folder,
     images: OptionalFolder = None,
     input_size: tuple[int, int] = (192, 256),
-    context: float = 1.5,
+    box_padding: float = BOX_PADDING,
     form: Literal["raw", "jpeg"] = "raw",
     quality: int = 90,
     shard_mb: int = 512,
@@ -38,7 +39,8 @@ def pack(
         out: Folder for the packed people, which train takes as --crops.
         images: Folder of the pictures; by default images/ beside each file.
         input_size: Width and height of the network's input.
-        context: How many times the network's input is kept, so that training can turn people and zoom out.
+        box_padding: What the network will be shown of a person, times the box, as train is told; stores of 1.25 and
+            less are the same.
         form: raw is read fastest and takes 332 KB a person at 192x256; jpeg takes about 25 KB.
         quality: Of JPEGs, 1 to 100.
         shard_mb: About so many MB in one file; a packing that goes on keeps what it began with.
@@ -48,7 +50,7 @@ def pack(
     """
     if not files:
         wrong_usage("name at least one annotation file")
-    spec = CropSpec(input_size=input_size, context=context)
+    spec = CropSpec.for_view(input_size, box_padding)
     config = PackConfig(form=form, quality=quality, shard_mb=shard_mb, jobs=jobs)
     joints = resolve_skeleton(skeleton)
     for file in files:
