@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tiny import tiny_coco
 
 from stagepose.cli import main
 from stagepose.coco import ImageInfo, dataset_from_arrays
+from stagepose.commands.train import Options
 from stagepose.errors import ConfigError
 from stagepose.heatmaps import Megvii, UdpDark
 from stagepose.skeleton import COCO_17
@@ -34,6 +36,16 @@ def store(tmp_path_factory):
     path = tiny_coco(folder, images=2, people=2)
     return open_or_pack(path, folder / "images", folder / "crops", spec=CropSpec(input_size=CODEC.input_size),
                         skeleton=COCO_17)
+
+
+@pytest.mark.parametrize("name", ["pose-small", "pose-large", "lite0-u"])
+def test_a_trunk_that_starts_from_noise_is_neither_frozen_nor_slowed_down(name):
+    recipe, given = pose_preset(name), {"data": ["set.json"], "out": Path("run")}
+    noise = Options(**given, imagenet=False).changed(recipe)
+    assert (noise.pose.imagenet, noise.pose.frozen, noise.train.slower) == (False, 0, ())
+    kept = Options(**given).changed(recipe)
+    assert kept.pose.frozen == recipe.pose.frozen and kept.train.slower == recipe.train.slower != ()
+    assert Options(**given, imagenet=False, frozen=2).changed(recipe).pose.frozen == 2  # as it is asked for
 
 
 @pytest.mark.parametrize("name", POSE_PRESETS)

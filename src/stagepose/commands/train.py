@@ -154,7 +154,7 @@ class Options:
 
     def changed(self, recipe: PoseRecipe) -> PoseRecipe:
         """The recipe with what the options change."""
-        pose = recipe.pose
+        pose, train = recipe.pose, recipe.train
         if self.partly_boxed:
             raise ConfigError("--partly-boxed means nothing for a pose network; leave it out")
         if self.input_size is not None:
@@ -167,14 +167,15 @@ class Options:
                                   "absent")}
         for name in ("level_weights", "coarse", "ohkm"):
             given[name] = None if getattr(self, name) is None else tuple(getattr(self, name))
-        if self.imagenet is False and self.frozen is None:
-            given["frozen"] = 0  # noise is not worth keeping
+        if self.imagenet is False:  # noise is not worth keeping, nor learning more slowly
+            train = replace(train, slower=())
+            given["frozen"] = self.frozen or 0
         augment = changed(pose.augment, self.augment or (), "--augment")
         given["augment"] = augment if self.mirror else replace(augment, flip_chance=0.0)
         if self.join is not None:
             given["join"] = StageOptions(**{name.replace("-", "_"): True for name in self.join})
         pose = replace(pose, **{name: value for name, value in given.items() if value is not None})
-        return PoseRecipe(pose=pose, train=self.schedule(recipe.train))
+        return PoseRecipe(pose=pose, train=self.schedule(train))
 
 
 Shared = Annotated[Options, arg(name="")]
