@@ -13,9 +13,13 @@ from tiny import tiny_coco, tiny_dict, write_json
 
 from stagepose.cli import main
 from stagepose.errors import ConfigError, MissingExtraError
+from stagepose.skeleton import COCO_17
 from stagepose.training.experiments import EXPERIMENTS, Outcome, estimate, experiment, write_outcome
 from stagepose.training.experiments.outcome import require_plots
+from stagepose.training.experiments.runner import Place, run_all
+from stagepose.training.machine import Machine
 from stagepose.training.networks import zoo
+from stagepose.training.runs import Setting, Source
 
 SCALES = ("tiny", "small", "full")
 
@@ -238,3 +242,18 @@ def test_finished_runs_of_other_data_are_never_shown_as_learnt_from_these(tmp_pa
     config.write_text(json.dumps({name: value for name, value in begun.items() if name not in ("val", "init")}))
     assert main([*words, "--data", str(train), "--val", str(val)]) == 0  # as an older version left it
     assert "finished already" in capsys.readouterr().err
+
+
+def test_a_finished_run_of_a_wide_view_is_known_by_the_crops_that_it_learnt_from(tmp_path):
+    train, val = two_sets(tmp_path)
+    chosen = experiment("stages", "tiny").changed(samples=8, seeds=1)
+    arm = chosen.arms[0]
+    chosen = replace(chosen, arms=(replace(arm, recipe=replace(arm.recipe, pose=replace(arm.recipe.pose,
+                                                                                        box_padding=2.0))),))
+    said = []
+    setting = Setting(folder=tmp_path / "crops", val=val, init=None, seed=0, device="cpu", drop_bad=False,
+                      report=said.append)
+    place = Place(out=tmp_path / "out", sources=[Source.parse(str(train))], skeleton=COCO_17, setting=setting,
+                  machine=Machine())
+    first = run_all(chosen, place)
+    assert run_all(chosen, place) == first and "finished already" in said[-1]

@@ -171,6 +171,12 @@ def teacher_of(recipe: PoseRecipe, source: str | None, skeleton: Skeleton, setti
         raise type(error)(f"--teacher {error}") from error
 
 
+def crop_spec(recipe: PoseRecipe, teacher: Teacher | None = None) -> CropSpec:
+    """How the people that a recipe learns from are cut out: as large as it or its teacher, of one shape, wants them."""
+    sizes = [recipe.pose.size] if teacher is None else [recipe.pose.size, teacher.size]
+    return CropSpec.for_view(max(sizes), recipe.pose.box_padding)
+
+
 def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton, setting: Setting,
               teacher: Teacher | None = None) -> PoseSets:
     """Crops, packed where they are missing; no picture of the judge's among them, nor made of one of those.
@@ -183,8 +189,7 @@ def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton,
     generated = [each.generated for each in examined]
     _refuse_mixing(sources, generated)
     _tell_keypoints(sources, examined, skeleton, setting.report)
-    sizes = [recipe.pose.size] if teacher is None else [recipe.pose.size, teacher.size]  # of one shape
-    spec = CropSpec.for_view(max(sizes), recipe.pose.box_padding)
+    spec = crop_spec(recipe, teacher)
     stores = []
     for source in sources:
         stores.append(open_or_pack(source.path, source.images, setting.folder, spec=spec, skeleton=skeleton,

@@ -15,7 +15,7 @@ from stagepose.coco import read_dataset
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint, distributed, loop, runs, start
-from stagepose.training.crops import CropSpec, fingerprint_of
+from stagepose.training.crops import fingerprint_of
 from stagepose.training.experiments.plan import PRETRAINED, Arm, Experiment
 from stagepose.training.machine import Machine
 from stagepose.training.runfolder import differences
@@ -116,7 +116,7 @@ def _finished(folder: Path, arm: Arm, sources: Sequence[Source], skeleton: Skele
 def _asked(arm: Arm, sources: Sequence[Source], skeleton: Skeleton, setting: Setting) -> dict[str, Any]:
     """What a run's config.json would say, of what is known before its sets are opened."""
     assert setting.val is not None  # _check
-    spec = CropSpec(input_size=arm.recipe.pose.size)
+    spec = runs.crop_spec(arm.recipe)
     told = {
         "train": asdict(arm.recipe.train), "stages": None if arm.stages is None else asdict(arm.stages),
         "sampling": [source.weight for source in sources], "skeleton": skeleton.to_json(),
