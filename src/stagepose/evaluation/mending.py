@@ -96,9 +96,9 @@ def _put_right(truth: Truth, found: Found, errors: Taxonomy, which_MK: Bool) -> 
 
 
 def _by_fit(truth: Truth, found: Found) -> Found:
-    """Ranked by how well they fit: of the results of an image the one that fits anybody who counts best chooses first,
+    """Ranked by how well they fit: of an image's results the one that fits somebody who counts best chooses first.
 
-    and each has its OKS with the person that it then is, which need not be the one that it fits best.
+    Each has its OKS with the person that it then is, which need not be the one that it fits best.
     """
     chosen = found.rescored(nearest_people(truth, pairs_of(truth, found))[1])
     pairs = pairs_of(truth, chosen)

@@ -23,7 +23,8 @@ def changed(settings: Settings, texts: Sequence[str], option: str) -> Settings:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"{option} {text}: expected NAME=VALUE, such as {next(iter(now))}={_shown(now)}")
+            raise ConfigError(f"{option} {text}: expected NAME=VALUE, such as {next(iter(now))}="
+                              f"{_shown(next(iter(now.values())))}")
         if name not in now:
             near = difflib.get_close_matches(name, now, n=1)
             raise ConfigError(f"{option} {text}: no setting {name!r}" + (f"; did you mean {near[0]}?" if near else
@@ -43,7 +44,7 @@ def _as(example: Any, text: str, said: str) -> Any:
         parts = text.split(",")
         if len(parts) != len(example):
             raise ConfigError(f"{said}: expected {len(example)} numbers with commas between them, such as "
-                              f"{','.join(map(str, example))}")
+                              f"{_shown(example)}")
         return tuple(_as(one, part, said) for one, part in zip(example, parts, strict=True))
     try:
         value = type(example)(text)
@@ -55,6 +56,5 @@ def _as(example: Any, text: str, said: str) -> Any:
     return value
 
 
-def _shown(now: dict[str, Any]) -> str:
-    first = next(iter(now.values()))
-    return ",".join(map(str, first)) if isinstance(first, tuple) else str(first)
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

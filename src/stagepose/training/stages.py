@@ -146,8 +146,10 @@ class StagedTraining:
 
     def _refuse_idle_judges(self, stage: int, people: Chosen) -> None:
         """:class:`ConfigError` where all who go on are of one fold: who judges it has nobody to learn from."""
+        if not self.config.folds:
+            return
         fold_P = folds_by_picture(self.stores, self.config.folds, self.train.seed)
-        if self.config.folds and len(np.unique(fold_P[people.kept])) == 1:
+        if len(np.unique(fold_P[people.kept])) == 1:
             raise ConfigError(f"stage {stage}: whoever goes on ({people.kept.sum()} of {len(people.kept)} people) is "
                               f"in one fold of {self.config.folds}, so the network that judges it has nobody to learn "
                               "from; use --folds 0 with --accept-changes, or a new folder and higher thresholds or "

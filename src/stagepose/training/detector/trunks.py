@@ -20,7 +20,7 @@ class LiteTrunk(nn.Module):
 
     Pretrained: batch norm keeps its ImageNet statistics and is folded into the convolutions (the same function,
     a third less work), and the first blocks run without gradients. From noise: ordinary batch norm, all trained.
-    Raises :class:`ModelError` where it has fewer blocks than are to be frozen.
+    Raises :class:`ConfigError` where it has fewer blocks than are to be frozen.
     """
 
     def __init__(self, variant: int, *, pretrained: bool, frozen_blocks: int, filled: bool = False) -> None:
