@@ -396,6 +396,7 @@ def test_a_mistyped_name_leaves_earlier_results(capsys: pytest.CaptureFixture[st
     *skipped, last = capsys.readouterr().err.splitlines()
     assert len(skipped) == 2 and last == "nothing to look at; out is left as it was"
     assert {name: Path("out", name).read_bytes() for name in files_in("out")} == before
+    assert cli.main(["predict", "tow.png", *MODELS[:-1], "new"]) == 1 and not Path("new").exists()
 
 
 def test_folders_and_globs_and_names_that_clash(capsys: pytest.CaptureFixture[str]) -> None:

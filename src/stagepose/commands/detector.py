@@ -59,7 +59,9 @@ def eval_detector(
         wrong_usage("--boxes without --pose judges without a model; leave out --threads and --provider")
     if out is not None:
         require_place(out)
-    dataset, folder = coco.read_dataset(file), coco.images_folder(file, images)
+    predictor = load(pose, None, threads=threads, providers=[provider], flip=flip) if pose is not None else None
+    dataset = coco.read_dataset(file) if predictor is None else read_truth(file, predictor.skeleton)
+    folder = coco.images_folder(file, images)
     of_nobody: list[Detections] = []
     if boxes is None:
         model = DetectorModel(detector, threads=threads, providers=[provider])
@@ -73,12 +75,10 @@ def eval_detector(
         note(f"boxes written to {printable(str(out))}")
     metrics = evaluate_detector(dataset, found, of_nobody)
     rows = [("person boxes", *row) for row in metrics.rows()]
-    if pose is not None:
-        predictor = load(pose, None, threads=threads, providers=[provider], flip=flip)
-        truth = read_truth(file, predictor.skeleton)
+    if predictor is not None:
         with counter("pose") as progress:
             rows += [("keypoints", *row)
-                     for row in evaluate_end_to_end(predictor, truth, folder, found, progress=progress).rows()]
+                     for row in evaluate_end_to_end(predictor, dataset, folder, found, progress=progress).rows()]
     table(("of", "measure", "value"), rows, words=2)
     say("")
     table(("recall of", *(f"IoU {recall.overlap:.2f}" for recall in metrics.recalls)), recall_rows(metrics.recalls))

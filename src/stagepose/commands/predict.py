@@ -122,15 +122,15 @@ def predict(
         wrong_usage("--boxes says where the people are, without a detector; leave out --detector")
     if boxes is not None and tiles is not None:
         wrong_usage("--boxes says where the people are, so that nobody looks for them in tiles; leave out --tiles")
-    _make_folder(out)
-    predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
-                     max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels, tiles=tiles)
-    given = BoxFile.read(boxes) if boxes else None
     failed: list[dict[str, str]] = []
     paths = _expand(photos, out, failed)
     if not paths:  # mistyped, mostly: an earlier run's results are not lost for it
         note(f"nothing to look at; {printable(str(out))} is left as it was")
         return 1
+    _make_folder(out)
+    predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
+                     max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels, tiles=tiles)
+    given = BoxFile.read(boxes) if boxes else None
     stills, clips = _told_apart(paths)
     sources = _sources(stills, given)
     if given and (sources or not clips):
