@@ -10,7 +10,7 @@ import pytest
 from tiny import tiny_dict, write_json
 
 from stagepose.coco import CocoDataset, check_dataset, overlap_problems, read_dataset, split, write_json_compact
-from stagepose.coco.samepicture import image_key
+from stagepose.coco.samepicture import image_key, sources_of
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.skeleton import LSP_14
 
@@ -214,6 +214,25 @@ def test_generated_pictures_are_compared_as_files_by_what_they_were_made_of(tmp_
     assert problems == check_dataset(tmp_path / "made.json", other=tmp_path / "val.json")
     whole = _set(tmp_path, "made", made)
     assert overlap_problems(replace(whole, images=whole.images[1:]), _set(tmp_path, "val", val)) == problems
+
+
+def test_what_was_made_of_pictures_of_mini_val_is_taken_out_with_them(tmp_path: Path) -> None:
+    """Pasted people are in training as much as their photographs; a generated picture's own name says nothing."""
+    photos, made = _renamed("{:012d}.jpg", 3), _renamed("{:012d}.png", 3)
+    for image, number in zip(made["images"], (2, 3, 1), strict=True):
+        image |= {"generated": True, "sources": [{"file_name": f"{number:012d}.jpg"}]}
+    made["images"][0]["file_name"] = "paste-1.png"
+    val = _set(tmp_path, "val", _renamed("{:012d}.jpg", 2))
+    both = [_set(tmp_path, "photos", photos), _set(tmp_path, "made", made)]
+    train, _ = split([both[1]], minival=val)
+    assert _names(train) == ["000000000002.png"]
+    assert not overlap_problems(_set(tmp_path, "left", train), val)
+    assert "2 images taken out, being made of pictures of mini-val" in train["info"]["split"]["notes"]
+    made["images"][1]["file_name"], made["images"][2]["file_name"] = "paste-2.png", "paste-3.png"
+    both[1] = _set(tmp_path, "made", made)
+    for seed in range(4):
+        train, mini = split(both, count=2, seed=seed)
+        assert not {s for row in train["images"] for s in sources_of(row)} & set(_names(mini))
 
 
 @pytest.mark.parametrize("how", [{}, {"count": 0}, {"count": 3}, {"fraction": 1.5}, {"count": 1, "fraction": 0.5}])

@@ -12,7 +12,7 @@ from itertools import count as count_up
 from typing import Any
 
 from stagepose.coco.dataset import CocoDataset, category_json, to_json
-from stagepose.coco.samepicture import find_twins
+from stagepose.coco.samepicture import find_twins, image_key, sources_of
 from stagepose.coco.table import ImageInfo
 from stagepose.errors import ConfigError, DatasetError
 
@@ -35,7 +35,8 @@ def split(
     ``keypoints_only=False``, which also shows false positives in images without people). Otherwise ``count`` images
     or a ``fraction`` of them are drawn by a hash of image id and seed: the same ones whatever else is in the files.
     A picture is known by its file name, see :mod:`~stagepose.coco.samepicture`; ``same_ids`` also takes out images
-    with the id and size of one of mini-val, where the files of one set were renamed.
+    with the id and size of one of mini-val, where the files of one set were renamed. Pictures that were made of
+    mini-val's go too.
     ``info.split`` of both says what was merged, renumbered, taken out and counted.
     """
     merged, merger = _merge(datasets)
@@ -44,14 +45,18 @@ def split(
         drawn = _draw(merged, _wanted(merged, count, fraction, keypoints_only), seed, keypoints_only)
         mini = _only(merged, drawn)
         held_out = drawn | _listed_again(originals, drawn, notes)
+        judged: Sequence[ImageInfo] = [originals[number] for number in drawn]
     else:
         if count is not None or fraction is not None:
             raise ConfigError("a mini-val file and a count or fraction were given; choose one of them")
         _same_skeleton(minival, datasets[0])
-        held_out = _same_images(originals, minival, same_ids, notes)
+        photos = {row["id"]: originals[row["id"]] for row in merged["images"] if "generated" not in row}
+        held_out = _same_images(photos, minival, same_ids, notes)
+        judged = minival.images
         mini = to_json(minival)
         if keypoints_only:
             mini = _only(mini, _images_with_keypoints(mini["annotations"]))
+    held_out |= _made_of(judged, [row for row in merged["images"] if row["id"] not in held_out], notes)
     train = _only(merged, {i["id"] for i in merged["images"]} - held_out)
     _describe(train, mini, notes)
     return train, mini
@@ -110,6 +115,15 @@ def _same_images(
         notes.append(f"{kept} images share their id with one of mini-val, but not the file name: kept")
     notes.append(f"{len(found)} images taken out, of {len(minival.images)} images of the mini-val file")
     return {ids[at] for at in found}
+
+
+def _made_of(judged: Sequence[ImageInfo], rows: Sequence[Json], notes: list[str]) -> set[int]:
+    """Ids of the images that were made of pictures of mini-val, as pasted people are."""
+    keys = {image_key(image.file_name) for image in judged}
+    made = {row["id"] for row in rows if any(image_key(source) in keys for source in sources_of(row))}
+    if made:
+        notes.append(f"{len(made)} images taken out, being made of pictures of mini-val")
+    return made
 
 
 def _size(image: ImageInfo) -> tuple[int, int]:

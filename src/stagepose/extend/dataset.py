@@ -77,7 +77,7 @@ def extend_set(recipe: Recipe, count: int, out: Path, *, judge: Judge | None, jo
                 "judge": judge.digest[:16] if judge else None}
     claim(out, "extend.json", identity, "extend")
     refuse_fewer(out, _reached(out), count)
-    least = judge.least if judge else 0.0
+    least = _least(judge)
     rows: dict[int, Row] = {}
     for number in range(count):
         if (row := _done(out, number, least)) is not None:
@@ -111,6 +111,11 @@ def _done(out: Path, number: int, least: float) -> Row | None:
     return row if there else None
 
 
+def _least(judge: Judge | None) -> float:
+    """The OKS from which a new person is kept: without a judge, everybody."""
+    return judge.least if judge else 0.0
+
+
 def _kept(row: Row, least: float) -> list[Row]:
     """The new people of a picture whom the judge finds."""
     return [person for person in row.get("people", ()) if person["new"] and person.get("oks", 1.0) >= least]
@@ -123,7 +128,7 @@ def _reached(out: Path) -> int:
 
 def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity: Row, out: Path) -> Extended:
     """The report, the COCO file and the contact sheet; only then is what the file no longer lists taken away."""
-    least = judge.least if judge else 0.0
+    least = _least(judge)
     done = _counted(rows, judge, out)
     said = {"judge": judge.model if judge else None, "least_oks": least if judge else None,
             "acceptance": round(done.acceptance, 4), **asdict(done)}
@@ -148,7 +153,7 @@ def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity
 
 def _counted(rows: Sequence[Row], judge: Judge | None, out: Path) -> Extended:
     """What became of the pictures and of their new people."""
-    least = judge.least if judge else 0.0
+    least = _least(judge)
     new = [person for row in rows for person in row.get("people", ()) if person["new"]]
     kept = [len(_kept(row, least)) for row in rows]
     judged = [person["oks"] for person in new if "oks" in person]
