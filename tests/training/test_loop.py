@@ -125,6 +125,31 @@ def test_a_stop_during_the_last_validation_is_a_stop(tmp_path, evaluate_every):
     assert task.calls == 0
 
 
+@pytest.mark.parametrize("at", ["loss", "evaluate"])
+def test_a_stop_loses_no_validation(tmp_path, at):
+    """Neither one that is due at the step where the stop is heeded, nor one that dies: the best step stays the best."""
+    class Stopped(LineTask):
+        def loss(self, model, batch):
+            if at == "loss" and self.calls == 19:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().loss(model, batch)
+
+        def evaluate(self, model):
+            if at == "evaluate":
+                raise KeyboardInterrupt
+            return super().evaluate(model)
+
+    config = replace(CONFIG, evaluate_every=20)
+    train(LineTask(), config, tmp_path / "whole")
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        train(Stopped(), config, tmp_path / "parts")
+    assert newest_checkpoint(tmp_path / "parts").step == 20
+    train(LineTask(), config, tmp_path / "parts")
+    whole, parts = ([record for line in (tmp_path / run / "log.jsonl").read_text().splitlines()
+                     if "ap" in (record := json.loads(line))] for run in ("whole", "parts"))
+    assert parts == whole and [record["step"] for record in whole] == [20, 40, 60, 80]
+
+
 def test_the_second_ctrl_c_exits_at_once(tmp_path):
     class Impatient(LineTask):
         def loss(self, model, batch):

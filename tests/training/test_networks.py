@@ -325,6 +325,14 @@ def test_frozen_blocks_say_while_the_rest_learns_what_they_say_afterwards(blocks
     assert not {name for name in moved if name.startswith(held)} and bool(moved) == (blocks < 16)
 
 
+def test_a_frozen_trunk_is_one_piece_to_torch_compile():
+    """It breaks off at what it cannot follow, and then compiles shreds: nobody would see it but by the clock."""
+    trunk = EfficientNetLite(0)
+    trunk.freeze(2)
+    told = torch._dynamo.explain(trunk.train()._through_frozen)(torch.zeros(2, 3, 32, 32))
+    assert (told.graph_count, told.graph_break_count) == (1, 0), told.break_reasons
+
+
 def test_mistakes_are_named():
     with pytest.raises(ConfigError, match="did you mean 2xres50"):
         build("2xresnet50", 17)

@@ -145,6 +145,8 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
         feed = Feed(task.reader, _keys(task, config, shown, total), machine)
         buffers, saved, parts = Buffers(model), Stopwatch(), _next_step(feed, task, config)
         with closing(Journal(run, step=step, shown=shown, batch=config.batch, total=total, machine=machine)) as journal:
+            if step and shown < total and _every(config.evaluate_every, step) and not _is_judged(run, step):
+                _judge(run, task, ema, step, journal)  # which a stop came before
             while shown < total:
                 model.train()
                 set_lr(optimizer, lr_factor(shown, total, warmup))
@@ -175,7 +177,7 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
                     raise SystemExit(_exit_code(stop))
                 if judge:
                     _judge(run, task, ema, step, journal)
-            if not distributed.from_first(lambda: run.is_judged(step)):
+            if not _is_judged(run, step):
                 _judge(run, task, ema, step, journal)
             if any(distributed.gather(bool(stop))):  # since the last step: what would follow is not to begin
                 raise SystemExit(_exit_code(stop))
@@ -239,6 +241,10 @@ def _save(run: Run, step: int, model: nn.Module, ema: Ema, optimizer: torch.opti
     parts = {"model": model.state_dict(), "ema": ema.model.state_dict(),
              "optimizer": checkpoint.optimizer_tensors(optimizer)}
     run.save(step, parts, state)
+
+
+def _is_judged(run: Run, step: int) -> bool:
+    return distributed.from_first(lambda: run.is_judged(step))
 
 
 def _judge(run: Run, task: Task, ema: Ema, step: int, journal: Journal) -> None:

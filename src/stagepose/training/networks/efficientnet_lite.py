@@ -15,7 +15,6 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from stagepose.errors import ConfigError, MissingExtraError, ModelError
 
@@ -49,9 +48,13 @@ class SameConv2d(nn.Conv2d):
         return super().forward(functional.pad(x, pad))
 
     def normed(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-        """``norm(self(x))`` of an evaluated norm that learns nothing, without gradients: one convolution."""
+        """``norm(self(x))`` of an evaluated norm that learns nothing, without gradients: one convolution.
+
+        For convolutions without a bias, as all here are.
+        """
         mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-        weight, bias = fuse_conv_bn_weights(self.weight, self.bias, mean, variance, norm.eps, norm.weight, norm.bias)
+        factor = norm.weight * torch.rsqrt(variance + norm.eps)  # not PyTorch's fusion: torch.compile breaks off at it
+        weight, bias = self.weight * factor[:, None, None, None], norm.bias - mean * factor
         stride, total = self.stride[0], self._padding()
         if total % 2 == 0:
             return functional.conv2d(x, weight, bias, stride, total // 2, 1, self.groups)
