@@ -297,6 +297,8 @@ def test_an_epoch_without_samples_is_named():
 @pytest.mark.parametrize(("change", "message"), [
     ({"flip_chance": 1.5}, r"flip_chance is 1\.5"), ({"noise_chance": -0.1}, r"noise_chance is -0\.1"),
     ({"scale": 1}, "scale is 1"), ({"stretch": (0.5, 1.0)}, r"stretch is \(0\.5"), ({"noise": 300}, "noise is 300"),
+    ({"colour": 3.0}, r"colour is 3\.0"), ({"shift": -7}, "shift is -7"), ({"rotation": -900}, "rotation is -900"),
+    ({"half_body_joints": -3}, "half_body_joints is -3"),
     ({"jpeg_quality": (80, 20)}, r"jpeg_quality is \(80"), ({"jpeg_quality": (0, 20)}, "jpeg_quality"),
 ])
 def test_settings_out_of_range_are_named(change, message):

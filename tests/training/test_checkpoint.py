@@ -14,7 +14,7 @@ from torch import nn
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError, StagePoseError
 from stagepose.training import runfolder
-from stagepose.training.checkpoint import fill, fill_matching, load_step, load_weights, newest_checkpoint
+from stagepose.training.checkpoint import fill, fill_matching, load_step, load_weights, newest_checkpoint, packed
 from stagepose.training.runfolder import Run
 
 
@@ -44,6 +44,22 @@ def test_only_the_newest_and_the_best_stay(tmp_path):
             run.judged(step, {"ap": {2: 0.5}.get(step, 0.1)})
             assert run.is_judged(step) and not run.is_judged(step - 1)
     assert sorted(p.name for p in (tmp_path / "run/steps").iterdir()) == ["000000002", "000000004", "000000005"]
+
+
+def test_a_run_stands_for_its_best_step_and_a_finished_stage_for_what_came_of_it(tmp_path):
+    """What export takes, --init begins with."""
+    with Run(tmp_path / "run", {}) as run:
+        for step, ap in enumerate((0.1, 0.5, 0.2), start=1):
+            run.save(step, {"ema": {"w": torch.full((1,), float(step))}}, {})
+            if step == 3:
+                assert load_weights(tmp_path / "run")["w"] == 2  # of those that are judged
+            run.judged(step, {"ap": ap})
+    assert load_weights(tmp_path / "run")["w"] == 2
+    (tmp_path / "run/stages/1").mkdir(parents=True)
+    (tmp_path / "run/steps").rename(tmp_path / "run/stages/1/steps")
+    assert load_weights(tmp_path / "run/stages/1")["w"] == 3
+    (tmp_path / "run/stages/1.safetensors").write_bytes(packed({"w": torch.full((1,), 4.0)}))
+    assert load_weights(tmp_path / "run/stages/1")["w"] == load_weights(tmp_path / "run")["w"] == 4
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stagepose.heatmaps import UdpDark
+from stagepose.heatmaps import Msra, UdpDark
 from stagepose.training import losses as heatmap_losses
 from stagepose.training.losses import HeatmapLoss, absent_losses, hardest_joints, kl_loss, mse_loss, stage_losses
 from stagepose.training.targets import encode, level_codecs
@@ -152,6 +152,19 @@ def test_mistakes_are_named(batch):
                          ({"sample_weights": torch.ones(2)}, "expected"), ({"ohkm": (1, 2, 3)}, "ohkm for 3")):
         with pytest.raises(ValueError, match=match):
             stage_losses(outputs, targets, labelled, **{"kind": "kl", "level_weights": WEIGHTS, **wrong})
+
+
+def test_a_joint_on_the_border_is_not_taught_to_be_nowhere():
+    """The msra codec rounds it off a coarse level's map: no target there is no lesson, for either loss."""
+    points, labelled = np.array([[[190.0, 100], [90, 100]]]), np.ones((1, 2), bool)
+    target = encode(level_codecs(Msra(input_size=(192, 256)), 4, (1.0,) * 4)[-1], points, labelled)
+    assert target[0, 0].max() == 0 < target[0, 1].max()
+    outputs, known = [[torch.ones_like(target, requires_grad=True)]], torch.ones(1, 2)
+    for kind in KINDS:
+        loss = deep_loss(outputs, [target], known, kind=kind, level_weights=WEIGHTS)
+        gradient, = gradients(loss, outputs)
+        assert not gradient[0, 0].any() and gradient[0, 1].any()
+    assert mse_loss(outputs[0][0], target, known) == mse_loss(outputs[0][0][:, 1:], target[:, 1:], known[:, 1:])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -213,3 +213,24 @@ def test_a_worker_sends_the_pixels_that_the_process_itself_looks_at_on_disk(stor
     assert isinstance(sent.crops, torch.Tensor) and isinstance(sent.occluders, torch.Tensor)
     assert all(not crop.flags.writeable for crop in [*read.crops, *read.occluders])  # the mapped file
     assert torch.equal(task.prepare(sent).images, task.prepare(read).images)
+
+
+def test_crops_of_another_shape_are_refused(store):
+    """Their middle would be shown squeezed, and nothing would say so."""
+    config = PoseConfig(network="u-300m", codec=UdpDark(input_size=(64, 96)))
+    with pytest.raises(ConfigError, match=r"cut for an input of 64 x 64, .* the network's 64 x 96; .*\(64, 96\)"):
+        PoseTask(build("u-300m", 17), config, [store], [1.0])
+
+
+@pytest.mark.parametrize(("name", "ranks", "says"), [
+    ("cuda", "2", "2 ranks on this machine, but device 'cuda' has 1 GPU"), ("cuda:0", "2", "'cuda:0' has one GPU"),
+    ("auto", "2", "--nproc-per-node 1"), ("auto", "1", ""), ("cpu", "2", "")])
+def test_every_rank_needs_a_gpu_of_its_own(monkeypatch, name, ranks, says):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    if not says:
+        assert runs.prepare_device(name, None) in ("cpu", "cuda:0")
+        return
+    with pytest.raises(ConfigError, match=says):
+        runs.prepare_device(name, None)

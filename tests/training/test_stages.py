@@ -313,6 +313,10 @@ def test_a_table_is_read_back(tmp_path):
     (tmp_path / "1.npz").write_bytes(b"no table")
     with pytest.raises(DatasetError, match=r"1\.npz: not a table"):
         Table.read(tmp_path / "1.npz")
+    np.save(tmp_path / "1.npy", np.zeros(3))
+    (tmp_path / "1.npy").replace(tmp_path / "1.npz")
+    with pytest.raises(DatasetError, match=r"1\.npz: not a table"):
+        Table.read(tmp_path / "1.npz")
 
 
 def test_peaks_that_say_nothing_make_no_router():

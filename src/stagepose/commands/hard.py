@@ -41,7 +41,7 @@ def hard(
         raise ConfigError(f"{run}: nobody is judged after stage {stage} yet; {why}")
     people = Table.read(path)
     rows = hardest.rows(people, count, skip)
-    hardest.write_sheet(people, rows, out, crops or run.parent / "crops")
+    hardest.write_sheet(people, rows, out, crops or run.parent / "crops", path)
     table(("annotation", "image", "OKS", "labelled", "hidden", "of"), [
         (str(people.annotation_ids[r]), str(people.image_ids[r]), f"{people.oks[r]:.3f}", str(people.visible[r]),
          str(people.hidden[r]), Path(people.stores[people.sets[r]]).name) for r in rows[:LISTED]])

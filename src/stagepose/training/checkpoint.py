@@ -29,6 +29,7 @@ from stagepose.runtime import shipped
 
 log = logging.getLogger(__name__)
 
+BEST = "best.json"  # names the step of the best validation
 STAGES = "stages"  # folder of a stage-by-stage run: N/ the run of a stage, N.safetensors its weights when it is done
 FORMAT = 1
 OWN_DIGEST = "manifest_sha256"  # of the manifest's other fields; every later format has it too
@@ -219,10 +220,17 @@ def _read(path: Path) -> bytes:
 
 
 def load_weights(path: str | Path) -> Tensors:
-    """Weights to start from: a ``.safetensors`` file, or a run folder (its newest EMA, or its last finished stage)."""
+    """Weights to start from: a ``.safetensors`` file, or what a run folder has averaged.
+
+    Of a folder its last finished stage; else its best step by validation; else its newest. A finished stage's own
+    folder stands for what came of it.
+    """
     path = last_stage(Path(path)) or Path(path)
+    if path.parent.name == STAGES and (done := path.with_suffix(".safetensors")).is_file():
+        path = done  # its batch norms were measured once more after its last step
     if path.is_dir():
-        checkpoint = newest_checkpoint(path)
+        best = path / BEST
+        checkpoint = certain_step(path, int(read_number(best, "step"))) if best.is_file() else newest_checkpoint(path)
         if checkpoint is None:
             raise CheckpointError(f"{path}: no checkpoint in this run folder; train it first")
         return checkpoint.parts["ema"]

@@ -30,13 +30,13 @@ def rows(table: Table, count: int, skip: int = 0) -> NDArray[np.int64]:
     return np.asarray(chosen, dtype=np.int64)
 
 
-def write_sheet(table: Table, chosen: NDArray[np.int64], path: Path, crops: Path) -> None:
-    """Tiles in reading order, each with its OKS, stage and annotation id above it.
+def write_sheet(table: Table, chosen: NDArray[np.int64], path: Path, crops: Path, source: Path) -> None:
+    """Tiles in reading order, each with its OKS, stage and annotation id above it; ``source`` is the table's file.
 
     Their canvases are looked for in ``crops``, then where they lay when the table was made.
     """
     stores = [_opened(Path(home), crops) for home in table.stores]
-    table.check(stores, path)
+    table.check(stores, source)
     starts = np.searchsorted(table.sets, np.arange(len(stores)))
     tiles = []
     for row in chosen.tolist():

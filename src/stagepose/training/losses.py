@@ -26,8 +26,8 @@ def kl_loss(logits_BKhw: Tensor, targets_BKhw: Tensor) -> Tensor:
 
 def mse_loss(heatmaps_BKhw: Tensor, targets_BKhw: Tensor, labelled_BK: Tensor) -> Tensor:
     """Squared error on heatmaps of peak 1, mean over pixels of labelled joints."""
-    losses_BK, _ = _mse_of_joints(heatmaps_BKhw, targets_BKhw, labelled_BK)
-    return (losses_BK * labelled_BK).sum() / labelled_BK.sum().clamp_min(1)
+    losses_BK, count_BK = _mse_of_joints(heatmaps_BKhw, targets_BKhw, labelled_BK)
+    return (losses_BK * count_BK).sum() / count_BK.sum().clamp_min(1)
 
 
 def stage_losses(outputs: Sequence[Sequence[Tensor]], targets: LevelTargets | Sequence[LevelTargets],
@@ -135,7 +135,8 @@ def _kl_of_absent(logits_BKhw: Tensor) -> Tensor:
 
 
 def _mse_of_joints(heatmaps_BKhw: Tensor, targets_BKhw: Tensor, labelled_BK: Tensor) -> tuple[Tensor, Tensor]:
-    return (heatmaps_BKhw.float() - targets_BKhw).square().mean((2, 3)), labelled_BK
+    drawn = targets_BKhw.flatten(2).amax(-1) > 0  # a codec may round a joint on the border off a coarse level
+    return (heatmaps_BKhw.float() - targets_BKhw).square().mean((2, 3)), labelled_BK * drawn
 
 
 def _mse_of_absent(heatmaps_BKhw: Tensor) -> Tensor:

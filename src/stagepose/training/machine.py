@@ -21,7 +21,8 @@ from stagepose.training import distributed
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 WORKER_DIED = re.compile(r"DataLoader worker \(pid")  # not: "Caught SomeError in DataLoader worker process 0"
-OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|not enough memory", re.I)
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|not enough memory"
+                           r"|STATUS_ALLOC_FAILED", re.I)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,8 @@ def stop_signals() -> Iterator[list[int]]:
         yield stop
     finally:
         for number, handler in old.items():
-            signal.signal(number, handler)
+            if handler is not None:  # it was not set from Python
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -171,8 +171,12 @@ class PoseTask:
         self.reader = PoseData(stores, weights, config.augment, seed=seed, pixels=resident is None,
                                in_place=not self._on_gpu, chosen=chosen, looks=config.hardest_of)
         self.samples_per_epoch = len(self.reader.order(0))
+        (width, height), (across, down) = stores[0].spec.input_size, config.size
+        if width * down != height * across:
+            raise ConfigError(f"the crops are cut for an input of {width} x {height}, which is not of the shape of the "
+                              f"network's {across} x {down}; pack them for it: CropSpec(input_size=({across}, {down}))")
         # input pixels per canvas pixel: a store's middle shows what BOX_PADDING does
-        self._scale = config.size[1] / stores[0].spec.input_size[1] * BOX_PADDING / config.box_padding
+        self._scale = down / height * BOX_PADDING / config.box_padding
         self._resident, self._generated = resident, generated or [False] * len(stores)
         self._reached: Tensor | None = None  # (S,) which stages some sample of this step has taught
         self._teacher, self._init = teacher, init

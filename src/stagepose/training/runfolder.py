@@ -18,6 +18,7 @@ from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError
 from stagepose.training import distributed
 from stagepose.training.checkpoint import (
+    BEST,
     PARTIAL,
     STEP,
     Checkpoint,
@@ -90,7 +91,7 @@ class Run:
         elif changes:
             self.append_log({"accepted changes": changes})
             if old is not None and old.get("val") != plain.get("val"):  # other numbers, which are not to be compared
-                (self.folder / "best.json").unlink(missing_ok=True)
+                (self.folder / BEST).unlink(missing_ok=True)
                 (self.folder / "judged.json").unlink(missing_ok=True)
         if old != plain:
             files.write_json(path, plain)
@@ -113,7 +114,7 @@ class Run:
             save_step(self.folder, step, parts, state)
         except OSError as error:
             raise self._lost(error) from error
-        best = self.folder / "best.json"
+        best = self.folder / BEST
         kept = read_number(best, "step") if best.is_file() else None
         for number, old in list(step_folders(self.folder).items())[:-KEEP]:
             if number != kept:
@@ -122,7 +123,7 @@ class Run:
     def judged(self, step: int, metrics: Mapping[str, float]) -> None:
         """Note a saved step's validation; ``best.json`` names the step of the highest ``ap`` so far, if any has one."""
         record = {"step": step, **metrics}
-        best = self.folder / "best.json"
+        best = self.folder / BEST
         if "ap" in record and (not best.is_file() or record["ap"] > read_number(best, "ap")):
             files.write_json(best, record)
         files.write_json(self.folder / "judged.json", record)

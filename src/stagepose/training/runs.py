@@ -111,11 +111,16 @@ def prepare_device(name: str, threads: int | None) -> str:
     use_threads(threads)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    here = ["cpu"]
-    if torch.cuda.is_available():
-        here += ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    here, ranks = ["cpu"], int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus:
+        here += ["cuda", *(f"cuda:{number}" for number in range(gpus))]
     if name not in here:
         raise ConfigError(f"device {name!r} is not here; use {' or '.join(['auto', *here])}")
+    if name != "cpu" and ranks > (gpus if name == "cuda" else 1):
+        raise ConfigError(f"{ranks} ranks on this machine, but device {name!r} has "
+                          f"{f'{gpus} GPUs' if name == 'cuda' else 'one GPU'}: each needs its own; start torchrun with "
+                          f"--nproc-per-node {gpus}, and with --device cuda or auto")
     return f"cuda:{distributed.local_rank()}" if name == "cuda" else name
 
 

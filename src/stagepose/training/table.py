@@ -71,10 +71,10 @@ class Table:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 columns = {f.name: archive[f.name] for f in fields(cls)}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            texts = {name: tuple(json.loads(columns[name].tobytes())) for name in TEXTS}
+        except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DatasetError(f"{path}: not a table of people that a stage has judged ({error}); delete it and start "
                                "the same command again") from error
-        texts = {name: tuple(json.loads(columns[name].tobytes())) for name in TEXTS}
         return cls(**{**columns, **texts, "stage": int(columns["stage"])})
 
     def check(self, stores: Sequence[CropStore], path: Path) -> None:

@@ -161,11 +161,6 @@ def _meaning(run: Path) -> dict[str, Any]:
 
 def _of_step(run: Path, step: int | None) -> checkpoint.Tensors:
     if step is not None and checkpoint.last_stage(run) is not None:
-        raise ConfigError(f"{run}: --step {step} means nothing for stages trained one by one; leave it out, or export "
-                          f"the run of one stage below {run / checkpoint.STAGES}")
-    best = run / "best.json"
-    if step is None and best.is_file():
-        step = int(checkpoint.read_number(best, "step"))
-    if step is not None:
-        return checkpoint.certain_step(run, step).parts["ema"]
-    return checkpoint.load_weights(run)
+        raise ConfigError(f"{run}: --step {step} means nothing for stages trained one by one, whose last batch "
+                          f"norms are measured at their end; leave it out")
+    return checkpoint.load_weights(run) if step is None else checkpoint.certain_step(run, step).parts["ema"]

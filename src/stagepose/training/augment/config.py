@@ -57,8 +57,13 @@ class AugmentConfig:
         for name in vars(self):
             if name.endswith("_chance") and not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected a chance between 0 and 1")
-        if not 0 <= self.scale < 1:
-            raise ConfigError(f"scale is {self.scale}, expected at least 0 and below 1")
+        for name in ("scale", "shift", "colour"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 0 and below 1")
+        if not 0 <= self.rotation <= 180:
+            raise ConfigError(f"rotation is {self.rotation}, expected 0 to 180 degrees")
+        if self.half_body_joints < 0:
+            raise ConfigError(f"half_body_joints is {self.half_body_joints}, expected 0 or more joints")
         if min(self.stretch) < 1:
             raise ConfigError(f"stretch is {self.stretch}, expected two factors of at least 1")
         if not 1 <= self.jpeg_quality[0] <= self.jpeg_quality[1] <= 100:
