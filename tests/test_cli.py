@@ -36,8 +36,8 @@ SHARED = {"--help", "--pose", "--detector", "--boxes", "--threshold", "--max-peo
 JUDGING = {"--images", "--rescoring", "--oks-nms", "--soft-nms", "--no-soft-nms", "--scales"}
 SURFACE = {
     "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--strict", "--no-strict",
-                         "--max-pixels", "--detect-every", "--smooth", "--no-smooth", "--colours",
-                         "--joint-threshold", "--resume", "--no-resume", "--tiles"},
+                         "--max-pixels", "--detect-every", "--start", "--end", "--every", "--smooth", "--no-smooth",
+                         "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},

@@ -22,7 +22,7 @@ from toy_models import ONE, TWO, dots
 import stagepose
 from stagepose import cli
 from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
-from stagepose.videofiles import VideoReader, VideoWriter, is_video
+from stagepose.videofiles import Part, VideoReader, VideoWriter, is_video
 from stagepose.videos import _followed
 
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'stagepose[video]'")
@@ -304,6 +304,55 @@ def test_frames_of_another_size_are_scaled_to_the_firsts() -> None:
     with VideoReader("both.ts") as reader:
         shapes = {frame.picture.pixels.shape for frame in reader}
         assert shapes == {(120, 160, 3)} and any("another size" in notice for notice in reader.notices)
+
+
+@pytest.mark.parametrize("clock", [0.0, 3600.0])
+def test_a_part_is_counted_from_the_start_whatever_the_clock_says(clock: float) -> None:
+    clip("clip.mkv", walking(20), times=[clock + n / RATE for n in range(20)])
+    with VideoReader("clip.mkv", part=Part(0.5, 1.2, every=2)) as reader:
+        assert reader.rate == RATE / 2 and reader.start == pytest.approx(clock + 0.5)
+        found = list(reader)
+        assert [frame.index for frame in found] == [5, 7, 9, 11] and reader.frames == 4
+        assert [frame.time for frame in found] == pytest.approx([clock + n / RATE for n in (5, 7, 9, 11)])
+        assert not reader.notices
+    for frame, whole in zip(found, frames_of("clip.mkv")[5:12:2], strict=True):
+        assert np.array_equal(frame.picture.pixels, whole.picture.pixels)
+    with VideoReader("clip.mkv", part=Part(1.5)) as reader:
+        assert [frame.index for frame in reader] == [15, 16, 17, 18, 19]
+    with VideoReader("clip.mkv", part=Part(2.5)) as reader, pytest.raises(
+            VideoError, match=r"clip\.mkv: has no frame from second 2\.5 on; its last is at 1\.90"):
+        list(reader)
+
+
+@pytest.mark.parametrize(("count", "frames"), [(20, 4), (8, 2), (4, 0), (0, 0)])
+def test_a_part_knows_about_how_many_frames_it_has(count: int, frames: int) -> None:
+    assert Part(0.5, 1.2, every=2).frames_of(count, RATE) == frames
+    assert Part().frames_of(count, RATE) == count
+
+
+@pytest.mark.parametrize(("setting", "says"), [
+    ({"start": -1}, "from second -1 to inf"), ({"start": 2.0, "end": 2.0}, "an end after it"), ({"end": "x"}, "'x'"),
+    ({"start": float("nan")}, "nan"), ({"every": 0}, "every is 0"), ({"every": 1.5}, "every is 1.5")])
+def test_a_part_that_is_none_is_refused(setting: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Part(**setting)
+
+
+def test_predict_looks_at_a_part_and_its_overlay_begins_there(capsys: pytest.CaptureFixture[str]) -> None:
+    clip("clip.mp4", [dots(ONE)] * 40, sound="aac")
+    assert predict("clip.mp4", "--start", "1", "--end", "3", "--every", "2") == 0
+    people = read("out/clip.people.json")
+    assert [person["frame"] for person in people] == list(range(10, 30, 2))
+    assert {person["track_id"] for person in people} == {1}
+    assert people[0]["time"] == pytest.approx(1.0) and "10 frames, to 2.80 s" in capsys.readouterr().out
+    with VideoReader("out/clip.pose.mp4") as reader:
+        assert [frame.time for frame in reader] == pytest.approx([n / 5 for n in range(10)], abs=1e-3)
+        assert reader.start == pytest.approx(0, abs=0.03)  # of AAC's first packet, which may begin before
+    with av.open("out/clip.pose.mp4") as container:
+        heard = sum(packet.duration * packet.time_base for packet in container.demux(audio=0) if packet.dts is not None)
+        assert 1.9 < heard < 2.1
+    some = stagepose.load(MODELS[1], MODELS[3])
+    assert [frame.index for frame in stagepose.video("clip.mp4", some, part=Part(1, every=15))] == [10, 25]
 
 
 def test_too_large_is_refused() -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from stagepose.smoothing import Smoother
     from stagepose.structures import Detections, Person
     from stagepose.tracking import Tracker
-    from stagepose.videofiles import Frame, VideoReader, VideoWriter
+    from stagepose.videofiles import Frame, Part, VideoReader, VideoWriter
     from stagepose.videos import people_in, video
 
 __version__ = "0.1.0"
@@ -58,7 +58,7 @@ _HOMES = {
     "stagepose.smoothing": ("Smoother",),
     "stagepose.structures": ("Detections", "Person"),
     "stagepose.tracking": ("Tracker",),
-    "stagepose.videofiles": ("Frame", "VideoReader", "VideoWriter"),
+    "stagepose.videofiles": ("Frame", "Part", "VideoReader", "VideoWriter"),
     "stagepose.videos": ("people_in", "video"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -77,6 +77,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "ModelInfo",
+    "Part",
     "Person",
     "Picture",
     "Predictor",

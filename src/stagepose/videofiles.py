@@ -6,11 +6,13 @@ has them, so a variable frame rate stays one.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, Vid
 from stagepose.files import temporary_name, writing
 from stagepose.imageformats import AVIF_BRANDS, HEIF_BRANDS
 from stagepose.images import MAX_PIXELS, Picture, printable, read_image
-from stagepose.structures import Person
+from stagepose.structures import Person, is_within
 
 TICKS = 60_000  # a second, of what is written: 24, 25, 30, 60 and 30000/1001 frames a second come out exactly
 ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that is there; the last always is
@@ -30,6 +32,7 @@ AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 1200
 BT709, LIMITED = 1, 1  # what is written, and said in the file, so that no player guesses
 UNSPECIFIED = 2  # of colour matrices
 
+CLOSE = 1e-6  # seconds: what a time may be off by when it is counted from a video's start
 SQUARE = Fraction(1)
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts",
                             ".m2ts", ".vob", ".wmv", ".flv", ".3gp", ".3g2", ".ogv"})
@@ -41,9 +44,38 @@ PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\
 AudioPacket = Any  # av.Packet
 
 
+@dataclass(frozen=True)
+class Part:
+    """Of a video the frames from second ``start`` on and before ``end``, and of these every ``every``-th.
+
+    Seconds count from the video's first frame or sound, whatever its clock says there.
+    """
+
+    start: float = 0.0
+    end: float = float("inf")
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if not (is_within(self.start, 0) and is_within(self.end, 0) and self.start < self.end
+                and self.start < float("inf")):
+            raise ConfigError(f"a part of a video from second {self.start!r} to {self.end!r}; use a start from 0 on "
+                              "and an end after it")
+        if not isinstance(self.every, Integral) or self.every < 1:
+            raise ConfigError(f"every is {self.every!r}; use a whole number from 1, for every frame, on")
+
+
+    def frames_of(self, count: int, rate: float) -> int:
+        """About how many frames it has of a video of ``count``; 0 where that is not known, as of a count of 0."""
+        last = min(count, math.ceil(self.end * rate)) if self.end < float("inf") else count
+        return max(0, math.ceil((last - math.floor(self.start * rate)) / self.every))
+
+
+WHOLE = Part()
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One upright frame: ``index`` from 0, ``time`` in seconds, ``picture``; ``people`` with ``track_id``.
+    """One upright frame: ``index`` in its video from 0, ``time`` in seconds, ``picture``, ``people`` with ``track_id``.
 
     A picture that is none yet, such as a camera's (H, W, 3) uint8 RGB, is read as :func:`read_image` does.
     """
@@ -104,18 +136,19 @@ def _turn(frame: Any) -> Turn:
 
 
 class VideoReader:
-    """The upright frames of a video file, in order: iterate it, once. A context manager.
+    """The upright frames of a video file, or of a part of it, in order: iterate it, once. A context manager.
 
     ``width`` and ``height`` are the upright first frame's, ``pixel_aspect`` its pixels' width over their height, which
-    players stretch by; a frame of another size is scaled to it. ``start`` is the time at which the file begins. What
-    cannot be decoded is left out; ``notices`` says so, when the end is reached. ``on_audio`` is called with every
-    packet of the first audio stream, ``audio``, as the file has them among the frames.
+    players stretch by; a frame of another size is scaled to it. ``start`` is the time at which the file, or its part,
+    begins, ``rate`` the frames a second that are given. What cannot be decoded is left out; ``notices`` says so, when
+    the end is reached. ``on_audio`` is called with every packet of the first audio stream, ``audio``, as the file has
+    them among the frames. What lies before a part is decoded too: only so is each frame's number known.
     """
 
-    def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS,
+    def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS, part: Part = WHOLE,
                  on_audio: Callable[[AudioPacket], None] | None = None) -> None:
         self._av = _pyav()
-        self.name, self.max_pixels, self.on_audio = printable(str(path)), max_pixels, on_audio
+        self.name, self.max_pixels, self.on_audio, self.part = printable(str(path)), max_pixels, on_audio, part
         self.notices: list[str] = []
         self.frames = self._packets = self._broken = self._scaled = 0
         if not isinstance(path, (str, Path)) or "://" in str(path):
@@ -147,9 +180,12 @@ class VideoReader:
         self._stream.thread_type = "SLICE"  # with frames in threads a corrupt one takes others along
         self.audio = next((s for s in streams.audio if s.codec_context is not None), None)
         rate = self._stream.average_rate or self._stream.guessed_rate
-        self.rate = Fraction(rate) if rate else Fraction(25)
-        self.expected_frames = int(self._stream.frames)  # 0: the file does not say
-        self.start = (self._container.start_time or 0) / self._av.time_base
+        self._own_rate = Fraction(rate) if rate else Fraction(25)
+        self.rate = self._own_rate / self.part.every
+        self._announced = int(self._stream.frames)  # 0: the file does not say
+        self.expected_frames = self.part.frames_of(self._announced, float(self._own_rate))
+        self._own_start = (self._container.start_time or 0) / self._av.time_base
+        self.start = self._own_start + self.part.start
 
     def __enter__(self) -> VideoReader:
         return self
@@ -158,28 +194,42 @@ class VideoReader:
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        last = -np.inf
-        for frame in self._decoded():
+        for index, time, frame in self._wanted():
             pixels = self._upright(frame)
             if self.frames == 0:
                 self.height, self.width = pixels.shape[:2]
                 aspect = Fraction(self._stream.codec_context.sample_aspect_ratio or 1)
                 self.pixel_aspect = 1 / aspect if _turn(frame).swaps else aspect
-            time = self.frames / float(self.rate) if frame.pts is None else float(frame.pts * self._stream.time_base)
-            if time <= last:  # a broken clock; the frames are there all the same
-                time = last + 1 / float(self.rate)
-            last = time
-            picture = Picture(pixels, f"{self.name} frame {self.frames}")
             self.frames += 1
-            yield Frame(self.frames - 1, time, picture)
-        if not self.frames:
-            raise VideoError(f"{self.name}: not one frame can be decoded; get it again or convert it to MP4")
+            yield Frame(index, time, Picture(pixels, f"{self.name} frame {index}"))
         if self._broken:
             self.notices.append(f"{self._broken} of its packets are corrupt; their frames are left out")
         if self._scaled:
             self.notices.append(f"{self._scaled} frames are of another size; scaled to {self.width} x {self.height}")
-        if self._packets < 0.98 * self.expected_frames - 1:  # of frames before the start of a trimmed one there are too
-            self.notices.append(f"ends after {self.frames} of the {self.expected_frames} frames that it announces")
+
+    def _wanted(self) -> Iterator[tuple[int, float, Any]]:
+        """The frames of the part, as decoded, with their numbers and times."""
+        seen, later, last = 0, 0, -np.inf  # frames in all, from the part's start on, the time of the last
+        for frame in self._decoded():
+            time = seen / float(self._own_rate) if frame.pts is None else float(frame.pts * self._stream.time_base)
+            if time <= last:  # a broken clock; the frames are there all the same
+                time = last + 1 / float(self._own_rate)
+            if time - self._own_start >= self.part.end - CLOSE:
+                break
+            if time - self._own_start >= self.part.start - CLOSE:
+                if later % self.part.every == 0:
+                    yield seen, time, frame
+                later += 1
+            seen, last = seen + 1, time
+        else:
+            if self._packets < 0.98 * self._announced - 1:  # of frames before the start of a trimmed one there are too
+                self.notices.append(f"ends after {seen} of the {self._announced} frames that it announces")
+        if not seen:
+            raise VideoError(f"{self.name}: not one frame can be decoded; get it again or convert it to MP4")
+        if not later:
+            raise VideoError(f"{self.name}: has no frame from second {self.part.start:g} on"
+                             + (f" and before {self.part.end:g}" if self.part.end < np.inf else "")
+                             + f"; its last is at {last - self._own_start:.2f}")
 
     def _decoded(self) -> Iterator[Any]:
         wanted = [self._stream] + ([self.audio] if self.audio is not None and self.on_audio else [])
@@ -195,7 +245,7 @@ class VideoReader:
                     yield from self._stream.decode(None)  # what the decoder still holds
                 return
             if packet.stream is not self._stream:
-                if packet.dts is not None and self.on_audio:
+                if packet.dts is not None and self.on_audio and self._is_heard(packet):
                     self.on_audio(packet)
                 continue
             self._packets += 1
@@ -205,6 +255,10 @@ class VideoReader:
                 self._broken += 1
                 continue
             yield from frames
+
+    def _is_heard(self, packet: AudioPacket) -> bool:
+        second = float(packet.dts * packet.time_base) - self._own_start
+        return (second >= self.part.start or not self.part.start) and second < self.part.end
 
     def _upright(self, frame: Any) -> NDArray[np.uint8]:
         self._check_size(frame.width, frame.height)

@@ -14,7 +14,7 @@ from stagepose.predictor import Predictor, load
 from stagepose.smoothing import Smoother
 from stagepose.structures import Detections, Person
 from stagepose.tracking import Tracker
-from stagepose.videofiles import Frame, VideoReader
+from stagepose.videofiles import WHOLE, Frame, Part, VideoReader
 
 UNSURE = 0.6  # of the threshold: people scored from there on may go on with a track, not begin one
 SURE_JOINT = 0.3
@@ -23,8 +23,8 @@ MOST_CHANGE = 1.25  # of a followed box's size from frame to frame
 
 
 def video(path: str | Path, predictor: Predictor | None = None, *, detect_every: int = 1, smooth: bool = True,
-          tracker: Tracker | None = None) -> Iterator[Frame]:
-    """Every frame of a video with its people, each with a ``track_id``; one frame in memory at a time.
+          tracker: Tracker | None = None, part: Part = WHOLE) -> Iterator[Frame]:
+    """Every frame of a video, or of a part of it, with its people, each with a ``track_id``; one in memory at a time.
 
     The predictor is by default the models that ship. ``detect_every`` N: the detector looks at every Nth frame, and
     between them people are looked for where they should be by now; whoever comes in is found at the next. It looks
@@ -34,7 +34,7 @@ def video(path: str | Path, predictor: Predictor | None = None, *, detect_every:
     """
     every = _checked(detect_every)
     predictor = predictor or load()
-    reader = VideoReader(path, max_pixels=predictor.config.max_pixels)
+    reader = VideoReader(path, max_pixels=predictor.config.max_pixels, part=part)
     return _read(reader, predictor, every, smooth, tracker)
 
 

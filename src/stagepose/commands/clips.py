@@ -21,7 +21,7 @@ from stagepose.files import temporary_name, write_all, writing
 from stagepose.images import printable
 from stagepose.predictor import Predictor
 from stagepose.structures import Person
-from stagepose.videofiles import Frame, VideoReader, VideoWriter
+from stagepose.videofiles import Frame, Part, VideoReader, VideoWriter
 from stagepose.videos import people_in
 
 OF_FRAME = ("file_name", "frame", "time", "track_id", "score", "x1", "y1", "x2", "y2")
@@ -38,6 +38,7 @@ class ClipSettings:
     csv: bool
     detect_every: int
     smooth: bool
+    part: Part  # of each
 
 
 class Growing:
@@ -190,7 +191,7 @@ def predict_clip(path: Path, name: str, stem: str, predictor: Predictor, setting
     def on_audio(packet: Any) -> None:
         clip.add_audio(packet) if clip.frames else held.append(packet)  # sound before the first picture
 
-    with VideoReader(path, max_pixels=predictor.config.max_pixels,
+    with VideoReader(path, max_pixels=predictor.config.max_pixels, part=settings.part,
                      on_audio=on_audio if settings.draw else None) as reader:
         complete = False
         try:

@@ -36,7 +36,7 @@ from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images, printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
 from stagepose.runtime import DetectorModel
 from stagepose.structures import Person
-from stagepose.videofiles import VIDEO_SUFFIXES, is_video
+from stagepose.videofiles import VIDEO_SUFFIXES, Part, is_video
 
 STDIN = "-"
 
@@ -59,6 +59,9 @@ def predict(
     joint_threshold: float = JOINT_THRESHOLD,
     detect_every: int = 1,
     smooth: bool = True,
+    start: float = 0.0,
+    end: OptionalNumber = None,
+    every: int = 1,
     resume: bool = False,
     strict: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -104,6 +107,9 @@ def predict(
         joint_threshold: Least score of a joint that is drawn, and counted in the printed lines; the files hold all.
         detect_every: In a video, frames from one look of the detector to the next; people are followed between.
         smooth: In a video, take the trembling out of the keypoints.
+        start: Of a video the frames from this second on. Those before are decoded too, but nobody looks at them.
+        end: Of a video the frames before this second.
+        every: Of a video, or of its part, every so many frames: --every 5 looks at a fifth of them.
         resume: Go on with the unfinished run in OUT: what it has done is not done again, and the results are those of a
             run that nothing stopped. Photos that changed since, or are new, are looked at. All options must be as they
             were, but for --batch, --threads, --provider, --csv and --strict.
@@ -116,6 +122,7 @@ def predict(
         wrong_usage("name at least one photo, folder or glob pattern, or - for standard input")
     if detect_every < 1:
         wrong_usage(f"--detect-every is {detect_every}; use at least 1, for a look at every frame")
+    part = Part(start, float("inf") if end is None else end, every)
     if not 0 <= joint_threshold <= 1:
         wrong_usage(f"--joint-threshold is {joint_threshold}; it is a score, between 0 and 1")
     if boxes is not None and detector != DEFAULT_DETECTOR:
@@ -137,10 +144,11 @@ def predict(
         _check_boxes(given, [source.name for source in sources], predictor.threshold)
     draw = partial(draw_people, threshold=joint_threshold, colours=colours)
     names = Overlays(out, [path for path in paths if path], draw)
-    settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth)
+    settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth, part)
     begun_with = _begun_with(predictor, boxes, threshold=predictor.threshold, max_people=max_people, tiles=tiles,
                              flip=flip, json_only=json_only, colours=colours, joint_threshold=joint_threshold,
-                             detect_every=detect_every, smooth=smooth, max_pixels=max_pixels)
+                             detect_every=detect_every, smooth=smooth, start=start, end=end, every=every,
+                             max_pixels=max_pixels)
     journal = _journal(out, resume, [str(path) for path in paths if path], begun_with)
     outcome = Outcome(journal, [(source.key, source.image_id) for source in sources], predictor.skeleton.names, csv,
                       failed)
