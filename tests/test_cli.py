@@ -189,6 +189,60 @@ def test_a_dash_is_no_file(words: str, capsys: pytest.CaptureFixture[str]) -> No
     assert not Path("-").exists()
 
 
+@pytest.mark.parametrize("words", [
+    "eval set/person_keypoints.json --results r.json --json r.json --bootstrap 0",
+    "eval set/person_keypoints.json --results r.json --json set/person_keypoints.json --bootstrap 0",
+    "eval set/person_keypoints.json --pose coco.onnx --out set/person_keypoints.json",
+    "eval-detector set/person_keypoints.json --boxes r.json --out r.json",
+])  # fmt: skip
+def test_a_result_never_takes_the_place_of_what_it_is_made_from(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    boxes_file("r.json", [{"image_id": number, "bbox": [1, 1, 9, 9], "keypoints": [1] * 51} for number in (1, 99)])
+    before = {path: path.read_bytes() for path in (Path("r.json"), Path("set/person_keypoints.json"))}
+    assert cli.main(words.split()) == 1
+    assert "is one of the files read; write to another place" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+    words = "eval set/person_keypoints.json --pose coco.onnx --out x.json --json ./x.json"
+    assert cli.main(words.split()) == 2 and "name two files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "says"), [("--negatives nowhere", "nowhere"), ("--pose nothing", "nothing")])
+def test_eval_detector_refuses_before_it_looks(words: str, says: str, monkeypatch: pytest.MonkeyPatch,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    def look(*_: object, **__: object) -> None:
+        raise AssertionError("looked at pictures")
+
+    monkeypatch.setattr("stagepose.commands.detector.detect_dataset", look)
+    tiny_coco(Path("set"))
+    ours = ["eval-detector", "set/person_keypoints.json", "--detector", "detector.onnx"]
+    assert cli.main([*ours, *words.split()]) == 1 and says in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    assert cli.main(ours) == 1 and "judging boxes needs faster-coco-eval: pip install" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names that are no text")
+def test_a_file_name_that_is_no_text_ends_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    data = json.loads(tiny_coco(Path("set")).read_text())
+    truth, picture = Path(os.fsdecode(b"caf\xe9.json")), Path("set/images") / data["images"][0]["file_name"]
+    odd = os.fsdecode(b"caf\xe9.png")
+    picture.rename(picture.with_name(odd))
+    data["images"][0]["file_name"] = odd
+    truth.write_text(json.dumps(data))
+    boxes_file("r.json", [{"image_id": 1, "bbox": [1, 1, 9, 9], "keypoints": [1] * 51}])
+    assert cli.main(["analyze", str(truth), "--results", "r.json", "--images", "set/images", "--out", "page"]) == 0
+    assert "caf\\udce9" in Path("page/report.html").read_text()
+    capsys.readouterr()
+    for to, out in (("cvat", "x.xml"), ("yolo", "y")):
+        assert cli.main(["convert", str(truth), "--images", "set/images", "--to", to, "--out", out]) == 1
+        assert "would hold a name that is not UTF-8: " in capsys.readouterr().err
+
+
+def test_stats_has_a_row_for_every_file_named(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tiny_coco(Path("set")))
+    assert cli.main(["stats", path, path]) == 0
+    assert capsys.readouterr().out.count("person_keypoints.json") == 2
+
+
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -205,6 +259,15 @@ def test_a_missing_extra_is_its_pip_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setitem(cli.COMMANDS, "gan train", cli.Command("needs_much:train", "dream", "train"))
     assert cli.main(["gan", "train", "--help"]) == 1
     assert "run: pip install 'stagepose[train]'" in capsys.readouterr().err
+
+
+def test_where_folders_cannot_be_held_training_says_so() -> None:
+    """As on Windows, which has no such module: no package brings it."""
+    pytest.importorskip("torch")
+    done = run_python("import sys; sys.modules['fcntl'] = None\n"
+                      "from stagepose import cli\nsys.exit(cli.main(sys.argv[1:]))", "train", "--help")
+    assert done.returncode == 1
+    assert done.stderr == "error: training holds its folders as Linux and macOS do; on Windows, run it in WSL\n"
 
 
 def test_two_words_may_be_a_verb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
@@ -396,7 +459,7 @@ def test_a_mistyped_name_leaves_earlier_results(capsys: pytest.CaptureFixture[st
     *skipped, last = capsys.readouterr().err.splitlines()
     assert len(skipped) == 2 and last == "nothing to look at; out is left as it was"
     assert {name: Path("out", name).read_bytes() for name in files_in("out")} == before
-    assert cli.main(["predict", "tow.png", *MODELS[:-1], "new"]) == 1 and not Path("new").exists()
+    assert cli.main(["predict", "tow.png", *MODELS[:-1], "new/er"]) == 1 and not Path("new").exists()
 
 
 def test_folders_and_globs_and_names_that_clash(capsys: pytest.CaptureFixture[str]) -> None:
@@ -476,6 +539,15 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert predict("-", "one.jpg") == 0
     assert "<stdin>: person 2" in capsys.readouterr().out
     assert files_in("out") == ["images.json", "one.pose.jpg", "people.json", "stdin.pose.jpg"]
+
+
+def test_standard_input_that_cannot_be_read_costs_no_other_photo(monkeypatch: pytest.MonkeyPatch,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    with Path("only_written").open("w") as stream, os.fdopen(os.dup(stream.fileno()), closefd=True) as closed:
+        monkeypatch.setattr(sys, "stdin", closed)
+        assert predict("-", "one.jpg") == 0
+    assert "skipped: <stdin>: cannot be read: " in capsys.readouterr().err
+    assert len(read("out/people.json")) == 1
 
 
 def test_json_only() -> None:

@@ -255,7 +255,10 @@ def test_files_come_in_the_order_given_once_each_whatever_their_suffix(tmp_path:
 def test_globs_and_names_that_only_look_like_globs(tmp_path: Path) -> None:
     plant(tmp_path, "a.jpg", "b.png", "c.txt", "deep/er/d.jpg", "img[1].jpg")
     assert names(find_images([tmp_path / "*.jpg"]), tmp_path) == ["a.jpg", "img[1].jpg"]
-    assert names(find_images([tmp_path / "*"]), tmp_path) == ["a.jpg", "b.png", "img[1].jpg"]
+    assert names(find_images([tmp_path / "[!d]*"]), tmp_path) == ["a.jpg", "b.png", "img[1].jpg"]
+    everything = ["a.jpg", "b.png", "deep/er/d.jpg", "img[1].jpg"]  # folders too, as where a shell expands it
+    assert names(find_images([tmp_path / "*"]), tmp_path) == everything
+    assert sorted(names(find_images([tmp_path / "**"]), tmp_path)) == everything
     assert names(find_images([tmp_path / "**" / "d.*"]), tmp_path) == ["deep/er/d.jpg"]
     assert names(find_images([tmp_path / "img[1].jpg"]), tmp_path) == ["img[1].jpg"]
 

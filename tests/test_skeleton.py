@@ -48,7 +48,7 @@ def test_own_skeleton_from_a_file(tmp_path, suffix):
                                     "flip_pairs": [["left_paw", "right_paw"]]}))
     else:
         path.write_text('name = "dog"\nnames = ["tail", "left_paw", "right_paw"]\n'
-                        'flip_pairs = [["left_paw", "right_paw"]]\n')
+                        'flip_pairs = [["left_paw", "right_paw"]]\n', encoding="utf-8-sig")  # as Windows' editor does
     dog = resolve(str(path))
     assert dog.name == "dog" and list(dog.flip_index) == [0, 2, 1] and len(dog.sigmas) == 3
     assert Skeleton.from_json(json.loads(json.dumps(dog.to_json()))) == dog

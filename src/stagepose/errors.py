@@ -68,4 +68,7 @@ def needing(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "stagepose").startswith("stagepose"):  # a mistake of ours
             raise
+        if error.name == "fcntl":  # of no package: Windows lacks it
+            raise MissingExtraError("training holds its folders as Linux and macOS do; on Windows, run it in WSL"
+                                    ) from error
         raise MissingExtraError(f"{error.name} is not installed; run: pip install 'stagepose[{extra}]'") from error

@@ -177,8 +177,13 @@ def _refused(path: Path, error: OSError) -> StagePoseError:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """UTF-8 text, atomically."""
-    write_bytes(path, text.encode("utf-8"))
+    """UTF-8 text, atomically; :class:`StagePoseError` where it holds the name of a file that is none."""
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        near = text[: error.start].rpartition("\n")[2][-60:] + text[error.start :].partition("\n")[0][:60]
+        raise StagePoseError(f"{path}: would hold a name that is not UTF-8: {near!r}; rename that file") from error
+    write_bytes(path, data)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -113,10 +113,18 @@ def _expand(pattern: str, suffixes: frozenset[str]) -> list[Path]:
         advice = "addresses are never fetched; download it first" if url else "check the path"
         raise ImageError(f"{shown}: no such file or folder; {advice}")
     matched = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - may be absolute
-    files = [file for file in matched if _looks_like_one(file, suffixes)]
+    files = [file for one in matched for file in _matching(one, suffixes)]
     if not files:
         raise ImageError(f"{shown}: matches no picture ({len(matched)} other files); check the pattern")
     return files
+
+
+def _matching(path: Path, suffixes: frozenset[str]) -> Iterator[Path]:
+    """What a glob gives of one match: the file if it looks like a picture, and all that look so below a folder."""
+    if path.is_dir() and not path.name.startswith("."):
+        yield from _walk(path, printable(str(path)), suffixes)
+    elif _looks_like_one(path, suffixes):
+        yield path
 
 
 def _walk(folder: Path, shown: str, suffixes: frozenset[str]) -> Iterator[Path]:

@@ -150,7 +150,7 @@ class Skeleton:
 def read_table(path: Path) -> Any:
     """What a ``.json`` or ``.toml`` file holds; :class:`SkeletonError` where it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows' editor begins a file with a mark
         return tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
     except OSError as error:
         raise SkeletonError(f"{path}: cannot read the skeleton file: {error.strerror}") from error

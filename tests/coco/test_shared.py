@@ -46,7 +46,7 @@ def test_all_of_coco_train_agrees_with_table_1_of_the_report() -> None:
     boxes = np.hstack([centre - box_size / 2, centre + box_size / 2])
     counted = statistics(dataset_from_arrays(labels["image_id"], boxes, keypoints))
     assert counted == Statistics(images=56599, images_with_keypoints=56599, people=149813, keypoints=1642283)
-    assert statistics_rows({"train-val": counted}) == [("train-val", "56,599", "56,599", "149,813", "1,642,283")]
+    assert statistics_rows([("train-val", counted)]) == [("train-val", "56,599", "56,599", "149,813", "1,642,283")]
 
 
 @needs_data

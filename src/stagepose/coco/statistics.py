@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,9 +35,9 @@ def statistics(dataset: CocoDataset) -> Statistics:
     )
 
 
-def statistics_rows(sets: Mapping[str, Statistics]) -> list[tuple[str, ...]]:
+def statistics_rows(sets: Iterable[tuple[str, Statistics]]) -> list[tuple[str, ...]]:
     """Lines of a table under ``STATISTICS_HEADER``, one per named set."""
     return [
         (name, f"{s.images:,}", f"{s.images_with_keypoints:,}", f"{s.people:,}", f"{s.keypoints:,}")
-        for name, s in sets.items()
+        for name, s in sets
     ]

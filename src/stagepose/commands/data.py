@@ -73,7 +73,7 @@ def stats(files: JsonFiles) -> None:
     """
     if not files:
         wrong_usage("name at least one annotation file")
-    counted = {printable(str(file)): coco.statistics(coco.read_dataset(file)) for file in files}
+    counted = [(printable(str(file)), coco.statistics(coco.read_dataset(file))) for file in files]
     table(coco.STATISTICS_HEADER, coco.statistics_rows(counted))
 
 
@@ -114,8 +114,8 @@ def split(
     about: dict[str, Any] = halves[0]["info"]["split"]
     for target, half in zip(targets.values(), halves, strict=True):
         coco.write_json_compact(target, half)
-    rows = {name: coco.Statistics(**counts) for name, counts in about["counts"].items()}
-    table(coco.STATISTICS_HEADER, coco.statistics_rows(rows))
+    rows = coco.statistics_rows((name, coco.Statistics(**counts)) for name, counts in about["counts"].items())
+    table(coco.STATISTICS_HEADER, rows)
     for line in about["notes"]:
         note(printable(line))
     note(f"written: {', '.join(printable(str(target)) for target in targets.values())}")

@@ -14,8 +14,8 @@ from stagepose.commands.arguments import (
 from stagepose.commands.boxes import BoxFile
 from stagepose.commands.console import counter, note, say, table, wrong_usage
 from stagepose.commands.judging import read_truth
-from stagepose.evaluation import detect_dataset, evaluate_detector, evaluate_end_to_end, recall_rows
-from stagepose.files import require_place
+from stagepose.evaluation import detect_dataset, evaluate_detector, evaluate_end_to_end, judge, recall_rows
+from stagepose.files import keep_inputs, require_place
 from stagepose.images import find_images, printable, read_image
 from stagepose.predictor import DEFAULT_DETECTOR, load
 from stagepose.runtime import DetectorModel
@@ -57,8 +57,11 @@ def eval_detector(
         wrong_usage("--flip is of a pose model; name one with --pose, or leave it out")
     if boxes is not None and pose is None and (threads is not None or provider != "cpu"):
         wrong_usage("--boxes without --pose judges without a model; leave out --threads and --provider")
+    judge.require_library()
     if out is not None:
         require_place(out)
+        keep_inputs(out, filter(None, (file, boxes)))
+    empty = find_images([negatives]) if negatives else []
     predictor = load(pose, None, threads=threads, providers=[provider], flip=flip) if pose is not None else None
     dataset = coco.read_dataset(file) if predictor is None else read_truth(file, predictor.skeleton)
     folder = coco.images_folder(file, images)
@@ -67,7 +70,10 @@ def eval_detector(
         model = DetectorModel(detector, threads=threads, providers=[provider])
         with counter("detect") as progress:
             found = detect_dataset(model, dataset, folder, progress=progress)
-        of_nobody = [model(read_image(path).pixels) for path in find_images([negatives])] if negatives else []
+        with counter("negatives") as progress:
+            for done, path in enumerate(empty, start=1):
+                of_nobody.append(model(read_image(path).pixels))
+                progress(done, len(empty))
     else:
         found = BoxFile.read(boxes, dataset.category_id).of_set(dataset)
     if out is not None:

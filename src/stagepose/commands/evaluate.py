@@ -27,7 +27,7 @@ from stagepose.evaluation import BoxMetrics, compare, evaluate_boxes, intervals,
 from stagepose.evaluation.bootstrap import FEW_PICTURES, RESAMPLES, Interval, check_draws, too_few
 from stagepose.evaluation.breakdown import all_parts
 from stagepose.evaluation.keypoints import NUMBERS, metrics_of
-from stagepose.files import require_place, write_json
+from stagepose.files import keep_inputs, require_place, write_json
 from stagepose.images import printable
 
 DEFAULT_PEOPLE, DEFAULT_MODEL = PeopleOptions(), ModelOptions()
@@ -64,6 +64,9 @@ def evaluate(
         check_draws(bootstrap, seed)
     for wanted in filter(None, (out, json)):
         require_place(wanted)
+        keep_inputs(wanted, filter(None, (file, people.results)))
+    if out is not None and json is not None and out.absolute() == json.absolute():
+        wrong_usage(f"--out and --json are both {printable(str(out))}; name two files")
     found = find_people(file, people)
     if out is not None:
         names, order = found.dataset.skeleton.names, found.dataset.order_of_results

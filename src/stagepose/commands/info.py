@@ -41,7 +41,7 @@ def info(model: Positional[Annotated[str, arg(metavar="MODEL")]], *, json: bool 
     """
     try:
         described, rows = _look_at(model)
-        text = json_module.dumps(described, indent=1, ensure_ascii=False) if json else ""
+        text = json_module.dumps(described, indent=1) if json else ""
     except RecursionError as error:
         raise StagePoseError(f"{printable(model)}: the JSON in it is nested too deeply; StagePose writes none such"
                              ) from error

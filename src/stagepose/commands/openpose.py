@@ -63,7 +63,7 @@ def openpose(
             write_text(out / f"{name}{SUFFIX}", json.dumps(document(made)) + "\n")
         photos, frames = len(about.get("images", [])), sum(
             video["frames"] for video in about.get("videos", []) if "results" in video)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise DatasetError(f"{printable(str(found))}: not {OURS} ({type(error).__name__}: {error})") from error
     told = [counted(count, one, many) for count, one, many in ((photos, "photo", "photos"), (frames, "frame", "frames"))
             if count]
@@ -99,11 +99,12 @@ class _Names:
     def free(self, stem: str, frames: int = 0) -> str:
         """Of a video also the names of all its ``frames`` are free, and from now on taken."""
         stem = cut(stem, LONGEST_STEM)
-        for number in itertools.count(self._numbers.get(stem, 1)):
+        for number in itertools.count(self._numbers.get(stem.casefold(), 1)):
             name = stem if number == 1 else f"{stem}-{number}"
-            names = {name, *(FRAME.format(name, frame) for frame in range(frames))}
+            like = name.casefold()  # some file systems do not tell A from a
+            names = {like, *(FRAME.format(like, frame) for frame in range(frames))}
             if not names & self._taken:
                 break
         self._taken |= names
-        self._numbers[stem] = number
+        self._numbers[stem.casefold()] = number
         return name

@@ -39,7 +39,7 @@ class Source:
         if self.path is None:
             if sys.stdin is None:
                 raise ImageError("<stdin>: standard input is closed; name a file, or send the photo through a pipe")
-            return read_image(sys.stdin.buffer.read(), max_pixels=max_pixels, name="<stdin>")
+            return read_image(sys.stdin.buffer, max_pixels=max_pixels, name="<stdin>")
         return read_image(self.path, max_pixels=max_pixels)
 
 

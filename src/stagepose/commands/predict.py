@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -129,15 +130,18 @@ def predict(
         wrong_usage("--boxes says where the people are, without a detector; leave out --detector")
     if boxes is not None and tiles is not None:
         wrong_usage("--boxes says where the people are, so that nobody looks for them in tiles; leave out --tiles")
+    made = _make_folder(out)
+    predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
+                     max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels, tiles=tiles)
+    given = BoxFile.read(boxes) if boxes else None
     failed: list[dict[str, str]] = []
     paths = _expand(photos, out, failed)
     if not paths:  # mistyped, mostly: an earlier run's results are not lost for it
         note(f"nothing to look at; {printable(str(out))} is left as it was")
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
         return 1
-    _make_folder(out)
-    predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
-                     max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels, tiles=tiles)
-    given = BoxFile.read(boxes) if boxes else None
     stills, clips = _told_apart(paths)
     sources = _sources(stills, given)
     if given and (sources or not clips):
@@ -292,8 +296,9 @@ def _print_people(name: str, people: Sequence[Person], joint_threshold: float) -
         say(f"{name}: nobody found")
 
 
-def _make_folder(out: Path) -> None:
-    """Before any work: somewhere to put its results."""
+def _make_folder(out: Path) -> list[Path]:
+    """Before any work: somewhere to put its results -> the folders that were not there, innermost first."""
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -301,6 +306,7 @@ def _make_folder(out: Path) -> None:
         raise StagePoseError(f"{printable(str(out))}: cannot make this folder: {reason}; choose another with --out"
                              ) from error
     require_place(out / "people.json")
+    return missing
 
 
 def _expand(photos: Sequence[str], out: Path, failed: list[dict[str, str]]) -> list[Path | None]:

@@ -42,15 +42,19 @@ class Journal:
         """Anew. An earlier one is replaced: who may be writing it still writes into a file that has no name."""
         path = out / NAME
         with writing(printable(str(path))):
+            head = _line({"what": KIND, "format": FORMAT, "process": os.getpid(), "settings": settings})
             temporary = temporary_name(path)
-            journal = cls(path, FileIO(temporary, "w+"))
+            try:
+                temporary.write_bytes(head)
+                temporary.replace(path)  # closed before, for Windows
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            journal = cls(path, FileIO(path, "r+"), len(head))
             try:
                 journal._hold()
-                journal._append({"what": KIND, "format": FORMAT, "process": os.getpid(), "settings": settings})
-                temporary.replace(path)
             except BaseException:
                 journal.close()
-                temporary.unlink(missing_ok=True)
                 raise
         return journal
 
@@ -110,7 +114,7 @@ class Journal:
                               "another folder with --out")
 
     def _append(self, record: Mapping[str, Any]) -> tuple[int, int]:
-        line = (json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n").encode("utf-8")
+        line = _line(record)
         place = self._end, len(line)
         self._file.seek(self._end)  # over what a full disk left of a line
         write_all(self._file, line)
@@ -155,6 +159,10 @@ class Journal:
                     return
                 start, self._end = self._end, self._end + len(line)
                 yield start, len(line), record
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n").encode("utf-8")
 
 
 def stamp_of(path: Path) -> list[int] | None:

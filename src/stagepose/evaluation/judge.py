@@ -21,6 +21,14 @@ Row = dict[str, Any]
 PERSON = 1  # the only category in what we hand over
 
 
+def require_library() -> None:
+    """:class:`MissingExtraError` where faster-coco-eval is not installed: to be asked before long work."""
+    try:
+        import faster_coco_eval  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("judging boxes needs faster-coco-eval: pip install 'stagepose[eval]'") from error
+
+
 def judge(
     dataset: CocoDataset, areas_N: NDArray[np.float64], results: list[Row], kind: Literal["keypoints", "bbox"]
 ) -> dict[str, float]:
@@ -28,10 +36,9 @@ def judge(
 
     ``areas_N`` are those of the set's people; ``results`` are written into.
     """
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError as error:
-        raise MissingExtraError("judging boxes needs faster-coco-eval: pip install 'stagepose[eval]'") from error
+    require_library()
+    from faster_coco_eval import COCO, COCOeval_faster
+
     truth = COCO({
         "images": [{"id": image.id} for image in dataset.images],
         "annotations": _annotations(dataset, areas_N),

@@ -13,7 +13,7 @@ from stagepose.evaluation.precision import NO_TRUTH
 from stagepose.evaluation.report import svg
 from stagepose.evaluation.report.gallery import cards
 from stagepose.evaluation.taxonomy import KINDS
-from stagepose.files import write_text
+from stagepose.files import write_bytes
 from stagepose.skeleton import Skeleton
 
 HERE = Path(__file__).parent
@@ -58,10 +58,11 @@ def write_report(path: Path, analysis: Analysis, skeleton: Skeleton, images_dir:
     body += [_gallery(worst), _alarms(alarms), _definitions()]
     title = escape(f"Pose analysis{': ' if analysis.of else ''}{analysis.of}")
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
-    write_text(path, f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-                     '<meta name="viewport" content="width=device-width, initial-scale=1">'
-                     f"<style>{style}</style></head><body><main>{''.join(body)}</main>"
-                     f"<script>{script}</script></body></html>\n")  # fmt: skip
+    page = (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<style>{style}</style></head><body><main>{''.join(body)}</main>"
+            f"<script>{script}</script></body></html>\n")  # fmt: skip
+    write_bytes(path, page.encode("utf-8", "backslashreplace"))  # of a file whose name is no text at all
     return blank + blank_alarms
 
 
