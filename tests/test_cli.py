@@ -38,7 +38,7 @@ SURFACE = {
     "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--strict", "--no-strict",
                          "--max-pixels", "--detect-every", "--start", "--end", "--every", "--smooth", "--no-smooth",
                          "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles"},
-    "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json"},
+    "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
     "eval-detector": {"--help", "--images", "--detector", "--boxes", "--negatives", "--pose", "--flip", "--no-flip",
@@ -849,6 +849,23 @@ def test_eval_prints_ten_numbers_and_those_of_parts(capsys: pytest.CaptureFixtur
     assert re.search(r"AR .75 +0\.\d{3}  0\.\d{3} to 0\.\d{3}", capsys.readouterr().out)
     assert read("numbers.json")["keypoints"]["people"] == 8
     assert set(read("numbers.json")["by"]) == {"keypoint", "size", "overlap", "labelled"}
+    assert read("numbers.json")["pck"]["all"]["labelled"] > 100
+
+
+def test_eval_says_how_far_joints_are_off_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    perfect = [{"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 1.0}
+               for a in tiny_dict()["annotations"][:-1]]
+    Path("perfect.json").write_text(json.dumps(perfect))
+    ready = ["eval", "set/person_keypoints.json", "--results", "perfect.json", *ONLY_NUMBERS]
+    assert cli.main(ready) == 0
+    plain = capsys.readouterr().out
+    assert cli.main([*ready, "--pck"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(plain + "\n") and "1 of 8 people have no result" in err
+    heading, everybody, nose, *_ = out.removeprefix(plain + "\n").splitlines()
+    assert " ".join(heading.split()) == "keypoint labelled missed median px median % PCK .05 PCK .1 PCK .2"
+    assert everybody.split()[0] == "all" and nose.split() == ["nose", "8", "1", "0.0", "0.0", *["0.875"] * 3]
 
 
 def test_eval_with_a_detector_judges_its_boxes_too(capsys: pytest.CaptureFixture[str]) -> None:

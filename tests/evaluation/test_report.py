@@ -41,6 +41,7 @@ def test_worst_people_come_first_with_their_errors(tmp_path: Path) -> None:
     page, blank = report(analysis, tmp_path)
     assert blank == 4 and page.count('<figure class="case"') == 4
     assert "&lt;b&gt;&amp; co" in page and "<b>& co" not in page
+    assert "How far joints are off" in page and "PCK .05" in page and "their 17 labelled joints are wrong" in page
     assert "1 swap" in page and "<b>missed</b>" in page and "<b>nobody here</b>" in page
 
 
@@ -60,6 +61,7 @@ def test_the_json_holds_all_of_it_and_is_json(tmp_path: Path) -> None:
     assert again["worst"][0]["kinds"][COCO_17.index("left_wrist")] == "inversion"
     assert len(again["intervals"]) == 10 and set(again["intervals"][0]) == {"low", "high"}
     assert sum(again["oks_histogram"]) == 2
+    assert len(again["pck"]["keypoints"]) == 17 and again["pck"]["all"]["labelled"] == 34
 
 
 def test_advice_names_the_greatest_loss(tmp_path: Path) -> None:

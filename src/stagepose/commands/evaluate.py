@@ -27,6 +27,7 @@ from stagepose.evaluation import BoxMetrics, compare, evaluate_boxes, intervals,
 from stagepose.evaluation.bootstrap import FEW_PICTURES, RESAMPLES, Interval, check_draws, too_few
 from stagepose.evaluation.breakdown import all_parts
 from stagepose.evaluation.keypoints import NUMBERS, metrics_of
+from stagepose.evaluation.pck import HEADINGS, pck_of
 from stagepose.files import keep_inputs, require_place, write_json
 from stagepose.images import printable
 
@@ -38,6 +39,7 @@ def evaluate(
     file: JsonFile,
     *,
     people: OmitArgPrefixes[PeopleOptions] = DEFAULT_PEOPLE,
+    pck: bool = False,
     bootstrap: int = RESAMPLES,
     seed: int = 0,
     out: OptionalFile = None,
@@ -53,6 +55,8 @@ def evaluate(
     Args:
         file: COCO annotation file with the truth.
         people: Whom to judge.
+        pck: Print how far each keypoint is off as well: the median error in pixels and in percent of the longer side of
+            the person's box, and PCK, the share of joints within .05, .1 and .2 of that side.
         bootstrap: Draws of the pictures behind the intervals; 100 or more, 0 for none.
         seed: Of the draws.
         out: Write the results here, as COCO keypoint results, which its server takes, in FILE.json's keypoint order.
@@ -73,14 +77,14 @@ def evaluate(
         coco.write_results(out, reordered(found.results, names, order))
         note(f"results written to {printable(str(out))}" + ("" if order == names else ", in the keypoint order of "
                                                             f"{printable(str(file))}"))
-    _report(found, bootstrap, seed, json)
+    _report(found, pck, bootstrap, seed, json)
 
 
-def _report(found: People, resamples: int, seed: int, json: Path | None) -> None:
+def _report(found: People, with_pck: bool, resamples: int, seed: int, json: Path | None) -> None:
     judged = judge_keypoints(found.dataset, found.results)
     keypoints = metrics_of(judged, with_bbox=sum(bool(result.get("bbox")) for result in found.results))
     within = intervals(judged, resamples, seed) if resamples else [None] * len(NUMBERS)
-    parts = all_parts(judged)
+    parts, pck = all_parts(judged), pck_of(judged)
     rows = [("keypoints", *row, _shown(one)) for row, one in zip(keypoints.rows(), within, strict=True)]
     notes = keypoints.notes()
     if resamples and keypoints.images < FEW_PICTURES:
@@ -93,13 +97,17 @@ def _report(found: People, resamples: int, seed: int, json: Path | None) -> None
     say("")
     table(("by", "part", "people", "AP", "AR"), [(what, *one.row()) for what, its in parts.items() for one in its],
           words=2)
+    if with_pck:
+        say("")
+        table(HEADINGS, pck.rows())
+        notes += pck.notes()
     for line in notes:
         note(line)
     if json is not None:
         spans = {name: [one.low, one.high] for name, one in zip(NUMBERS, within, strict=True) if one}
         by = {what: [asdict(one) for one in its] for what, its in parts.items()}
         of_boxes = {"person boxes": asdict(boxes)} if boxes else {}
-        write_json(json, {"keypoints": asdict(keypoints), "intervals": spans, "by": by, **of_boxes})
+        write_json(json, {"keypoints": asdict(keypoints), "intervals": spans, "by": by, "pck": asdict(pck), **of_boxes})
 
 
 def _boxes_of(found: People, notes: list[str]) -> BoxMetrics | None:

@@ -1,4 +1,4 @@
-"""How good a model is: COCO's AP and AR of keypoints and of person boxes, and a predictor over a whole split."""
+"""How good a model is: COCO's AP and AR of keypoints and of person boxes, PCK, and a predictor over a whole split."""
 
 from stagepose.evaluation.bootstrap import Comparison, Interval, compare, intervals
 from stagepose.evaluation.boxes import BoxMetrics, evaluate_boxes
@@ -15,6 +15,7 @@ from stagepose.evaluation.keypoints import (
     gather_by_person,
     judge_keypoints,
 )
+from stagepose.evaluation.pck import KeypointPck, PckMetrics, evaluate_pck
 from stagepose.evaluation.recall import Recall, recall_of_boxes, recall_rows
 from stagepose.evaluation.run import detect_dataset, ground_truth_boxes, predict_dataset
 
@@ -26,6 +27,8 @@ __all__ = [
     "Interval",
     "Judgement",
     "KeypointMetrics",
+    "KeypointPck",
+    "PckMetrics",
     "Recall",
     "compare",
     "detect_dataset",
@@ -33,6 +36,7 @@ __all__ = [
     "evaluate_detector",
     "evaluate_end_to_end",
     "evaluate_keypoints",
+    "evaluate_pck",
     "gather_by_person",
     "ground_truth_boxes",
     "intervals",

@@ -16,6 +16,7 @@ from stagepose.evaluation.breakdown import Part, all_parts, overlaps
 from stagepose.evaluation.keypoints import NUMBERS, Judgement, KeypointMetrics, judge_keypoints, metrics_of
 from stagepose.evaluation.matching import NOBODY, Float
 from stagepose.evaluation.mending import Gain, gains, gains_by_keypoint
+from stagepose.evaluation.pck import PckMetrics, pck_of
 from stagepose.evaluation.taxonomy import KINDS, UNJUDGED, Taxonomy, classify
 
 WORST = 60  # people in the gallery
@@ -63,6 +64,7 @@ class Analysis:
     gains_by_keypoint: list[float]
     all_mended: float
     parts: dict[str, list[Part]]
+    pck: PckMetrics
     oks_histogram: list[int]  # of the people who have a result, in BINS equal bins of [0, 1]
     worst: list[Case]
     false_alarms: list[Case]
@@ -124,6 +126,7 @@ def analyze(dataset: CocoDataset, results: list[dict[str, Any]], *, resamples: i
         gains_by_keypoint=gains_by_keypoint(judged, errors),
         all_mended=all_mended,
         parts=all_parts(judged),
+        pck=pck_of(judged),
         oks_histogram=np.histogram(matched_oks, bins=BINS, range=(0, 1))[0].tolist(),
         worst=_worst(judged, errors, worst),
         false_alarms=_false_alarms(judged, errors),

@@ -15,19 +15,19 @@ import numpy as np
 
 from stagepose.evaluation.found import Found
 from stagepose.evaluation.keypoints import Judgement
-from stagepose.evaluation.matching import NOBODY, Bool, Truth, match, pairs_of
+from stagepose.evaluation.matching import Bool, Truth, match, pairs_of
 from stagepose.evaluation.precision import NO_TRUTH, everybody, ranked
 from stagepose.evaluation.taxonomy import (
     INVERSION,
     JITTER,
     KINDS,
-    MATCHED,
     MISS,
     SWAP,
     UNJUDGED,
     Taxonomy,
     nearest_people,
     oks_with,
+    people_of,
 )
 
 ORDER = ("miss", "swap", "inversion", "jitter", "score", "second", "background", "missed")
@@ -102,9 +102,7 @@ def _by_fit(truth: Truth, found: Found) -> Found:
     """
     chosen = found.rescored(nearest_people(truth, pairs_of(truth, found))[1])
     pairs = pairs_of(truth, chosen)
-    matched_M = match(truth, chosen, pairs, [everybody(truth, chosen)], np.array([MATCHED]))[0, 0].astype(np.int64)
-    person_of = np.where(np.append(truth.ignored, True)[matched_M], NOBODY, matched_M)
-    return chosen.rescored(oks_with(pairs, person_of))
+    return chosen.rescored(oks_with(pairs, people_of(truth, chosen, pairs)[0]))
 
 
 def _ap(truth: Truth, found: Found) -> float:

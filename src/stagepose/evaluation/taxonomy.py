@@ -60,10 +60,7 @@ class Taxonomy:
 def classify(judged: Judgement) -> Taxonomy:
     """Sort all errors of a judgement."""
     truth, found, pairs = judged.truth, judged.found, judged.pairs
-    matched_M = match(truth, found, pairs, [everybody(truth, found)], np.array([MATCHED]))[0, 0].astype(np.int64)
-    ignored_N = np.append(truth.ignored, True)  # the last for NOBODY
-    absorbed_M = (matched_M != NOBODY) & ignored_N[matched_M]
-    person_of = np.where(ignored_N[matched_M], NOBODY, matched_M)
+    person_of, absorbed_M = people_of(truth, found, pairs)
     mine = np.flatnonzero(person_of != NOBODY)
     own_oks = oks_with(pairs, person_of)
     nearest, nearest_oks = nearest_people(truth, pairs)
@@ -81,6 +78,13 @@ def classify(judged: Judgement) -> Taxonomy:
         person_of=person_of, oks=own_oks, kinds=_kinds(judged, person_of), nearest=nearest, nearest_oks=nearest_oks,
         second=second, background=alone_M & ~second, missed=missed, misranked=misranked & ~missed,
     )  # fmt: skip
+
+
+def people_of(truth: Truth, found: Found, pairs: Pairs) -> tuple[Int, Bool]:
+    """(M,) the counted person that each result is, or :data:`NOBODY`; and (M,) whether an ignored one absorbs it."""
+    matched_M = match(truth, found, pairs, [everybody(truth, found)], np.array([MATCHED]))[0, 0].astype(np.int64)
+    person_of = np.where(np.append(truth.ignored, True)[matched_M], NOBODY, matched_M)  # the last is NOBODY's
+    return person_of, person_of != matched_M
 
 
 def oks_with(pairs: Pairs, person_of: Int) -> Float:

@@ -9,6 +9,7 @@ from stagepose import __version__
 from stagepose.evaluation.analysis import MEANING, Analysis
 from stagepose.evaluation.breakdown import Part
 from stagepose.evaluation.keypoints import LABELS
+from stagepose.evaluation.pck import HEADINGS
 from stagepose.evaluation.precision import NO_TRUTH
 from stagepose.evaluation.report import svg
 from stagepose.evaluation.report.gallery import cards
@@ -44,6 +45,10 @@ DEFINITIONS = {
     "AP of a group":
         "People of the other groups are ignored; a result that finds nobody counts by the group's share of the people. "
         "Overlap is the largest IoU of a person's box with another's.",
+    "PCK, median %":
+        "PCK .05 is the share of the labelled joints that are found within .05 of the longer side of the person's "
+        "labelled box (Yang and Ramanan, PAMI 2013); the median error in percent is of that side too. Missed are the "
+        "labelled joints of people without a result.",
     "95 % interval": "Percentiles of the number over draws of the pictures with replacement.",
 }  # fmt: skip
 
@@ -54,7 +59,8 @@ def write_report(path: Path, analysis: Analysis, skeleton: Skeleton, images_dir:
     alarms, blank_alarms = cards(analysis.false_alarms, skeleton, images_dir)
     body = [_head(analysis), _tiles(analysis), _advice(analysis)]
     if analysis.metrics.people:
-        body += [_errors(analysis), _mending(analysis), _keypoints(analysis), _parts(analysis)]
+        body += [_errors(analysis), _mending(analysis), _keypoints(analysis), _pck(analysis),
+                 _parts(analysis)]
     body += [_gallery(worst), _alarms(alarms), _definitions()]
     title = escape(f"Pose analysis{': ' if analysis.of else ''}{analysis.of}")
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
@@ -123,6 +129,12 @@ def _keypoints(analysis: Analysis) -> str:
     return (f"<section><h2>Keypoint by keypoint</h2>{_legend(KINDS)}"
             + svg.stacked_bars(list(zip(names, analysis.errors_by_keypoint, strict=True)), "Kinds by keypoint")
             + f"{_table(headings, rows)}</section>")
+
+
+def _pck(analysis: Analysis) -> str:
+    rows = [[name.replace("_", " "), *cells] for name, *cells in analysis.pck.rows()]
+    return (f"<section><h2>How far joints are off</h2><p>{escape('. '.join(analysis.pck.notes()))}.</p>"
+            f"{_table(list(HEADINGS), rows)}</section>")
 
 
 def _parts(analysis: Analysis) -> str:
