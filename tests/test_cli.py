@@ -28,7 +28,7 @@ from stagepose import cli
 from stagepose.commands import console
 from stagepose.commands.boxes import BoxFile, image_ids, number_in
 from stagepose.errors import ModelError, StagePoseError
-from stagepose.skeleton import COCO_17
+from stagepose.skeleton import COCO_17, resolve
 
 BOXES_XYWH = [[42, 52, 77, 107], [200, 72, 71, 127]]  # of TWO
 SHARED = {"--help", "--pose", "--detector", "--boxes", "--threshold", "--max-people", "--flip", "--no-flip", "--batch",
@@ -41,6 +41,7 @@ SURFACE = {
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
+    "sigmas": {"--help", "--out", "--skeleton"},
     "eval-detector": {"--help", "--images", "--detector", "--boxes", "--negatives", "--pose", "--flip", "--no-flip",
                       "--out", "--threads", "--provider"},
     "check": {"--help", "--images", "--write-clean", "--against", "--estimate-areas", "--no-estimate-areas"},
@@ -1123,6 +1124,37 @@ def test_analyze_writes_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main([*ready, "--gallery", "-1"]) == 1
     assert cli.main(["analyze", *EVAL[1:], "--flip", "--out", "live"]) == 0
     assert read("live/analysis.json")["of"] == "coco.onnx on person_keypoints.json"
+
+
+def test_sigmas_of_two_labellings_are_those_that_eval_judges_by(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two labels 3, 4 pixels apart everywhere: sigma = 5 / sqrt(area 2 ln 2), of area 10,000 .0425."""
+    data = tiny_dict(images=20)
+    for annotation in data["annotations"]:
+        annotation["area"] = 10_000.0
+    Path("anna.json").write_text(json.dumps(data))
+    for annotation in data["annotations"]:
+        for k in range(17):
+            if annotation["keypoints"][3 * k + 2]:
+                annotation["keypoints"][3 * k] += 3
+                annotation["keypoints"][3 * k + 1] += 4
+    Path("ben.json").write_text(json.dumps(data))
+    assert cli.main(["sigmas", "anna.json", "ben.json", "--out", "mine.toml"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1].split() == ["nose", "40", "40", "0.0425", "0.026"]
+    assert err.startswith("40 people are labelled in both files, 40 of them with the same annotation id; 0 only in")
+    assert err.endswith("written: mine.toml\n") and "warning" not in err
+    mine = resolve("mine.toml")
+    assert mine == replace(COCO_17, name="mine", sigmas=(0.0425,) * 17)
+    Path("nobody.json").write_text("[]")
+    judge = ["eval", "anna.json", "--results", "nobody.json", *ONLY_NUMBERS, "--skeleton", "mine.toml"]
+    assert cli.main(judge) == 0
+    assert "judged by the sigmas of skeleton 'mine'" in capsys.readouterr().err
+    for out_file, told in (("mine.json", "known by its suffix .toml"), ("ben.json", "is one of the files read")):
+        assert cli.main(["sigmas", "anna.json", "ben.json", "--out", out_file]) == 1
+        assert told in capsys.readouterr().err
+    assert cli.main(["sigmas", "anna.json", "anna.json", "--out", "same.toml"]) == 1
+    assert "as if one was copied from the other. Give two people's labels" in capsys.readouterr().err
+    assert not Path("same.toml").exists()
 
 
 @pytest.mark.parametrize("verb", ["eval", "analyze"])

@@ -1,9 +1,12 @@
 """Skeletons know how they mirror, and say what is wrong with a user's own."""
 
 import json
+import tomllib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stagepose.errors import SkeletonError
 from stagepose.skeleton import COCO_17, CROWDPOSE_14, LSP_14, MPII_16, SKELETONS, Skeleton, map_by_name, resolve
@@ -52,6 +55,18 @@ def test_own_skeleton_from_a_file(tmp_path, suffix):
     dog = resolve(str(path))
     assert dog.name == "dog" and list(dog.flip_index) == [0, 2, 1] and len(dog.sigmas) == 3
     assert Skeleton.from_json(json.loads(json.dumps(dog.to_json()))) == dog
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda s: s.name)
+def test_toml_is_read_back(tmp_path, skeleton):
+    (tmp_path / "mine.toml").write_text(skeleton.to_toml())
+    assert Skeleton.read(tmp_path / "mine.toml") == skeleton
+
+
+@given(st.text(), st.lists(st.text(), min_size=2, unique=True), st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_toml_holds_any_name(name, names, sigma):
+    mine = Skeleton(name=name, names=tuple(names), sigmas=(sigma,) * len(names), limbs=((names[0], names[1]),))
+    assert Skeleton.from_json(tomllib.loads(mine.to_toml())) == mine
 
 
 @pytest.mark.parametrize(("change", "message"), [

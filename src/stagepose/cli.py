@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "eval": Command("stagepose.commands.evaluate:evaluate", "judge a model, or ready results, on a COCO file"),
     "compare": Command("stagepose.commands.evaluate:compare_results", "tell a better model from a luckier one"),
     "analyze": Command("stagepose.commands.analyze:analyze_results", "say why people are missed, and what it costs"),
+    "sigmas": Command("stagepose.commands.sigmas:sigmas", "measure how precisely people place each keypoint"),
     "eval-detector": Command("stagepose.commands.detector:eval_detector", "judge a person detector, or ready boxes",
                              "eval"),
     "pack": Command("stagepose.commands.pack:pack", "cut the people of labelled pictures out, once for all", "train"),

@@ -115,6 +115,13 @@ class Skeleton:
             "lower": list(self.lower),
         }
 
+    def to_toml(self) -> str:
+        """Text of a ``.toml`` file that :meth:`read` reads back."""
+        # JSON's texts, numbers and lists are TOML's too, but for one character that TOML wants escaped
+        lines = [f"{part} = {json.dumps(value, ensure_ascii=False)}\n" for part, value in self.to_json().items()
+                 if value != []]
+        return "".join(lines).replace("\x7f", "\\u007f")
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Skeleton:
         """From a dict with ``names`` and any of the other fields; unknown fields are refused, not ignored."""

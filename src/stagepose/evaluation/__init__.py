@@ -18,6 +18,7 @@ from stagepose.evaluation.keypoints import (
 from stagepose.evaluation.pck import KeypointPck, PckMetrics, evaluate_pck
 from stagepose.evaluation.recall import Recall, recall_of_boxes, recall_rows
 from stagepose.evaluation.run import detect_dataset, ground_truth_boxes, predict_dataset
+from stagepose.evaluation.sigmas import KeypointSigma, MeasuredSigmas, measure_sigmas
 
 __all__ = [
     "BoxMetrics",
@@ -28,6 +29,8 @@ __all__ = [
     "Judgement",
     "KeypointMetrics",
     "KeypointPck",
+    "KeypointSigma",
+    "MeasuredSigmas",
     "PckMetrics",
     "Recall",
     "compare",
@@ -41,6 +44,7 @@ __all__ = [
     "ground_truth_boxes",
     "intervals",
     "judge_keypoints",
+    "measure_sigmas",
     "predict_dataset",
     "recall_of_boxes",
     "recall_rows",

@@ -67,8 +67,8 @@ class Pairs:
     first: Int  # (M,)
 
 
-def truth_of(dataset: CocoDataset) -> Truth:
-    """A set's people in COCO's order; :class:`DatasetError` where areas, by which OKS is measured, are left out."""
+def areas_of(dataset: CocoDataset) -> Float:
+    """(N,) areas of a set's people, by which OKS is measured; :class:`DatasetError` where they are left out."""
     missing = np.flatnonzero(np.isnan(dataset.areas))
     if len(missing):
         raise DatasetError(
@@ -76,11 +76,16 @@ def truth_of(dataset: CocoDataset) -> Truth:
             f"{dataset.ids[missing[0]]}; OKS is measured by the area of the person's segment. Add it to the file, or "
             "let 'stagepose check --write-clean OUT --estimate-areas' take it from the boxes"
         )
+    return dataset.areas
+
+
+def truth_of(dataset: CocoDataset) -> Truth:
+    """A set's people in COCO's order; :class:`DatasetError` as :func:`areas_of`."""
     ids = sorted_image_ids(dataset)
     order = np.argsort(dataset.image_ids, kind="stable")
     return Truth(
         rows=order, images=np.searchsorted(ids, dataset.image_ids[order]), keypoints=dataset.keypoints[order],
-        areas=dataset.areas[order], boxes=dataset.boxes_xyxy[order], crowd=dataset.crowd[order],
+        areas=areas_of(dataset)[order], boxes=dataset.boxes_xyxy[order], crowd=dataset.crowd[order],
         ignored=~dataset.with_keypoints()[order], sigmas=np.array(dataset.skeleton.sigmas), image_count=len(ids),
     )  # fmt: skip
 
