@@ -37,7 +37,7 @@ JUDGING = {"--images", "--rescoring", "--oks-nms", "--soft-nms", "--no-soft-nms"
 SURFACE = {
     "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--strict", "--no-strict",
                          "--max-pixels", "--detect-every", "--start", "--end", "--every", "--smooth", "--no-smooth",
-                         "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles"},
+                         "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles", "--keep", "--keep-by"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
@@ -580,11 +580,16 @@ def test_nobody_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_settings_reach_the_predictor(capsys: pytest.CaptureFixture[str]) -> None:
-    for options, people in ((["--threshold", "0.85"], 1), (["--max-people", "1"], 1), (["--flip", "--batch", "1"], 2)):
+    for options, people in ((["--threshold", "0.85"], 1), (["--max-people", "1"], 1), (["--keep", "1"], 1),
+                            (["--flip", "--batch", "1"], 2)):
         assert predict("two.png", *options) == 0
         assert len(read("out/people.json")) == people
     assert predict("two.png", "--max-pixels", "100") == 1
     assert "raise max_pixels" in capsys.readouterr().err
+    assert predict("two.png", "--keep", "1", "--keep-by", "size", "--json-only") == 0
+    assert read("out/people.json")[0]["box"] == [200, 72, 271, 199]
+    assert predict("two.png", "--keep-by", "size") == 1
+    assert "keep_by is 'size', which says whom to keep; give keep a number" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("error", "code", "last"), [

@@ -264,6 +264,23 @@ def test_threshold_and_max_people_choose_detections(predictor: Predictor) -> Non
     assert [p.box_score for p in people] == pytest.approx([LEFT_SCORE])
 
 
+def test_of_all_people_the_best_or_the_largest_are_kept(predictor: Predictor) -> None:
+    dim_left = dots(TWO)
+    dim_left[:, :160] //= 2  # the better box, and the worse person in it
+    best, other = predictor(dim_left)[0]
+    assert best.box_score < other.box_score and predictor.with_config(max_people=1)(dim_left)[0][0].box[0] < 160
+    for picture in (dim_left, dim_left[:, ::-1]):
+        [kept] = predictor.with_config(keep=1)(picture)
+        assert_same(kept, predictor(picture)[0][:1])
+    wide = np.concatenate([BOXES[:1] - [42, 20, -40, -20], BOXES[1:]])
+    [people] = predictor(dim_left, boxes=wide)
+    [large] = predictor.with_config(keep=1, keep_by="size")(dim_left, boxes=wide)
+    assert large[0].box.tolist() == wide[0].tolist() == people[1].box.tolist()
+    several = predictor.with_config(keep=np.int64(2), keep_by="size")
+    assert_same(several(dim_left, boxes=wide)[0], people)  # best first all the same
+    assert several(dots([])) == [[]]
+
+
 def test_a_model_brings_its_own_threshold_which_settings_replace(tmp_path: Path) -> None:
     (tmp_path / "boxes.onnx").write_bytes(detector_bytes())
 
@@ -440,6 +457,8 @@ def test_a_mean_of_networks_is_one_network(files: Path, tmp_path: Path) -> None:
     ({"flipp": True}, r"no setting \['flipp'\]"),
     ({"threshold": "half"}, "threshold is 'half', expected a number"),
     ({"scales": 1.0}, r"scales is 1\.0, expected several numbers"),
+    ({"keep": 0}, "keep is 0; use a whole number"), ({"keep": 1, "keep_by": "age"}, "keep_by is 'age'; use 'score'"),
+    ({"keep_by": "size"}, "keep_by is 'size', which says whom to keep; give keep"),
     ({"max_people": 2.5}, "max_people is 2.5; use a whole number"), ({"max_pixels": float("inf")}, "max_pixels"),
 ])  # fmt: skip
 def test_settings_are_checked(files: Path, settings: dict[str, Any], message: str) -> None:

@@ -416,6 +416,35 @@ def test_who_is_there_in_every_frame_stays_who_it_is_however_slow_the_camera() -
     assert [[person.track_id for person in frame.people] for frame in found] == [[1]] * 5
 
 
+class Script:
+    """A detector that finds, frame by frame, the boxes it is told, with their scores."""
+
+    def __init__(self, *frames: dict[float, tuple[int, ...]]) -> None:
+        self.frames = iter(frames)
+
+    def __call__(self, pixels: np.ndarray) -> stagepose.Detections:
+        found = next(self.frames)
+        return stagepose.Detections(boxes=np.array(list(found.values())), scores=np.array(list(found)))
+
+
+@pytest.mark.parametrize(("settings", "kept"), [
+    ({"keep": 1}, "L L - L L - R R"), ({"keep": 1, "keep_by": "size"}, "R - R R R R R R"),
+    ({"keep": 2}, "LR L R LR RL R R R"), ({}, "LR L R LR RL R R R"),
+])  # fmt: skip
+def test_who_is_kept_stays_until_gone(settings: dict[str, Any], kept: str) -> None:
+    """L is missed once, scores less later, and goes; R is larger, and missed once."""
+    left, right = (42, 52, 119, 159), (200, 72, 271, 199)
+    both = {0.9: left, 0.8: right}
+    detector = Script(both, {0.9: left}, {0.8: right}, both, {0.9: right, 0.8: left}, *[{0.8: right}] * 3)
+    models = stagepose.load("pose.onnx", "detector.onnx", threads=1)
+    predictor = stagepose.Predictor(models.info, models.network, detector, models.config).with_config(**settings)
+    times = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 2.6, 2.7]  # a track is over when unseen for two seconds
+    found = list(stagepose.people_in((stagepose.Frame(n, time, dots(TWO)) for n, time in enumerate(times)), predictor))
+    names = ["".join("LR"[int(person.box[0] > 160)] for person in frame.people) or "-" for frame in found]
+    assert " ".join(names) == kept
+    assert len({person.track_id for frame in found for person in frame.people}) == len(set(kept) & set("LR"))
+
+
 @pytest.mark.parametrize("every", [0, -1, 2.5, "2"])
 def test_wrong_settings_and_files_are_refused_at_the_call(every: Any) -> None:
     """Not at the first frame, which may be somewhere else in the caller's code."""

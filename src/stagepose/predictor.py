@@ -35,7 +35,7 @@ from stagepose.runtime import (
     shipped,
 )
 from stagepose.skeleton import Skeleton
-from stagepose.structures import Detections, Person
+from stagepose.structures import Detections, KeepBy, Person, foremost
 from stagepose.tiling import detect_tiled, parts_of_others
 
 Float = NDArray[np.float64]
@@ -58,19 +58,23 @@ class PredictorConfig:
 
     ``threshold`` is the least score of a person whom the detector finds (None: the pose model's own), and of the box
     that is worth a look unless ``box_threshold`` says from where on. ``max_people`` boxes are, best first. Boxes that a
-    caller gives are all used, and nobody in them is cut by score. ``flip`` runs every crop mirrored as well and takes
-    the mean: more precise, at twice the time. ``batch`` crops go through the network at once. ``rescoring`` is a rule
-    of :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a person whose OKS to a better one exceeds it (None:
-    nobody; "auto": .5 with our rule, with the others as their authors do: .9, or with megvii's nobody), and
-    ``soft_nms`` lowers that person's score instead; ``box_padding`` replaces the model's own. ``scales``: every crop is
-    looked at so many times as large and small, and the mean taken (the multi-scale test). ``tiles``: the detector also
-    looks at overlapping tiles of the picture, from so many pixels a side on, or with "auto" from the detector's own
-    size on, for people who are too small in the whole; as many times slower as there are tiles.
+    caller gives are all used, and nobody in them is cut by score. ``keep`` people are kept of those found in them all
+    (None: everyone): those who score most, or with ``keep_by`` "size" those of the largest boxes. ``flip`` runs every
+    crop mirrored as well and takes the mean: more precise, at twice the time. ``batch`` crops go through the network at
+    once. ``rescoring`` is a rule of :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a person whose OKS to a
+    better one exceeds it (None: nobody; "auto": .5 with our rule, with the others as their authors do: .9, or with
+    megvii's nobody), and ``soft_nms`` lowers that person's score instead; ``box_padding`` replaces the model's own.
+    ``scales``: every crop is looked at so many times as large and small, and the mean taken (the multi-scale test).
+    ``tiles``: the detector also looks at overlapping tiles of the picture, from so many pixels a side on, or with
+    "auto" from the detector's own size on, for people who are too small in the whole; as many times slower as there are
+    tiles.
     """
 
     threshold: float | None = None
     box_threshold: float | None = None
     max_people: int = 100  # COCO's limit of boxes per picture
+    keep: int | None = None
+    keep_by: KeepBy = "score"
     flip: bool = False
     batch: int = 8
     rescoring: str = DEFAULT_RULE
@@ -100,11 +104,14 @@ class PredictorConfig:
         if self.soft_nms and self.nms_threshold is None:
             raise ConfigError(f"soft_nms lowers by an OKS threshold, but oks_nms is {self.oks_nms!r} with rescoring "
                               f"{self.rescoring!r}, which is none; give oks_nms a number")
+        if self.keep is None and self.keep_by != "score":
+            raise ConfigError(f"keep_by is {self.keep_by!r}, which says whom to keep; give keep a number of people too")
         is_word = self.tiles is None or (isinstance(self.tiles, str) and self.tiles == "auto")
         if not is_word and not (isinstance(self.tiles, Real) and self.tiles >= LEAST_TILE):
             raise ConfigError(f"tiles is {self.tiles!r}; use the side of a tile in pixels, from {LEAST_TILE} on, "
                               "'auto' for the detector's own size, or None for no tiles")
-        for name in ("max_people", "batch", "max_pixels", *(["tiles"] if isinstance(self.tiles, Real) else [])):
+        optional = [name for name in ("keep", "tiles") if isinstance(getattr(self, name), Real)]
+        for name in ("max_people", "batch", "max_pixels", *optional):
             value = getattr(self, name)
             if not 1 <= value < math.inf or value != int(value):
                 raise ConfigError(f"{name} is {value}; use a whole number from 1 on")
@@ -112,8 +119,9 @@ class PredictorConfig:
 
     def _refuse_other_kinds(self) -> None:
         """Text, lists and the like where a number or a switch is expected."""
-        unset = {"threshold", "box_threshold", "box_padding", "oks_nms"}  # may be None, and oks_nms a word
-        for name in ("threshold", "box_threshold", "max_people", "batch", "oks_nms", "box_padding", "max_pixels"):
+        unset = {"threshold", "box_threshold", "keep", "box_padding", "oks_nms"}  # may be None, and oks_nms a word
+        for name in ("threshold", "box_threshold", "max_people", "keep", "batch", "oks_nms", "box_padding",
+                     "max_pixels"):
             value = getattr(self, name)
             if not (isinstance(value, Real) or (value is None and name in unset)
                     or (isinstance(value, str) and name == "oks_nms")):
@@ -123,6 +131,8 @@ class PredictorConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected True or False")
         if not isinstance(self.rescoring, str):
             raise ConfigError(f"rescoring is {self.rescoring!r}; use one of {sorted(RESCORE_RULES)}")
+        if not (isinstance(self.keep_by, str) and self.keep_by in ("score", "size")):
+            raise ConfigError(f"keep_by is {self.keep_by!r}; use 'score', or 'size' for the largest boxes")
         scales = tuple(self.scales) if isinstance(self.scales, Iterable) else ("none",)
         if not all(isinstance(scale, Real) for scale in scales):
             raise ConfigError(f"scales is {self.scales!r}, expected several numbers, such as (0.8, 1, 1.2)")
@@ -192,12 +202,13 @@ class Predictor:
             found = Detections(boxes=found.boxes[stay], scores=found.scores[stay])
             points_NK2, scores_NK, ranks_N = points_NK2[stay], scores_NK[stay], ranks_N[stay]
         kept, ranks = self._ranked(points_NK2, ranks_N, found.boxes)
-        return [
+        people = [
             Person(box=found.boxes[n], keypoints=points_NK2[n], scores=scores_NK[n], score=score,
                    skeleton=self.skeleton, box_score=float(found.scores[n]))
             for n, score in zip(kept, ranks.tolist(), strict=True)
             if boxes is not None or score >= self.threshold
         ]
+        return people if self.config.keep is None else foremost(people, self.config.keep, self.config.keep_by)
 
     def detect(self, picture: Picture) -> Detections:
         """The detector's boxes that are worth a look."""

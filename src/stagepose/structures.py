@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from stagepose.errors import ConfigError
 from stagepose.skeleton import Skeleton
 
 Float = NDArray[np.float64]
+KeepBy: TypeAlias = Literal["score", "size"]  # by which a few of many people are kept
 
 
 def _checked(name: str, value: object, shape: tuple[int, ...]) -> Float:
@@ -106,6 +107,12 @@ def require_people(who: str, people: object) -> None:
     if not isinstance(people, Sequence) or not all(isinstance(person, Person) for person in people):
         raise ConfigError(f"{who} needs the people of one picture; a predictor gives a list of them for each picture: "
                           "take predictor(picture)[0]")
+
+
+def foremost(people: Sequence[Person], limit: int, by: KeepBy) -> list[Person]:
+    """The ``limit`` people who score most, or whose boxes have the largest areas, in the order of ``people``."""
+    worth_N = [person.score if by == "score" else np.prod(person.box[2:] - person.box[:2]) for person in people]
+    return [people[n] for n in sorted(np.argsort(-np.array(worth_N), kind="stable")[:limit])]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from stagepose.errors import ConfigError
 from stagepose.predictor import Predictor, load
 from stagepose.smoothing import Smoother
-from stagepose.structures import Detections, Person
+from stagepose.structures import Detections, KeepBy, Person, foremost
 from stagepose.tracking import Tracker
 from stagepose.videofiles import WHOLE, Frame, Part, VideoReader
 
@@ -28,9 +28,10 @@ def video(path: str | Path, predictor: Predictor | None = None, *, detect_every:
 
     The predictor is by default the models that ship. ``detect_every`` N: the detector looks at every Nth frame, and
     between them people are looked for where they should be by now; whoever comes in is found at the next. It looks
-    after a gap of more than a second as well. ``smooth``: keypoints by a :class:`Smoother`. :class:`VideoError` for a
-    file that cannot be read, :class:`MissingExtraError` where PyAV is not installed, :class:`ConfigError` for a setting
-    out of range: at the call, before the first frame.
+    after a gap of more than a second as well. ``smooth``: keypoints by a :class:`Smoother`. Of a predictor that keeps a
+    few people each is kept until the track is over, and only then somebody else. :class:`VideoError` for a file that
+    cannot be read, :class:`MissingExtraError` where PyAV is not installed, :class:`ConfigError` for a setting out of
+    range: at the call, before the first frame.
     """
     every = _checked(detect_every)
     predictor = predictor or load()
@@ -60,16 +61,31 @@ def _read(reader: VideoReader, predictor: Predictor, every: int, smooth: bool,
 def _people_in(frames: Iterable[Frame], predictor: Predictor, every: int, smooth: bool,
                tracker: Tracker | None) -> Iterator[Frame]:
     least = UNSURE * predictor.threshold
-    finder = predictor.with_config(threshold=least)
+    finder = predictor.with_config(threshold=least, keep=None, keep_by="score")  # all, to be told apart
     tracker = tracker or Tracker(threshold=predictor.threshold)
     smoother = Smoother() if smooth else None
+    kept: set[int] = set()
     before = -np.inf
     for number, frame in enumerate(frames):
         looks = number % every == 0 or frame.time - before > LONGEST_GAP
         before = frame.time
         people = finder.people(frame.picture) if looks else _followed(tracker, finder, frame, least)
         people = tracker.update(people, frame.time)
+        if predictor.config.keep is not None:
+            kept = _kept(kept, people, tracker, predictor.config.keep, predictor.config.keep_by)
+            people = [person for person in people if person.track_id in kept]
         yield replace(frame, people=tuple(smoother.update(people, frame.time) if smoother else people))
+
+
+def _kept(before: Set[int], people: Sequence[Person], tracker: Tracker, limit: int, by: KeepBy) -> set[int]:
+    """The ids of those who are kept in this frame: those kept ``before``, and others in the place of who is gone.
+
+    Gone is whose track is over. Were it whoever is unseen for a frame, two people whom the detector misses now and then
+    would take turns.
+    """
+    kept = before & tracker.tracks.keys()
+    others = foremost([person for person in people if person.track_id not in kept], limit - len(kept), by)
+    return kept | {person.track_id for person in others if person.track_id is not None}
 
 
 def _followed(tracker: Tracker, predictor: Predictor, frame: Frame, least: float) -> list[Person]:

@@ -75,6 +75,7 @@ def test_options_of_one_request(client: httpx.Client) -> None:
 
     assert people(threshold=0.999) == [] and people(threshold=0.1) == found(png(), threshold=0.1)
     assert people(max_people=1) == found(png(), max_people=1) and len(people(max_people=1)) == 1
+    assert people(keep=1, keep_by="size") == found(png(), keep=1, keep_by="size") == people()[1:]
     assert people(flip=True) == found(png(), flip=True)
     assert people() == found(png()), "the next request is as the server was started"
 
@@ -82,6 +83,7 @@ def test_options_of_one_request(client: httpx.Client) -> None:
 @pytest.mark.parametrize(("query", "message"), [
     ("threshold=7", "threshold is '7'"), ("threshold=nan", "threshold is 'nan'"), ("max_people=0", "max_people is '0'"),
     ("flip=maybe", "flip is 'maybe'"), ("url=http://x/y.jpg", "no option 'url'; there are threshold, flip, max_people"),
+    ("keep=0", "keep is '0'"), ("keep=1&keep_by=age", "keep_by is 'age'"), ("keep_by=size", "give keep a number"),
     ("format=png", "no option 'format'"), ("threshold=7&flip=x", "flip is 'x'"),
 ])  # fmt: skip
 def test_options_that_do_not_fit(client: httpx.Client, query: str, message: str) -> None:
@@ -144,7 +146,8 @@ def test_the_api_describes_itself(client: httpx.Client) -> None:
     described = client.get("/openapi.json").json()
     paths = described["paths"]
     assert {"/v1/predict", "/v1/overlay", "/v1/model", "/healthz", "/readyz"} == set(paths)
-    assert {each["name"] for each in paths["/v1/predict"]["post"]["parameters"]} == {"threshold", "flip", "max_people"}
+    assert {each["name"] for each in paths["/v1/predict"]["post"]["parameters"]} == {
+        "threshold", "flip", "max_people", "keep", "keep_by"}
     assert described["components"]["schemas"]["Error"]["required"] == ["error"]
     anywhere, of_a_picture = {"421", "500"}, {"400", "403", "408", "413", "415", "422", "503", "504"}
     for path, statuses in {"/v1/predict": anywhere | of_a_picture, "/v1/overlay": anywhere | of_a_picture,

@@ -20,6 +20,7 @@ from stagepose.commands.console import counted, counter_or_lines, note, say, wro
 from stagepose.commands.stopping import ending_in_order
 from stagepose.images import MAX_PIXELS, printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE
+from stagepose.structures import KeepBy
 
 
 def cluster(
@@ -31,6 +32,8 @@ def cluster(
     detector: ModelName = DEFAULT_DETECTOR,
     threshold: OptionalNumber = None,
     max_people: int = 100,
+    keep: OptionalCount = None,
+    keep_by: KeepBy = "score",
     tiles: OptionalTiles = None,
     flip: bool = False,
     batch: int = 8,
@@ -60,7 +63,9 @@ def cluster(
         pose: Pose model: a shipped name or an .onnx file.
         detector: Person detector: a shipped name or an .onnx file.
         threshold: Least score of a person. By default the pose model's own.
-        max_people: Most people in one photo, best boxes first.
+        max_people: Most boxes of one photo that are looked into, best first; --keep counts people.
+        keep: Most people of one photo, of all that are found; by default everyone.
+        keep_by: Whom to keep: those who score most, or those of the largest boxes.
         tiles: Let the detector look at overlapping tiles of large photos too: of so many pixels a side, or auto.
         flip: Also look at every person mirrored: more precise, twice the time.
         batch: People in one run of the network.
@@ -79,7 +84,8 @@ def cluster(
     with ending_in_order(), counter_or_lines("cluster", "looked at") as step:
         found = find_in(photos, out, pose=pose, detector=detector, address=address, workers=workers, threads=threads,
                         provider=provider, gpus=gpus, part=part, again=again, progress=step, threshold=threshold,
-                        max_people=max_people, tiles=tiles, flip=flip, batch=batch, max_pixels=max_pixels)
+                        max_people=max_people, keep=keep, keep_by=keep_by, tiles=tiles, flip=flip, batch=batch,
+                        max_pixels=max_pixels)
     for error in found.errors:
         note(error)
     if found.failed > len(found.errors):

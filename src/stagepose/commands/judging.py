@@ -50,7 +50,7 @@ class ModelOptions:
         flip: Flip test: look at every person mirrored as well.
         scales: Multi-scale test: look at every person in crops of so many times the usual size, and take the mean.
         threshold: Least score of a detected box that is looked at.
-        max_people: Most people in one picture, best boxes first.
+        max_people: Most boxes of one picture that are looked into, best first.
         rescoring: How a person's score is made of its box's and its joints': geometric (ours), mean-above (HRNet,
             mmpose), mean-all or megvii.
         oks_nms: Drop a person whose OKS to a better one exceeds this, or none; by default 0.5 with our rescoring, 0.9

@@ -36,7 +36,7 @@ from stagepose.files import require_place
 from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images, printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
 from stagepose.runtime import DetectorModel
-from stagepose.structures import Person
+from stagepose.structures import KeepBy, Person
 from stagepose.videofiles import VIDEO_SUFFIXES, Part, is_video
 
 STDIN = "-"
@@ -51,6 +51,8 @@ def predict(
     boxes: OptionalFile = None,
     threshold: OptionalNumber = None,
     max_people: int = 100,
+    keep: OptionalCount = None,
+    keep_by: KeepBy = "score",
     tiles: OptionalTiles = None,
     flip: bool = False,
     batch: int = 8,
@@ -96,7 +98,11 @@ def predict(
             whose file_name is its own, else those whose image_id is the number at the end of its name.
         threshold: Least score of a person, and of the box that it is looked for in; with --boxes, of the box alone. By
             default the pose model's own ('stagepose info' tells it), 0.5 where it has none.
-        max_people: Most people in one photo, best boxes first.
+        max_people: Most boxes of one photo that are looked into, best first. The best box need not be that of the best
+            person: --keep counts people.
+        keep: Most people of one photo, of all that are found; by default everyone. In a video whoever is kept stays,
+            and somebody else takes the place only of one who is gone.
+        keep_by: Whom to keep: those who score most, or those of the largest boxes.
         tiles: Let the detector look at overlapping tiles of large photos too, for people who are too small in the
             whole: of so many pixels a side, or auto for the detector's own size. As many times slower as there are.
         flip: Also look at every person mirrored: more precise, twice the time.
@@ -132,7 +138,8 @@ def predict(
         wrong_usage("--boxes says where the people are, so that nobody looks for them in tiles; leave out --tiles")
     made = _make_folder(out)
     predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
-                     max_people=max_people, flip=flip, batch=batch, max_pixels=max_pixels, tiles=tiles)
+                     max_people=max_people, keep=keep, keep_by=keep_by, flip=flip, batch=batch,
+                     max_pixels=max_pixels, tiles=tiles)
     given = BoxFile.read(boxes) if boxes else None
     failed: list[dict[str, str]] = []
     paths = _expand(photos, out, failed)
@@ -149,10 +156,10 @@ def predict(
     draw = partial(draw_people, threshold=joint_threshold, colours=colours)
     names = Overlays(out, [path for path in paths if path], draw)
     settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth, part)
-    begun_with = _begun_with(predictor, boxes, threshold=predictor.threshold, max_people=max_people, tiles=tiles,
-                             flip=flip, json_only=json_only, colours=colours, joint_threshold=joint_threshold,
-                             detect_every=detect_every, smooth=smooth, start=start, end=end, every=every,
-                             max_pixels=max_pixels)
+    begun_with = _begun_with(predictor, boxes, threshold=predictor.threshold, max_people=max_people, keep=keep,
+                             keep_by=keep_by, tiles=tiles, flip=flip, json_only=json_only, colours=colours,
+                             joint_threshold=joint_threshold, detect_every=detect_every, smooth=smooth, start=start,
+                             end=end, every=every, max_pixels=max_pixels)
     journal = _journal(out, resume, [str(path) for path in paths if path], begun_with)
     outcome = Outcome(journal, [(source.key, source.image_id) for source in sources], predictor.skeleton.names, csv,
                       failed)

@@ -21,6 +21,7 @@ from stagepose.serving.body import Limits, received, require_picture
 from stagepose.serving.guard import Guard
 from stagepose.serving.pool import Pool
 from stagepose.serving.refused import RefusedError, error_response
+from stagepose.structures import KeepBy
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]  # as OpenAPI lists them, by status
 
@@ -60,7 +61,9 @@ class Options(BaseModel):
 
     threshold: float | None = Field(None, ge=0, le=1, description="least score of a person")
     flip: bool | None = Field(None, description="also look at every person mirrored: more precise, twice the time")
-    max_people: int | None = Field(None, ge=1, le=100, description="most people, best boxes first")
+    max_people: int | None = Field(None, ge=1, le=100, description="most boxes that are looked into, best first")
+    keep: int | None = Field(None, ge=1, description="most people, of all that are found")
+    keep_by: KeepBy | None = Field(None, description="whom to keep: those who score most, or of the largest boxes")
 
 
 class OverlayOptions(Options):
