@@ -37,7 +37,8 @@ JUDGING = {"--images", "--rescoring", "--oks-nms", "--soft-nms", "--no-soft-nms"
 SURFACE = {
     "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--strict", "--no-strict",
                          "--max-pixels", "--detect-every", "--start", "--end", "--every", "--smooth", "--no-smooth",
-                         "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles", "--keep", "--keep-by"},
+                         "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles", "--keep", "--keep-by",
+                         "--labels"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
@@ -563,6 +564,11 @@ def test_how_people_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert predict("two.png", "--colours", "person") == 0
     assert (stagepose.read_image("out/two.pose.png").pixels != plain).any()
     assert capsys.readouterr().out == said
+    assert predict("two.png", "--labels", "none") == 0
+    unnamed = stagepose.read_image("out/two.pose.png").pixels
+    assert predict("two.png", "--labels", "score") == 0
+    assert 0 < (unnamed != plain).sum() < (stagepose.read_image("out/two.pose.png").pixels != unnamed).sum()
+    capsys.readouterr()
     assert predict("two.png", "--joint-threshold", "1") == 0
     assert "0 of 3 joints" in capsys.readouterr().out
     bare = stagepose.read_image("out/two.pose.png").pixels

@@ -167,15 +167,81 @@ def test_a_path_is_not_yet_a_picture() -> None:
         draw_people("photo.jpg", [person()])  # type: ignore[arg-type]
 
 
-def test_a_track_id_is_written_into_the_picture_wherever_the_box_is() -> None:
-    without, first, second = (draw_people(backdrop(), [person(track_id=name)]) for name in (None, 1, 2))
-    assert (first != without).any() and (second != without).any() and (first != second).any()
-    rows, columns = np.nonzero((first != without).any(axis=2))
-    assert rows.max() < 60 and columns.max() < 60  # at the box's upper left corner
-    assert (draw_people(backdrop(), [person(track_id=1)], boxes=False) ==
-            draw_people(backdrop(), [person()], boxes=False)).all()
+def moved(someone: Person, x: float, y: float, **changes: Any) -> Person:
+    shift = np.array([x, y])
+    return replace(someone, keypoints=someone.keypoints + shift, box=someone.box + np.tile(shift, 2), **changes)
+
+
+def row_of_people() -> list[Person]:
+    """Three side by side, in 480 pixels."""
+    return [moved(person(), 160 * n, 0, score=0.9 - n / 10) for n in range(3)]
+
+
+def written(picture: NDArray[np.uint8], people: list[Person], labels: Any) -> NDArray[np.bool_]:
+    """Where a picture of them with ``labels`` is another than one without."""
+    drawn, bare = (draw_people(picture, people, labels=each) for each in (labels, "none"))
+    return np.asarray((drawn != bare).any(axis=2))
+
+
+def test_each_of_several_people_has_its_number_and_its_score_where_wanted() -> None:
+    picture, people = backdrop(width=480), row_of_people()
+    numbers, scores = (written(picture, people, labels) for labels in ("number", "score"))
+    assert all(numbers[:, 160 * n : 160 * n + 160].any() for n in range(3)) and scores.sum() > 2 * numbers.sum()
+    assert (numbers != written(picture, people[::-1], "number")).any()  # the place in the list, whatever the score
+    assert (draw_people(picture, people) == draw_people(picture, people, labels="number")).all()
+    assert not written(picture, people[:1], "number").any() and written(picture, people[:1], "score").any()
+    boxless = [draw_people(picture, people, labels=labels, boxes=False) for labels in ("score", "none")]
+    assert (boxless[0] == boxless[1]).all()
+
+
+@pytest.mark.parametrize("level", [0, 128, 245, 255])
+def test_a_label_is_light_with_a_dark_outline_on_any_background(level: int) -> None:
+    people = row_of_people()
+    label = draw_people(backdrop(level, width=480), people)[written(backdrop(width=480), people, "number")]
+    assert (label.min(axis=1) > 200).sum() > 20 and (label.max(axis=1) < 60).sum() > 20
+
+
+def test_a_label_hides_no_face_that_it_need_not_hide() -> None:
+    """A small one's face fills the upper left corner of the box; below another one stands."""
+    small = person(scale=0.2, keypoints=np.full((17, 2), 67.0) + np.arange(17)[:, None] % 4,
+                   box=np.array([64, 61, 88, 99]))
+    other = moved(small, 0, 50)
+    place = written(backdrop(), [small, other], "score")
+    for x, y in np.concatenate([small.keypoints, other.keypoints]):
+        assert not place[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4].any()
+
+
+def test_labels_of_a_crowd_do_not_lie_upon_each_other() -> None:
+    picture, someone = backdrop(width=400, height=400), moved(person(), 100, 100)
+    ink = [written(picture, [someone] * people, "number").sum() for people in range(2, 7)]  # all in one place
+    assert min(np.diff(ink)) > 0.6 * ink[0] / 2
+
+
+def test_labels_are_smaller_on_smaller_people_and_never_too_small_to_read() -> None:
+    heights = []
+    for scale in (0.1, 0.5, 8):
+        large = backdrop(width=1400, height=1700)
+        rows = np.flatnonzero(written(large, [person(scale=scale)], "score").any(axis=1))
+        heights.append(np.ptp(rows) + 1)
+    assert 9 <= heights[0] == heights[1] < 18 < heights[2]
+
+
+def test_a_track_id_stands_in_the_corner_of_the_box_whatever_it_hides_so_that_it_does_not_jump() -> None:
+    first, second = (written(backdrop(), [person(track_id=name)], "number") for name in (1, 2))
+    assert (first != second).any()
+    assert not written(backdrop(), [person()], "number").any()
+    corner = person(track_id=1, keypoints=np.tile([30.0, 15.0], (17, 1)))
+    for someone in (person(track_id=1), corner):
+        rows, columns = np.nonzero(written(backdrop(), [someone], "number"))
+        assert rows.max() < 40 and columns.max() < 60
     for box in ([-1e6, -1e6, -9e5, -9e5], [1e6, 1e6, 2e6, 2e6], [-50, -50, 500, 500]):
         draw_people(backdrop(width=9, height=9), [person(track_id=12345, box=np.array(box, float))])
+
+
+@pytest.mark.parametrize("labels", ["name", None, True, ["number"]])
+def test_labels_that_are_none_are_refused(labels: Any) -> None:
+    with pytest.raises(ConfigError, match=r"labels is .*; use 'number', 'score' or 'none'"):
+        draw_people(backdrop(), [], labels=labels)
 
 
 @pytest.mark.parametrize("size", [(4000, 3000), (8000, 900)])

@@ -182,6 +182,7 @@ def test_an_overlay_that_is_gone_is_drawn_anew(looked_at: list[str]) -> None:
     (["--threshold", "0.4"], "--threshold 0.5, now 0.4"), (["--flip"], "--flip off, now on"),
     (["--json-only", "--max-people", "3"], "--max-people 100, now 3; --json-only off, now on"),
     (["--keep", "1", "--keep-by", "size"], "--keep none, now 1; --keep-by score, now size"),
+    (["--labels", "score"], "--labels number, now score"),
     (["--boxes", "boxes.json"], "now none; --boxes none, now boxes.json ("),
 ])  # fmt: skip
 def test_other_settings_are_refused_in_one_line(options: list[str], message: str,

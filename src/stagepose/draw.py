@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import product
 from numbers import Real
 from typing import Literal, TypeAlias
 
@@ -22,7 +23,9 @@ from stagepose.structures import Person, is_within, require_people
 
 Colour: TypeAlias = tuple[int, int, int]  # RGB
 Colours: TypeAlias = Literal["side", "person"] | Sequence[Colour]
+Labels: TypeAlias = Literal["number", "score", "none"]
 Point = tuple[float, float]
+Box = tuple[float, float, float, float]  # xyxy
 
 # Okabe and Ito's palette, told apart by colour-blind readers too, brightened for photographs
 LEFT: Colour = (64, 196, 255)  # sky blue
@@ -44,6 +47,10 @@ SMALLEST_JOINT = 0.45  # of the largest: an eye beside a hip
 BRACKET = 0.2  # a box is four corners, each arm this share of its shorter side: whole frames bury a crowd
 BITS = 4  # OpenCV takes points in 1/16 pixel
 CIRCLE = np.stack([np.cos(np.arange(32) * np.pi / 16), np.sin(np.arange(32) * np.pi / 16)], axis=1)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+TEXT, LEAST_TEXT = 1 / 8, 0.4  # OpenCV's scale of a label, in limb thicknesses; it has capitals of 22 pixels at 1
+TEXT_GAP = 7  # pixels at scale 1, from the edge of the box
+OF_A_LABEL = 5  # joints that a label hides rather than another label
 BLEED = 1.3  # pixels by which its anti-aliased shapes are wider than asked for (measured, OpenCV 4.8 and 5.0)
 
 
@@ -55,17 +62,19 @@ def draw_people(
     boxes: bool = True,
     colours: Colours = "side",
     thickness: float = 1.0,
+    labels: Labels = "number",
 ) -> NDArray[np.uint8]:
     """A new picture with ``people`` on it, the best in front.
 
-    Joints that score below ``threshold``, and limbs that end in one, are left out. People with a ``track_id``, of a
-    video, have it written at their box. ``colours``: by the person's own ``"side"``; another for every ``"person"``,
+    Joints that score below ``threshold``, and limbs that end in one, are left out. ``labels`` stand at the
+    boxes: the ``"number"`` of each of several people, counted from 1, or the ``track_id`` of who has one; that and the
+    person's ``"score"``; or ``"none"``. ``colours``: by the person's own ``"side"``; another for every ``"person"``,
     who keeps it by ``track_id``; or RGB triples of your own: one for everything, or left, right and centre.
     ``thickness`` is a factor on limbs, joints and box. :class:`ConfigError` for anything else.
     """
     if isinstance(pixels_HW3, Picture):
         pixels_HW3 = pixels_HW3.pixels
-    _check(pixels_HW3, people, thickness, threshold)
+    _check(pixels_HW3, people, thickness, threshold, labels)
     _palette(colours, 0)  # also where nobody is drawn
     canvas = np.array(pixels_HW3, order="C")
     palettes = [_palette(colours, n if person.track_id is None else person.track_id - 1)
@@ -76,12 +85,12 @@ def draw_people(
             _draw_box(canvas, person, thickness)
     for person, palette in ordered:
         _draw_person(canvas, person, threshold, palette, thickness)
-        if boxes and person.track_id is not None:
-            _write_id(canvas, person, str(person.track_id))
+    if boxes and labels != "none":
+        _write_labels(canvas, people, labels, threshold)
     return canvas
 
 
-def _check(pixels_HW3: object, people: object, thickness: object, threshold: object) -> None:
+def _check(pixels_HW3: object, people: object, thickness: object, threshold: object, labels: object) -> None:
     if not isinstance(pixels_HW3, np.ndarray):
         raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got a {type(pixels_HW3).__name__}; "
                           "read_image(...) gives such")
@@ -92,6 +101,8 @@ def _check(pixels_HW3: object, people: object, thickness: object, threshold: obj
         raise ConfigError(f"threshold is {threshold!r}; it is a joint's least score, between 0 and 1")
     if not is_within(thickness, 0.1, 10):
         raise ConfigError(f"thickness is {thickness!r}; it is a factor from 0.1 to 10, 1 for the usual")
+    if labels not in ("number", "score", "none"):
+        raise ConfigError(f"labels is {labels!r}; use 'number', 'score' or 'none'")
 
 
 def _palette(colours: Colours, number: int) -> tuple[Colour, ...]:
@@ -107,14 +118,50 @@ def _palette(colours: Colours, number: int) -> tuple[Colour, ...]:
                       "everything, or left, right and centre")
 
 
-def _write_id(canvas: NDArray[np.uint8], person: Person, text: str) -> None:
-    """In the box's upper left corner, as far as that is in the picture."""
-    height, width = canvas.shape[:2]
-    scale = max(0.4, _thickness(canvas, person) / 5)
-    x = int(np.clip(person.box[0] + 6 * scale, 0, width - 20 * scale * len(text)))
-    y = int(np.clip(person.box[1] + 30 * scale, 22 * scale, height - 2))
-    for colour, wide in ((OUTLINE, max(3, round(5 * scale))), (FRAME, max(1, round(2 * scale)))):
-        cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, wide, cv2.LINE_AA)
+def _write_labels(canvas: NDArray[np.uint8], people: Sequence[Person], labels: Labels, threshold: float) -> None:
+    """Over all else; in a photo where each hides the fewest joints, in a video, where none may jump, in one place."""
+    joints_N2 = np.concatenate([np.zeros((0, 2)), *(person.keypoints[person.scores >= threshold] for person in people)])
+    written: list[Box] = []
+    for number, person in enumerate(people, 1):
+        text = _label(person, number if len(people) > 1 else None, labels)
+        scale = max(LEAST_TEXT, _thickness(canvas, person) * TEXT)
+        places = _places(canvas, person.box, cv2.getTextSize(text, FONT, scale, 1)[0], TEXT_GAP * scale)
+        if person.track_id is None:  # of equals the first, which min gives
+            places = [min(places, key=lambda place: _hidden(place, joints_N2, written))]
+        _write(canvas, text, places[0], scale)
+        written.append(places[0])
+
+
+def _label(person: Person, number: int | None, labels: Labels) -> str:
+    name = number if person.track_id is None else person.track_id
+    score = f"{person.score:.2f}" if labels == "score" else None
+    return ": ".join(str(part) for part in (name, score) if part is not None)
+
+
+def _places(canvas: NDArray[np.uint8], box: NDArray[np.float64], size: Sequence[int], gap: float) -> list[Box]:
+    """Where a text of ``size`` (width, height) may stand: in the corners of ``box``, over it, under it; all in view."""
+    (height, width), (wide, high), (x1, y1, x2, y2) = canvas.shape[:2], size, box
+    tops = y1 + gap, y1 - gap - high, y2 - gap - high, y2 + gap
+    corners = [(np.clip(x, 0, max(0, width - wide)), np.clip(y, 0, max(0, height - high)))
+               for y in tops for x in (x1 + gap, x2 - gap - wide)]
+    return [(x, y, x + wide, y + high) for x, y in corners]
+
+
+def _hidden(place: Box, joints_N2: NDArray[np.float64], written: Sequence[Box]) -> int:
+    """How many joints a label there hides; another label counts as several."""
+    x1, y1, x2, y2 = place
+    around = (y2 - y1) / 2  # a face is more than its joints
+    inside_N2 = (joints_N2 > [x1 - around, y1 - around]) & (joints_N2 < [x2 + around, y2 + around])
+    labels = sum(x1 < right and left < x2 and y1 < bottom and top < y2 for left, top, right, bottom in written)
+    return int(inside_N2.all(axis=1).sum()) + OF_A_LABEL * labels
+
+
+def _write(canvas: NDArray[np.uint8], text: str, place: Box, scale: float) -> None:
+    """Outlined by copies beside it: OpenCV 5 draws thicker letters bolder, which is no outline all round."""
+    x, y, wide = round(place[0]), round(place[3]), max(1, round(2 * scale))
+    for dx, dy in product((-wide, 0, wide), repeat=2):
+        cv2.putText(canvas, text, (x + dx, y + dy), FONT, scale, OUTLINE, wide, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x, y), FONT, scale, FRAME, wide, cv2.LINE_AA)
 
 
 def _draw_person(canvas: NDArray[np.uint8], person: Person, threshold: float, palette: Sequence[Colour],

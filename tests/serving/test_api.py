@@ -108,11 +108,11 @@ def test_other_types_are_refused(client: httpx.Client, kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "media"), [("jpeg", "JPEG"), ("png", "PNG")])
 def test_the_overlay(client: httpx.Client, kind: str, media: str) -> None:
-    answer = client.post("/v1/overlay", params={"format": kind, "colours": "person"}, content=png())
+    answer = client.post("/v1/overlay", params={"format": kind, "colours": "person", "labels": "score"}, content=png())
     image = Image.open(io.BytesIO(answer.content))
     assert (answer.headers["content-type"], image.format, image.size) == (f"image/{kind}", media, (320, 240))
     people = stagepose.load(pose_bytes(), detector_bytes(), threads=1)(png())[0]
-    drawn = stagepose.draw_people(dots(TWO), people, colours="person").astype(int)
+    drawn = stagepose.draw_people(dots(TWO), people, colours="person", labels="score").astype(int)
     assert np.abs(np.asarray(image.convert("RGB")) - drawn).mean() < (3 if kind == "jpeg" else 1e-9)
 
 

@@ -30,7 +30,7 @@ from stagepose.commands.overlays import Overlays, Source, is_overlay
 from stagepose.commands.stopping import ending_in_order
 from stagepose.commands.unfinished import NAME as UNFINISHED
 from stagepose.commands.unfinished import Journal, stamp_of
-from stagepose.draw import JOINT_THRESHOLD, draw_people
+from stagepose.draw import JOINT_THRESHOLD, Labels, draw_people
 from stagepose.errors import ConfigError, DatasetError, ImageError, MissingExtraError, StagePoseError, VideoError
 from stagepose.files import require_place
 from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images, printable
@@ -59,6 +59,7 @@ def predict(
     json_only: bool = False,
     csv: bool = False,
     colours: Literal["side", "person"] = "side",
+    labels: Labels = "number",
     joint_threshold: float = JOINT_THRESHOLD,
     detect_every: int = 1,
     smooth: bool = True,
@@ -111,6 +112,8 @@ def predict(
         csv: Also write people.csv: a row a person, with x, y and score of every keypoint by its name. Without it, an
             earlier run's, which would tell of other people, is removed.
         colours: Of the drawn people: left blue and right orange, or another colour for every person, as suits crowds.
+        labels: What is written at the drawn people: the number by which a photo's printed lines call each of several,
+            or in a video the track_id; that and the score; or none.
         joint_threshold: Least score of a joint that is drawn, and counted in the printed lines; the files hold all.
         detect_every: In a video, frames from one look of the detector to the next; people are followed between.
         smooth: In a video, take the trembling out of the keypoints.
@@ -153,13 +156,13 @@ def predict(
     sources = _sources(stills, given)
     if given and (sources or not clips):
         _check_boxes(given, [source.name for source in sources], predictor.threshold)
-    draw = partial(draw_people, threshold=joint_threshold, colours=colours)
+    draw = partial(draw_people, threshold=joint_threshold, colours=colours, labels=labels)
     names = Overlays(out, [path for path in paths if path], draw)
     settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth, part)
     begun_with = _begun_with(predictor, boxes, threshold=predictor.threshold, max_people=max_people, keep=keep,
                              keep_by=keep_by, tiles=tiles, flip=flip, json_only=json_only, colours=colours,
-                             joint_threshold=joint_threshold, detect_every=detect_every, smooth=smooth, start=start,
-                             end=end, every=every, max_pixels=max_pixels)
+                             labels=labels, joint_threshold=joint_threshold, detect_every=detect_every,
+                             smooth=smooth, start=start, end=end, every=every, max_pixels=max_pixels)
     journal = _journal(out, resume, [str(path) for path in paths if path], begun_with)
     outcome = Outcome(journal, [(source.key, source.image_id) for source in sources], predictor.skeleton.names, csv,
                       failed)

@@ -42,7 +42,7 @@ def _tile(dataset: CocoDataset, number: int, folder: Path) -> NDArray[np.uint8]:
         scores = SCORES[points[:, 2].astype(int)]
         people.append(Person(box=dataset.boxes_xyxy[row], keypoints=points[:, :2], scores=scores, score=1.0,
                              skeleton=dataset.skeleton))
-    drawn = draw_people(pixels, people)
+    drawn = draw_people(pixels, people, labels="none")
     scale = TILE / max(drawn.shape[:2])
     size = (max(1, round(drawn.shape[1] * scale)), max(1, round(drawn.shape[0] * scale)))
     return np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

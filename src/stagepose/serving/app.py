@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from stagepose.draw import Labels
 from stagepose.serving import wire
 from stagepose.serving.body import Limits, received, require_picture
 from stagepose.serving.guard import Guard
@@ -71,6 +72,7 @@ class OverlayOptions(Options):
 
     format: Literal["jpeg", "png"] = "jpeg"
     colours: Literal["side", "person"] = "side"
+    labels: Labels = "number"
 
 
 def make_app(pool: Pool, limits: Limits, hosts: Sequence[str]) -> Guard:
@@ -90,7 +92,7 @@ def make_app(pool: Pool, limits: Limits, hosts: Sequence[str]) -> Guard:
     @app.post("/v1/overlay", openapi_extra=BODY, responses=PICTURES | OF_A_PICTURE, response_class=Response)
     async def overlay(request: Request, options: Annotated[OverlayOptions, Query()]) -> Response:
         """The picture with its people drawn in; a PNG also where a side is too long for a JPEG."""
-        how = {"format": options.format, "colours": options.colours}
+        how = {"format": options.format, "colours": options.colours, "labels": options.labels}
         wanted = options.model_dump(exclude_none=True, exclude=set(how))
         return _response(await _ask(request, pool, limits, {"options": wanted, "overlay": how}))
 

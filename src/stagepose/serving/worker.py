@@ -94,7 +94,7 @@ def look(predictor: Predictor, file: bytes, options: Mapping[str, Any], overlay:
     height, width = picture.pixels.shape[:2]
     if overlay is not None:
         kind = "png" if max(height, width) > LONGEST_SIDE["JPEG"] else overlay["format"]
-        drawn = draw_people(picture, people, colours=overlay["colours"])
+        drawn = draw_people(picture, people, colours=overlay["colours"], labels=overlay["labels"])
         return {"status": 200, "type": MEDIA[kind]}, encode_image(drawn, f".{kind}", NAME)
     found = {"width": width, "height": height, "people": [person_result(person) for person in people],
              "notices": list(picture.notices)}
