@@ -75,11 +75,26 @@ def test_joints_below_the_threshold_and_their_limbs_are_left_out() -> None:
     scores[9] = 0.3
     faint = person(scores=scores)
     alone = draw_people(backdrop(), [faint], boxes=False)
-    assert colour_at(alone, faint, "left_wrist") == LEFT
+    assert is_like(np.array(colour_at(alone, faint, "left_wrist")), LEFT)
     y, x = np.nonzero((alone != 128).any(axis=2))
     wrist = faint.keypoints[9]
     assert np.hypot(x - wrist[0], y - wrist[1]).max() < 10, "one disc and nothing else"
     assert (draw_people(backdrop(), [faint], boxes=False, threshold=0.31) == 128).all()
+
+
+def test_a_joint_that_lost_its_limbs_is_smaller_than_one_that_has_them() -> None:
+    large = backdrop(width=640, height=800)
+
+    def disc(*names: str, skeleton: Skeleton = COCO_17) -> int:
+        """Pixels around the left wrist, on the side that its forearm does not lead to."""
+        scores = np.array([float(name in names) for name in skeleton.names])
+        someone = person(skeleton, scale=4, scores=scores)
+        x, y, _ = someone["left_wrist"]
+        return int((draw_people(large, [someone], boxes=False) != large)[round(y) + 1 :, : round(x)].any(axis=2).sum())
+
+    bare = replace(COCO_17, limbs=())
+    assert 0 < disc("left_wrist") < 0.6 * disc("left_wrist", "left_elbow")
+    assert disc("left_wrist", skeleton=bare) > disc("left_wrist")  # where there are no limbs at all, none is missed
 
 
 def test_boxes_can_be_left_out() -> None:

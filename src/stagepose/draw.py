@@ -44,6 +44,7 @@ STOUTEST = 1.5  # times its own share that a small person's limb is thickened at
 JOINT_THRESHOLD = 0.3  # joints that score less are not drawn
 JOINT = 0.95  # radius of a joint, in limb thicknesses
 SMALLEST_JOINT = 0.45  # of the largest: an eye beside a hip
+LONE_JOINT = 0.6  # of its own size, where no limb leads to it: else it looks like a stray dot
 BRACKET = 0.2  # a box is four corners, each arm this share of its shorter side: whole frames bury a crowd
 BITS = 4  # OpenCV takes points in 1/16 pixel
 CIRCLE = np.stack([np.cos(np.arange(32) * np.pi / 16), np.sin(np.arange(32) * np.pi / 16)], axis=1)
@@ -66,7 +67,8 @@ def draw_people(
 ) -> NDArray[np.uint8]:
     """A new picture with ``people`` on it, the best in front.
 
-    Joints that score below ``threshold``, and limbs that end in one, are left out. ``labels`` stand at the
+    Joints that score below ``threshold``, and limbs that end in one, are left out; a joint that has lost all of its
+    limbs so is drawn smaller. ``labels`` stand at the
     boxes: the ``"number"`` of each of several people, counted from 1, or the ``track_id`` of who has one; that and the
     person's ``"score"``; or ``"none"``. ``colours``: by the person's own ``"side"``; another for every ``"person"``,
     who keeps it by ``track_id``; or RGB triples of your own: one for everything, or left, right and centre.
@@ -172,7 +174,8 @@ def _draw_person(canvas: NDArray[np.uint8], person: Person, threshold: float, pa
     shown = person.scores >= threshold
     points = [(float(x), float(y)) for x, y in person.keypoints]
     limbs = [(a, b, thickness * (sizes[a] + sizes[b]) / 2) for a, b in skeleton.limb_index if shown[a] and shown[b]]
-    joints = [(k, thickness * JOINT * sizes[k]) for k in np.flatnonzero(shown)]
+    lone = {k for limb in skeleton.limb_index for k in limb} - {k for a, b, _ in limbs for k in (a, b)}
+    joints = [(k, thickness * JOINT * sizes[k] * (LONE_JOINT if k in lone else 1)) for k in np.flatnonzero(shown)]
     for a, b, width in limbs:
         _line(canvas, points[a], points[b], OUTLINE, width + 2 * outline)
     for a, b, width in limbs:
