@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from desks import MODELS, predict, put_models, read
+from desks import MODELS, predict, put_models, read, stop_at
 from toy_models import ONE, TWO, dots
 
 import stagepose
@@ -548,12 +548,31 @@ def test_predict_leaves_an_overlay_and_people_of_every_frame(capsys: pytest.Capt
     assert (overlay[0].picture.pixels != 0).any() and overlay[0].picture.pixels.shape == (240, 320, 3)
     said = capsys.readouterr()
     assert "clip.mp4: 10 frames, to 0.90 s, 2 people" in said.out
-    assert said.err.endswith("1 photo, 1 person; 1 video; written to out\n")
+    assert said.err.endswith("1 photo, 1 person; 1 video, 10 frames, 2 people; written to out\n")
 
 
 def test_of_videos_alone_no_photos_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(clip(pictures=walking(2)), "--json-only") == 0
-    assert capsys.readouterr().err.splitlines()[-1] == "1 video; written to out"
+    assert capsys.readouterr().err.splitlines()[-1] == "1 video, 2 frames, 1 person; written to out"
+
+
+def test_of_videos_alone_there_is_no_table_of_photos(monkeypatch: pytest.MonkeyPatch,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    stagepose.write_image("photo.png", dots(ONE))
+    assert predict("photo.png", "--csv", "--json-only") == 0 and "people.csv" in out()
+    clip(pictures=walking(2))
+    clip("next.mp4", walking(3))
+    with monkeypatch.context() as patched:
+        stop_at("next.mp4 frame 0", KeyboardInterrupt(), patched)
+        assert predict("clip.mp4", "next.mp4", "--csv", "--json-only") == 130
+    assert "out/people.csv, of an earlier run, removed; this run has no photos\n" in capsys.readouterr().err
+    assert predict("clip.mp4", "next.mp4", "--csv", "--json-only", "--resume") == 0
+    assert out() == ["clip.people.csv", "clip.people.json", "images.json", "next.people.csv", "next.people.json",
+                     "people.json"]
+    assert read("out/people.json") == [] and len(read("out/images.json")["videos"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "2 videos, 5 frames, 2 people; written to out"
+    Path("bad.png").write_bytes(b"")
+    assert predict("bad.png", "clip.mp4", "--csv", "--json-only") == 0 and "people.csv" in out()  # there was a photo
 
 
 @pytest.mark.parametrize(("name", "sound"), [("clip.mp4", "aac"), ("clip.avi", "pcm_s16le")])
@@ -627,7 +646,8 @@ def test_bad_videos_are_skipped_in_a_line_and_leave_nothing(capsys: pytest.Captu
     assert [failed["file_name"] for failed in read("out/images.json")["failed"]] == ["bad.mp4"]
     assert out() == ["clip.people.json", "clip.pose.mp4", "images.json", "people.json"]
     assert predict("bad.mp4") == 1
-    assert capsys.readouterr().err.endswith("0 videos; written to out\n1 file could not be used, see above\n")
+    assert capsys.readouterr().err.endswith("0 videos, 0 frames, 0 people; written to out\n"
+                                            "1 file could not be used, see above\n")
 
 
 def test_boxes_are_for_photos(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ class Outcome:
     journal: Journal
     numbered: Sequence[tuple[str | None, int]]  # the photos as the journal calls them, and their ids
     keypoints: Sequence[str]  # names, in the order of the people's
-    csv: bool  # people.csv is wanted too
+    csv: bool  # people.csv is wanted too, if there are photos
     failed: list[dict[str, str]]
     photos: int = 0
     nobody: int = 0  # photos without people
@@ -45,10 +45,11 @@ class Outcome:
     def write(self, out: Path) -> None:
         """The results of all that is done, in the order of the photos, whichever process did it."""
         write_results(out / "people.json", self._people())
-        if self.csv:
+        if self.csv and self.numbered:  # a table of no photos at all would say that nobody was found
             write_csv(out / TABLE, self._people(), self.keypoints)
         elif remove_csv(out / TABLE):
-            note(f"{printable(str(out / TABLE))}, of an earlier run, removed; --csv writes one of this run")
+            why = "this run has no photos" if self.csv else "--csv writes one of this run"
+            note(f"{printable(str(out / TABLE))}, of an earlier run, removed; {why}")
         videos = {"videos": self.videos} if self.videos else {}
         write_json_object(out / "images.json", {"complete": self.complete, "keypoints": list(self.keypoints),
                                                 "images": self._images(), **videos, "failed": self.failed})
@@ -85,7 +86,9 @@ def finish(out: Path, outcome: Outcome, strict: bool, clips: int) -> int:
         counts.append(f"{photos(outcome.photos)}, {counted(outcome.people, 'person', 'people')}"
                       + (f", {photos(outcome.nobody)} without people" if outcome.nobody else ""))
     if clips:
-        counts.append(counted(len(outcome.videos), "video", "videos"))
+        frames, people = (sum(video[what] for video in outcome.videos) for what in ("frames", "people"))
+        counts.append(f"{counted(len(outcome.videos), 'video', 'videos')}, {counted(frames, 'frame', 'frames')}, "
+                      f"{counted(people, 'person', 'people')}")
     note(f"{'; '.join(counts)}; written to {printable(str(out))}")
     if outcome.failed:
         note(f"{counted(len(outcome.failed), 'file', 'files') if clips else photos(len(outcome.failed))} "

@@ -78,7 +78,7 @@ def predict(
 
     NAME.pose.jpg (or .png): every photo with its people drawn in.
 
-    people.json: a COCO keypoint result list; entries also have file_name and box (x1, y1, x2, y2).
+    people.json: the photos' people, a COCO keypoint result list; entries also have file_name and box (x1, y1, x2, y2).
 
     images.json: the keypoints' names; id, file name and size of every photo, and what could not be read. An id is the
     number at the end of the file's name where no other photo has the same; the others are numbered on from there.
@@ -109,8 +109,8 @@ def predict(
         flip: Also look at every person mirrored: more precise, twice the time.
         batch: People in one run of the network.
         json_only: Write no overlays.
-        csv: Also write people.csv: a row a person, with x, y and score of every keypoint by its name. Without it, an
-            earlier run's, which would tell of other people, is removed.
+        csv: Also write people.csv of the photos, if there are any: a row a person, with x, y and score of every
+            keypoint by its name. An earlier run's, which would tell of other people, is removed otherwise.
         colours: Of the drawn people: left blue and right orange, or another colour for every person, as suits crowds.
         labels: What is written at the drawn people: the number by which a photo's printed lines call each of several,
             or in a video the track_id; that and the score; or none.
