@@ -7,19 +7,18 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from toy_models import detector_bytes, pose_bytes
+from waiting import LONGEST, until
 
 pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
 
-LONGEST = 120  # seconds until a test says that something hangs
 TOYS = ("--pose", "pose.onnx", "--detector", "detector.onnx", "--threads", "1")
 
 
@@ -67,13 +66,6 @@ def parent_of(folder: Path) -> int:
         return int((folder / "stat").read_text().rpartition(") ")[2].split()[1])
     except OSError:  # ended meanwhile
         return 0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LONGEST
-    while not condition():
-        assert time.monotonic() < deadline, "this never comes"
-        time.sleep(0.02)
 
 
 def launch(folder: Path, *words: str) -> subprocess.Popen[str]:

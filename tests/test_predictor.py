@@ -15,7 +15,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from toy_models import INPUT_SIZE, LEFT_SCORE, ONE, RIGHT_SCORE, TOY, TWO, detector_bytes, dots, pose_bytes, pose_info
+from toy_models import (
+    INPUT_SIZE,
+    LEFT_SCORE,
+    ONE,
+    RIGHT_SCORE,
+    TOY,
+    TWO,
+    detector_bytes,
+    dots,
+    png,
+    pose_bytes,
+    pose_info,
+)
 
 import stagepose
 from stagepose.errors import ConfigError, ImageError, ModelError
@@ -59,12 +71,6 @@ def assert_same(a: list[Person], b: list[Person], atol: float = 1e-4) -> None:
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
         np.testing.assert_allclose(one.box, other.box, atol=atol)
         assert one.score == pytest.approx(other.score, abs=1e-6)
-
-
-def png(pixels: NDArray[np.uint8], **options: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", **options)
-    return file.getvalue()
 
 
 def test_dots_come_back_where_they_were_drawn(predictor: Predictor) -> None:

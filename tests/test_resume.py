@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,9 @@ import numpy as np
 import pytest
 from desks import MODELS, predict, put_models, read, stop_at
 from PIL import Image
+from tiny import contents
 from toy_models import ONE, TWO, dots, pose_bytes
+from waiting import until
 
 from stagepose import cli, files
 from stagepose.commands.outcome import Outcome
@@ -26,7 +27,6 @@ from stagepose.commands.unfinished import NAME, Journal
 from stagepose.errors import ConfigError, StagePoseError
 from stagepose.predictor import Predictor
 
-LONGEST = 60  # seconds until a test says that something hangs
 SLOW = """import sys, time
 from stagepose import cli
 from stagepose.predictor import Predictor
@@ -50,7 +50,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def out(folder: str = "out") -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return contents(Path(folder))
 
 
 def undisturbed(*options: str, photos: str = "photos") -> dict[str, bytes]:
@@ -84,10 +84,8 @@ def killed(*options: str, after: int = 4) -> None:
     """A run that is killed outright once so many photos are done."""
     with subprocess.Popen([sys.executable, "-c", SLOW, "predict", "photos", *options, *MODELS],
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + LONGEST
         journal, before = Path("out") / NAME, lines()
-        while process.poll() is None and time.monotonic() < deadline and lines() < before + after:
-            time.sleep(0.01)
+        until(lambda: lines() >= before + after, process)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and journal.exists()
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,21 @@ def tiny_dict(images: int = 4, people: int = 2, seed: int = 0) -> dict[str, Any]
             }
         ],
     }
+
+
+def many_pictures(folder: Path, count: int, *sizes: tuple[int, int]) -> Path:
+    """Slow to decode, quick to make: one noisy picture of each (width, height) in turn, under many names."""
+    data = tiny_dict(images=count, people=1)
+    (folder / "images").mkdir(parents=True)
+    files = [folder / "images" / image["file_name"] for image in data["images"]]
+    for number, (file, image) in enumerate(zip(files, data["images"], strict=True)):
+        image["width"], image["height"] = width, height = sizes[number % len(sizes)]
+        if number < len(sizes):
+            noise = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(file, compress_level=1)
+        else:
+            os.link(files[number % len(sizes)], file)
+    return write_json(folder, data)
 
 
 def write_json(folder: Path, data: object, name: str = "train.json") -> Path:

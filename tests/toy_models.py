@@ -7,12 +7,14 @@ The detector boxes what is not black in the left and in the right half of a pict
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from stagepose.heatmaps import Codec, Msra
 from stagepose.modelinfo import ModelInfo, stamp
@@ -162,6 +164,13 @@ def dots(people_NK2: object, size: tuple[int, int] = (320, 240), radius: int = D
         for (px, py), colour in zip(person, COLOURS, strict=True):
             image[(x - px) ** 2 + (y - py) ** 2 <= radius**2] = colour
     return image
+
+
+def png(pixels: NDArray[np.uint8], **options: Any) -> bytes:
+    """A picture as a file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", **options)
+    return file.getvalue()
 
 
 ONE = np.array([[[80.0, 60.0], [110.0, 140.0], [50.0, 150.0]]])  # a person in the left half of 320 x 240

@@ -1,12 +1,10 @@
 """What one process does with a table of pictures; no cluster is started here."""
 
-import io
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
-from toy_models import detector_bytes, pose_bytes
+from toy_models import detector_bytes, png, pose_bytes
 
 from stagepose.cluster import find
 from stagepose.cluster.find import COLUMNS, MANY, READERS, FindPeople
@@ -25,12 +23,6 @@ def pixels():
     return picture
 
 
-def encoded(pixels):
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
 def rows(finder, values, kind=None, **more):
     table = finder(pa.table({"image": pa.array(values, kind), **more}))
     assert len(table) == len(values)
@@ -39,7 +31,7 @@ def rows(finder, values, kind=None, **more):
 
 def test_a_picture_that_cannot_be_read_costs_its_own_row_alone(finder, pixels, tmp_path):
     good, bad = tmp_path / "good.png", tmp_path / "bad.jpg"
-    good.write_bytes(encoded(pixels))
+    good.write_bytes(png(pixels))
     bad.write_bytes(good.read_bytes()[:100])
     table = rows(finder, [str(bad), str(good), str(tmp_path / "none.png")])
     assert [name in table.column_names for name in COLUMNS.names] == [True] * len(COLUMNS)
@@ -58,7 +50,7 @@ def test_a_picture_that_cannot_be_read_costs_its_own_row_alone(finder, pixels, t
 
 
 def test_addresses_bytes_and_arrays_are_the_same_people_and_other_columns_stay(finder, pixels, tmp_path):
-    data = encoded(pixels)
+    data = png(pixels)
     file = tmp_path / "a b%20c.png"
     file.write_bytes(data)
     path = rows(finder, [str(file)], split=["x"])
@@ -76,7 +68,7 @@ def test_addresses_bytes_and_arrays_are_the_same_people_and_other_columns_stay(f
 
 def test_a_second_look_replaces_the_columns_of_the_first(finder, pixels, tmp_path):
     file = tmp_path / "a.png"
-    file.write_bytes(encoded(pixels))
+    file.write_bytes(png(pixels))
     once = rows(finder, [str(file)])
     assert finder(once).equals(once)
 
@@ -91,7 +83,7 @@ def test_columns_that_hold_no_pictures_are_named(finder):
 @pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view()])
 def test_addresses_as_pandas_and_polars_hold_them(finder, pixels, tmp_path, kind):
     file = tmp_path / "a.png"
-    file.write_bytes(encoded(pixels))
+    file.write_bytes(png(pixels))
     (row,) = rows(finder, [str(file)], kind).to_pylist()
     assert row["image"] == str(file)
     assert len(row["people"]) == 1
@@ -100,13 +92,13 @@ def test_addresses_as_pandas_and_polars_hold_them(finder, pixels, tmp_path, kind
 def test_pictures_that_the_models_fail_at_have_an_error_until_it_is_all_of_many(pixels):
     broken = FindPeople(pose_bytes(), detector_bytes(), threshold=0.1)
     broken.predictor.network = lambda crops: np.full((len(crops), 3, 32, 24), np.nan, np.float32)
-    few = broken(pa.table({"image": pa.array([encoded(pixels)] * (MANY - 1), pa.binary())}))
+    few = broken(pa.table({"image": pa.array([png(pixels)] * (MANY - 1), pa.binary())}))
     assert ["NaN" in error for error in few.column("error").to_pylist()] == [True] * (MANY - 1)
-    dark = encoded(0 * pixels)  # nobody is there, so no network is asked
-    one_good = broken(pa.table({"image": pa.array([*[encoded(pixels)] * MANY, dark], pa.binary())}))
+    dark = png(0 * pixels)  # nobody is there, so no network is asked
+    one_good = broken(pa.table({"image": pa.array([*[png(pixels)] * MANY, dark], pa.binary())}))
     assert one_good.column("error").null_count == 1
     with pytest.raises(ModelError, match="NaN"):
-        broken(pa.table({"image": pa.array([*[encoded(pixels)] * MANY, b"no picture"], pa.binary())}))
+        broken(pa.table({"image": pa.array([*[png(pixels)] * MANY, b"no picture"], pa.binary())}))
 
 
 def test_no_more_files_than_a_few_are_in_memory(finder, monkeypatch):
@@ -120,5 +112,5 @@ def test_no_more_files_than_a_few_are_in_memory(finder, monkeypatch):
 
 def test_whatever_a_library_says_to_a_strange_file_is_an_error_of_its_row(finder, pixels, monkeypatch):
     monkeypatch.setattr(finder, "predictor", None)  # an AttributeError, which nobody foresaw
-    (row,) = rows(finder, [encoded(pixels)], pa.binary()).to_pylist()
+    (row,) = rows(finder, [png(pixels)], pa.binary()).to_pylist()
     assert row["error"].startswith("AttributeError: ")

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from servers import LONGEST, Server, serving
+from servers import Server, serving
 from toy_models import TOY, TWO, dots, pose_bytes
+from waiting import LONGEST
 
 from e2e.browser import Page, browsing, executable
 from stagepose.skeleton import Skeleton

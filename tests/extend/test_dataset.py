@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,12 +16,12 @@ import pytest
 from tiny import contents, tiny_coco
 from toy_makers import DotMaker, Dots
 from toy_models import coco_bytes, detector_bytes, pose_bytes
+from waiting import until
 
 from stagepose.coco import check_dataset, overlap_problems, read_dataset, refuse_generated
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.extend import Extended, Judge, Made, extend_set
 
-PATIENCE = 60  # seconds until a test gives up
 COUNT = 20  # of which 4 cannot be made, and of the other 16 numbers 2, 5, 8, 11, 17 are blue
 
 
@@ -126,10 +125,7 @@ def test_a_killed_making_goes_on_to_the_same_bytes(made: Path, judge: Judge, tmp
             "extend_set(Dots(), 20, Path(sys.argv[1]), judge=Judge(model=sys.argv[2]), jobs=1, progress=lambda *_: 0)")
     words = [sys.executable, "-c", code, str(home), judge.model, str(Path(__file__).parents[1])]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + PATIENCE
-    while not list(home.glob("notes/*.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.001)
+    until(lambda: list(home.glob("notes/*.json")), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     make(home, judge)

@@ -5,18 +5,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from waiting import LONGEST, until
 
 from stagepose.training.checkpoint import newest_checkpoint
 
 HERE = Path(__file__).parent
-LONGEST = 120  # seconds until a test says that something hangs
 
 
 def launch(script, *words, ranks=1, env=None):
@@ -45,13 +44,6 @@ def finish(process):
 def run(out, ranks=1, **options):
     code, text = finish(start(out, ranks, **options))
     assert code == 0, text
-
-
-def until(condition, process):
-    deadline = time.monotonic() + LONGEST
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert condition(), process.communicate(timeout=LONGEST)[0]
 
 
 def begin(out, steps, **options):

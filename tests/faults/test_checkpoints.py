@@ -9,8 +9,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from waiting import until
 
-from faults.processes import as_if_nothing_had_happened, begin, file_system, finish, run, start, until
+from faults.processes import as_if_nothing_had_happened, begin, file_system, finish, run, start
 from stagepose.errors import CheckpointError
 from stagepose.training.checkpoint import FORMAT, load_weights, newest_checkpoint
 from stagepose.training.runfolder import Run

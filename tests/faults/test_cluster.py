@@ -5,7 +5,6 @@ import platform
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import numpy as np
@@ -16,13 +15,13 @@ from PIL import Image
 from pyarrow import parquet
 from test_docs import snippets
 from toy_models import detector_bytes, pose_bytes
+from waiting import LONGEST, until
 
 import stagepose
 from stagepose.cli import main
 from stagepose.cluster import FindPeople, find_in, run
 from stagepose.errors import ConfigError, DatasetError, ModelError, StagePoseError
 
-LONGEST = 120  # seconds until a test says that something hangs
 SIZE = (160, 120)
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's and pandas' own
@@ -156,9 +155,7 @@ def test_a_killed_driver_run_again_leaves_every_picture_once(models, tmp_path):
              *(str(word) for name, value in models.items() for word in (f"--{name}", value))]
     with (tmp_path / "log").open("wb") as log:
         driver = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + LONGEST
-    while len(list(out.glob("parts/*.parquet"))) < 3 and driver.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: len(list(out.glob("parts/*.parquet"))) >= 3, driver)
     driver.kill()
     driver.wait()
     before = {path: path.stat().st_mtime_ns for path in out.glob("parts/*.parquet")}

@@ -12,10 +12,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from tiny import tiny_dict, write_json
+from tiny import contents, many_pictures
+from waiting import LONGEST
 
 from faults.processes import file_system
 from stagepose.errors import StagePoseError
@@ -25,7 +24,6 @@ from stagepose.training.detector.cache import open_or_decode
 from stagepose.training.detector.dataset import BoxSet, read_boxes
 
 SIDE = 200
-PATIENCE = 60  # seconds until a test gives up
 DECODE = """
 import sys
 from pathlib import Path
@@ -35,22 +33,6 @@ path, folder = map(Path, sys.argv[1:])
 boxes = read_boxes(path, path.parent / "images")
 open_or_decode(boxes, folder, max_side=200, progress=lambda done, total: print(done, total, flush=True))
 """
-
-
-def many_pictures(folder: Path, count: int = 250) -> Path:
-    """Slow to decode, quick to make: three large noisy pictures under many names."""
-    data = tiny_dict(images=count, people=1)
-    (folder / "images").mkdir(parents=True)
-    files = [folder / "images" / image["file_name"] for image in data["images"]]
-    for number, (file, image) in enumerate(zip(files, data["images"], strict=True)):
-        size = (640 - number % 3 * 40, 480)
-        image["width"], image["height"] = size
-        if number < 3:
-            noise = np.random.default_rng(number).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
-            Image.fromarray(noise).save(file, compress_level=1)
-        else:
-            os.link(files[number % 3], file)
-    return write_json(folder, data)
 
 
 def boxes_of(path: Path) -> BoxSet:
@@ -65,11 +47,11 @@ def decoding(path: Path, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", DECODE, str(path), str(folder)], stdout=subprocess.PIPE, text=True)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Of the one cache in it."""
+def cached(folder: Path) -> dict[str, bytes]:
+    """The files of the one cache in it."""
     [home] = folder.iterdir()
     assert home.suffix != ".partial"
-    return {file.name: file.read_bytes() for file in home.iterdir()}
+    return contents(home)
 
 
 def killed_after(count: int, path: Path, folder: Path) -> Path:
@@ -89,7 +71,7 @@ def killed_after(count: int, path: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return many_pictures(tmp_path_factory.mktemp("set"))
+    return many_pictures(tmp_path_factory.mktemp("set"), 250, (640, 480), (600, 480), (560, 480))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +85,7 @@ def home(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(home: Path) -> dict[str, bytes]:
-    return contents(home.parent)
+    return contents(home)
 
 
 def test_killed_decoding_goes_on_to_the_same_bytes(tmp_path: Path, path: Path, whole: dict[str, bytes],
@@ -116,7 +98,7 @@ def test_killed_decoding_goes_on_to_the_same_bytes(tmp_path: Path, path: Path, w
     _, found = open_or_decode(boxes_of(path), tmp_path / "crops", max_side=SIDE,
                            progress=lambda *numbers: told.append(numbers))
     assert len(decoded) == 250 - kept and told[-1] == (250, 250)
-    assert contents(tmp_path / "crops") == whole
+    assert cached(tmp_path / "crops") == whole
     assert set(whole) == {"pixels.bin", "pictures.jsonl", "lock"}
     assert found.image(249).shape == (150, 200, 3) and found.image(248).shape == (171, 200, 3)
 
@@ -141,7 +123,7 @@ def test_what_was_torn_is_decoded_again(tmp_path: Path, path: Path, home: Path, 
     else:
         record.unlink()
     open_or_decode(boxes_of(path), tmp_path / "crops", max_side=SIDE)
-    assert contents(tmp_path / "crops") == whole
+    assert cached(tmp_path / "crops") == whole
 
 
 def test_killed_just_before_the_last_rename(tmp_path: Path, path: Path, whole: dict[str, bytes],
@@ -154,7 +136,7 @@ def test_killed_just_before_the_last_rename(tmp_path: Path, path: Path, whole: d
         open_or_decode(boxes_of(path), tmp_path / "crops", max_side=SIDE)
     monkeypatch.setattr(cache, "read_image", killed)  # nothing is left to be decoded
     open_or_decode(boxes_of(path), tmp_path / "crops", max_side=SIDE)
-    assert contents(tmp_path / "crops") == whole
+    assert cached(tmp_path / "crops") == whole
 
 
 def test_processes_that_start_together_decode_every_picture_once(tmp_path: Path, path: Path,
@@ -162,11 +144,11 @@ def test_processes_that_start_together_decode_every_picture_once(tmp_path: Path,
     """As the ranks of one training do."""
     told = []
     for process in [decoding(path, tmp_path / "crops") for _ in range(3)]:
-        lines, _ = process.communicate(timeout=PATIENCE)
+        lines, _ = process.communicate(timeout=LONGEST)
         assert process.returncode == 0
         told += lines.splitlines()
     assert told == ["100 250", "200 250", "250 250"]
-    assert contents(tmp_path / "crops") == whole
+    assert cached(tmp_path / "crops") == whole
 
 
 def test_one_that_waits_for_a_killed_process_goes_on(tmp_path: Path, path: Path, whole: dict[str, bytes]) -> None:
@@ -175,9 +157,9 @@ def test_one_that_waits_for_a_killed_process_goes_on(tmp_path: Path, path: Path,
     second = decoding(path, tmp_path / "crops")
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    lines, _ = second.communicate(timeout=PATIENCE)
+    lines, _ = second.communicate(timeout=LONGEST)
     assert second.returncode == 0 and lines.splitlines()[-1] == "250 250" and "100 250" not in lines.splitlines()
-    assert contents(tmp_path / "crops") == whole
+    assert cached(tmp_path / "crops") == whole
 
 
 def test_few_pictures_wait_for_a_slow_disk(tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +205,7 @@ def test_pictures_that_fill_a_disk_go_on_when_there_is_room(tmp_path: Path, path
         assert working.suffix == ".partial" and len((working / "pictures.jsonl").read_bytes().splitlines()) == 200
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         open_or_decode(boxes_of(path), disk, max_side=SIDE)
-        assert contents(disk) == whole
+        assert cached(disk) == whole
 
 
 def test_unfinished_pictures_that_nobody_decodes_are_mentioned(tmp_path: Path, path: Path,

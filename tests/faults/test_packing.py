@@ -9,13 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from tiny import tiny_coco, tiny_dict, write_json
+from tiny import contents, many_pictures, tiny_coco, write_json
+from waiting import until
 
 from faults.processes import file_system
 from stagepose.cli import main
@@ -25,35 +23,14 @@ from stagepose.training.crops import CropSpec, CropStore, PackConfig, open_or_pa
 from stagepose.training.shards import ShardWriter
 
 SPEC = CropSpec(input_size=(96, 128))  # 12 people in a shard of 1 MB
-PATIENCE = 60  # seconds until a test gives up
-
-
-def many_pictures(folder: Path, count: int = 150) -> Path:
-    """Slow to decode, quick to make: one large noisy picture under many names."""
-    data = tiny_dict(images=count, people=1)
-    for image in data["images"]:
-        image["width"], image["height"] = 800, 600
-    (folder / "images").mkdir(parents=True)
-    first = folder / "images" / data["images"][0]["file_name"]
-    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(first, compress_level=1)
-    for image in data["images"][1:]:
-        os.link(first, folder / "images" / image["file_name"])
-    return write_json(folder, data)
-
-
-def contents(home: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in home.iterdir()}
+LARGE = (800, 600)
 
 
 def killed_after_its_first_shard(command: list[str], out: Path) -> Path:
     """The working folder of a packing that SIGKILL has hit."""
     process = subprocess.Popen([sys.executable, "-m", "stagepose.cli", *command], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + PATIENCE
-    while not list(out.glob("*.partial/crops-*.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
+    until(lambda: list(out.glob("*.partial/crops-*.json")), process)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     [working] = out.iterdir()
@@ -63,7 +40,7 @@ def killed_after_its_first_shard(command: list[str], out: Path) -> Path:
 @pytest.mark.parametrize("form", ["raw", "jpeg"])
 def test_a_killed_packing_goes_on_to_the_same_bytes(tmp_path: Path, form: str) -> None:
     size = ["96", "128"] if form == "raw" else ["192", "256"]  # 12 and 40 people in a planned megabyte
-    path = many_pictures(tmp_path / "set")
+    path = many_pictures(tmp_path / "set", 150, LARGE)
     command = ["pack", str(path), "--input-size", *size, "--shard-mb", "1", "--jobs", "1", "--form", form, "--out"]
     working = killed_after_its_first_shard([*command, str(tmp_path / "killed")], tmp_path / "killed")
     assert working.suffix == ".partial" and not (working / "store.json").exists()
@@ -96,7 +73,7 @@ def test_killed_just_before_the_last_rename(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_finished_part_that_lost_its_end_is_packed_again(tmp_path: Path) -> None:
-    path = many_pictures(tmp_path / "set", count=60)
+    path = many_pictures(tmp_path / "set", 60, LARGE)
     command = ["pack", str(path), "--input-size", "96", "128", "--shard-mb", "1", "--jobs", "1", "--out"]
     working = killed_after_its_first_shard([*command, str(tmp_path / "killed")], tmp_path / "killed")
     os.truncate(working / "crops-00000.raw", 1000)
@@ -149,7 +126,7 @@ def test_a_disk_that_fills_up_leaves_finished_parts_and_nothing_half(tmp_path: P
 
 def test_jpegs_that_fill_a_disk_go_on_when_there_is_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On a disk of 8 MB; nobody knows how long JPEGs are before they are made."""
-    path = many_pictures(tmp_path / "set")
+    path = many_pictures(tmp_path / "set", 150, LARGE)
     with file_system(tmp_path / "disk") as disk:
         command = ["pack", str(path), "--form", "jpeg", "--shard-mb", "1", "--jobs", "1", "--out", str(disk)]
         assert main(command) == 1
@@ -166,7 +143,7 @@ def test_jpegs_that_fill_a_disk_go_on_when_there_is_room(tmp_path: Path, capsys:
 
 def test_unfinished_stores_of_other_labels_are_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """They would lie there for ever: what goes on is the store of the labels as they are now."""
-    path = many_pictures(tmp_path / "set", count=60)
+    path = many_pictures(tmp_path / "set", 60, LARGE)
     command = ["pack", str(path), "--input-size", "96", "128", "--shard-mb", "1", "--jobs", "1", "--out"]
     working = killed_after_its_first_shard([*command, str(tmp_path / "crops")], tmp_path / "crops")
     (tmp_path / "crops/other-people-0123456789ab.partial").mkdir()  # of another set

@@ -16,8 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from servers import LONGEST, Server, launch, parent_of, serving, until
-from toy_models import TWO, dots
+from servers import Server, launch, parent_of, serving
+from toy_models import TWO, dots, png
+from waiting import LONGEST, until
 
 from stagepose.serving.server import MOST_CONNECTIONS
 
@@ -30,10 +31,8 @@ QUEUE = 4
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    file = tmp_path_factory.mktemp("picture") / "two.png"
-    Image.fromarray(dots(TWO)).save(file)
-    return file.read_bytes()
+def picture() -> bytes:
+    return png(dots(TWO))
 
 
 @pytest.fixture(scope="module")

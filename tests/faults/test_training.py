@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import tiny_coco
+from waiting import until
 
-from faults.processes import as_if_nothing_had_happened, begin, finish, launch, parts, run, start, until
+from faults.processes import as_if_nothing_had_happened, begin, finish, launch, parts, run, start
 from stagepose.errors import ConfigError, TrainingError
 from stagepose.training import distributed
 from stagepose.training.checkpoint import newest_checkpoint

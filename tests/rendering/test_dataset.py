@@ -8,13 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from tiny import contents, tiny_coco
+from waiting import until
 
 from stagepose import cli
 from stagepose.coco import check_dataset, read_dataset
@@ -24,7 +24,6 @@ from stagepose.rendering.settings import RenderConfig
 from stagepose.rendering.worker import Order, Workshop
 
 SMALL = ("--size", "48", "--people", "2")
-PATIENCE = 60  # seconds until a test gives up
 
 
 def render(*arguments: str) -> int:
@@ -73,10 +72,7 @@ def test_a_killed_rendering_goes_on_to_the_same_bytes(rendered: Path, tmp_path: 
     home = tmp_path / "set"
     command = ["render", "20", "--out", str(home), *SMALL, "--jobs", "1"]
     process = subprocess.Popen([sys.executable, "-m", "stagepose.cli", *command], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + PATIENCE
-    while not list(home.glob("images/*.jpg")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
+    until(lambda: list(home.glob("images/*.jpg")), process)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and not (home / "person_keypoints.json").exists()
     assert cli.main(command) == 0

@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
 from tiny import tiny_coco, tiny_dict, write_json
+from waiting import until
 
 from stagepose.cli import main
 from stagepose.errors import ConfigError, MissingExtraError
@@ -124,9 +124,7 @@ def test_it_is_killed_and_goes_on_to_a_table_and_a_plot(tmp_path, capsys):
     begun = out / "runs/2-stages-of-u-300m/seed-0/config.json"
     process = subprocess.Popen([sys.executable, "-m", "stagepose.cli", *words], start_new_session=True,
                                env=os.environ | {"OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 120
-    while not begun.is_file() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(begun.is_file, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert first.is_file() and not (out / "stages.md").exists()

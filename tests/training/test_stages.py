@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_coco
+from waiting import LONGEST, until
 
 from stagepose.cli import main
 from stagepose.errors import ConfigError, DatasetError
@@ -36,7 +36,6 @@ from stagepose.training.table import Table, examine, recalibrate
 
 CODEC = UdpOks(input_size=(64, 64))
 CONFIG = TrainConfig(batch=4, samples=24, warmup=4, lr=3e-3, bf16=False, save_every=3)
-LONGEST = 120  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -422,9 +421,7 @@ def test_three_stages_go_on_exactly_after_kills_within_them(people, tmp_path):
     for moment in ("stages/1-fold1/steps/000000002", "stages/2/steps/000000002", "stages/3/steps/000000002"):
         process = subprocess.Popen([sys.executable, *words], start_new_session=True,
                                    env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)})
-        deadline = time.monotonic() + LONGEST
-        while not (out / moment).exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
+        until((out / moment).exists, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert (out / moment).parent.exists()

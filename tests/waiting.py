@@ -1,0 +1,27 @@
+"""Waiting for what another process does: for as long as it takes, but not for ever."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+LONGEST = 120  # seconds until a test says that something hangs
+PAUSE = 0.002  # seconds from one look to the next: some moments are short
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[Any] | None = None) -> None:
+    """Until ``condition`` is true; it fails with what a ``process`` said that should have brought it about."""
+    deadline = time.monotonic() + LONGEST
+    while not (met := condition()) and time.monotonic() < deadline and (process is None or process.poll() is None):
+        time.sleep(PAUSE)
+    if met or condition():  # as the process may have left it at its end
+        return
+    said: object = ""
+    if process is not None:
+        process.kill()
+        said = process.communicate(timeout=LONGEST)
+    pytest.fail(f"this never comes {said}")
