@@ -125,16 +125,16 @@ def fit_box(box_xyxy: NDArray[np.floating], aspect: float, padding: float = BOX_
     return np.array([cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2])
 
 
-def crop_affine(box_xyxy: NDArray[np.floating], size: Size, rotation: float = 0.0) -> Affine:
+def crop_affine(box_xyxy: NDArray[np.floating], size: Size) -> Affine:
     """The map from image points to points of a crop of ``size``; the box fills the crop.
 
-    ``rotation`` in degrees turns the picture's content counter-clockwise about the box centre. The box should have the
-    crop's aspect (:func:`fit_box`); otherwise its width decides the scale and the rest is cut or padded.
+    The box should have the crop's aspect (:func:`fit_box`); otherwise its width decides the scale and the rest is cut
+    or padded.
     """
     x1, y1, x2, y2 = np.asarray(box_xyxy, dtype=np.float64)
     centre = np.array([(x1 + x2) / 2 - 0.5, (y1 + y2) / 2 - 0.5])
     target = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
-    return similarity(centre, target, size[0] / (x2 - x1), rotation)
+    return similarity(centre, target, size[0] / (x2 - x1))
 
 
 def resize_affine(old: Size, new: Size) -> Affine:
