@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from waiting import LONGEST, until
 
 from stagepose.errors import DatasetError, StagePoseError
 from stagepose.making import in_processes
-
-PATIENCE = 60  # seconds until a test gives up
 
 _home = Path()  # of this process
 
@@ -36,7 +36,19 @@ def work(job: int) -> None:
 
 def dawdle(job: int) -> None:
     (_home / str(job)).write_text("begun")
-    time.sleep(10 * PATIENCE)
+    time.sleep(10 * LONGEST)
+
+
+def dawdle_all(home: Path) -> None:
+    """``home/waiting`` says when a Ctrl-C has come to where the jobs are waited for."""
+    shutdown = ProcessPoolExecutor.shutdown
+
+    def told(self: ProcessPoolExecutor, **how: bool) -> None:
+        (home / "waiting").touch()
+        shutdown(self, **how)
+
+    ProcessPoolExecutor.shutdown = told  # type: ignore[method-assign]
+    list(in_processes(dawdle, range(9), processes=2, start=start, order=home))
 
 
 def run(home: Path, *jobs: int) -> list[int]:
@@ -69,20 +81,17 @@ def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
 
 
 def test_a_second_ctrl_c_waits_for_nobody(tmp_path: Path) -> None:
-    code = ("import sys; from pathlib import Path; from test_processes import *; "
-            "list(in_processes(dawdle, range(9), processes=2, start=start, order=Path(sys.argv[1])))")
+    code = "import sys; from pathlib import Path; import test_processes; test_processes.dawdle_all(Path(sys.argv[1]))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=environment, stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + PATIENCE
-        while len(list(tmp_path.iterdir())) < 2:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: len(list(tmp_path.iterdir())) == 2, process)
         process.send_signal(signal.SIGINT)
+        until((tmp_path / "waiting").exists, process)  # two at a time would be one
         time.sleep(0.3)
         assert process.poll() is None  # the first one waits for what is in the making
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE)
+        _, said = process.communicate(timeout=LONGEST)
     finally:
         process.kill()
     assert process.returncode == -signal.SIGINT and b"KeyboardInterrupt" in said
