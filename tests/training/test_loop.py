@@ -22,7 +22,7 @@ from stagepose.training.checkpoint import newest_checkpoint, read_json
 from stagepose.training.journal import Journal
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.machine import Machine
-from stagepose.training.optim import Ema, Muon, lr_factor, make_optimizer, orthogonal
+from stagepose.training.optim import Ema, Muon, lr_factor, make_optimizer, orthogonal, set_lr
 from stagepose.training.randomness import uniforms
 from stagepose.training.runfolder import Run
 
@@ -89,6 +89,13 @@ def test_it_learns_and_leaves_a_log(tmp_path):
     assert lines[-1]["step"] == 80 and "ap" in lines[-1]
     assert len(set(task.seen)) == len(task.seen) == 800 and task.seen[50] == (1, 0)
     assert newest_checkpoint(tmp_path / "run").step == 80
+
+
+def test_the_rate_follows_the_samples_that_were_shown(tmp_path):
+    train(LineTask(), replace(CONFIG, samples=200, log_every=1), tmp_path / "run")
+    lines = map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())
+    rates = [line["lr"] for line in lines if "lr" in line]
+    assert rates == pytest.approx([CONFIG.lr * lr_factor(shown, 200, 20) for shown in range(0, 200, 10)], rel=1e-3)
 
 
 def test_a_resume_is_bit_equal(tmp_path):
@@ -258,6 +265,34 @@ def test_a_bad_step_is_skipped_and_many_stop_the_run(tmp_path):
     assert all(torch.isfinite(t).all() for t in weights(tmp_path / "bad").values() if t.is_floating_point())
 
 
+def test_bad_steps_with_good_ones_between_them_are_none_in_a_row(tmp_path):
+    train(LineTask(poison=range(2, 11, 2)), replace(CONFIG, samples=100, max_bad_steps=2), tmp_path / "run")
+    assert newest_checkpoint(tmp_path / "run").state["bad"] == 1
+
+
+def test_bad_steps_are_counted_on_after_a_stop(tmp_path):
+    class Stopped(LineTask):
+        def loss(self, model, batch):
+            if self.calls == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().loss(model, batch)
+
+    config = replace(CONFIG, max_bad_steps=5)
+    with pytest.raises(SystemExit):
+        train(Stopped(poison=range(3, 9)), config, tmp_path / "run")  # ends with three
+    again = LineTask(poison=range(9))
+    with pytest.raises(TrainingError, match="5 steps in a row"):
+        train(again, config, tmp_path / "run")
+    assert again.calls == 2
+
+
+def test_a_gradient_is_cut_to_the_longest_that_is_allowed(tmp_path):
+    train(LineTask(), replace(CONFIG, samples=10, clip=1e-3, betas=(0.5, 0.9)), tmp_path / "run")
+    moments = newest_checkpoint(tmp_path / "run").parts["optimizer"]
+    means = torch.cat([m.flatten() for name, m in moments.items() if name.endswith("exp_avg")])
+    assert float(means.norm()) == pytest.approx(0.5 * 1e-3, rel=0.01)  # of the first step a half is kept
+
+
 def test_minutes_become_samples_once(tmp_path):
     config = TrainConfig(batch=10, minutes=0.0005, warmup=20, lr=0.02, bf16=False)
     train(LineTask(), config, tmp_path / "run")
@@ -341,10 +376,23 @@ def test_schedule_and_average():
     assert torch.allclose(ema.model.weight, torch.full((2,), 1.1)) and ema.model.num_batches_tracked == 3
 
 
+def test_the_average_soon_forgets_its_start():
+    model = nn.Linear(1, 1)
+    ema = Ema(model, 0.999)
+    with torch.no_grad():
+        model.weight += 11
+    ema.update(1)
+    assert torch.allclose(ema.model.weight, model.weight - 2)  # a decay of (1 + 1) / (10 + 1)
+
+
 def test_frozen_and_trunk_parameters():
+    """Matrices alone decay, and of what is slower the first start that fits decides."""
     model = nn.ModuleDict({"trunk": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
-    optimizer = make_optimizer(model, lr=1.0, weight_decay=0.1, slower=(("trunk.", 0.5),))
-    assert {group["base_lr"] for group in optimizer.param_groups} == {0.5, 1.0}
+    optimizer = make_optimizer(model, lr=1.0, weight_decay=0.1, slower=(("trunk.w", 0.1), ("trunk.", 0.5)))
+    set_lr(optimizer, 0.2)
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    assert np.array([found[id(p)] for p in model.parameters()]) == pytest.approx(np.array(
+        [[0.02, 0.1], [0.1, 0], [0.2, 0.1], [0.2, 0]]))  # trunk, head: weight and bias of each
     model.requires_grad_(False)
     with pytest.raises(ConfigError, match="frozen"):
         make_optimizer(model, lr=1.0, weight_decay=0.1)
