@@ -151,6 +151,18 @@ def test_a_stretched_box_shows_more_of_each_side_on_its_own():
     assert np.allclose(forward @ middle, (np.array(SIZE) - 1) / 2)
 
 
+def test_turn_zoom_and_shift_reach_what_was_asked_and_no_more():
+    config = replace(NO_AUGMENTATION, rotation=30, rotation_chance=0.5, scale=0.25, shift=0.1)
+    forward, _ = motion.sample_affines(dotted_batch(1)[1].repeat(400, 0), draws(400), base_scale=2.0, canvas=CANVAS,
+                                       size=SIZE, skeleton=COCO_17, config=config)
+    zoom, turn = np.linalg.det(forward[:, :, :2]) ** 0.5 / 2, np.rad2deg(np.arctan2(forward[:, 0, 1], forward[:, 0, 0]))
+    middle = np.array([(CANVAS[0] - 1) / 2, (CANVAS[1] - 1) / 2, 1])
+    shift = (forward @ middle - (np.array(SIZE) - 1) / 2) / SIZE
+    assert 0.8 <= zoom.min() < 0.81 and 1.24 < zoom.max() <= 1.25 and 0.45 < (zoom < 1).mean() < 0.55
+    assert 28 < np.abs(turn).max() <= 30 and 0.4 < (turn != 0).mean() < 0.6 and abs(turn.mean()) < 2
+    assert 0.098 < np.abs(shift).max() <= 0.1 and np.abs(shift.mean(0)).max() < 0.01
+
+
 def test_a_body_half_fills_the_input():
     _, keypoints = dotted_batch(40)
     keypoints[:20, 9:, 2] = 0  # 9 joints are left, all of the upper half
@@ -193,6 +205,28 @@ def test_colour_of_a_grey_picture_is_what_was_asked():
     looks.colour(images, u, replace(NO_AUGMENTATION, colour=0.2))
     assert torch.allclose(images[0, 0, 0], torch.tensor([121.0, 110.0, 110.0]))
     assert torch.allclose(images[1, 0], torch.tensor(55.0)) and torch.allclose(images[1, -1], torch.tensor(95.0))
+
+
+def test_grey_is_the_mean_of_the_channels_of_some():
+    images, u = noisy(2), np.ones((2, UNIFORMS))
+    before, u[1, Draw.GREY] = images.clone(), 0
+    looks.colour(images, u, replace(NO_AUGMENTATION, grey_chance=0.5))
+    assert torch.equal(images[0], before[0])
+    assert torch.allclose(images[1], before[1].mean(-1, keepdim=True).expand(-1, -1, 3))
+
+
+@pytest.mark.parametrize(("chance", "step"), [
+    ("grey_chance", looks.colour), ("noise_chance", looks.add_noise), ("jpeg_chance", looks.compress),
+    ("blur_chance", lambda images, *_: looks.coarsen(images, np.arange(2), 2)),
+    ("coarse_chance", lambda images, *_: looks.coarsen(images, np.arange(2), 4)),
+])
+def test_each_chance_does_its_own(chance, step):
+    images, u, config = noisy(2), draws(2), replace(NO_AUGMENTATION, **{chance: 1})
+    expected = images.clone()
+    step(expected, u, config)
+    assert not torch.equal(images, expected)
+    looks.change_looks(images, u, config)
+    assert torch.equal(images, expected)
 
 
 @pytest.mark.parametrize("to_canvases", [list, torch.from_numpy], ids=["arrays, as on a CPU", "a tensor, as on a GPU"])

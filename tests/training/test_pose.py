@@ -5,27 +5,32 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tiny import tiny_coco
+from torch import nn
 
 from stagepose.cli import main
 from stagepose.coco import ImageInfo, dataset_from_arrays
 from stagepose.commands.train import Options
 from stagepose.errors import ConfigError
+from stagepose.geometry import crop_affine, fit_box
 from stagepose.heatmaps import Megvii, UdpDark
 from stagepose.skeleton import COCO_17
 from stagepose.training import runs
 from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
 from stagepose.training.crops import CropSpec, open_or_pack, open_store, pack
 from stagepose.training.feed import Feed
+from stagepose.training.inference import PoseInference
 from stagepose.training.machine import Machine
 from stagepose.training.networks.zoo import build
-from stagepose.training.people import Chosen
+from stagepose.training.people import Chosen, PoseData
 from stagepose.training.pose import PoseConfig, PoseTask
 from stagepose.training.presets import POSE_PRESETS, pose_preset
+from stagepose.training.targets import encode
 
 CODEC = UdpDark(input_size=(64, 64))
 
@@ -81,6 +86,12 @@ def test_the_successors_targets_are_its_kernels():
     assert all(codec.stride == 4 for levels in stages for codec in levels)  # all levels at the finest's size
 
 
+def test_who_is_certain_of_a_joint_gives_a_heatmap_of_height_1():
+    target = encode(CODEC, np.array([[[32.0, 30.0]]]), np.ones((1, 1), bool))
+    heatmaps = PoseInference(nn.Identity(), CODEC, "kl").heatmaps(target.clamp_min(1e-30).log())
+    torch.testing.assert_close(heatmaps, target, rtol=0, atol=2e-3)
+
+
 def losses(store, config, chosen=None):
     torch.manual_seed(0)
     task = PoseTask(build(config.network, 17), replace(config, augment=NO_AUGMENTATION), [store], [1.0], chosen=chosen)
@@ -102,22 +113,38 @@ def test_stages_are_weighted_and_all_stay_in_the_graph(store):
     assert torch.allclose(weighted["stage2"], 0.5 * plain["stage2"])
 
 
+BOX = np.array([470, 450, 530, 550])  # of the person in the middle of a picture of 1000 x 1000
+
+
+def task_of_one(folder, picture, padding):
+    Image.fromarray(picture).save(folder / "one.png")
+    keypoints = np.column_stack([np.full((17, 2), 500), np.full(17, 2)])
+    dataset = dataset_from_arrays([1], [BOX], [keypoints], areas=[3000], images=[ImageInfo(1, "one.png", 1000, 1000)])
+    pack(dataset, folder, folder / "store", spec=CropSpec.for_view((96, 128), padding))
+    config = PoseConfig(network="u-300m", codec=UdpDark(input_size=(96, 128)), box_padding=padding)
+    return PoseTask(build("u-300m", 17), replace(config, augment=replace(config.augment, occlusion_chance=0)),
+                    [open_store(folder / "store")], [1.0])
+
+
 @pytest.mark.parametrize("padding", [0.5, 1.15, 1.25, 1.8, 2.5, 4.0])
 def test_training_shows_as_much_around_a_person_as_prediction(tmp_path, padding):
     """Never a border of the canvas where the picture goes on, and but a few corners where it is augmented."""
-    Image.new("RGB", (1000, 1000), "white").save(tmp_path / "white.png")
-    keypoints = np.column_stack([np.full((17, 2), 500), np.full(17, 2)])
-    dataset = dataset_from_arrays([1], [[470, 450, 530, 550]], [keypoints], areas=[3000],
-                                  images=[ImageInfo(1, "white.png", 1000, 1000)])
-    spec = CropSpec.for_view((96, 128), padding)
-    pack(dataset, tmp_path, tmp_path / "store", spec=spec)
-    config = PoseConfig(network="u-300m", codec=UdpDark(input_size=(96, 128)), box_padding=padding)
-    task = PoseTask(build("u-300m", 17), replace(config, augment=replace(config.augment, occlusion_chance=0)),
-                    [open_store(tmp_path / "store")], [1.0])
+    task = task_of_one(tmp_path, np.full((1000, 1000, 3), 255, np.uint8), padding)
     assert (task.plain(np.arange(1)) > 250).all()
     augmented = torch.cat([task.batch([(epoch, 0)]).images for epoch in range(40)])
     assert (augmented == 0).all(1).float().mean() < 0.02
+    spec = CropSpec.for_view((96, 128), padding)
     assert (spec == CropSpec(input_size=(96, 128))) == (padding <= 1.25)  # whose stores are those of any version
+
+
+@pytest.mark.parametrize("padding", [1.0, 1.25, 1.8])
+def test_training_sees_the_pixels_that_prediction_does(tmp_path, padding):
+    """In a soft picture, where half a pixel beside it changes them by more."""
+    coarse = np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)
+    picture = cv2.resize(coarse, (1000, 1000), interpolation=cv2.INTER_CUBIC)
+    [seen] = task_of_one(tmp_path, picture, padding).plain(np.arange(1))
+    predicted = crop_affine(fit_box(BOX, 96 / 128, padding), (96, 128)).warp(picture, (96, 128))
+    assert np.abs(seen.permute(1, 2, 0).numpy() - predicted).max() <= 3
 
 
 def test_a_training_of_a_wider_view_cuts_out_more(tmp_path):
@@ -164,6 +191,13 @@ def test_heatmaps_of_joints_that_are_not_in_the_picture_become_flat(portraits):
 
     (absent, present), (untaught, _) = height(1.0), height(0.0)
     assert absent < 2 and untaught > 3 * absent and present > 3 * absent
+
+
+def test_joints_that_a_set_never_labels_are_not_said_to_be_absent_from_its_pictures(portraits, store):
+    data = PoseData([portraits, store], [1.0, 1.0], NO_AUGMENTATION)
+    read = data.read([(0, position) for position in range(len(data))])
+    of_store = data.sets[read.rows.numpy()]
+    assert not read.named[of_store == 0][:, 3:5].any() and read.named[of_store == 1][:, 3:5].all()  # ears
 
 
 def test_what_absent_joints_count_is_a_share():

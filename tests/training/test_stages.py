@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_coco
+from toy_models import pose_info
 from waiting import LONGEST, until
 
 from stagepose.cli import main
+from stagepose.coco import read_dataset
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.heatmaps import UdpOks
-from stagepose.predictor import load
+from stagepose.predictor import Predictor, load
 from stagepose.skeleton import COCO_17
 from stagepose.training import decoding
 from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
@@ -33,6 +35,7 @@ from stagepose.training.people import Chosen, PoseData, spread
 from stagepose.training.pose import PoseConfig, PoseTask
 from stagepose.training.stages import StagedTraining, StagesConfig, chosen, earlier_slower, folds_by_picture
 from stagepose.training.table import Table, examine, recalibrate
+from stagepose.training.trained import open_pose
 
 CODEC = UdpOks(input_size=(64, 64))
 CONFIG = TrainConfig(batch=4, samples=24, warmup=4, lr=3e-3, bf16=False, save_every=3)
@@ -237,6 +240,16 @@ def test_a_gate_counts_only_whom_the_stage_before_misses(people):
         batch, images=batch.images[1::2], keypoints=batch.keypoints[1::2], areas=batch.areas[1::2]))
     assert [type(part).__name__ for part in task.idle()] == ["UStage", "Sequential"]
     assert task.idle() == []
+
+
+def test_areas_grow_with_the_canvas(people):
+    path, store = people
+    data, dataset = PoseData([store], [1.0], NO_AUGMENTATION), read_dataset(path)
+    for place, annotation in enumerate(store.annotation_ids):
+        row = dataset.ids.tolist().index(annotation)
+        a, b = np.flatnonzero(data.keypoints[place, :, 2])[:2]
+        here, there = (np.linalg.norm(p[a, :2] - p[b, :2]) for p in (data.keypoints[place], dataset.keypoints[row]))
+        assert data.areas[place] == pytest.approx(dataset.areas[row] * (here / there) ** 2, rel=1e-3)
 
 
 def test_a_gate_measures_by_the_area_as_it_is_seen(people):
@@ -505,15 +518,25 @@ def test_an_unfinished_run_says_how_far_it_is(finished, tmp_path, capsys):
 
 @pytest.mark.parametrize("reading", ["last", "mean", "router"])
 def test_what_is_exported_finds_people(finished, tmp_path, reading):
+    """Where the run's own network does; of two people the router shows one to the second stage."""
     path, whole = finished
     run, file = tmp_path / "run", tmp_path / "model.onnx"
     shutil.copytree(whole, run)
     table = Table.read(run / "stages/1.npz")
     replace(table, scores=table.oks).save(run / "stages/1.npz")  # after eight steps peaks say nothing yet
-    assert main(["export", str(run), "--out", str(file), "--reading", reading]) == 0
-    picture = next((path.parent / "images").iterdir())
-    people = load(file, None)(picture, boxes=np.array([[10.0, 10, 90, 150]]))[0]
-    assert len(people) == 1 and people[0].keypoints.shape == (17, 2)
+    dataset, limit, model = read_dataset(path), [], open_pose(run, reading=reading).model
+    picture, boxes = path.parent / "images" / dataset.images[0].file_name, dataset.boxes_xyxy[:2]
+    info = pose_info(skeleton=COCO_17, codec=CODEC, input_size=CODEC.input_size)
+    own = Predictor(info, NumpyHeatmaps(model))
+    if reading == "router":
+        model.route_below = float(np.mean([person.scores for person in own(picture, boxes=boxes)[0]]))
+        limit = ["--route-below", str(model.route_below)]
+    assert main(["export", str(run), "--out", str(file), "--reading", reading, *limit]) == 0
+    found, expected = load(file, None)(picture, boxes=boxes)[0], own(picture, boxes=boxes)[0]
+    assert len(found) == 2
+    for one, other in zip(found, expected, strict=True):
+        assert np.median(np.abs(one.keypoints - other.keypoints)) < 1  # a flat heatmap's peak may be elsewhere
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
