@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stagepose.errors import ConfigError
-from stagepose.heatmaps import CODECS, Megvii, Msra, UdpDark, UdpOks, codec_from_json
+from stagepose.heatmaps import CODECS, PERSON, STRIDE, Megvii, Msra, UdpDark, UdpOks, codec_from_json
+from stagepose.oks import keypoint_similarity
 from stagepose.skeleton import COCO_17
 
 SIZE = (192, 256)
@@ -109,6 +111,33 @@ def test_flip_test_bias_table(kind, shift, bias, rmse, within):
     error = found - points
     assert error[..., 0].mean() == pytest.approx(bias, abs=within)
     assert np.sqrt((error**2).sum(-1).mean()) == pytest.approx(rmse, abs=within)
+
+
+def test_dark_blurs_as_published():
+    assert [UdpDark(input_size=SIZE, sigma=sigma).blur for sigma in (2.0, 3.0)] == [11, 17]
+
+
+def test_udp_oks_blurs_with_the_similarity_itself():
+    [kernel] = UdpOks(input_size=SIZE).kernels([0.107])
+    away = STRIDE * (np.arange(len(kernel)) - len(kernel) // 2)
+    area = np.full(len(kernel), (PERSON * SIZE[1]) ** 2)
+    np.testing.assert_allclose(kernel, keypoint_similarity(away[:, None] ** 2.0, area, np.array([0.107]))[:, 0])
+
+
+@pytest.mark.parametrize("kernel", [11, 15])
+def test_a_megvii_target_is_a_dot_blurred_by_opencv(kernel):
+    dot = np.zeros((64, 48), np.float32)
+    dot[30, 20] = 1
+    blurred = cv2.GaussianBlur(dot, (kernel, kernel), 0)
+    [[target]] = Megvii(input_size=SIZE, kernel=kernel).encode(np.array([[[82.0, 121.0]]]), np.ones((1, 1), bool))
+    np.testing.assert_allclose(target, blurred / blurred.max(), atol=1e-5)
+
+
+def test_megvii_prefers_a_broad_peak_to_a_lone_pixel():
+    maps = np.zeros((1, 1, 64, 48), np.float32)
+    maps[0, 0, 10, 10], maps[0, 0, 40:45, 30:35] = 1, 0.9
+    [[point]], [[score]] = Megvii(input_size=SIZE).decode(maps, [0.1])
+    assert np.abs(point - [4 * 32 + 2, 4 * 42 + 2]).max() <= 1 and score == pytest.approx(0.9)
 
 
 def test_published_flip_shifts():

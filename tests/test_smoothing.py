@@ -75,6 +75,14 @@ def test_after_a_gap_and_for_somebody_else_it_begins_anew() -> None:
         assert (smoother.update([person], time)[0].keypoints == person.keypoints).all()
 
 
+@pytest.mark.parametrize(("gap", "anew"), [(0.45, False), (0.55, True)])
+def test_it_begins_anew_after_half_a_second(gap: float, anew: bool) -> None:
+    smoother = Smoother()
+    smoother.update([replace(walker(100), track_id=1)], 0.0)
+    person = replace(walker(120), track_id=1)
+    assert (smoother.update([person], gap)[0].keypoints == person.keypoints).all() == anew
+
+
 def test_boxes_scores_and_ids_stay() -> None:
     smoother = Smoother()
     for time in (0.0, 0.1):

@@ -24,7 +24,7 @@ from stagepose.predictor import Predictor, PredictorConfig
 from stagepose.runtime import PoseModel
 from stagepose.skeleton import COCO_17
 from stagepose.structures import Detections
-from stagepose.tiling import detect_tiled, parts_of_others, views
+from stagepose.tiling import _each_once, detect_tiled, parts_of_others, views
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SIZE, LEAST = 96, 8  # of the toy detector: what it works at, and the shortest side that it can see there
@@ -86,6 +86,12 @@ def test_the_best_are_kept_and_the_weak_left() -> None:
     picture = painted([(10 + 100 * n, 20, 20 + n, 40 + 2 * n) for n in range(9)], 1000, 100)
     assert len(detect_tiled(white_spots, picture, 96, 4, 0)) == 4
     assert (detect_tiled(white_spots, picture, 96, 9, 0.05).scores >= 0.05).all()
+
+
+def test_boxes_of_two_views_are_of_one_person_from_half_an_overlap_on() -> None:
+    boxes = np.array([[0.0, 0, 100, 10], [0, 0, 52, 10], [0, 0, 48, 10]])
+    kept = _each_once(boxes, np.array([0.9, 0.8, 0.7]), np.array([0, 1, 2]), 9)
+    assert kept.scores.tolist() == [0.9, 0.7]
 
 
 def test_two_whom_one_view_tells_apart_stay_two() -> None:

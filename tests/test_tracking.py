@@ -12,7 +12,7 @@ from walkers import behind, walker
 
 from stagepose.errors import ConfigError
 from stagepose.smoothing import Smoother
-from stagepose.tracking import Tracker, assign
+from stagepose.tracking import Track, Tracker, assign, similarity
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -157,6 +157,14 @@ def test_a_sure_person_has_the_first_choice() -> None:
     assert [(person.track_id, person.score) for person in found] == [(1, 0.9)]
 
 
+def test_joints_that_nobody_is_sure_of_tell_nobody_apart() -> None:
+    seen = walker(100)
+    points, scores = seen.keypoints.copy(), seen.scores.copy()
+    points[9:], scores[9:] = 1e4, 0
+    [[sure, unsure]] = similarity([Track(seen, 0.0)], [seen, replace(seen, keypoints=points, scores=scores)], 0.1)
+    assert unsure == pytest.approx(sure, abs=1e-6)
+
+
 def test_somebody_elsewhere_is_somebody_else_and_ids_are_not_used_again() -> None:
     tracker = Tracker(memory=0.2)
     assert ids(tracker.update([walker(100)], 0.0)) == [1]
@@ -185,6 +193,13 @@ def test_two_frames_a_millisecond_apart_send_nobody_away() -> None:
     tracker = Tracker()
     for time, x in ((0.0, 100), (0.001, 102), (0.2, 101), (0.201, 99), (0.6, 100)):
         assert ids(tracker.update([walker(x)], time)) == [1]
+
+
+def test_who_is_expected_was_seen_in_the_last_frame() -> None:
+    tracker = Tracker()
+    tracker.update([walker(100), walker(400)], 0.0)
+    tracker.update([walker(400)], 0.1)
+    assert [name for name, _ in tracker.expected(0.2)] == [2]
 
 
 def test_nothing_is_kept_of_people_long_gone() -> None:
