@@ -144,6 +144,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["predcit"], "did you mean 'predict'?"), (["gan"], "there are 'gan train' and 'gan extend'"),
     (["gan", "trian"], "did you mean 'gan train'?"),
     (["help", "predcit"], "did you mean 'predict'?"), (["--frobnicate"], "see stagepose --help"),
+    (["infer"], "did you mean 'predict'?"), (["run"], "did you mean 'predict'?"), (["val"], "did you mean 'eval'?"),
+    (["evaluate"], "did you mean 'eval'?"), (["nonsense"], "no command 'nonsense'; see stagepose --help"),
     (["predict"], "at least one photo"), (["stats"], "at least one annotation file"),
     (["split", "a.json", "--out", "o"], "one of --minival, --count and --fraction"),
     (["split", "a.json", "--out", "o", "--count", "1", "--fraction", "0.1"], "one of --minival"),

@@ -152,6 +152,15 @@ def test_help_in_a_terminal_has_styles_unless_no_color_is_set(no_color: str) -> 
     assert process.returncode == 0 and b"stats" in text and (b"\x1b[" in text) == (not no_color)
 
 
-def test_the_command_line_says_it_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["predict", "a.jpg", "--thresold", "0.4"]) == 2
-    assert capsys.readouterr().err == "error: no option --thresold; did you mean --threshold or --joint-threshold?\n"
+@pytest.mark.parametrize(("words", "line"), [
+    (["predict", "a.jpg", "--thresold", "0.4"], "no option --thresold; did you mean --threshold or --joint-threshold?"),
+    (["predict", "a.jpg", "--conf", "0.3"], "no option --conf; did you mean --threshold?"),
+    (["predict", "a.jpg", "--device=0"], "no option --device; did you mean --provider?"),
+    (["predict", "a.jpg", "--imgsz", "640"], "no option --imgsz; did you mean --tiles?"),
+    (["predict", "--source", "a.jpg"],
+     "no option --source; the photos are named without one: stagepose predict PHOTO ..."),
+    (["stats", "a.json", "--input", "b.json"], "no option --input; see stagepose stats --help"),
+])  # fmt: skip
+def test_the_command_line_says_it_so(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err == f"error: {line}\n"

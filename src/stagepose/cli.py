@@ -6,7 +6,6 @@ Exit codes: 0 all well, 1 an error of the input or the files, 2 wrong usage, 130
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,8 +16,10 @@ from importlib import import_module
 from stagepose import __version__
 from stagepose.commands.console import note, say
 from stagepose.errors import StagePoseError, needing
+from stagepose.names import meant
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
+ALIKE = 0.7  # to be called meant: difflib's own .6 takes 'nonsense' for 'openpose'
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _dispatch(words: list[str]) -> int:
 def _advice(words: list[str]) -> str:
     """What to say to words that begin no command."""
     two = [verb for verb in COMMANDS if verb.startswith(f"{words[0]} ")]
-    near = difflib.get_close_matches(" ".join(words[:2] if two else words[:1]), two or COMMANDS, n=1)
+    near = meant(" ".join(words[:2] if two else words[:1]), two or COMMANDS, cutoff=ALIKE)
     if near:
         return f"did you mean {near[0]!r}?"
     return f"there are {' and '.join(map(repr, two))}" if two else "see stagepose --help"

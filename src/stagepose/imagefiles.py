@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,11 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".pbm", ".pgm",
      ".ppm", ".pnm", ".heic", ".heif", ".jp2", ".jxl"}  # the last four are not read, which shall be said
 )
+STREAMS = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms"})
+CAMERA = re.compile(r"[0-9]{1,2}|/dev/video[0-9]+")  # as OpenCV, and Linux, call them
+FRAMES = "their frames to stagepose.people_in (docs/video.md, frames from anywhere)"
+OF_STREAMS = f"streams are never opened; give {FRAMES}"
+OF_CAMERAS = f"cameras go by the page of 'stagepose serve', or give {FRAMES}"
 
 
 def find_images(patterns: Sequence[str | Path], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
@@ -74,15 +80,25 @@ def _open_file(path: str | os.PathLike[str], name: str) -> IO[bytes]:
     except ValueError as error:  # a zero byte in the name
         raise ImageError(f"{name}: not a file name ({error}); raw picture data must be passed as bytes") from error
     except FileNotFoundError as error:
-        url = name.lower().startswith(("http://", "https://"))
-        advice = "addresses are never fetched; download it first" if url else "check the path"
-        raise ImageError(f"{name}: no such file; {advice}") from error
+        raise ImageError(f"{name}: no such file; {_way_out(name)}") from error
     except OSError as error:
         raise ImageError(f"{name}: cannot be opened: {error.strerror}; check the path and its permissions") from error
     if stat.S_ISDIR(mode):
-        raise ImageError(f"{name}: is a folder, not a picture; name the files in it")
+        raise ImageError(f"{name}: is a folder, not a picture; name the files in it, such as "
+                         'Path(folder).glob("*.jpg")')
     kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device or socket"
-    raise ImageError(f"{name}: is {kind}, not a regular file; save the picture to a file first")
+    advice = OF_CAMERAS if CAMERA.fullmatch(name) else "save the picture to a file first"
+    raise ImageError(f"{name}: is {kind}, not a regular file; {advice}")
+
+
+def _way_out(name: str) -> str:
+    """What to do about a name that no file has."""
+    scheme, is_address, _ = name.lower().partition("://")
+    if is_address and scheme in STREAMS:
+        return OF_STREAMS
+    if is_address:
+        return "addresses are never fetched; download it first"
+    return OF_CAMERAS if CAMERA.fullmatch(name) else "check the path"
 
 
 def _read_bytes(source: object, name: str) -> bytes:
@@ -93,8 +109,9 @@ def _read_bytes(source: object, name: str) -> bytes:
     except (OSError, ValueError) as error:  # closed, or opened as text
         raise ImageError(f"{name}: cannot be read: {error}; pass a path, or a file opened in binary mode") from error
     if not isinstance(data, bytes):
+        none = "; cv2.imread gives None for a file that it cannot read" if source is None else ""
         raise ImageError(f"{name}: not a picture; pass a path, the bytes of a file, a file opened in binary mode, an "
-                         "RGB uint8 array or a Pillow picture")
+                         f"RGB uint8 array or a Pillow picture{none}")
     return data
 
 
@@ -109,9 +126,7 @@ def _expand(pattern: str, suffixes: frozenset[str]) -> list[Path]:
     if os.path.lexists(pattern):  # a broken link counts: read_image says what is wrong with it
         return [path]
     if not glob.has_magic(pattern):
-        url = pattern.lower().startswith(("http://", "https://"))
-        advice = "addresses are never fetched; download it first" if url else "check the path"
-        raise ImageError(f"{shown}: no such file or folder; {advice}")
+        raise ImageError(f"{shown}: no such file or folder; {_way_out(pattern)}")
     matched = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - may be absolute
     files = [file for one in matched for file in _matching(one, suffixes)]
     if not files:

@@ -6,7 +6,6 @@ the hook or what it tells is another than we know, the box's own text is printed
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import io
 import os
@@ -25,11 +24,13 @@ import tyro
 
 from stagepose.commands.console import wrong_usage
 from stagepose.imagefiles import printable
+from stagepose.names import meant
 
 Function = Callable[..., int | None]
 IN_WORDS = {"INT": "a whole number", "FLOAT": "a number", "INT INT": "two whole numbers", "INT ...": "whole numbers",
             "FLOAT ...": "numbers", "FLOAT|none": "a number or none",
             "INT|auto": "a whole number or auto"}  # what help calls values: what it wants
+OF_PHOTOS = {"--source", "--input", "--image", "--images", "--photo", "--photos"}  # what other tools have before them
 
 
 class _UsageError(Exception):
@@ -161,7 +162,9 @@ def _unknown(function: Function, prog: str, tokens: Sequence[str]) -> str:
     if option is None:
         return f"{printable(tokens[0])!r} is one word too many; see {prog} --help"
     option = option.partition("=")[0]
-    near = difflib.get_close_matches(option.replace("_", "-"), _options(function, prog), n=2)
+    if option in OF_PHOTOS and "photos" in inspect.signature(function).parameters:
+        return f"no option {option}; the photos are named without one: {prog} PHOTO ..."
+    near = meant(option.replace("_", "-"), _options(function, prog), count=2)
     advice = f"did you mean {' or '.join(near)}?" if near else f"see {prog} --help"
     return f"no option {printable(option)}; {advice}"
 
