@@ -194,7 +194,7 @@ def test_no_detector_and_no_boxes_is_said(without_detector: Predictor) -> None:
 @pytest.mark.parametrize(("boxes", "message"), [
     (np.zeros((2, 3)), r"shape \(2, 3\)"),
     ([1, 2, 3, 4], r"shape \(4,\)"),
-    ([[1, 2, 3]], r"shape"),
+    ([[1, 2, 3]], r"shape"), ([[1, 2, 3, 4, 0.9]], r"boxes with scores go as stagepose\.Detections\(boxes="),
     ([[10, 10, 5, 20]], "ends before it starts"),
     ([[0, 0, np.nan, 1]], "NaN"),
     ([["a", 0, 1, 1]], "boxes"),
@@ -366,9 +366,14 @@ def test_a_stream_of_endless_pictures_gives_one_after_the_other(predictor: Predi
         assert asked == list(range(number + 1))
 
 
-def test_what_is_no_picture_at_all_is_said(predictor: Predictor) -> None:
-    with pytest.raises(ImageError):
-        predictor(3)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("picture", "message"), [
+    (3, "<int>: not a picture; .* or a Pillow picture$"),
+    (None, "<NoneType>: not a picture; .*; cv2.imread gives None for a file that it cannot read$"),
+    (Path(__file__).parent, r'is a folder, not a picture; name the files in it, such as Path\(folder\)\.glob'),
+])  # fmt: skip
+def test_what_is_no_picture_at_all_is_said(predictor: Predictor, picture: Any, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        predictor(picture)
 
 
 @pytest.mark.parametrize(("settings", "people"), [
@@ -472,7 +477,9 @@ def test_a_mean_of_unlike_networks_lies_between_them() -> None:
     ({"batch": 0}, "batch is 0"), ({"oks_nms": 0.0}, "oks_nms"),
     ({"oks_nms": "off"}, "oks_nms is 'off'"),
     ({"rescoring": "luck"}, "rescoring is 'luck'"), ({"box_padding": 0.1}, "box_padding"), ({"max_people": 0}, "max_"),
-    ({"flipp": True}, r"no setting \['flipp'\]"),
+    ({"flipp": True}, "no setting 'flipp'; did you mean flip?"), ({"xyzzy": 1}, "; the settings are batch, .*, tiles$"),
+    ({"device": "cpu"}, r"did you mean providers\? The settings are .*, providers, .*, threads, "),
+    ({"conf": 0.3}, r"did you mean threshold\?"),
     ({"threshold": "half"}, "threshold is 'half', expected a number"),
     ({"scales": 1.0}, r"scales is 1\.0, expected several numbers"),
     ({"keep": 0}, "keep is 0; use a whole number"), ({"keep": 1, "keep_by": "age"}, "keep_by is 'age'; use 'score'"),
@@ -513,9 +520,27 @@ def test_a_detector_is_no_pose_model(files: Path) -> None:
         Predictor(detector.info, lambda crops: np.zeros(0, np.float32))
 
 
-def test_a_name_that_does_not_ship_lists_what_does() -> None:
-    with pytest.raises(ModelError, match=r"'pose-gigantic': no such file.*names that ship"):
-        load("pose-gigantic")
+@pytest.mark.parametrize(("models", "message"), [
+    (["pose-gigantic"], r"'pose-gigantic': no such file\. Give .* names that ship: pose-medium, pose-small$"),
+    (["medium"], r"'medium': no such file\. Did you mean 'pose-medium'\? Give .* pose-medium, pose-small$"),
+    (["pose-large"], r"'pose-large': no such file\. It is a preset of 'stagepose train', and does not ship\. Give"),
+    (["pose-small", "person"], r"Did you mean 'person-small'\? Give .* names that ship: person-small$"),
+])  # fmt: skip
+def test_a_name_that_does_not_ship_lists_what_does(models: list[str], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load(*models)
+
+
+def test_a_predictor_is_shown_on_one_short_line(predictor: Predictor, without_detector: Predictor) -> None:
+    assert repr(predictor) == "<Predictor: pose toy-pose, detector toy-detector, threshold 0.5>"
+    assert repr(without_detector) == "<Predictor: pose toy-pose, detector none, threshold 0.5>"
+    own = Predictor(predictor.info, predictor.network, lambda pixels: Detections(boxes=[], scores=[]))
+    assert repr(own) == "<Predictor: pose toy-pose, detector your own, threshold 0.5>"
+
+
+def test_of_other_settings_none_of_load_is_meant(predictor: Predictor) -> None:
+    with pytest.raises(ConfigError, match=r"^no setting 'treshold'; did you mean threshold\? .*soft_nms, threshold, "):
+        predictor.with_config(treshold=0.2)
 
 
 def test_a_run_folder_is_no_model_yet(tmp_path: Path) -> None:

@@ -260,12 +260,15 @@ def test_a_failing_run_is_a_model_error(monkeypatch: pytest.MonkeyPatch) -> None
         model.heatmaps(crops(1))
 
 
-@pytest.mark.parametrize("name", ["cuda", "CUDAExecutionProvider"])
-def test_a_gpu_that_this_runtime_does_not_know_says_which_runtime_does(name: str,
+@pytest.mark.parametrize(("name", "end"), [("cuda", ""), ("CUDAExecutionProvider", ""), ("gpu", ", then name 'cuda'")])
+def test_a_gpu_that_this_runtime_does_not_know_says_which_runtime_does(name: str, end: str,
                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(ModelError, match="pip install onnxruntime-gpu"):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["AzureExecutionProvider", "CPUExecutionProvider"])
+    with pytest.raises(ModelError, match=rf"has \['CPUExecutionProvider'\]; .*pip install onnxruntime-gpu{end}$"):
         PoseModel(pose_bytes(), providers=name)
     with pytest.raises(ModelError) as error:
         PoseModel(pose_bytes(), providers=["coreml"])
     assert "onnxruntime-gpu" not in str(error.value)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    with pytest.raises(ModelError, match=r"did you mean 'cuda'\?$"):
+        PoseModel(pose_bytes(), providers="gpu")

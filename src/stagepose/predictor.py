@@ -23,6 +23,7 @@ from stagepose.geometry import LEAST_PADDING, MOST_PADDING, Affine, crop_affine,
 from stagepose.heatmaps import Codec
 from stagepose.images import MAX_PIXELS, Picture, read_image
 from stagepose.modelinfo import ModelInfo
+from stagepose.names import meant
 from stagepose.oks import DEFAULT_RULE, NMS_THRESHOLD, RESCORE_RULES, oks_nms, ranking, rescore, soft_oks_nms
 from stagepose.runtime import (
     Detector,
@@ -160,6 +161,12 @@ class Predictor:
         self.config = config or PredictorConfig()
         self.skeleton, self.codec = info.heatmaps_of
 
+    def __repr__(self) -> str:
+        """The models by their names, and the threshold."""
+        finder = getattr(self.detector, "info", None)
+        detector = finder.name if isinstance(finder, ModelInfo) else "none" if self.detector is None else "your own"
+        return f"<Predictor: pose {self.info.name}, detector {detector}, threshold {self.threshold:g}>"
+
     @property
     def threshold(self) -> float:
         """The least score of a person: the settings', else the pose model's own, else the usual one."""
@@ -290,7 +297,7 @@ def load(pose: Model | Sequence[Model] = DEFAULT_POSE, detector: Model | None = 
     :class:`PredictorConfig`. :class:`ModelError` for a file that is no model of this kind, :class:`ConfigError` for a
     setting out of range.
     """
-    settings = _replaced(PredictorConfig(), config)
+    settings = _replaced(PredictorConfig(), config, besides=("pose", "detector", "threads", "providers"))
     sources = [cast(Model, pose)] if _is_one(pose) else list(cast("Sequence[Model]", pose))
     if not sources:
         raise ConfigError("pose is empty; name one model or more")
@@ -376,8 +383,10 @@ def _certain(boxes: NDArray[Any] | Sequence[Sequence[float]]) -> Detections:
     if array.size == 0:
         array = array.reshape(0, 4)
     if array.ndim != 2 or array.shape[1] != 4:
-        raise ConfigError(f"boxes have shape {array.shape}; expected (N, 4) xyxy for one picture, and for a list of "
-                          "pictures a list with such an entry for each")
+        scored = array.ndim == 2 and array.shape[1] == 5
+        remedy = ("; boxes with scores go as stagepose.Detections(boxes=array[:, :4], scores=array[:, 4])" if scored
+                  else ", and for a list of pictures a list with such an entry for each")
+        raise ConfigError(f"boxes have shape {array.shape}; expected (N, 4) xyxy for one picture{remedy}")
     return Detections(boxes=array, scores=np.ones(len(array)))
 
 
@@ -434,8 +443,12 @@ def _is_boxes(value: object) -> bool:
         return True
 
 
-def _replaced(config: PredictorConfig, changes: dict[str, Any]) -> PredictorConfig:
-    unknown = sorted(set(changes) - set(PredictorConfig.__dataclass_fields__))
-    if unknown:
-        raise ConfigError(f"no setting {unknown}; the settings are {sorted(PredictorConfig.__dataclass_fields__)}")
+def _replaced(config: PredictorConfig, changes: dict[str, Any], besides: Sequence[str] = ()) -> PredictorConfig:
+    """With changes; ``besides`` are the caller's other arguments, for what the error about an unknown one lists."""
+    for name in changes:
+        if name not in PredictorConfig.__dataclass_fields__:
+            names = sorted([*PredictorConfig.__dataclass_fields__, *besides])
+            near = meant(name, names)
+            guess = f"did you mean {near[0]}? The" if near else "the"
+            raise ConfigError(f"no setting {name!r}; {guess} settings are {', '.join(names)}")
     return replace(config, **changes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -25,6 +25,7 @@ from stagepose.errors import ConfigError, ModelError
 from stagepose.geometry import Size
 from stagepose.imagefiles import printable
 from stagepose.modelinfo import ModelInfo, ModelKind, verify
+from stagepose.names import meant
 from stagepose.structures import Detections
 
 SESSION_ENTRIES = {
@@ -40,6 +41,8 @@ Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]  # a name, or a pair o
 Providers: TypeAlias = str | Sequence[Provider] | None
 
 WEIGHTS = Path(__file__).parent / "weights"  # the models that ship: NAME.onnx
+PRESETS = frozenset({"pose-large", "pose-slim", "person-tiny", "person-medium", "person-resnet50"})  # not shipped
+NEVER_LISTED = "AzureExecutionProvider"  # part of every ONNX Runtime, and runs nothing here: it calls a service
 MOST_THREADS = 1024  # more than the cores of any machine: a slip, which would cost memory before it fails
 LOG_ERRORS = 3  # ONNX Runtime's severity scale
 MIN_SIDE = 8  # pixels; no person can be told in a picture narrower than this
@@ -139,21 +142,22 @@ def _expect_alike(first: PoseModel, other: PoseModel) -> None:
                              "of the same keypoints, codec, input size and padding can be averaged")
 
 
-def shipped() -> list[str]:
-    """Names of the models that came with this StagePose."""
-    return sorted(path.stem for path in WEIGHTS.glob("*.onnx"))
+def shipped(kind: ModelKind | None = None) -> list[str]:
+    """Names of the models that came with this StagePose, all or those of one kind."""
+    names = sorted(path.stem for path in WEIGHTS.glob("*.onnx"))
+    return [name for name in names if kind is None or read_info(name).kind == kind]
 
 
-def resolve(name_or_path: str | Path) -> Path:
-    """A shipped name, or the path of a model file; :class:`ModelError` says what there is."""
+def resolve(name_or_path: str | Path, kind: ModelKind | None = None) -> Path:
+    """A shipped name, or the path of a model file; :class:`ModelError` says what there is, of the ``kind`` wanted."""
     try:
-        return _resolved(name_or_path)
+        return _resolved(name_or_path, kind)
     except OSError as error:  # a name too long, a folder that may not be entered
         raise ModelError(f"model {printable(str(name_or_path))!r}: {error.strerror}; check the path and its permissions"
                          ) from error
 
 
-def _resolved(name_or_path: str | Path) -> Path:
+def _resolved(name_or_path: str | Path, kind: ModelKind | None) -> Path:
     if isinstance(name_or_path, str) and (WEIGHTS / f"{name_or_path}.onnx").parent == WEIGHTS:
         inside = WEIGHTS / f"{name_or_path}.onnx"
         if inside.is_file():
@@ -163,8 +167,12 @@ def _resolved(name_or_path: str | Path) -> Path:
         if (path / "config.json").is_file():
             raise ModelError(f"model {str(name_or_path)!r}: a run folder; make a model file of it: {export_line(path)}")
         what = "is not a file" if path.exists() else "no such file"
-        raise ModelError(f"model {str(name_or_path)!r}: {what}. Give the path of an .onnx file or one of the names "
-                         f"that ship: {', '.join(shipped()) or 'none in this build'}")
+        names = shipped(kind)
+        near = meant(str(name_or_path), names)
+        guess = (" It is a preset of 'stagepose train', and does not ship." if name_or_path in PRESETS
+                 else f" Did you mean {near[0]!r}?" if near else "")
+        raise ModelError(f"model {str(name_or_path)!r}: {what}.{guess} Give the path of an .onnx file or one of the "
+                         f"names that ship: {', '.join(names) or 'none in this build'}")
     return path
 
 
@@ -175,20 +183,23 @@ def export_line(run: Path) -> str:
 
 def read_info(source: str | Path | bytes) -> ModelInfo:
     """A model's description, checked as for use but without a session."""
-    return _read(source)[0]
+    return _read(source, None)[0]
 
 
 def _label(source: str | Path | bytes) -> str:
     return "model" if isinstance(source, bytes) else str(source)
 
 
-def _read(source: str | Path | bytes) -> tuple[ModelInfo, bytes]:
-    """(description, bytes) of a model file; :class:`ModelError` with its path in front."""
+def _read(source: str | Path | bytes, kind: ModelKind | None) -> tuple[ModelInfo, bytes]:
+    """(description, bytes) of a model file; :class:`ModelError` with its path in front.
+
+    ``kind`` is the one wanted, for what an error lists; whether the file is of it is left to the caller.
+    """
     if not isinstance(source, (str, os.PathLike, bytes)):
-        raise ModelError(f"model: got a {type(source).__name__}; give a name that ships ({', '.join(shipped())}), the "
-                         "path of an .onnx file, or the bytes of one")
+        raise ModelError(f"model: got a {type(source).__name__}; give a name that ships ({', '.join(shipped(kind))}), "
+                         "the path of an .onnx file, or the bytes of one")
     if not isinstance(source, bytes):
-        path = resolve(source)
+        path = resolve(source, kind)
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -203,7 +214,7 @@ def _read(source: str | Path | bytes) -> tuple[ModelInfo, bytes]:
 
 def _open(source: str | Path | bytes, kind: ModelKind, threads: int | None,
           providers: Providers) -> tuple[ModelInfo, ort.InferenceSession]:
-    info, data = _read(source)
+    info, data = _read(source, kind)
     if info.kind != kind:
         raise ModelError(f"{_label(source)}: a {info.kind} model ({info.name!r}), where a {kind} model is expected")
     chosen, options = _providers(providers), _options(threads)
@@ -247,10 +258,20 @@ def _providers(wanted: Providers) -> list[tuple[str, dict[str, Any]]]:
     chosen = [(name if name in have else by_short_name.get(name.lower(), ""), options) for name, options in pairs]
     if not all(name for name, _ in chosen):
         names = [name for name, _ in pairs]
-        asked = {name.lower().removesuffix("executionprovider") for name in names}
-        gpu = "; for NVIDIA GPUs: pip uninstall onnxruntime, pip install onnxruntime-gpu" if "cuda" in asked else ""
-        raise ModelError(f"providers {names}: not all are in this ONNX Runtime, which has {have}{gpu}")
+        raise ModelError(f"providers {names}: not all are in this ONNX Runtime, which has "
+                         f"{[name for name in have if name != NEVER_LISTED]}{_gpu_advice(names, by_short_name)}")
     return chosen
+
+
+def _gpu_advice(names: Sequence[str], there: Collection[str]) -> str:
+    """For those who ask for a GPU; ``there`` are the short names of this ONNX Runtime's providers."""
+    asked = {name.lower().removesuffix("executionprovider") for name in names} & {"cuda", "gpu"}
+    if not asked:
+        return ""
+    if "cuda" in there:
+        return "; did you mean 'cuda'?"
+    name = ", then name 'cuda'" if "gpu" in asked else ""
+    return f"; for NVIDIA GPUs: pip uninstall onnxruntime, pip install onnxruntime-gpu{name}"
 
 
 def _with_options(provider: object) -> tuple[str, dict[str, Any]]:

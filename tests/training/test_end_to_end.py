@@ -16,16 +16,18 @@ from stagepose.evaluation import evaluate_keypoints, predict_dataset
 from stagepose.heatmaps import UdpDark
 from stagepose.modelinfo import ModelInfo
 from stagepose.predictor import load
-from stagepose.runtime import read_info
+from stagepose.runtime import PRESETS, read_info, shipped
 from stagepose.skeleton import COCO_17
 from stagepose.training import export as export_room
 from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
 from stagepose.training.crops import CropSpec, open_or_pack
+from stagepose.training.detector.presets import DETECTOR_PRESETS
 from stagepose.training.export import export_pose
 from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.networks.zoo import build
 from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.presets import OWN_PRESETS
 from stagepose.training.validation import PoseValidation
 
 CODEC = UdpDark(input_size=(96, 128))
@@ -166,6 +168,10 @@ def test_options_are_pinned(verb, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main([verb, "--help"]) == 0
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help"} >= OPTIONS[verb]
+
+
+def test_presets_without_a_model_are_known_to_those_who_ask_for_one():
+    assert {*OWN_PRESETS, *DETECTOR_PRESETS} == PRESETS | set(shipped())
 
 
 def test_hidden_joints_are_learnt_too(tmp_path):
