@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import stagepose
-from stagepose.cli import COMMANDS
+from stagepose.cli import COMMANDS, main
 from stagepose.images import write_image
 from stagepose.runtime import resolve
 
@@ -61,8 +61,10 @@ def test_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
 def test_from_python(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("av")
     film("video.mp4")
+    assert main(["predict", "photo.jpg"]) == 0
     run("docs/python.md")
     out = capsys.readouterr().out
+    assert len(re.findall(r"^photo.jpg (\d+\.\d+|nan)$", out, re.MULTILINE)) == 2
     assert '"left_wrist": [' in out and (desk / "photo.pose.jpg").exists()
     assert (desk / "photo.csv").read_text().startswith("score,box_score,x1,") and (desk / "person-1.jpg").exists()
     assert len(json.loads((desk / "photo.json").read_text())) == 2

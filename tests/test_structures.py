@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stagepose.errors import ConfigError
-from stagepose.skeleton import Skeleton
+from stagepose.errors import ConfigError, SkeletonError
+from stagepose.skeleton import COCO_17, LSP_14, Skeleton
 from stagepose.structures import Detections, Person
 
 PAIR = Skeleton(name="pair", names=("head", "foot"))
@@ -59,6 +60,7 @@ def test_boxes_of_the_wrong_shape_are_refused(boxes: Any, scores: Any, message: 
     ({"score": [0.5]}, r"score has shape \(1,\)"), ({"box_score": np.inf}, "box_score holds NaN or infinity"),
     ({"keypoints": np.ones((3, 2))}, r"keypoints has shape \(3, 2\), expected \(2, 2\)"),
     ({"box": [0, 0, 1]}, r"box has shape \(3,\)"), ({"scores": [1, np.inf]}, "scores holds NaN"),
+    ({"track_id": "3"}, "track_id is '3'; it is a whole number"),
 ])  # fmt: skip
 def test_a_person_without_sense_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -93,3 +95,77 @@ def test_a_row_is_flat_and_named_as_the_table_is() -> None:
 def test_a_person_is_shown_on_one_short_line() -> None:
     assert repr(person()) == "<Person: score 0.500, box 0 0 9 9, 2 keypoints>"
     assert repr([person(track_id=3)]) == "[<Person: track_id 3, score 0.500, box 0 0 9 9, 2 keypoints>]"
+    assert repr(person().skeleton) == "<Skeleton pair: 2 keypoints>"
+
+
+def test_keypoints_go_by_name() -> None:
+    with pytest.raises(SkeletonError, match=r"^person\[9\]: keypoints go by name .*'head'; .* person\.keypoints\[9\]"):
+        person()[9]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("skeleton", [PAIR, COCO_17, LSP_14], ids=lambda skeleton: skeleton.name)
+@pytest.mark.parametrize("changes", [{}, {"track_id": 7, "box_score": 0.1 + 0.2}], ids=["photo", "video"])
+@pytest.mark.parametrize("sorts", [False, True])
+def test_a_person_comes_back_from_plain_values(skeleton: Skeleton, changes: dict[str, Any], sorts: bool) -> None:
+    rng = np.random.default_rng(3)
+    one = person(skeleton=skeleton, keypoints=rng.normal(size=(len(skeleton), 2)), scores=rng.random(len(skeleton)),
+                 score=1 / 3, box=rng.random(4), **changes)
+    saved = json.loads(json.dumps({**one.to_dict(), "file_name": "a.jpg"}, sort_keys=sorts))
+    back = Person.from_dict(saved, skeleton if skeleton is PAIR else None)
+    assert back.to_dict() == one.to_dict() and back.skeleton is skeleton
+
+
+def test_keypoints_of_no_published_skeleton_come_back_by_their_names() -> None:
+    back = Person.from_dict(person(skeleton=Skeleton(name="ears", names=("left_ear", "right_ear"))).to_dict())
+    assert back.skeleton.names == ("left_ear", "right_ear") and back.skeleton.flip_pairs == (("left_ear", "right_ear"),)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"keypoints": [1, 2, 3]}, r"keypoints is a list, .* entries of people\.json are for stagepose\.coco\.person_of_"),
+    ({"keypoints": {"head": [1, 2, 3]}}, "keypoints are head; those of skeleton 'pair' are head, foot"),
+    ({"keypoints": {"head": [1, 2], "foot": [3, 4]}}, r"keypoints has shape \(2, 2\), expected \(2, 3\)"),
+    ({"keypoints": {"head": [1, 2, None], "foot": [3, 4, 5]}}, "keypoints holds NaN"),
+    ({"keypoints": {1: [1, 2, 3]}}, "keypoints are 1; those"), ({"keypoints": None}, "keypoints is a NoneType"),
+    ({"box": [1, 2]}, r"box has shape"), ({"score": "high"}, "score: "), ({"track_id": 1.5}, "track_id is 1.5"),
+])  # fmt: skip
+def test_plain_values_that_are_no_person_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Person.from_dict({**person().to_dict(), **changes}, PAIR)
+
+
+@pytest.mark.parametrize("missing", ["box", "score", "keypoints"])
+def test_what_a_person_lacks_is_named(missing: str) -> None:
+    data = person().to_dict()
+    del data[missing]
+    with pytest.raises(ConfigError, match=f"person: has no '{missing}'; expected what Person.to_dict gives"):
+        Person.from_dict(data)
+
+
+@pytest.mark.parametrize("wrong", [None, [], [person().to_dict()], "person"])
+def test_what_is_no_dict_is_no_person(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="person: has no 'keypoints'; expected what Person"):
+        Person.from_dict(wrong)
+
+
+ARM = Skeleton(name="arm", names=("shoulder", "elbow", "wrist"))
+
+
+@pytest.mark.parametrize(("points", "degrees"), [
+    ([[0, 0], [10, 0], [20, 0]], 180), ([[0, 0], [10, 0], [10, 5]], 90), ([[0, 0], [10, 0], [0, 0]], 0),
+    ([[0, 0], [10, 0], [0, 10]], 45), ([[0, 0], [10, 0], [0, -10]], 45), ([[0, 0], [10, 0], [20, 10]], 135),
+    ([[10, 0], [10, 0], [20, 0]], math.nan), ([[0, 0], [10, 0], [10, 0]], math.nan),
+])  # fmt: skip
+def test_the_angle_at_a_joint(points: Any, degrees: float) -> None:
+    one = person(skeleton=ARM, keypoints=points, scores=[0.3, 0.5, 1])
+    assert one.angle("shoulder", "elbow", "wrist") == pytest.approx(degrees, nan_ok=True)
+    assert one.angle("wrist", "elbow", "shoulder") == pytest.approx(degrees, nan_ok=True)
+
+
+def test_an_angle_of_unsure_joints_is_none() -> None:
+    one = person(skeleton=ARM, keypoints=[[0, 0], [1, 0], [1, 1]], scores=[0.29, 0.5, 1])
+    assert math.isnan(one.angle("shoulder", "elbow", "wrist"))
+    assert one.angle("shoulder", "elbow", "wrist", threshold=0.2) == pytest.approx(90)
+    with pytest.raises(SkeletonError, match="has no keypoint 'hand'"):
+        one.angle("shoulder", "elbow", "hand")
+    with pytest.raises(ConfigError, match="threshold is 30; it is a joint's least score"):
+        one.angle("shoulder", "elbow", "wrist", threshold=30)

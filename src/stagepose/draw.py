@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stagepose.errors import ConfigError
 from stagepose.images import Picture
 from stagepose.skeleton import Skeleton
-from stagepose.structures import Person, is_within, require_people
+from stagepose.structures import SURE_JOINT, Person, is_within, require_people
 
 Colour: TypeAlias = tuple[int, int, int]  # RGB
 Colours: TypeAlias = Literal["side", "person"] | Sequence[Colour]
@@ -41,7 +41,7 @@ PEOPLE: tuple[Colour, ...] = (  # one after the other: neighbours in this list d
 LIMB = 1 / 62  # thickness of a limb, as a share of the person's size
 THINNEST, THICKEST = 1 / 320, 1 / 80  # and as a share of the picture's, whatever the person's
 STOUTEST = 1.5  # times its own share that a small person's limb is thickened at most: beyond, a figure is a blot
-JOINT_THRESHOLD = 0.3  # joints that score less are not drawn
+JOINT_THRESHOLD = SURE_JOINT  # joints that score less are not drawn
 JOINT = 0.95  # radius of a joint, in limb thicknesses
 SMALLEST_JOINT = 0.45  # of the largest: an eye beside a hip
 LONE_JOINT = 0.6  # of its own size, where no limb leads to it: else it looks like a stray dot

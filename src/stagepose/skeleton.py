@@ -22,7 +22,7 @@ from stagepose.errors import SkeletonError
 DEFAULT_SIGMA = 0.05  # for keypoints nobody measured: the middle of COCO's .025 (eye) to .107 (hip)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Skeleton:
     """Names and structure of K keypoints.
 
@@ -77,6 +77,10 @@ class Skeleton:
         unknown = [n for n in names if n not in self.names]
         if unknown:
             raise SkeletonError(f"skeleton {self.name!r}: {part} names {unknown}, which is not among {self.names}")
+
+    def __repr__(self) -> str:
+        """Short, since whoever looks at a person sees it; :meth:`to_json` tells all."""
+        return f"<Skeleton {self.name}: {len(self)} keypoints>"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -258,6 +262,51 @@ CROWDPOSE_14 = Skeleton(
 )
 
 SKELETONS = {s.name: s for s in (COCO_17, LSP_14, MPII_16, CROWDPOSE_14)}
+
+
+def by_names(names: tuple[str, ...], limbs: Sequence[tuple[int, int]] = ()) -> Skeleton:
+    """The published skeleton of exactly these names in this order, or one made from the names.
+
+    A made one mirrors ``left_x`` with ``right_x`` (``l_x`` with ``r_x``) and takes sigmas and body halves of keypoints
+    that COCO has too.
+    """
+    for known in SKELETONS.values():
+        if known.names == names:
+            return known
+    sigmas = dict(zip(COCO_17.names, COCO_17.sigmas, strict=True))
+    return Skeleton(
+        name="custom",
+        names=names,
+        flip_pairs=tuple((n, m) for n in names if (m := _right_of(n, names))),
+        limbs=tuple((names[a], names[b]) for a, b in limbs),
+        sigmas=tuple(sigmas.get(n, DEFAULT_SIGMA) for n in names),
+        upper=tuple(n for n in names if n in COCO_17.upper),
+        lower=tuple(n for n in names if n in COCO_17.lower),
+    )
+
+
+def _right_of(name: str, names: Sequence[str]) -> str | None:
+    """The keypoint that a left one trades places with: ``right_x`` of ``left_x``, ``x_r`` of ``x_l``, and the like."""
+    words = name.split("_")
+    for left, right in (("left", "right"), ("l", "r")):
+        swapped = ["_".join(right if word == left else word for word in words)]
+        if name.startswith(left):  # without a space: lefteye, leye
+            swapped.append(right + name.removeprefix(left))
+        for other in swapped:
+            if other != name and other in names:
+                return other
+    return None
+
+
+def target_skeleton(own: Skeleton) -> Skeleton:
+    """What people are read as: the published skeleton of the same names in any order, else the file's own."""
+    for known in SKELETONS.values():
+        if known.names == own.names:
+            return known
+    for known in SKELETONS.values():
+        if set(known.names) == set(own.names):
+            return known
+    return own
 
 
 def union(first: Skeleton, second: Skeleton) -> Skeleton:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.errors import ConfigError
-from stagepose.skeleton import Skeleton
+from stagepose.errors import ConfigError, SkeletonError
+from stagepose.skeleton import Skeleton, by_names, target_skeleton
 
 Float = NDArray[np.float64]
 KeepBy: TypeAlias = Literal["score", "size"]  # by which a few of many people are kept
+
+SURE_JOINT = 0.3  # the score from which on a joint is taken to be where it was found
 
 
 def _checked(name: str, value: object, shape: tuple[int, ...]) -> Float:
@@ -60,6 +63,8 @@ class Person:
         for name in ("score", "box_score"):
             object.__setattr__(self, name, float(_checked(name, getattr(self, name), ())))
         if self.track_id is not None:
+            if not isinstance(self.track_id, Integral):
+                raise ConfigError(f"track_id is {self.track_id!r}; it is a whole number, or None")
             object.__setattr__(self, "track_id", int(self.track_id))  # NumPy's integers are no JSON
 
     def __repr__(self) -> str:
@@ -69,10 +74,28 @@ class Person:
         return f"<Person: {track}score {self.score:.3f}, box {box}, {len(self.skeleton)} keypoints>"
 
     def __getitem__(self, name: str) -> tuple[float, float, float]:
-        """``person["left_wrist"]`` -> (x, y, score)."""
+        """``person["left_wrist"]`` -> (x, y, score); :class:`SkeletonError` for what names no keypoint."""
+        if not isinstance(name, str):
+            raise SkeletonError(f"person[{name!r}]: keypoints go by name here, such as {self.skeleton.names[0]!r}; by "
+                                f"number there are person.keypoints[{name!r}] and person.scores[{name!r}]")
         index = self.skeleton.index(name)
         x, y = self.keypoints[index]
         return float(x), float(y), float(self.scores[index])
+
+    def angle(self, start: str, middle: str, end: str, *, threshold: float = SURE_JOINT) -> float:
+        """Degrees, 0 to 180, between the limbs from ``middle`` to ``start`` and to ``end``, as they lie in the picture.
+
+        ``person.angle("left_shoulder", "left_elbow", "left_wrist")`` is 180 for a straight arm. NaN where one of the
+        three scores below ``threshold``, or where a limb has no length. :class:`SkeletonError` for what names no
+        keypoint, :class:`ConfigError` for a threshold that is no score.
+        """
+        if not is_within(threshold, 0, 1):
+            raise ConfigError(f"threshold is {threshold!r}; it is a joint's least score, between 0 and 1")
+        joints = [self.skeleton.index(name) for name in (start, middle, end)]
+        (ax, ay), (bx, by) = self.keypoints[[joints[0], joints[2]]] - self.keypoints[joints[1]]
+        if (self.scores[joints] < threshold).any() or not (math.hypot(ax, ay) and math.hypot(bx, by)):
+            return math.nan
+        return math.degrees(math.atan2(abs(ax * by - ay * bx), ax * bx + ay * by))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values, as JSON takes them: ``score, box_score, box, keypoints: {name: [x, y, score]}``.
@@ -84,6 +107,24 @@ class Person:
         return {**track, "score": self.score, "box_score": self.box_score, "box": self.box.tolist(),
                 "keypoints": keypoints}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], skeleton: Skeleton | None = None) -> Person:
+        """Whom :meth:`to_dict` gave, equal to the last digit; what else is in ``data`` is passed over.
+
+        ``skeleton`` has these keypoints, in any order; by default it is the published one that has them, or one made of
+        their names, which has no limbs to draw. :class:`ConfigError` names what is missing or is no number.
+        """
+        keypoints = _entry(data, "keypoints")
+        if not isinstance(keypoints, Mapping):
+            raise ConfigError(f"person: keypoints is a {type(keypoints).__name__}, expected {{name: [x, y, score]}}; "
+                              "entries of people.json are for stagepose.coco.person_of_result")
+        skeleton = skeleton or target_skeleton(by_names(tuple(map(str, keypoints))))
+        if set(keypoints) != set(skeleton.names):
+            raise ConfigError(f"person: keypoints are {', '.join(map(str, keypoints))}; those of skeleton "
+                              f"{skeleton.name!r} are {', '.join(skeleton.names)}")
+        triples = _checked("keypoints", [keypoints[name] for name in skeleton.names], (len(skeleton), 3))
+        return cls(box=_entry(data, "box"), keypoints=triples[:, :2], scores=triples[:, 2], score=_entry(data, "score"),
+                   skeleton=skeleton, box_score=data.get("box_score", 1.0), track_id=data.get("track_id"))
 
     def to_row(self) -> dict[str, float]:
         """One flat row, as a table has it: ``score, box_score, x1, y1, x2, y2, nose_x, nose_y, nose_score, ...``.
@@ -95,6 +136,13 @@ class Person:
         joints = {f"{name}_{what}": value for name in self.skeleton.names
                   for what, value in zip(("x", "y", "score"), self[name], strict=True)}
         return {**track, "score": self.score, "box_score": self.box_score, **box, **joints}
+
+
+def _entry(data: object, name: str) -> Any:
+    """Of a person as a dict."""
+    if not isinstance(data, Mapping) or name not in data:
+        raise ConfigError(f"person: has no {name!r}; expected what Person.to_dict gives")
+    return data[name]
 
 
 def is_within(value: object, least: float, most: float = np.inf) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stagepose.geometry import iou_matrix, shared_areas
 from stagepose.oks import keypoint_similarity
 from stagepose.runtime import Detector
-from stagepose.structures import Detections
+from stagepose.structures import SURE_JOINT, Detections
 
 Float = NDArray[np.float64]
 
@@ -25,7 +25,6 @@ EDGE = 1 / 50  # of a tile's side: a box that comes as near to its end is cut by
 SAME_BOX = 0.5  # IoU from which boxes of two views are of one person
 INSIDE = 0.7  # share of a box that lies in another, from which it may be a part of that person
 LARGER = 2.0  # times the area that the other has then, or more
-SURE_JOINT = 0.3
 SAME_JOINTS = 0.5  # OKS of a part's joints with the whole person's
 
 

@@ -12,12 +12,11 @@ import numpy as np
 from stagepose.errors import ConfigError
 from stagepose.predictor import Predictor, load
 from stagepose.smoothing import Smoother
-from stagepose.structures import Detections, KeepBy, Person, foremost
+from stagepose.structures import SURE_JOINT, Detections, KeepBy, Person, foremost
 from stagepose.tracking import Tracker
 from stagepose.videofiles import WHOLE, Frame, Part, VideoReader
 
 UNSURE = 0.6  # of the threshold: people scored from there on may go on with a track, not begin one
-SURE_JOINT = 0.3
 LONGEST_GAP = 1.0  # seconds from frame to frame; beyond, nobody is where a track leads
 MOST_CHANGE = 1.25  # of a followed box's size from frame to frame
 

@@ -6,13 +6,22 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tiny import tiny_coco, write_json
 
-from stagepose.coco import keypoint_result, read_box_results, read_dataset, read_keypoint_results, write_results
-from stagepose.errors import DatasetError
+from stagepose.coco import (
+    keypoint_result,
+    person_of_result,
+    person_result,
+    read_box_results,
+    read_dataset,
+    read_keypoint_results,
+    write_results,
+)
+from stagepose.errors import ConfigError, DatasetError
 from stagepose.skeleton import COCO_17
 from stagepose.structures import Person
 
@@ -41,6 +50,26 @@ def test_a_result_has_no_box() -> None:
     np.testing.assert_allclose(triples[:, 2], person.scores, atol=0.00005001)
     assert abs(result["score"] - person.score) < 6e-7
     json.dumps(result)
+
+
+@pytest.mark.parametrize("track_id", [None, 7])
+@pytest.mark.parametrize("skeleton", [COCO_17, COCO_17.names, list(COCO_17.names)], ids=["skeleton", "names", "JSON"])
+def test_an_entry_of_people_json_is_a_person_again(skeleton: Any, track_id: int | None) -> None:
+    person = replace(_person(0), track_id=track_id)
+    entry = json.loads(json.dumps({"image_id": 7, **person_result(person), "file_name": "a.jpg", "track_id": track_id}))
+    back = person_of_result(entry, skeleton)
+    assert person_result(back) == person_result(person)
+    assert back.skeleton is COCO_17 and back.track_id == track_id and back.box_score == 1
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"keypoints": [1.0] * 50}, r"person: keypoints has 50 numbers, expected 51 \(17 x \(x, y, score\)\)"),
+    ({"keypoints": None}, "person: keypoints is None, expected 51"), ({"keypoints": ["x"] * 51}, "expected numbers"),
+    ({"box": None}, "box"), ({"score": None}, "score holds NaN"),
+])  # fmt: skip
+def test_an_entry_that_is_no_person_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        person_of_result({**person_result(_person(0)), **changes}, COCO_17)
 
 
 def test_a_result_has_no_more_digits_than_it_knows() -> None:

@@ -12,6 +12,7 @@ from stagepose.coco.readiness import overlap_problems, picture_problems, refuse_
 from stagepose.coco.results import (
     box_results,
     keypoint_result,
+    person_of_result,
     person_result,
     read_box_results,
     read_keypoint_results,
@@ -38,6 +39,7 @@ __all__ = [
     "images_folder",
     "keypoint_result",
     "overlap_problems",
+    "person_of_result",
     "person_result",
     "picture_problems",
     "read_box_results",

@@ -9,7 +9,7 @@ from typing import Any
 
 from stagepose.coco.problems import Problem, errors, problem, show
 from stagepose.errors import SkeletonError
-from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, SKELETONS, Skeleton, read_table, resolve
+from stagepose.skeleton import COCO_17, SKELETONS, Skeleton, by_names, read_table, resolve
 
 PERSON = "person"
 COCO_NUMBERS = 3 * len(COCO_17)  # x, y, v of 17 keypoints: the one count that speaks for itself
@@ -146,7 +146,7 @@ def _skeleton_of(category: Mapping[str, Any], where: str, problems: list[Problem
         problems.append(problem("keypoint-names", where, f"keypoints has {show(twice)} more than once"))
         return None
     plain = tuple(plain_name(n) for n in names)
-    return file_skeleton(plain if len(set(plain)) == len(plain) else tuple(names), _limbs(category, where, problems))
+    return by_names(plain if len(set(plain)) == len(plain) else tuple(names), _limbs(category, where, problems))
 
 
 def plain_name(name: str) -> str:
@@ -173,48 +173,3 @@ def _limbs(category: Mapping[str, Any], where: str, problems: list[Problem]) -> 
         problems.append(problem("limbs", where, detail))
         return []
     return good
-
-
-def file_skeleton(names: tuple[str, ...], limbs: Sequence[tuple[int, int]] = ()) -> Skeleton:
-    """The published skeleton of exactly these names in this order, or one made from the names.
-
-    A made one mirrors ``left_x`` with ``right_x`` (``l_x`` with ``r_x``) and takes sigmas and body halves of keypoints
-    that COCO has too.
-    """
-    for known in SKELETONS.values():
-        if known.names == names:
-            return known
-    sigmas = dict(zip(COCO_17.names, COCO_17.sigmas, strict=True))
-    return Skeleton(
-        name="custom",
-        names=names,
-        flip_pairs=tuple((n, m) for n in names if (m := _right_of(n, names))),
-        limbs=tuple((names[a], names[b]) for a, b in limbs),
-        sigmas=tuple(sigmas.get(n, DEFAULT_SIGMA) for n in names),
-        upper=tuple(n for n in names if n in COCO_17.upper),
-        lower=tuple(n for n in names if n in COCO_17.lower),
-    )
-
-
-def _right_of(name: str, names: Sequence[str]) -> str | None:
-    """The keypoint that a left one trades places with: ``right_x`` of ``left_x``, ``x_r`` of ``x_l``, and the like."""
-    words = name.split("_")
-    for left, right in (("left", "right"), ("l", "r")):
-        swapped = ["_".join(right if word == left else word for word in words)]
-        if name.startswith(left):  # without a space: lefteye, leye
-            swapped.append(right + name.removeprefix(left))
-        for other in swapped:
-            if other != name and other in names:
-                return other
-    return None
-
-
-def target_skeleton(own: Skeleton) -> Skeleton:
-    """What people are read as: the published skeleton of the same names in any order, else the file's own."""
-    for known in SKELETONS.values():
-        if known.names == own.names:
-            return known
-    for known in SKELETONS.values():
-        if set(known.names) == set(own.names):
-            return known
-    return own

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stagepose.coco import jsonfile
-from stagepose.coco.category import target_skeleton
 from stagepose.coco.clean import clean
 from stagepose.coco.problems import Problem, as_error, errors, shown_path
 from stagepose.coco.samepicture import is_generated
@@ -24,7 +23,7 @@ from stagepose.coco.table import ImageInfo, Table
 from stagepose.coco.validate import examine
 from stagepose.errors import DatasetError
 from stagepose.geometry import xywh_to_xyxy, xyxy_to_xywh
-from stagepose.skeleton import COCO_17, Skeleton, map_by_name
+from stagepose.skeleton import COCO_17, Skeleton, map_by_name, target_skeleton
 
 PERSON_CATEGORY = 1  # COCO's id of people, in results and in what we write
 

@@ -12,8 +12,9 @@ from stagepose.coco import jsonfile
 from stagepose.coco.dataset import PERSON_CATEGORY, CocoDataset
 from stagepose.coco.predictions import check_predictions, check_score, is_finite_number, no_list
 from stagepose.coco.problems import Problem, as_error, errors, problem, show, shown_path
-from stagepose.errors import DatasetError
+from stagepose.errors import ConfigError, DatasetError
 from stagepose.geometry import xywh_to_xyxy, xyxy_to_xywh
+from stagepose.skeleton import Skeleton, by_names
 from stagepose.structures import Detections, Person
 
 
@@ -25,6 +26,21 @@ def keypoint_result(image_id: int, person: Person) -> dict[str, Any]:
 def person_result(person: Person) -> dict[str, Any]:
     """As :func:`keypoint_result`, of no image in particular, and with the person's ``box`` (xyxy)."""
     return {**_scored_keypoints(person), "box": [round(float(edge), 2) for edge in person.box]}
+
+
+def person_of_result(result: Mapping[str, Any], skeleton: Skeleton | Sequence[str]) -> Person:
+    """Whom :func:`person_result` told of, as far as its digits go; of what it does not tell, ``box_score`` is 1.
+
+    So an entry of ``people.json`` is read back, with a video's ``track_id``. ``skeleton`` may be the keypoints' names,
+    as ``images.json`` has them. :class:`ConfigError` names what is missing or does not fit.
+    """
+    own = skeleton if isinstance(skeleton, Skeleton) else by_names(tuple(skeleton))
+    values = result.get("keypoints")
+    if not isinstance(values, list) or len(values) != 3 * len(own):
+        found = f"has {len(values)} numbers" if isinstance(values, list) else f"is {show(values)}"
+        raise ConfigError(f"person: keypoints {found}, expected {3 * len(own)} ({len(own)} x (x, y, score))")
+    keypoints = {name: values[3 * k : 3 * k + 3] for k, name in enumerate(own.names)}
+    return Person.from_dict({**result, "keypoints": keypoints}, own)
 
 
 def _scored_keypoints(person: Person) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from stagepose import coco
 from stagepose.coco import resolve_skeleton
-from stagepose.coco.category import target_skeleton
 from stagepose.commands.arguments import (
     ModelName,
     OksNms,
@@ -30,7 +29,7 @@ from stagepose.images import printable
 from stagepose.oks import DEFAULT_RULE
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
 from stagepose.runtime import Detector
-from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, SKELETONS, Skeleton
+from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, SKELETONS, Skeleton, target_skeleton
 from stagepose.structures import Detections
 
 READY = ("ground-truth", "detector")  # words that --boxes takes besides a file's name

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stagepose.coco.category import file_skeleton, plain_name
+from stagepose.coco.category import plain_name
 from stagepose.coco.dataset import CocoDataset, dataset_from_arrays
 from stagepose.coco.problems import Problem, problem, show, shown_path
 from stagepose.coco.table import ImageInfo
 from stagepose.coco.validate import FAR_OUTSIDE
 from stagepose.errors import DatasetError, ImageError
 from stagepose.images import read_header
-from stagepose.skeleton import SKELETONS, Skeleton
+from stagepose.skeleton import SKELETONS, Skeleton, by_names
 
 Point = tuple[float, float, int]  # x, y in pixels, visibility 0, 1 or 2
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
@@ -217,7 +217,7 @@ class Collector:
         for known in SKELETONS.values():
             if self.found.keys() <= set(known.names):
                 return known
-        return file_skeleton(tuple(self.found))
+        return by_names(tuple(self.found))
 
     def _tell_counts(self, skeleton: Skeleton) -> None:
         unread = {name: count for name, count in self.found.items() if name not in skeleton.names}

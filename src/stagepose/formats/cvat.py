@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
-from stagepose.coco.category import file_skeleton, plain_name
+from stagepose.coco.category import plain_name
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError
@@ -35,7 +35,7 @@ from stagepose.formats.collect import (
 )
 from stagepose.formats.layout import Target
 from stagepose.formats.xmlfile import Node, parse_xml, read_xml
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import Skeleton, by_names
 
 WHAT = "an export of 'CVAT for images 1.1'"
 BOX_LABEL = "person_box"  # CVAT has no box and skeleton of one name
@@ -76,7 +76,7 @@ def _declared(root: Node, declared: dict[str, Node], person: str, to: Collector)
     parent = label.word("name")
     names = tuple(dict.fromkeys(plain_name(node.word("name")) for node in root.below("label")
                                 if node.word("parent") == parent))
-    return file_skeleton(names, _limbs(label.word("svg"), names, to)) if names else None
+    return by_names(names, _limbs(label.word("svg"), names, to)) if names else None
 
 
 def _limbs(svg: str, names: tuple[str, ...], to: Collector) -> list[tuple[int, int]]:

@@ -12,7 +12,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from stagepose.coco import jsonfile
-from stagepose.coco.category import file_skeleton
 from stagepose.coco.clean import clean
 from stagepose.coco.dataset import CocoDataset, read_dataset, to_json
 from stagepose.coco.pictures import images_folder
@@ -23,7 +22,7 @@ from stagepose.files import write_json
 from stagepose.formats import cvat, found, labelme, labelstudio, yolo
 from stagepose.formats.collect import Labels, left_out
 from stagepose.formats.layout import Target
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import Skeleton, by_names
 
 Written = Literal["coco", "yolo", "labelme", "cvat", "labelstudio"]
 Read = Literal[Written, "predict"]
@@ -215,7 +214,7 @@ def _write_coco(labels: Labels, to: Target, estimate_areas: bool) -> list[str]:
         notes.append("areas are not told, which an AP needs; --estimate-areas fills them in from the boxes")
     jsonfile.write_json_compact(to.out, raw)
     notes.append(to.link(to.out.parent / "images"))
-    told = file_skeleton(dataset.skeleton.names)
+    told = by_names(dataset.skeleton.names)
     if _pairs(told) != _pairs(dataset.skeleton):
         beside = to.out.with_name(f"{to.out.stem}.skeleton.json")
         write_json(beside, dataset.skeleton.to_json())

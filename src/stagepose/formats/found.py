@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stagepose.coco.category import file_skeleton
 from stagepose.coco.jsonfile import load_json
 from stagepose.coco.problems import shown_path
 from stagepose.errors import DatasetError
 from stagepose.formats.collect import Collector, Labels, number, stated_size
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import Skeleton, by_names
 
 WHAT = "the folder that 'stagepose predict' wrote"
 IMAGES, PEOPLE = "images.json", "people.json"
@@ -22,7 +21,7 @@ def read(path: Path, *, threshold: float, images: Path | None = None, skeleton: 
     to = Collector(images)
     low = 0
     try:
-        own = file_skeleton(tuple(about["keypoints"]))
+        own = by_names(tuple(about["keypoints"]))
         places = {row["id"]: _picture(row, f"{shown_path(path / IMAGES)}: image {row['id']}", images, to)
                   for row in about["images"]}
         for at, row in enumerate(people):

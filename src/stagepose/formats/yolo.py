@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from stagepose.coco.category import file_skeleton, plain_name
+from stagepose.coco.category import plain_name
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.jsonfile import read_text
 from stagepose.coco.problems import show, shown_path
@@ -27,7 +27,7 @@ from stagepose.formats.collect import Box, Collector, Labels, Point, choose_cate
 from stagepose.formats.layout import Target
 from stagepose.formats.plainyaml import read_plain_yaml
 from stagepose.imagefiles import IMAGE_SUFFIXES, find_images
-from stagepose.skeleton import SKELETONS, Skeleton
+from stagepose.skeleton import SKELETONS, Skeleton, by_names
 
 WHAT = "the data.yaml of a YOLO pose set"
 SPLITS = ("train", "val", "test")
@@ -202,7 +202,7 @@ def _own_skeleton(config: _Config, given: Skeleton | None) -> tuple[Skeleton, st
         if len(given) != config.keypoints:
             raise SkeletonError(f"{path}: kpt_shape says {config.keypoints} keypoints, skeleton {given.name!r} has "
                                 f"{len(given)}; give the one with this file's keypoints in their order")
-    own = given if config.names is None else file_skeleton(config.names)
+    own = given if config.names is None else by_names(config.names)
     assert own is not None
     identity = tuple(range(config.keypoints))
     if config.flips is None or config.flips == tuple(own.flip_index):
