@@ -35,9 +35,9 @@ SHARED = {"--help", "--pose", "--detector", "--boxes", "--threshold", "--max-peo
           "--out", "--threads", "--provider"}  # fmt: skip
 JUDGING = {"--images", "--rescoring", "--oks-nms", "--soft-nms", "--no-soft-nms", "--scales"}
 SURFACE = {
-    "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--strict", "--no-strict",
-                         "--max-pixels", "--detect-every", "--start", "--end", "--every", "--smooth", "--no-smooth",
-                         "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles", "--keep", "--keep-by",
+    "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--csv-threshold", "--strict",
+                         "--no-strict", "--max-pixels", "--detect-every", "--start", "--end", "--every", "--smooth",
+                         "--no-smooth", "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles", "--keep", "--keep-by",
                          "--labels"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
@@ -146,6 +146,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["help", "predcit"], "did you mean 'predict'?"), (["--frobnicate"], "see stagepose --help"),
     (["infer"], "did you mean 'predict'?"), (["run"], "did you mean 'predict'?"), (["val"], "did you mean 'eval'?"),
     (["evaluate"], "did you mean 'eval'?"), (["nonsense"], "no command 'nonsense'; see stagepose --help"),
+    (["predict", "two.png", "--csv-threshold", "0.3"], "--csv-threshold is for the tables of --csv; give both"),
+    (["predict", "two.png", "--csv", "--csv-threshold", "30"], "--csv-threshold is 30.0; it is a score"),
     (["predict"], "at least one photo"), (["stats"], "at least one annotation file"),
     (["split", "a.json", "--out", "o"], "one of --minival, --count and --fraction"),
     (["split", "a.json", "--out", "o", "--count", "1", "--fraction", "0.1"], "one of --minival"),
@@ -408,6 +410,20 @@ def test_predict_writes_a_table_of_the_same_people() -> None:
         assert [float(row[edge]) for edge in ("x1", "y1", "x2", "y2")] == person["box"]
         triples = [[float(row[f"{name}_{what}"]) for what in ("x", "y", "score")] for name in TOY.names]
         np.testing.assert_allclose(triples, np.reshape(person["keypoints"], (3, 3)), atol=0.006)
+
+
+def test_unsure_joints_are_empty_cells() -> None:
+    assert predict("two.png", "--csv", "--json-only") == 0
+    with Path("out/people.csv").open(newline="") as file:
+        all_rows = list(csv.DictReader(file))
+    scores = sorted(float(row[f"{name}_score"]) for row in all_rows for name in TOY.names)
+    least = str(scores[len(scores) // 2])
+    assert scores[0] < float(least) and predict("two.png", "--csv", "--json-only", "--csv-threshold", least) == 0
+    with Path("out/people.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, whole in zip(rows, all_rows, strict=True):
+        unsure = {f"{name}_{what}" for name in TOY.names for what in ("x", "y") if whole[f"{name}_score"] < least}
+        assert row == {column: "" if column in unsure else cell for column, cell in whole.items()}
 
 
 def test_a_table_of_an_earlier_run_does_not_stay_beside_newer_people(capsys: pytest.CaptureFixture[str]) -> None:

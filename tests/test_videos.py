@@ -638,6 +638,14 @@ def test_a_run_without_csv_removes_an_earlier_ones_and_its_overlay_is_no_input()
     assert [entry["file_name"] for entry in read("images.json")["videos"]] == ["clip.mp4"]
 
 
+def test_unsure_joints_are_empty_cells_of_a_videos_table() -> None:
+    assert predict(clip("clip.mp4", walking(3)), "--csv", "--json-only", "--csv-threshold", "1") == 0
+    rows = list(csv.DictReader(Path("out/clip.people.csv").read_text().splitlines()))
+    cells = [(row["nose_x"], row["nose_y"], float(row["nose_score"])) for row in rows]
+    assert len(cells) == 3 and all((x == "") == (y == "") == (score < 1) for x, y, score in cells)
+    assert any(x == "" for x, _, _ in cells)
+
+
 def test_bad_videos_are_skipped_in_a_line_and_leave_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(40))
     assert predict("bad.mp4", clip(), "--strict") == 1

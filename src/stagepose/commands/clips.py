@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stagepose.coco import person_result
 from stagepose.commands.console import note
-from stagepose.commands.spreadsheet import csv_line
+from stagepose.commands.spreadsheet import csv_line, joint_cells
 from stagepose.errors import StagePoseError
 from stagepose.files import temporary_name, write_all, writing
 from stagepose.images import printable
@@ -39,6 +39,7 @@ class ClipSettings:
     detect_every: int
     smooth: bool
     part: Part  # of each
+    csv_threshold: float = 0.0  # joints that score less have no x and y in the table
 
 
 class Growing:
@@ -116,8 +117,9 @@ class Clip:
         if lines:
             self._files[RESULTS].append(((",\n" if self.people else "\n") + ",\n".join(lines)).encode())
             if TABLE in self._files:
-                self._files[TABLE].append(b"".join(csv_line([*(result[key] for key in OF_FRAME[:5]), *result["box"],
-                                                             *result["keypoints"]]) for result in results))
+                self._files[TABLE].append(b"".join(csv_line([
+                    *(result[key] for key in OF_FRAME[:5]), *result["box"],
+                    *joint_cells(result["keypoints"], self.settings.csv_threshold)]) for result in results))
         self.frames, self.last_time = self.frames + 1, frame.time
         self.people += len(results)
         self.tracks.update(result["track_id"] for result in results)

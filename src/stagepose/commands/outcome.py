@@ -27,6 +27,7 @@ class Outcome:
     keypoints: Sequence[str]  # names, in the order of the people's
     csv: bool  # people.csv is wanted too, if there are photos
     failed: list[dict[str, str]]
+    csv_threshold: float = 0.0  # joints that score less have no x and y in it
     photos: int = 0
     nobody: int = 0  # photos without people
     people: int = 0
@@ -46,7 +47,7 @@ class Outcome:
         """The results of all that is done, in the order of the photos, whichever process did it."""
         write_results(out / "people.json", self._people())
         if self.csv and self.numbered:  # a table of no photos at all would say that nobody was found
-            write_csv(out / TABLE, self._people(), self.keypoints)
+            write_csv(out / TABLE, self._people(), self.keypoints, self.csv_threshold)
         elif remove_csv(out / TABLE):
             why = "this run has no photos" if self.csv else "--csv writes one of this run"
             note(f"{printable(str(out / TABLE))}, of an earlier run, removed; {why}")

@@ -58,6 +58,7 @@ def predict(
     batch: int = 8,
     json_only: bool = False,
     csv: bool = False,
+    csv_threshold: float = 0.0,
     colours: Literal["side", "person"] = "side",
     labels: Labels = "number",
     joint_threshold: float = JOINT_THRESHOLD,
@@ -111,6 +112,7 @@ def predict(
         json_only: Write no overlays.
         csv: Also write people.csv of the photos, if there are any: a row a person, with x, y and score of every
             keypoint by its name. An earlier run's, which would tell of other people, is removed otherwise.
+        csv_threshold: Least score of a joint whose x and y stand in the tables; those of others are empty.
         colours: Of the drawn people: left blue and right orange, or another colour for every person, as suits crowds.
         labels: What is written at the drawn people: the number by which a photo's printed lines call each of several,
             or in a video the track_id; that and the score; or none.
@@ -133,8 +135,11 @@ def predict(
     if detect_every < 1:
         wrong_usage(f"--detect-every is {detect_every}; use at least 1, for a look at every frame")
     part = Part(start, float("inf") if end is None else end, every)
-    if not 0 <= joint_threshold <= 1:
-        wrong_usage(f"--joint-threshold is {joint_threshold}; it is a score, between 0 and 1")
+    for option, value in (("--joint-threshold", joint_threshold), ("--csv-threshold", csv_threshold)):
+        if not 0 <= value <= 1:
+            wrong_usage(f"{option} is {value}; it is a score, between 0 and 1")
+    if csv_threshold and not csv:
+        wrong_usage("--csv-threshold is for the tables of --csv; give both, or leave it out")
     if boxes is not None and detector != DEFAULT_DETECTOR:
         wrong_usage("--boxes says where the people are, without a detector; leave out --detector")
     if boxes is not None and tiles is not None:
@@ -158,14 +163,15 @@ def predict(
         _check_boxes(given, [source.name for source in sources], predictor.threshold)
     draw = partial(draw_people, threshold=joint_threshold, colours=colours, labels=labels)
     names = Overlays(out, [path for path in paths if path], draw)
-    settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth, part)
+    settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth, part, csv_threshold)
     begun_with = _begun_with(predictor, boxes, threshold=predictor.threshold, max_people=max_people, keep=keep,
                              keep_by=keep_by, tiles=tiles, flip=flip, json_only=json_only, colours=colours,
                              labels=labels, joint_threshold=joint_threshold, detect_every=detect_every,
-                             smooth=smooth, start=start, end=end, every=every, max_pixels=max_pixels)
+                             smooth=smooth, start=start, end=end, every=every, max_pixels=max_pixels,
+                             csv_threshold=csv_threshold)
     journal = _journal(out, resume, [str(path) for path in paths if path], begun_with)
     outcome = Outcome(journal, [(source.key, source.image_id) for source in sources], predictor.skeleton.names, csv,
-                      failed)
+                      failed, csv_threshold)
     with ending_in_order():
         try:
             _all(sources, predictor, given, None if json_only else names, outcome, joint_threshold)

@@ -16,18 +16,24 @@ from stagepose.files import write_chunks
 OF_PERSON = ("file_name", "image_id", "person", "score", "x1", "y1", "x2", "y2")
 
 
-def write_csv(path: Path, people: Iterable[Mapping[str, Any]], keypoints: Sequence[str]) -> None:
+def write_csv(path: Path, people: Iterable[Mapping[str, Any]], keypoints: Sequence[str], least: float = 0.0) -> None:
     """The entries of ``people.json`` as UTF-8 text, atomically; ``person`` counts a photo's people from 1, best first.
 
-    A photo's people follow each other. Joints are as the entries have them, people's scores to 4 decimals.
-    ``keypoints`` are the names, in the order of the entries' triples.
+    A photo's people follow each other. Joints are as the entries have them, those that score below ``least`` without x
+    and y; people's scores to 4 decimals. ``keypoints`` are the names, in the order of the entries' triples.
     """
     heading = [*OF_PERSON, *(f"{name}_{what}" for name in keypoints for what in ("x", "y", "score"))]
     rows = ([person["file_name"], person["image_id"], number, round(person["score"], 4), *person["box"],
-             *person["keypoints"]]
+             *joint_cells(person["keypoints"], least)]
             for _, of_photo in groupby(people, key=itemgetter("image_id"))
             for number, person in enumerate(of_photo, 1))
     write_chunks(path, (csv_line(row) for row in chain([heading], rows)))
+
+
+def joint_cells(keypoints: Sequence[float], least: float) -> list[float | None]:
+    """x, y, score of each keypoint; of one that scores below ``least`` x and y are None, which is an empty cell."""
+    triples = (keypoints[at : at + 3] for at in range(0, len(keypoints), 3))
+    return [cell for x, y, score in triples for cell in ((x, y, score) if score >= least else (None, None, score))]
 
 
 def csv_line(row: Sequence[Any]) -> bytes:
