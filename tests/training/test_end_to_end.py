@@ -170,6 +170,17 @@ def test_options_are_pinned(verb, capsys, monkeypatch):
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help"} >= OPTIONS[verb]
 
 
+@pytest.mark.parametrize(("verb", "tried_out"), [
+    ("train", {"--loss", "--ohkm", "--gates", "--teacher"}), ("train-stages", {"--loss", "--ohkm"}),
+])
+def test_help_tells_what_is_tried_out_after_what_every_day_needs(verb, tried_out, capsys):
+    assert main([verb, "--help"]) == 0
+    daily, experiment = (set(re.findall(r"^. (--[a-z-]+)", part, re.MULTILINE))
+                         for part in capsys.readouterr().out.split(" experiment options "))
+    assert {"--data", "--out", "--val", "--init", "--lr", "--device"} <= daily
+    assert tried_out <= experiment and not daily & experiment
+
+
 def test_presets_without_a_model_are_known_to_those_who_ask_for_one():
     assert {*OWN_PRESETS, *DETECTOR_PRESETS} == PRESETS | set(shipped())
 

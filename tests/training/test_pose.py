@@ -15,7 +15,7 @@ from torch import nn
 
 from stagepose.cli import main
 from stagepose.coco import ImageInfo, dataset_from_arrays
-from stagepose.commands.train import Options
+from stagepose.commands.train import Experiment, Options
 from stagepose.errors import ConfigError
 from stagepose.geometry import crop_affine, fit_box
 from stagepose.heatmaps import Megvii, UdpDark
@@ -46,11 +46,12 @@ def store(tmp_path_factory):
 @pytest.mark.parametrize("name", ["pose-small", "pose-large", "lite0-u"])
 def test_a_trunk_that_starts_from_noise_is_neither_frozen_nor_slowed_down(name):
     recipe, given = pose_preset(name), {"data": ["set.json"], "out": Path("run")}
-    noise = Options(**given, imagenet=False).changed(recipe)
+    from_noise = Experiment(imagenet=False)
+    noise = Options(**given, experiment=from_noise).changed(recipe)
     assert (noise.pose.imagenet, noise.pose.frozen, noise.train.slower) == (False, 0, ())
     kept = Options(**given).changed(recipe)
     assert kept.pose.frozen == recipe.pose.frozen and kept.train.slower == recipe.train.slower != ()
-    assert Options(**given, imagenet=False, frozen=2).changed(recipe).pose.frozen == 2  # as it is asked for
+    assert Options(**given, experiment=from_noise, frozen=2).changed(recipe).pose.frozen == 2  # as it is asked for
 
 
 @pytest.mark.parametrize("name", POSE_PRESETS)

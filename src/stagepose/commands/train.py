@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import OmitArgPrefixes, arg
 
 from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import (
@@ -55,8 +55,38 @@ from stagepose.training.trained import Mixed
 ROUTE_BELOW = 0.8  # OKS; as many go on to stage 2 in training
 MOST_PICTURES = 16  # to compare a detector's file on
 Join = Literal["concat-heatmaps", "residual", "aggregate"]
-OF_POSES = ("skeleton", "input_size", "box_padding", "imagenet", "init_std", "join", "loss", "level_weights",
-            "upsample", "hardest_of", "absent", "coarse", "ohkm")  # options that mean nothing for a detector
+OF_POSES = ("skeleton", "input_size", "box_padding")  # options that mean nothing for a detector, as all Experiment's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What the report's experiments, and later ones, change of a pose network's recipe; presets have set it well."""
+
+    imagenet: OptionalSwitch = None
+    """Start an EfficientNet-Lite trunk from ImageNet weights or from a Gaussian, instead of as the preset does."""
+    init_std: OptionalNumber = None
+    """Standard deviation of the Gaussian that convolutions start from; Kaiming's fan-out by default."""
+    join: Annotated[list[Join] | None, arg(metavar="{concat-heatmaps,residual,aggregate} ...",
+                                           help_behavior_hint=UNSAID)] = None
+    """How stages in a row are joined, beyond the report's way: any of concat-heatmaps, residual, aggregate."""
+    loss: Annotated[HeatmapLoss | None, arg(metavar="{" + ",".join(KINDS) + "}", help_behavior_hint=UNSAID)] = None
+    """kl (softmax over each heatmap) or mse (squared error), instead of the preset's."""
+    level_weights: OptionalNumbers = None
+    """What the loss of each level counts, finest first."""
+    upsample: OptionalSwitch = None
+    """Judge coarse levels at the finest's size instead of at their own."""
+    hardest_of: OptionalCount = None
+    """Adversarial augmentation: of so many augmentations of each sample, learn from the one with the greatest loss."""
+    absent: OptionalNumber = None
+    """What a joint without a place in the picture counts, of a labelled one, such as 0.2: its heatmap is taught to be
+    flat, so that scores tell whose legs are in the picture. Joints that a data set never labels are left alone."""
+    coarse: OptionalNumbers = None
+    """Coarse to fine: so many times wider targets, one number for each stage, such as 1.5 1."""
+    ohkm: OptionalCounts = None
+    """So many hardest joints count on the finest level, one number for each stage; 0 counts all."""
+
+
+DEFAULT_EXPERIMENT = Experiment()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,28 +114,6 @@ class Options:
     """What the network is shown of a person, times the box, in training and ever after; smaller is closer."""
     frozen: OptionalCount = None
     """First blocks of the trunk that keep their weights, of pose networks and detectors, instead of the preset's."""
-    imagenet: OptionalSwitch = None
-    """Start an EfficientNet-Lite trunk from ImageNet weights or from a Gaussian, instead of as the preset does."""
-    init_std: OptionalNumber = None
-    """Standard deviation of the Gaussian that convolutions start from; Kaiming's fan-out by default."""
-    join: Annotated[list[Join] | None, arg(metavar="{concat-heatmaps,residual,aggregate} ...",
-                                           help_behavior_hint=UNSAID)] = None
-    """How stages in a row are joined, beyond the report's way: any of concat-heatmaps, residual, aggregate."""
-    loss: Annotated[HeatmapLoss | None, arg(metavar="{" + ",".join(KINDS) + "}", help_behavior_hint=UNSAID)] = None
-    """kl (softmax over each heatmap) or mse (squared error), instead of the preset's."""
-    level_weights: OptionalNumbers = None
-    """What the loss of each level counts, finest first."""
-    upsample: OptionalSwitch = None
-    """Judge coarse levels at the finest's size instead of at their own."""
-    hardest_of: OptionalCount = None
-    """Adversarial augmentation: of so many augmentations of each sample, learn from the one with the greatest loss."""
-    absent: OptionalNumber = None
-    """What a joint without a place in the picture counts, of a labelled one, such as 0.2: its heatmap is taught to be
-    flat, so that scores tell whose legs are in the picture. Joints that a data set never labels are left alone."""
-    coarse: OptionalNumbers = None
-    """Coarse to fine: so many times wider targets, one number for each stage, such as 1.5 1."""
-    ohkm: OptionalCounts = None
-    """So many hardest joints count on the finest level, one number for each stage; 0 counts all."""
     augment: OptionalTexts = None
     """Settings of the augmentation instead of the preset's, each NAME=VALUE, such as shift=0.1 occlusion_chance=0;
     docs/train_your_own.md lists them."""
@@ -145,6 +153,7 @@ class Options:
     background."""
     accept_changes: bool = False
     """Go on with a run although settings differ from those it began with."""
+    experiment: OmitArgPrefixes[Experiment] = DEFAULT_EXPERIMENT
 
     def schedule(self, base: loop.TrainConfig) -> loop.TrainConfig:
         """The recipe's, changed."""
@@ -154,7 +163,7 @@ class Options:
 
     def changed(self, recipe: PoseRecipe) -> PoseRecipe:
         """The recipe with what the options change."""
-        pose, train = recipe.pose, recipe.train
+        pose, train, experiment = recipe.pose, recipe.train, self.experiment
         if self.partly_boxed:
             raise ConfigError("--partly-boxed means nothing for a pose network; leave it out")
         if self.input_size is not None:
@@ -162,34 +171,51 @@ class Options:
             if min(width, height) < 32 or width % 32 or height % 32:
                 raise ConfigError(f"--input-size {width} {height}: both sides must be divisible by 32")
             pose = replace(pose, codec=replace(pose.codec, input_size=self.input_size))
-        given: dict[str, Any] = {name: getattr(self, name) for name in
-                                 ("box_padding", "frozen", "imagenet", "init_std", "loss", "upsample", "hardest_of",
-                                  "absent")}
+        given: dict[str, Any] = {"box_padding": self.box_padding, "frozen": self.frozen}
+        given |= {name: getattr(experiment, name) for name in
+                  ("imagenet", "init_std", "loss", "upsample", "hardest_of", "absent")}
         for name in ("level_weights", "coarse", "ohkm"):
-            given[name] = None if getattr(self, name) is None else tuple(getattr(self, name))
-        if self.imagenet is False:  # noise is not worth keeping, nor learning more slowly
+            values = getattr(experiment, name)
+            given[name] = None if values is None else tuple(values)
+        if experiment.imagenet is False:  # noise is not worth keeping, nor learning more slowly
             train = replace(train, slower=())
             given["frozen"] = self.frozen or 0
         augment = changed(pose.augment, self.augment or (), "--augment")
         given["augment"] = augment if self.mirror else replace(augment, flip_chance=0.0)
-        if self.join is not None:
-            given["join"] = StageOptions(**{name.replace("-", "_"): True for name in self.join})
+        if experiment.join is not None:
+            given["join"] = StageOptions(**{name.replace("-", "_"): True for name in experiment.join})
         pose = replace(pose, **{name: value for name, value in given.items() if value is not None})
         return PoseRecipe(pose=pose, train=self.schedule(train))
 
 
-Shared = Annotated[Options, arg(name="")]
+@dataclass(frozen=True, kw_only=True)
+class TrainExperiment(Experiment):
+    """What the report's experiments, and later ones, change of a pose network's recipe; presets have set it well."""
+
+    gates: OptionalNumbers = None
+    """Of a network of several stages: a later stage learns from a sample only while the OKS after the stage before is
+    lower than this; one number for each later stage. All stages train together."""
+    teacher: OptionalName = None
+    """A pose network to learn from as well, a run folder, an .onnx file or a shipped name: its heatmaps become a part
+    of the targets, and all of the target where a joint has no label and it is sure."""
+    teacher_share: OptionalNumber = None
+    """The teacher's part of a labelled joint's target, 0.5 by default."""
 
 
-def train(
-    preset: Preset,
-    *,
-    options: Shared,
-    extra: OptionalSets = None,
-    gates: OptionalNumbers = None,
-    teacher: OptionalName = None,
-    teacher_share: OptionalNumber = None,
-) -> None:
+DEFAULT_TRAIN_EXPERIMENT = TrainExperiment()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    """What a training in one go is told."""
+
+    extra: OptionalSets = None
+    """Generated sets to learn from beside --data, each FILE.json or FILE.json:WEIGHT (0.5: half of its people are
+    shown in an epoch, others in the next). They are never judged by."""
+    experiment: OmitArgPrefixes[TrainExperiment] = DEFAULT_TRAIN_EXPERIMENT
+
+
+def train(preset: Preset, *, options: Annotated[TrainOptions, arg(name="")]) -> None:
     """Train a network by the name of its preset, or go on with the run that OUT holds.
 
     Stop it at any time with Ctrl-C or SIGTERM: it saves, and the same command goes on from there, exactly. On several
@@ -198,22 +224,13 @@ def train(
     Args:
         preset: pose-small, pose-medium, pose-large, pose-slim, any network of 'stagepose networks', or a detector:
             person-tiny, person-small, person-medium, person-resnet50.
-        options: What every training is told.
-        extra: Generated sets to learn from beside --data, each FILE.json or FILE.json:WEIGHT (0.5: half of its people
-            are shown in an epoch, others in the next). They are never judged by.
-        gates: Of a network of several stages: a later stage learns from a sample only while the OKS after the stage
-            before is lower than this; one number for each later stage. All stages train together.
-        teacher: A pose network to learn from as well, a run folder, an .onnx file or a shipped name: its heatmaps
-            become a part of the targets, and all of the target where a joint has no label and it is sure.
-        teacher_share: The teacher's part of a labelled joint's target, 0.5 by default.
+        options: How.
     """
     with _started(options) as setting:
         sources = [runs.Source.parse(text) for text in options.data]
         if preset in DETECTOR_PRESETS:
-            _refuse_useless(preset, {f"--{name.replace('_', '-')}": getattr(options, name) for name in OF_POSES}
-                            | {"--extra": extra, "--gates": gates, "--teacher": teacher,
-                               "--teacher-share": teacher_share,
-                               "--no-mirror": None if options.mirror else True})
+            _refuse_useless(preset, {name: getattr(options, name) for name in OF_POSES} | vars(options.experiment)
+                            | {"extra": options.extra, "no_mirror": None if options.mirror else True})
             boxes = DETECTOR_PRESETS[preset]()
             boxes = replace(boxes, augment=changed(boxes.augment, options.augment or (), "--augment"))
             if options.frozen is not None:
@@ -221,16 +238,17 @@ def train(
             config = options.schedule(boxes.train)
             task: loop.Task = detector_task(boxes, sources, setting, partly_boxed=options.partly_boxed)
         else:
-            recipe = options.changed(pose_preset(preset))
-            if gates is not None:
-                recipe = replace(recipe, pose=replace(recipe.pose, gates=tuple(gates)))
-            if teacher_share is not None and teacher is None:
-                raise ConfigError(f"--teacher-share {teacher_share} is for --teacher; leave it out")
-            if teacher_share is not None:
-                recipe = replace(recipe, pose=replace(recipe.pose, teacher_share=teacher_share))
+            recipe, experiment = options.changed(pose_preset(preset)), options.experiment
+            teacher, share = experiment.teacher, experiment.teacher_share
+            if experiment.gates is not None:
+                recipe = replace(recipe, pose=replace(recipe.pose, gates=tuple(experiment.gates)))
+            if share is not None and teacher is None:
+                raise ConfigError(f"--teacher-share {share} is for --teacher; leave it out")
+            if share is not None:
+                recipe = replace(recipe, pose=replace(recipe.pose, teacher_share=share))
             config, skeleton = recipe.train, resolve_skeleton(options.skeleton or "coco17")
             runs.check(recipe, len(skeleton))
-            sources += [runs.Source.parse(text, extra=True) for text in extra or ()]
+            sources += [runs.Source.parse(text, extra=True) for text in options.extra or ()]
             runs.check_start(recipe, len(skeleton), setting)
             shows = runs.teacher_of(recipe, teacher, skeleton, setting)
             sets = runs.pose_sets(recipe, sources, skeleton, setting, shows)
@@ -243,7 +261,7 @@ def train(
 def train_stages(
     preset: Preset,
     *,
-    options: Shared,
+    options: Annotated[Options, arg(name="")],
     thresholds: tuple[float, ...] = (0.8, 0.6),
     shares: Numbers = (),
     pick: Pick = "hard",
@@ -308,7 +326,7 @@ def _trained(options: Options, setting: runs.Setting) -> None:
 
 
 def _refuse_useless(preset: str, given: dict[str, object]) -> None:
-    useless = [name for name, value in given.items() if value is not None]
+    useless = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     if useless:
         raise ConfigError(f"{', '.join(useless)} means nothing for the detector {preset}; leave it out")
 
