@@ -37,8 +37,8 @@ JUDGING = {"--images", "--rescoring", "--oks-nms", "--soft-nms", "--no-soft-nms"
 SURFACE = {
     "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--csv-threshold", "--strict",
                          "--no-strict", "--max-pixels", "--detect-every", "--start", "--end", "--every", "--smooth",
-                         "--no-smooth", "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles", "--keep", "--keep-by",
-                         "--labels"},
+                         "--no-smooth", "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles",
+                         "--keep", "--keep-by", "--labels"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
@@ -210,6 +210,19 @@ def test_a_result_never_takes_the_place_of_what_it_is_made_from(words: str, caps
     assert {path: path.read_bytes() for path in before} == before
     words = "eval set/person_keypoints.json --pose coco.onnx --out x.json --json ./x.json"
     assert cli.main(words.split()) == 2 and "name two files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["people.json", "images.json", "people.csv"])
+def test_results_never_replace_the_file_of_boxes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("out").mkdir()
+    boxes_file(f"out/{name}", [{"image_id": 1, "file_name": "one.png", "bbox": [1, 1, 9, 9]}])
+    before = Path("out", name).read_bytes()
+    assert predict("one.png", "--boxes", f"out/{name}", "--csv") == 1
+    assert f"out/{name}: is one of the files read; write to another place" in capsys.readouterr().err
+    assert Path("out", name).read_bytes() == before
+    Path("out", name).unlink()
+    Path("out", name).mkdir()
+    assert predict("one.png", "--csv") == 1 and f"out/{name}: cannot write: a folder of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("words", "says"), [("--negatives nowhere", "nowhere"), ("--pose nothing", "nothing")])

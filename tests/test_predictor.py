@@ -575,7 +575,7 @@ def test_pictures_read_before_are_taken(predictor: Predictor) -> None:
 def test_the_public_surface_is_pinned() -> None:
     assert set(stagepose.__all__) == {
         "COCO_17", "CROWDPOSE_14", "LSP_14", "MPII_16", "CheckpointError", "ConfigError", "DatasetError", "Detections",
-        "Frame", "ImageError", "MissingExtraError", "ModelError", "ModelInfo", "Person", "Picture", "Predictor",
+        "Frame", "ImageError", "MissingExtraError", "ModelError", "ModelInfo", "Part", "Person", "Picture", "Predictor",
         "PredictorConfig", "Skeleton", "SkeletonError", "Smoother", "StagePoseError", "Tracker", "TrainingError",
         "VideoError", "VideoReader", "VideoWriter", "__version__", "draw_people", "load", "people_in", "read_image",
         "video", "write_image",

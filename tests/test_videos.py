@@ -21,6 +21,7 @@ from toy_models import ONE, TWO, dots
 
 import stagepose
 from stagepose import cli
+from stagepose.commands.clips import Growing
 from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
 from stagepose.videofiles import Part, VideoReader, VideoWriter, is_video
 from stagepose.videos import _followed
@@ -554,6 +555,40 @@ def test_predict_leaves_an_overlay_and_people_of_every_frame(capsys: pytest.Capt
 def test_of_videos_alone_no_photos_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(clip(pictures=walking(2)), "--json-only") == 0
     assert capsys.readouterr().err.splitlines()[-1] == "1 video, 2 frames, 1 person; written to out"
+
+
+def test_an_earlier_runs_files_go_and_somebody_elses_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    clip(pictures=walking(2))
+    assert predict("clip.mp4", "--csv") == 0 and predict("clip.mp4", "--json-only") == 0
+    err = capsys.readouterr().err
+    assert "out/clip.people.csv, of an earlier run, removed; --csv writes one of this run\n" in err
+    assert "out/clip.pose.mp4, of an earlier run, removed\n" in err
+    assert out() == ["clip.people.json", "images.json", "people.json"]
+    Path("out/clip.people.csv").write_text("my own notes")
+    Path("out/clip.pose.mp4").write_text("my own film")
+    assert predict("clip.mp4", "--json-only") == 0
+    assert "out/clip.pose.mp4 is not known to be of an earlier run; left as it is\n" in capsys.readouterr().err
+    assert Path("out/clip.people.csv").read_text() == "my own notes"
+    assert Path("out/clip.pose.mp4").read_text() == "my own film"
+
+
+def test_a_file_that_grows_gets_its_end_whole_or_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    growing = Growing(Path("people.json"), b"[", b"\n]\n")
+    whole = growing._file
+
+    class Short:
+        """A disk that takes two bytes at a time."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(whole, name)
+
+        def write(self, data: Any) -> int:
+            return whole.write(bytes(data)[:2]) or 0
+
+    monkeypatch.setattr(growing, "_file", Short())
+    growing.append(b"\n1")
+    growing.finish()
+    assert Path("people.json").read_bytes() == b"[\n1\n]\n"
 
 
 def test_of_videos_alone_there_is_no_table_of_photos(monkeypatch: pytest.MonkeyPatch,

@@ -103,7 +103,8 @@ def test_other_types_are_refused(client: httpx.Client, kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "media"), [("jpeg", "JPEG"), ("png", "PNG")])
 def test_the_overlay(client: httpx.Client, kind: str, media: str) -> None:
-    answer = client.post("/v1/overlay", params={"format": kind, "colours": "person", "labels": "score"}, content=PICTURE)
+    options = {"format": kind, "colours": "person", "labels": "score"}
+    answer = client.post("/v1/overlay", params=options, content=PICTURE)
     image = Image.open(io.BytesIO(answer.content))
     assert (answer.headers["content-type"], image.format, image.size) == (f"image/{kind}", media, (320, 240))
     people = stagepose.load(pose_bytes(), detector_bytes(), threads=1)(PICTURE)[0]

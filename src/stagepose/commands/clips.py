@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stagepose.coco import person_result
 from stagepose.commands.console import note
-from stagepose.commands.spreadsheet import csv_line, joint_cells
+from stagepose.commands.spreadsheet import csv_line, joint_cells, remove_csv
 from stagepose.errors import StagePoseError
 from stagepose.files import temporary_name, write_all, writing
 from stagepose.images import printable
@@ -39,7 +39,17 @@ class ClipSettings:
     detect_every: int
     smooth: bool
     part: Part  # of each
-    csv_threshold: float = 0.0  # joints that score less have no x and y in the table
+    csv_threshold: float  # joints that score less have no x and y in the table
+    former: frozenset[str]  # overlays that an earlier run has written there
+
+
+def earlier_overlays(out: Path) -> frozenset[str]:
+    """The names of the videos' overlays that the run before has listed in OUT; none where it has left no list."""
+    try:
+        videos = json.loads((out / "images.json").read_bytes())["videos"]
+        return frozenset(str(video["overlay"]) for video in videos if "overlay" in video)
+    except (OSError, ValueError, LookupError, TypeError):
+        return frozenset()
 
 
 class Growing:
@@ -67,7 +77,7 @@ class Growing:
         with self._faults():
             self._file.truncate(self._good)
             self._file.seek(self._good)
-            self._file.write(self.tail)
+            write_all(self._file, self.tail)
             os.fsync(self._file.fileno())
             self._file.close()
             self.temporary.replace(self.path)
@@ -158,13 +168,24 @@ class Clip:
             self._overlay.discard()
 
     def _remove_former(self) -> None:
-        """What an earlier run has left, and this one does not replace, would tell of other people."""
-        for suffix in {OVERLAY, RESULTS, TABLE}.difference(self._written):
-            try:
-                self.path(suffix).unlink(missing_ok=True)
-            except OSError as error:
-                raise StagePoseError(f"{printable(str(self.path(suffix)))}: of an earlier run, and cannot be removed: "
-                                     f"{error.strerror}") from error
+        """What an earlier run has left, and this one does not replace, would tell of other people; others' files stay.
+
+        A table is known by its heading, an overlay by the earlier run's list.
+        """
+        if TABLE not in self._written and remove_csv(self.path(TABLE), OF_FRAME):
+            note(f"{printable(str(self.path(TABLE)))}, of an earlier run, removed; --csv writes one of this run")
+        overlay = self.path(OVERLAY)
+        if OVERLAY in self._written or not overlay.exists():
+            return
+        if overlay.name not in self.settings.former:
+            note(f"{printable(str(overlay))} is not known to be of an earlier run; left as it is")
+            return
+        try:
+            overlay.unlink()
+        except OSError as error:
+            raise StagePoseError(f"{printable(str(overlay))}: of an earlier run, and cannot be removed: "
+                                 f"{error.strerror}") from error
+        note(f"{printable(str(overlay))}, of an earlier run, removed")
 
     def notices(self, reader: VideoReader) -> list[str]:
         return [*reader.notices, *(self._overlay.notices if self._overlay else ())]

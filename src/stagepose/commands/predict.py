@@ -22,17 +22,17 @@ from stagepose.commands.arguments import (
     Photos,
 )
 from stagepose.commands.boxes import BoxFile, image_ids
-from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, predict_clip
+from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, earlier_overlays, predict_clip
 from stagepose.commands.clips import TABLE as CLIP_TABLE
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
-from stagepose.commands.outcome import Outcome, fail, finish, rescue
+from stagepose.commands.outcome import TABLE, Outcome, fail, finish, rescue
 from stagepose.commands.overlays import Overlays, Source, is_overlay
 from stagepose.commands.stopping import ending_in_order
 from stagepose.commands.unfinished import NAME as UNFINISHED
 from stagepose.commands.unfinished import Journal, stamp_of
 from stagepose.draw import JOINT_THRESHOLD, Labels, draw_people
 from stagepose.errors import ConfigError, DatasetError, ImageError, MissingExtraError, StagePoseError, VideoError
-from stagepose.files import require_place
+from stagepose.files import keep_inputs, require_place
 from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images, printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
 from stagepose.runtime import DetectorModel
@@ -144,7 +144,7 @@ def predict(
         wrong_usage("--boxes says where the people are, without a detector; leave out --detector")
     if boxes is not None and tiles is not None:
         wrong_usage("--boxes says where the people are, so that nobody looks for them in tiles; leave out --tiles")
-    made = _make_folder(out)
+    made = _make_folder(out, boxes)
     predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
                      max_people=max_people, keep=keep, keep_by=keep_by, flip=flip, batch=batch,
                      max_pixels=max_pixels, tiles=tiles)
@@ -163,7 +163,8 @@ def predict(
         _check_boxes(given, [source.name for source in sources], predictor.threshold)
     draw = partial(draw_people, threshold=joint_threshold, colours=colours, labels=labels)
     names = Overlays(out, [path for path in paths if path], draw)
-    settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth, part, csv_threshold)
+    settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth, part, csv_threshold,
+                            earlier_overlays(out))
     begun_with = _begun_with(predictor, boxes, threshold=predictor.threshold, max_people=max_people, keep=keep,
                              keep_by=keep_by, tiles=tiles, flip=flip, json_only=json_only, colours=colours,
                              labels=labels, joint_threshold=joint_threshold, detect_every=detect_every,
@@ -312,8 +313,11 @@ def _print_people(name: str, people: Sequence[Person], joint_threshold: float) -
         say(f"{name}: nobody found")
 
 
-def _make_folder(out: Path) -> list[Path]:
-    """Before any work: somewhere to put its results -> the folders that were not there, innermost first."""
+def _make_folder(out: Path, boxes: Path | None) -> list[Path]:
+    """Before any work: somewhere to put its results -> the folders that were not there, innermost first.
+
+    None of the results takes the place of the file of ``boxes``.
+    """
     missing = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -321,7 +325,9 @@ def _make_folder(out: Path) -> list[Path]:
         reason = "a file of that name is there" if isinstance(error, FileExistsError) else error.strerror
         raise StagePoseError(f"{printable(str(out))}: cannot make this folder: {reason}; choose another with --out"
                              ) from error
-    require_place(out / "people.json")
+    for name in ("people.json", "images.json", TABLE, UNFINISHED):
+        require_place(out / name)
+        keep_inputs(out / name, [boxes] if boxes else [])
     return missing
 
 

@@ -43,11 +43,11 @@ def csv_line(row: Sequence[Any]) -> bytes:
     return text.getvalue().encode("utf-8", "backslashreplace")  # a name that is no text at all
 
 
-def remove_csv(path: Path) -> bool:
-    """Remove such a table; False where there is none. Another's file of that name stays."""
+def remove_csv(path: Path, heading: Sequence[str] = OF_PERSON) -> bool:
+    """Remove such a table, whose columns begin so; False where there is none. Another's file of that name stays."""
     try:
         with path.open("rb") as file:
-            if not file.readline().startswith(",".join(OF_PERSON).encode()):
+            if not file.readline().startswith(",".join(heading).encode()):
                 return False
         path.unlink()
     except FileNotFoundError:
