@@ -316,3 +316,26 @@ def test_thickness_is_a_factor() -> None:
 def test_what_read_image_gives_can_be_drawn_on() -> None:
     picture = read_image(backdrop())
     assert (draw_people(picture, [person()]) == draw_people(picture.pixels, [person()])).all()
+
+
+def test_joints_that_score_below_hollow_are_rings_around_the_picture() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (800, 640, 3), dtype=np.uint8)
+    scores = np.where(np.arange(17) % 3 == 0, 0.6, 1.0)
+    scores[16] = 0
+    big = person(scale=4, scores=scores)
+    drawn, full = (draw_people(picture, [big], boxes=False, hollow=hollow) for hollow in (1.0, 0.0))
+    for name, score in zip(COCO_17.names, scores, strict=True):
+        x, y = (round(value) for value in big[name][:2])
+        side = LEFT if name.startswith("left") else RIGHT if name.startswith("right") else CENTRE
+        around = drawn[y - 14 : y + 15, x - 14 : x + 15].reshape(-1, 3)
+        if score == 1:
+            assert colour_at(drawn, big, name) == side
+        elif score:
+            assert (drawn[y - 1 : y + 2, x - 1 : x + 2] == picture[y - 1 : y + 2, x - 1 : x + 2]).all()
+            assert (around == side).all(1).sum() > 20 and colour_at(full, big, name) == side
+        else:
+            assert not (around == side).all(1).any()
+    far = person(keypoints=np.tile([1e300, -7.0], (17, 1)), scores=np.full(17, 0.6))
+    assert (draw_people(picture, [far], boxes=False, hollow=1.0) == picture).all()
+    with pytest.raises(ConfigError, match="hollow is 'all'; it is the least score of a joint that is no ring"):
+        draw_people(picture, [big], hollow="all")  # type: ignore[arg-type]

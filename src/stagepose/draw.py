@@ -46,6 +46,9 @@ JOINT = 0.95  # radius of a joint, in limb thicknesses
 SMALLEST_JOINT = 0.45  # of the largest: an eye beside a hip
 LONE_JOINT = 0.6  # of its own size, where no limb leads to it: else it looks like a stray dot
 BRACKET = 0.2  # a box is four corners, each arm this share of its shorter side: whole frames bury a crowd
+RING, HOLE = 1.2, 0.6  # radius of a hollow joint, in those of a full one, and of it that of its hole
+SMALLEST_HOLE = 1.5  # pixels
+DASH = 6.0  # of a crowd's frame, and the gap after it, in widths of its line
 BITS = 4  # OpenCV takes points in 1/16 pixel
 CIRCLE = np.stack([np.cos(np.arange(32) * np.pi / 16), np.sin(np.arange(32) * np.pi / 16)], axis=1)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -64,19 +67,23 @@ def draw_people(
     colours: Colours = "side",
     thickness: float = 1.0,
     labels: Labels = "number",
+    hollow: float = 0.0,
 ) -> NDArray[np.uint8]:
-    """A new picture with ``people`` on it, the best in front.
+    """A new picture with ``people`` on it, the best in front; of equals the last.
 
     Joints that score below ``threshold``, and limbs that end in one, are left out; a joint that has lost all of its
-    limbs so is drawn smaller. ``labels`` stand at the
-    boxes: the ``"number"`` of each of several people, counted from 1, or the ``track_id`` of who has one; that and the
-    person's ``"score"``; or ``"none"``. ``colours``: by the person's own ``"side"``; another for every ``"person"``,
-    who keeps it by ``track_id``; or RGB triples of your own: one for everything, or left, right and centre.
-    ``thickness`` is a factor on limbs, joints and box. :class:`ConfigError` for anything else.
+    limbs so is drawn smaller. Those that score below ``hollow`` are rings, through which the picture is seen.
+    ``labels`` stand at the boxes: the ``"number"`` of each of several people, counted from 1, or the ``track_id`` of
+    who has one; that and the person's ``"score"``; or ``"none"``. ``colours``: by the person's own ``"side"``; another
+    for every ``"person"``, who keeps it by ``track_id``; or RGB triples of your own: one for everything, or left, right
+    and centre. ``thickness`` is a factor on limbs, joints and box. :class:`ConfigError` for anything else.
     """
     if isinstance(pixels_HW3, Picture):
         pixels_HW3 = pixels_HW3.pixels
-    _check(pixels_HW3, people, thickness, threshold, labels)
+    _check(pixels_HW3, people, thickness, labels)
+    for name, least in (("threshold", threshold), ("hollow", hollow)):
+        if not isinstance(least, Real):
+            raise ConfigError(f"{name} is {least!r}; it is a joint's least score, between 0 and 1")
     _palette(colours, 0)  # also where nobody is drawn
     canvas = np.array(pixels_HW3, order="C")
     palettes = [_palette(colours, n if person.track_id is None else person.track_id - 1)
@@ -87,20 +94,32 @@ def draw_people(
             _draw_box(canvas, person, thickness)
     for person, palette in ordered:
         _draw_person(canvas, person, threshold, palette, thickness)
+        _draw_rings(canvas, pixels_HW3, person, (threshold, hollow), palette, thickness)
     if boxes and labels != "none":
         _write_labels(canvas, people, labels, threshold)
     return canvas
 
 
-def _check(pixels_HW3: object, people: object, thickness: object, threshold: object, labels: object) -> None:
+def draw_crowds(pixels_HW3: NDArray[np.uint8], boxes_N4: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """A new picture with a dashed frame around each box (xyxy edges): people whom nobody has told apart."""
+    canvas = np.array(pixels_HW3, order="C")
+    height, width = canvas.shape[:2]
+    thin = max(1.0, float(np.hypot(width, height)) * THINNEST / 2)
+    for x1, y1, x2, y2 in np.clip(boxes_N4, 0, [width, height, width, height]) - 0.5:  # edges -> points
+        corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
+        for colour, wide in ((OUTLINE, thin + max(2.0, thin)), (FRAME, thin)):
+            for start, end in zip(corners, [*corners[1:], corners[0]], strict=True):
+                _dashed(canvas, np.array(start), np.array(end), colour, wide, DASH * thin)
+    return canvas
+
+
+def _check(pixels_HW3: object, people: object, thickness: object, labels: object) -> None:
     if not isinstance(pixels_HW3, np.ndarray):
         raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got a {type(pixels_HW3).__name__}; "
                           "read_image(...) gives such")
     if pixels_HW3.dtype != np.uint8 or pixels_HW3.ndim != 3 or pixels_HW3.shape[2] != 3:
         raise ConfigError(f"draw_people needs (H, W, 3) uint8 RGB, got {pixels_HW3.shape} {pixels_HW3.dtype}")
     require_people("draw_people", people)
-    if not isinstance(threshold, Real):
-        raise ConfigError(f"threshold is {threshold!r}; it is a joint's least score, between 0 and 1")
     if not is_within(thickness, 0.1, 10):
         raise ConfigError(f"thickness is {thickness!r}; it is a factor from 0.1 to 10, 1 for the usual")
     if labels not in ("number", "score", "none"):
@@ -185,6 +204,33 @@ def _draw_person(canvas: NDArray[np.uint8], person: Person, threshold: float, pa
         _disc(canvas, points[k], sides[k], radius)
 
 
+def _draw_rings(canvas: NDArray[np.uint8], ground_HW3: NDArray[np.uint8], person: Person, scores: tuple[float, float],
+                palette: Sequence[Colour], factor: float) -> None:
+    """Over the joints that score from the first to below the second of ``scores``; ``ground`` shows within."""
+    thickness = _thickness(canvas, person) * factor
+    outline = max(1.0, thickness / 3)
+    sides, sizes = _sides(person.skeleton, palette), _sizes(person.skeleton)
+    for k in np.flatnonzero((person.scores >= scores[0]) & (person.scores < scores[1])):
+        centre = float(person.keypoints[k, 0]), float(person.keypoints[k, 1])
+        radius = max(SMALLEST_HOLE / HOLE, RING * thickness * JOINT * sizes[k])
+        _disc(canvas, centre, OUTLINE, radius + outline)
+        _disc(canvas, centre, sides[k], radius)
+        _hole(canvas, ground_HW3, centre, radius * HOLE)
+
+
+def _hole(canvas: NDArray[np.uint8], ground_HW3: NDArray[np.uint8], centre: Point, radius: float) -> None:
+    """What was there before anything was drawn shows again within a circle."""
+    (x, y), reach = (round(centre[0]), round(centre[1])), int(radius) + 2
+    if not (-reach < x < canvas.shape[1] + reach and -reach < y < canvas.shape[0] + reach):
+        return
+    left, top = max(0, x - reach), max(0, y - reach)
+    here = np.s_[top : y + reach + 1, left : x + reach + 1]
+    mask = np.zeros_like(canvas[here])
+    _disc(mask, (centre[0] - left, centre[1] - top), (255, 255, 255), radius)
+    share = mask / 255
+    canvas[here] = np.rint(ground_HW3[here] * share + canvas[here] * (1 - share))
+
+
 def _draw_box(canvas: NDArray[np.uint8], person: Person, factor: float) -> None:
     height, width = canvas.shape[:2]
     limit = np.array([width, height, width, height]) - 0.5
@@ -241,6 +287,15 @@ def _line(canvas: NDArray[np.uint8], start: Point, end: Point, colour: Colour, w
     dx, dy = (y2 - y1) * half, (x1 - x2) * half  # across the line
     corners = [(x1 + dx, y1 + dy), (x2 + dx, y2 + dy), (x2 - dx, y2 - dy), (x1 - dx, y1 - dy)]
     _polygon(canvas, np.array(corners), colour)
+
+
+def _dashed(canvas: NDArray[np.uint8], start: NDArray[np.float64], end: NDArray[np.float64], colour: Colour,
+            width: float, dash: float) -> None:
+    """A line that begins and ends with a dash of about the given length, in pixels."""
+    pieces = 2 * max(1, round(float(np.hypot(*(end - start))) / dash / 2)) + 1
+    for piece in range(0, pieces, 2):
+        (xa, ya), (xb, yb) = (start + (end - start) * at / pieces for at in (piece, piece + 1))
+        _line(canvas, (float(xa), float(ya)), (float(xb), float(yb)), colour, width)
 
 
 def _disc(canvas: NDArray[np.uint8], centre: Point, colour: Colour, radius: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -9,40 +10,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset, images_folder, read_dataset
-from stagepose.draw import draw_people
 from stagepose.images import read_image, write_image
-from stagepose.structures import Person
+from stagepose.labelled import draw_labels
 
 COLUMNS, ROWS = 6, 4
-TILE = 256  # pixels
-PAPER = 255
-SCORES = np.array([0.0, 0.6, 1.0])  # by visibility: drawing leaves out what is not labelled
+TILE, HEADER = 256, 22  # pixels of a picture's longer side, and of the line of text above one
+PAPER, INK = (245, 247, 250), (22, 26, 38)
 
 
 def draw_sheet(file: Path) -> Path:
     """``sheet.jpg`` beside a set's JSON, of its first pictures; returns its path."""
     dataset = read_dataset(file)
     tiles = [_tile(dataset, row, images_folder(file)) for row in range(min(COLUMNS * ROWS, len(dataset.images)))]
-    rows = -(-len(tiles) // COLUMNS)
-    sheet = np.full((rows * TILE, min(COLUMNS, len(tiles)) * TILE, 3), PAPER, dtype=np.uint8)
-    for number, tile in enumerate(tiles):
-        top, left = number // COLUMNS * TILE, number % COLUMNS * TILE
-        sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     target = file.with_name("sheet.jpg")
-    write_image(target, sheet)
+    write_image(target, laid_out(tiles, COLUMNS))
     return target
+
+
+def laid_out(tiles: Sequence[NDArray[np.uint8]], across: int, gap: int = 0) -> NDArray[np.uint8]:
+    """One picture of pictures (H, W, 3), of which there is at least one, in reading order.
+
+    Cells are as large as the largest of them; ``gap`` pixels lie between and around.
+    """
+    across = min(across, len(tiles))
+    height, width = (max(tile.shape[axis] for tile in tiles) + gap for axis in (0, 1))
+    sheet = np.full((-(-len(tiles) // across) * height + gap, across * width + gap, 3), PAPER, dtype=np.uint8)
+    for number, tile in enumerate(tiles):
+        top, left = gap + number // across * height, gap + number % across * width
+        sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return sheet
+
+
+def captioned(pixels_HW3: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """A picture under a line of text, HEADER pixels high; what is too long for it is cut."""
+    header = np.full((HEADER, pixels_HW3.shape[1], 3), PAPER, dtype=np.uint8)
+    cv2.putText(header, text, (3, HEADER - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.36, INK, 1, cv2.LINE_AA)
+    return np.concatenate([header, pixels_HW3])
 
 
 def _tile(dataset: CocoDataset, number: int, folder: Path) -> NDArray[np.uint8]:
     image = dataset.images[number]
-    pixels = read_image(folder / image.file_name).pixels
-    people = []
-    for row in dataset.rows_by_image.get(image.id, np.zeros(0, dtype=np.int64)):
-        points = dataset.keypoints[row]
-        scores = SCORES[points[:, 2].astype(int)]
-        people.append(Person(box=dataset.boxes_xyxy[row], keypoints=points[:, :2], scores=scores, score=1.0,
-                             skeleton=dataset.skeleton))
-    drawn = draw_people(pixels, people, labels="none")
+    drawn = draw_labels(read_image(folder / image.file_name).pixels, dataset, image.id)
     scale = TILE / max(drawn.shape[:2])
     size = (max(1, round(drawn.shape[1] * scale)), max(1, round(drawn.shape[0] * scale)))
     return np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.draw import draw_people
 from stagepose.errors import ConfigError
 from stagepose.geometry import Affine
 from stagepose.images import write_image
-from stagepose.structures import Person
+from stagepose.labelled import draw_labelled, labelled_person
+from stagepose.making.sheet import captioned, laid_out
 from stagepose.training.store import STORE, CropStore, open_store
 from stagepose.training.table import Table
 
-TILE, HEADER, GAP, ACROSS = 192, 22, 6, 8  # pixels of a tile's side, of the line above it, between tiles; tiles a row
-PAPER, INK = (245, 247, 250), (22, 26, 38)
+TILE, GAP, ACROSS = 192, 6, 8  # pixels of a tile's side, and between tiles; tiles a row
 
 
 def rows(table: Table, count: int, skip: int = 0) -> NDArray[np.int64]:
@@ -43,7 +41,7 @@ def write_sheet(table: Table, chosen: NDArray[np.int64], path: Path, crops: Path
         number = int(table.sets[row])
         text = f"OKS {table.oks[row]:.2f}  stage {table.stage}  #{table.annotation_ids[row]}"
         tiles.append(_tile(stores[number], row - int(starts[number]), text))
-    write_image(path, _sheet(tiles))
+    write_image(path, laid_out(tiles, ACROSS, GAP))
 
 
 def _opened(home: Path, crops: Path) -> CropStore:
@@ -63,23 +61,8 @@ def _tile(store: CropStore, row: int, text: str) -> NDArray[np.uint8]:
     scale = TILE / max(height, width)
     shift = (TILE - 1 - scale * (np.array([width, height]) - 1)) / 2
     place = Affine(np.column_stack([np.eye(2) * scale, shift]))
-    points = place.points(store.keypoints[row, :, :2].astype(np.float64))
-    labelled = store.keypoints[row, :, 2] > 0
-    corners = np.concatenate([points[labelled].min(0), points[labelled].max(0)])
-    person = Person(box=corners, keypoints=points, scores=labelled.astype(np.float64), score=1.0,
-                    skeleton=store.skeleton)
-    picture = draw_people(place.warp(canvas, (TILE, TILE)), [person], boxes=False)
-    header = np.full((HEADER, TILE, 3), PAPER, dtype=np.uint8)
-    cv2.putText(header, text, (3, HEADER - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.36, INK, 1, cv2.LINE_AA)
-    return np.concatenate([header, picture])
-
-
-def _sheet(tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    across = min(ACROSS, len(tiles))
-    down = -(-len(tiles) // across)
-    height, width = HEADER + TILE + GAP, TILE + GAP
-    sheet = np.full((down * height + GAP, across * width + GAP, 3), PAPER, dtype=np.uint8)
-    for i, tile in enumerate(tiles):
-        y, x = GAP + i // across * height, GAP + i % across * width
-        sheet[y : y + tile.shape[0], x : x + TILE] = tile
-    return sheet
+    points = store.keypoints[row].astype(np.float64)
+    points[:, :2] = place.points(points[:, :2])
+    labelled = points[points[:, 2] > 0, :2]
+    person = labelled_person(points, np.concatenate([labelled.min(0), labelled.max(0)]), store.skeleton)
+    return captioned(draw_labelled(place.warp(canvas, (TILE, TILE)), [person], boxes=False), text)
