@@ -49,6 +49,8 @@ SURFACE = {
     "convert": {"--help", "--out", "--to", "--format", "--images", "--skeleton", "--category", "--split",
                 "--joint-threshold", "--estimate-areas", "--no-estimate-areas", "--drop-bad", "--no-drop-bad", "--link",
                 "--no-link"},
+    "show": {"--help", "--out", "--images", "--count", "--seed", "--skeleton", "--all-images", "--no-all-images",
+             "--augmented", "--augment", "--input-size", "--box-padding", "--mirror", "--no-mirror"},
     "stats": {"--help"},
     "info": {"--help", "--json", "--no-json"},
     "serve": {"--help", "--host", "--port", "--allow-host", "--pose", "--detector", "--threshold", "--flip",

@@ -45,6 +45,7 @@ COMMANDS: dict[str, Command] = {
     "openpose": Command("stagepose.commands.openpose:openpose", "write what was found as OpenPose does"),
     "serve": Command("stagepose.commands.serve:serve", "find people in pictures that come over HTTP", "serve"),
     "check": Command("stagepose.commands.data:check", "look for mistakes in a COCO annotation file"),
+    "show": Command("stagepose.commands.show:show", "draw a set's labels, or what training makes of them"),
     "convert": Command("stagepose.commands.convert:convert", "turn other tools' labels into a COCO file, or back"),
     "stats": Command("stagepose.commands.data:stats", "count images, people and keypoints of annotation files"),
     "split": Command("stagepose.commands.data:split", "make train-val and mini-val of annotation files"),

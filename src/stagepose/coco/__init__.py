@@ -5,7 +5,7 @@ from stagepose.coco.clean import Changes, write_clean
 from stagepose.coco.dataset import CocoDataset, dataset_from_arrays, read_dataset, to_json
 from stagepose.coco.instances import Instances, read_instances
 from stagepose.coco.jsonfile import write_json_compact
-from stagepose.coco.pictures import images_folder
+from stagepose.coco.pictures import images_folder, require_images_folder
 from stagepose.coco.predictions import check_predictions
 from stagepose.coco.problems import Problem, ProblemKind, summarise
 from stagepose.coco.readiness import overlap_problems, picture_problems, refuse_bad_pictures, refuse_generated
@@ -18,7 +18,7 @@ from stagepose.coco.results import (
     read_keypoint_results,
     write_results,
 )
-from stagepose.coco.splits import split
+from stagepose.coco.splits import drawn_by_lot, split
 from stagepose.coco.statistics import STATISTICS_HEADER, Statistics, statistics, statistics_rows
 from stagepose.coco.table import ImageInfo
 from stagepose.coco.validate import check_dataset
@@ -36,6 +36,7 @@ __all__ = [
     "check_dataset",
     "check_predictions",
     "dataset_from_arrays",
+    "drawn_by_lot",
     "images_folder",
     "keypoint_result",
     "overlap_problems",
@@ -48,6 +49,7 @@ __all__ = [
     "read_keypoint_results",
     "refuse_bad_pictures",
     "refuse_generated",
+    "require_images_folder",
     "resolve_skeleton",
     "split",
     "statistics",

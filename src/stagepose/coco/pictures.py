@@ -12,13 +12,22 @@ from pathlib import Path
 
 from stagepose.coco.problems import Problem, problem, show
 from stagepose.coco.table import ImageInfo
-from stagepose.errors import ImageError
-from stagepose.images import read_header
+from stagepose.errors import DatasetError, ImageError
+from stagepose.images import printable, read_header
 
 
 def images_folder(path: str | Path, given: str | Path | None = None) -> Path:
     """Where a JSON's pictures are: the folder given, else ``images`` beside it."""
     return Path(given) if given is not None else Path(path).parent / "images"
+
+
+def require_images_folder(path: str | Path, given: str | Path | None = None) -> Path:
+    """The same; :class:`DatasetError` where there is no such folder."""
+    folder = images_folder(path, given)
+    if not folder.is_dir():
+        raise DatasetError(f"{printable(str(folder))}: no such folder; --images names the one that holds the pictures "
+                           f"of {printable(str(path))}")
+    return folder
 
 
 def check_pictures(images: Sequence[ImageInfo], index: Sequence[int], folder: Path) -> list[Problem]:

@@ -7,7 +7,7 @@ With COCO: train2014 + val2014 minus the images of val2017, whose images with ke
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from itertools import count as count_up
 from typing import Any
 
@@ -77,11 +77,15 @@ def _wanted(merged: Json, count: int | None, fraction: float | None, keypoints_o
 
 
 def _draw(merged: Json, count: int, seed: int, keypoints_only: bool) -> set[int]:
-    """The ``count`` images of the lowest hash; adding or removing other images changes no hash."""
     pool = {i["id"] for i in merged["images"]}
     if keypoints_only:
         pool = _images_with_keypoints(merged["annotations"])
-    return set(sorted(pool, key=lambda image: (_hash(image, seed), image))[:count])
+    return drawn_by_lot(pool, count, seed)
+
+
+def drawn_by_lot(image_ids: Iterable[int], count: int | None, seed: int) -> set[int]:
+    """The ``count`` images of the lowest hash, None for all; adding or removing other images changes no hash."""
+    return set(sorted(image_ids, key=lambda image: (_hash(image, seed), image))[:count])
 
 
 def _hash(image_id: int, seed: int) -> bytes:

@@ -30,6 +30,8 @@ OptionalFile: TypeAlias = Annotated[Path | None, arg(metavar="FILE", help_behavi
 OptionalFolder: TypeAlias = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint=UNSAID)]
 OptionalRun: TypeAlias = Annotated[Path | None, arg(metavar="RUN", help_behavior_hint=UNSAID)]
 OptionalTiles: TypeAlias = Annotated[int | Literal["auto"] | None, arg(metavar="INT|auto", help_behavior_hint=UNSAID)]
+CountOrAll: TypeAlias = Annotated[int | Literal["all"], arg(metavar="INT|all")]
+OptionalPreset: TypeAlias = Annotated[str | None, arg(metavar="PRESET", help_behavior_hint=UNSAID)]
 OptionalCount: TypeAlias = Annotated[int | None, arg(metavar="INT", help_behavior_hint=UNSAID)]
 OptionalNumber: TypeAlias = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint=UNSAID)]
 OptionalName: TypeAlias = Annotated[str | None, arg(metavar="NAME|FILE", help_behavior_hint=UNSAID)]

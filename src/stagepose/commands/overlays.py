@@ -1,4 +1,4 @@
-"""The photos of ``stagepose predict``, and what their overlays are called."""
+"""The photos of ``stagepose predict`` and ``show``, and what their overlays are called."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.commands.clips import OVERLAY, Draw
+from stagepose.draw import draw_people
 from stagepose.errors import ImageError
 from stagepose.files import cut
 from stagepose.images import LONGEST_SIDE, Picture, read_image, write_image
 from stagepose.structures import Person
 
-OVERLAY_SUFFIXES = ".pose.jpg", ".pose.png", OVERLAY
+POSE, LABELS = ".pose", ".labels"  # what follows the photo's name
+OVERLAY_SUFFIXES = f"{POSE}.jpg", f"{POSE}.png", OVERLAY
 LONGEST_STEM = 180  # bytes of an overlay's name; file systems take 255 in all
 
 
@@ -46,25 +48,29 @@ class Source:
 class Overlays:
     """The pictures written: none of a name twice in a run, and never of that of a photo read in it."""
 
-    def __init__(self, folder: Path, photos: Sequence[Path], draw: Draw) -> None:
-        self.folder, self.draw = folder, draw
+    def __init__(self, folder: Path, photos: Sequence[Path], draw: Draw = draw_people, ending: str = POSE) -> None:
+        self.folder, self.draw, self.ending = folder, draw, ending
         self.photos = {os.path.realpath(photo) for photo in photos}
         self.used: set[str] = set()
         self._numbers: dict[tuple[str, ...], int] = {}  # of the names last given, so that thousands of one are no wait
 
     def write(self, source: Source, pixels: NDArray[np.uint8], people: Sequence[Person]) -> str:
         """Write one photo with its people; returns its name within the folder."""
-        height, width = pixels.shape[:2]
+        return self.save(source, self.draw(pixels, people))
+
+    def save(self, source: Source, drawn: NDArray[np.uint8]) -> str:
+        """The same of a photo that is drawn on already."""
+        height, width = drawn.shape[:2]
         name = self.name_of(source, width, height)
         self.take(name)
-        write_image(self.folder / name, self.draw(pixels, people))
+        write_image(self.folder / name, drawn)
         return name
 
     def name_of(self, source: Source, width: int, height: int) -> str:
         """What a photo's overlay is called, unless its name is taken meanwhile."""
         path = source.path or Path("stdin")
         is_too_long = max(width, height) > LONGEST_SIDE["JPEG"]
-        suffix = OVERLAY_SUFFIXES[is_too_long or path.suffix.lower() == ".png"]
+        suffix = self.ending + (".png" if is_too_long or path.suffix.lower() == ".png" else ".jpg")
         return self.free_stem(path, suffix) + suffix
 
     def take(self, *names: str) -> None:

@@ -9,7 +9,6 @@ from stagepose import coco
 from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import Folder, JsonFiles, ModelName, OptionalCount, OptionalFolder
 from stagepose.commands.console import counted, counter_or_lines, say, wrong_usage
-from stagepose.errors import DatasetError
 from stagepose.geometry import BOX_PADDING
 from stagepose.images import printable
 from stagepose.training.crops import CropSpec, CropStore, PackConfig, pack_file
@@ -54,10 +53,7 @@ def pack(
     config = PackConfig(form=form, quality=quality, shard_mb=shard_mb, jobs=jobs)
     joints = resolve_skeleton(skeleton)
     for file in files:
-        folder = coco.images_folder(file, images)
-        if file.is_file() and not folder.is_dir():
-            raise DatasetError(f"{printable(str(folder))}: no such folder; --images names the one that holds the "
-                               f"pictures of {printable(str(file))}")
+        folder = coco.require_images_folder(file, images) if file.is_file() else coco.images_folder(file, images)
         shown = printable(str(file))
         with counter_or_lines(shown, f"{shown}: people cut out of") as progress:
             store = pack_file(file, folder, out, spec=spec, skeleton=joints, config=config, drop_bad=drop_bad,

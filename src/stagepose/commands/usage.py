@@ -28,8 +28,8 @@ from stagepose.names import meant
 
 Function = Callable[..., int | None]
 IN_WORDS = {"INT": "a whole number", "FLOAT": "a number", "INT INT": "two whole numbers", "INT ...": "whole numbers",
-            "FLOAT ...": "numbers", "FLOAT|none": "a number or none",
-            "INT|auto": "a whole number or auto"}  # what help calls values: what it wants
+            "FLOAT ...": "numbers", "FLOAT|none": "a number or none", "INT|auto": "a whole number or auto",
+            "INT|all": "a whole number or all"}  # what help calls values: what it wants
 OF_PHOTOS = {"--source", "--input", "--image", "--images", "--photo", "--photos"}  # what other tools have before them
 
 

@@ -63,8 +63,8 @@ class Work:
         self.affines = np.array([crop_affine(canvas_box(box, self.spec), self.spec.canvas).matrix
                                  for box in self.dataset.boxes_xyxy[self.rows]])
 
-    def by_picture(self, people: range) -> list[tuple[int, list[int]]]:
-        """Image ids with their places."""
+    def by_picture(self, people: Iterable[int]) -> list[tuple[int, list[int]]]:
+        """Image ids with their places, of people in order."""
         return [(image_id, list(places)) for image_id, places in groupby(people, lambda p: int(self.image_ids[p]))]
 
     def cut(self, job: tuple[int, list[int]]) -> Picture:

@@ -221,12 +221,12 @@ def _verdict(norm: Tensor, losses: dict[str, Tensor], stop: bool) -> Tensor:
 def _keys(task: Task, config: TrainConfig, shown: int, total: int) -> Iterator[list[SampleKey]]:
     """(epoch, position) of every part of this rank's share of every step, after ``shown`` samples."""
     for first in range(shown, total, config.batch):
-        mine = distributed.share(_global_keys(task, first, config.batch))
+        mine = distributed.share(sample_keys(task, first, config.batch))
         size = len(mine) // config.accumulate
         yield from (list(mine[i : i + size]) for i in range(0, len(mine), size))
 
 
-def _global_keys(task: Task, first: int, count: int) -> list[SampleKey]:
+def sample_keys(task: Task, first: int, count: int) -> list[SampleKey]:
     """(epoch, position) of ``count`` samples from the ``first`` ever shown."""
     return [divmod(i, task.samples_per_epoch) for i in range(first, first + count)]
 
@@ -318,7 +318,7 @@ def _known_budget(path: Path, what: dict[str, float]) -> int:
 def _bad_step(run: Run, task: Task, config: TrainConfig, step: int, shown: int, bad: int) -> int:
     """Count a step whose loss or gradient is not finite, and name its samples; the weights stay as they were."""
     bad += 1
-    names = task.names(_global_keys(task, shown - config.batch, min(config.batch, NAMED)))
+    names = task.names(sample_keys(task, shown - config.batch, min(config.batch, NAMED)))
     run.append_log({"step": step, "skipped": "loss or gradient is not finite", "in a row": bad, "samples": names})
     if bad >= config.max_bad_steps:
         raise TrainingError(f"{run.folder}: {bad} steps in a row without a finite loss, the last at step {step}; "

@@ -41,6 +41,7 @@ from stagepose.training.stages import StagedTraining, StagesConfig
 from stagepose.training.storage import Bits
 from stagepose.training.table import Table, plain_batches
 from stagepose.training.teacher import Teacher, open_teacher
+from stagepose.training.uncut import cut_on_demand
 from stagepose.training.validation import PoseValidation
 from stagepose.training.workfolder import Progress, told
 
@@ -221,6 +222,15 @@ def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting, teacher: Tea
         setting.report(start.begin(task.model, setting.init, skeleton=sets.skeleton, make=partial(_inference, recipe),
                                    batches=lambda: plain_batches(task, some)))
     return task
+
+
+def task_to_look_at(recipe: PoseRecipe, dataset: CocoDataset, images_dir: Path, seed: int) -> PoseTask:
+    """A task that shows what a training of the recipe on one set would, whose network has no weights.
+
+    Nothing is packed: people are cut out when they are shown.
+    """
+    network = on_meta(lambda: _inference(recipe, len(dataset.skeleton)).network)
+    return PoseTask(network, recipe.pose, [cut_on_demand(dataset, images_dir, crop_spec(recipe))], [1.0], seed=seed)
 
 
 def _inference(recipe: PoseRecipe, keypoints: int) -> PoseInference:

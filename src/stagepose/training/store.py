@@ -167,19 +167,25 @@ def open_store(home: str | Path) -> CropStore:
     return store
 
 
-def write_labels(home: Path, dataset: CocoDataset, rows: NDArray[np.int64], affines: Float,
-                 sizes: NDArray[np.int64]) -> None:
-    """``people.npz`` of some rows of a data set, in their order; ``sizes`` are the bytes of their pixels."""
+def labels_of(dataset: CocoDataset, rows: NDArray[np.int64], affines: Float) -> dict[str, NDArray[Any]]:
+    """The columns of a :class:`CropStore` that are labels, of some rows of a data set, in their order."""
     keypoints = dataset.keypoints[rows].astype(np.float64)
     moved = np.einsum("nij,nkj->nki", affines[:, :, :2], keypoints[..., :2]) + affines[:, None, :, 2]
     keypoints[..., :2] = moved
     areas = dataset.areas_or_boxes(AREA_OF_BOX)[rows]
+    return {"keypoints": keypoints.astype(np.float32), "areas": areas.astype(np.float32),
+            "annotation_ids": dataset.ids[rows], "image_ids": dataset.image_ids[rows], "affines": affines}
+
+
+def write_labels(home: Path, dataset: CocoDataset, rows: NDArray[np.int64], affines: Float,
+                 sizes: NDArray[np.int64]) -> None:
+    """``people.npz`` of some rows of a data set, in their order; ``sizes`` are the bytes of their pixels."""
     names = [dataset.image_by_id[i].file_name for i in np.unique(dataset.image_ids[rows]).tolist()]
-    columns = io.BytesIO()
-    np.savez(columns, keypoints=keypoints.astype(np.float32), areas=areas.astype(np.float32),
-             annotation_ids=dataset.ids[rows], image_ids=dataset.image_ids[rows], affines=affines, sizes=sizes,
-             names=np.frombuffer(json.dumps(names).encode(), dtype=np.uint8))
-    files.write_bytes(home / PEOPLE, columns.getvalue())
+    columns: dict[str, Any] = {**labels_of(dataset, rows, affines), "sizes": sizes,
+                               "names": np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)}
+    archive = io.BytesIO()
+    np.savez(archive, **columns)
+    files.write_bytes(home / PEOPLE, archive.getvalue())
 
 
 def write_description(home: Path, *, spec: CropSpec, skeleton: Skeleton, fingerprint: str, form: Form,

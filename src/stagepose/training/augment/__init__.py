@@ -20,10 +20,10 @@ from stagepose.training.augment.config import (
     refuse_mirroring,
 )
 from stagepose.training.augment.looks import change_looks, occluded
-from stagepose.training.augment.motion import move_keypoints, sample_affines, warp
+from stagepose.training.augment.motion import are_mirrored, move_keypoints, sample_affines, warp
 
-__all__ = ["NO_AUGMENTATION", "UNIFORMS", "AugmentConfig", "Canvases", "Draw", "augment", "occluded",
-           "refuse_mirroring"]
+__all__ = ["NO_AUGMENTATION", "UNIFORMS", "AugmentConfig", "Canvases", "Draw", "are_mirrored", "augment",
+           "occluded", "refuse_mirroring"]
 
 
 def augment(canvases: Canvases, keypoints_BK3: Float, uniforms: Float, *, base_scale: float, size: Size,

@@ -36,10 +36,15 @@ def sample_affines(keypoints_BK3: Float, uniforms: Float, *, base_scale: float, 
     linear = (zoom * closer)[:, None, None] * turn / grow[..., None]  # the box's own sides, which it is turned with
     target = (sides - 1) / 2 + config.shift * sides * (2 * uniforms[:, [Draw.SHIFT_X, Draw.SHIFT_Y]] - 1)
     forward = np.concatenate([linear, (target - np.einsum("bij,bj->bi", linear, centre))[..., None]], -1)
-    mirrored = u[Draw.MIRRORED] < config.flip_chance
+    mirrored = are_mirrored(uniforms, config)
     forward[mirrored, 0] *= -1
     forward[mirrored, 0, 2] += size[0] - 1
     return forward, mirrored
+
+
+def are_mirrored(uniforms: Float, config: AugmentConfig) -> NDArray[np.bool_]:
+    """(B,) which samples are."""
+    return np.asarray(uniforms[:, Draw.MIRRORED] < config.flip_chance)
 
 
 def _bell(u: Float) -> Float:
