@@ -32,7 +32,7 @@ LEAST_SIDE = 1000  # pixels of an overlay's longer side: smaller pictures are en
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """What 'stagepose train' would be told that changes how people are shown; for --augmented alone.
+    """What 'stagepose train' would be told that changes how people are shown.
 
     Attributes:
         augment: Settings of the augmentation instead of the preset's, each NAME=VALUE, as for train.
@@ -60,7 +60,7 @@ def show(
     skeleton: OptionalName = None,
     all_images: bool = False,
     augmented: OptionalPreset = None,
-    options: OmitArgPrefixes[SampleOptions] = AS_THE_PRESET,
+    training: OmitArgPrefixes[SampleOptions] = AS_THE_PRESET,
 ) -> int:
     """Look at a set's labels: are they right, and what does training see?
 
@@ -75,25 +75,25 @@ def show(
         file: COCO annotation file.
         out: Folder for the pictures.
         images: Folder of the set's pictures; by default images/ beside the file.
-        count: So many pictures, or samples on the sheet; "all" for every picture.
+        count: So many pictures, or samples on the sheet; all for every picture.
         seed: Another seed draws other pictures; of a training, --seed.
         skeleton: Keypoints to show: a published skeleton's name, a skeleton file or an annotation file; by default the
             file's own, with --augmented coco17, as for train.
         all_images: Draw from the pictures without labelled people too.
         augmented: A pose network's preset, as for train.
-        options: What 'stagepose train' would be told.
+        training: What 'stagepose train' would be told; with --augmented.
     """
     if isinstance(count, int) and count < 1:
         wrong_usage(f"--count is {count}; use at least 1, or all")
     if augmented is None:
-        if options != AS_THE_PRESET:
+        if training != AS_THE_PRESET:
             wrong_usage("--augment, --input-size, --box-padding and --no-mirror say what a training shows; name its "
                         "preset with --augmented")
         return _show_labels(file, out, images, None if count == "all" else int(count), seed, skeleton, all_images)
     if count == "all" or all_images:
         wrong_usage("--augmented shows samples of labelled people on one sheet; leave out --all-images, and give "
                     "--count a number")
-    _show_samples(file, out / SHEET, images, int(count), seed, skeleton or "coco17", augmented, options)
+    _show_samples(file, out / SHEET, images, int(count), seed, skeleton or "coco17", augmented, training)
     return 0
 
 
