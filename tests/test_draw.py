@@ -337,5 +337,5 @@ def test_joints_that_score_below_hollow_are_rings_around_the_picture() -> None:
             assert not (around == side).all(1).any()
     far = person(keypoints=np.tile([1e300, -7.0], (17, 1)), scores=np.full(17, 0.6))
     assert (draw_people(picture, [far], boxes=False, hollow=1.0) == picture).all()
-    with pytest.raises(ConfigError, match="hollow is 'all'; it is the least score of a joint that is no ring"):
+    with pytest.raises(ConfigError, match="hollow is 'all'; it is a joint's least score, between 0 and 1"):
         draw_people(picture, [big], hollow="all")  # type: ignore[arg-type]

@@ -59,8 +59,9 @@ def test_a_mirrored_persons_left_wrist_has_the_left_colour_at_the_mirrored_place
     data = json.loads(file.read_text())
     person = data["annotations"][0]
     wrists = np.array([(60.0, 40), (120, 100)])  # left, right
-    person["keypoints"] = [0] * 27 + [60, 40, 2, 120, 100, 2] + [0] * 18
-    person |= {"num_keypoints": 2, "bbox": [40, 10, 110, 140]}
+    elbows = [60, 60, 2, 120, 120, 2]  # a joint that is alone is drawn small
+    person["keypoints"] = [0] * 21 + elbows + [60, 40, 2, 120, 100, 2] + [0] * 18
+    person |= {"num_keypoints": 4, "bbox": [40, 10, 110, 140]}
     file.write_text(json.dumps(data))
     assert show(file, "--count", "1", "--augment", f"flip_chance={int(mirrored)}", *STILL) == 0
     picture = sheet(file)
