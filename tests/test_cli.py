@@ -279,7 +279,7 @@ def test_a_missing_extra_is_its_pip_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(cli.COMMANDS, "gan train", cli.Command("needs_much:train", "dream", "train"))
     assert cli.main(["gan", "train", "--help"]) == 1
-    assert "run: pip install 'stagepose[train]'" in capsys.readouterr().err
+    assert 'run: pip install "stagepose[train]"' in capsys.readouterr().err
 
 
 def test_where_folders_cannot_be_held_training_says_so() -> None:

@@ -26,7 +26,7 @@ from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, Vid
 from stagepose.videofiles import Part, VideoReader, VideoWriter, is_video
 from stagepose.videos import _followed
 
-av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'stagepose[video]'")
+av = pytest.importorskip("av", reason='PyAV is not installed: pip install "stagepose[video]"')
 
 RATE = 10
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -509,7 +509,7 @@ def test_without_pyav_there_is_one_pip_line_and_all_else_works(tmp_path: Path) -
     stagepose.write_image("photo.png", dots(ONE))
     done = subprocess.run([sys.executable, "-c", code, "predict", "photo.png", "clip.mp4", *MODELS],
                           capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and done.stderr.count("pip install 'stagepose[video]'") == 1
+    assert done.returncode == 0 and done.stderr.count('pip install "stagepose[video]"') == 1
     assert "Traceback" not in done.stderr and len(read("out/people.json")) == 1
 
 
@@ -786,5 +786,5 @@ def test_a_results_file_that_was_cut_short_ends_after_its_last_whole_frame() -> 
 
 def test_a_missing_package_is_told_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingExtraError, match="pip install 'stagepose\\[video\\]'"):
+    with pytest.raises(MissingExtraError, match=r'pip install "stagepose\[video\]"'):
         VideoReader("clip.mp4")

@@ -71,4 +71,4 @@ def needing(extra: str) -> Iterator[None]:
         if error.name == "fcntl":  # of no package: Windows lacks it
             raise MissingExtraError("training holds its folders as Linux and macOS do; on Windows, run it in WSL"
                                     ) from error
-        raise MissingExtraError(f"{error.name} is not installed; run: pip install 'stagepose[{extra}]'") from error
+        raise MissingExtraError(f'{error.name} is not installed; run: pip install "stagepose[{extra}]"') from error

@@ -472,7 +472,7 @@ def _pyav() -> Any:
     try:
         import av
     except ModuleNotFoundError as error:
-        raise MissingExtraError("av is not installed, which reads videos; run: pip install 'stagepose[video]'"
+        raise MissingExtraError('av is not installed, which reads videos; run: pip install "stagepose[video]"'
                                 ) from error
     av.logging.set_level(None)
     return av

@@ -130,7 +130,7 @@ def test_boxes_stand_in_for_missing_areas() -> None:
 
 def test_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'stagepose\[eval\]'"):
+    with pytest.raises(MissingExtraError, match=r'pip install "stagepose\[eval\]"'):
         evaluate_boxes(without_areas([]), {})
 
 

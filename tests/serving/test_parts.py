@@ -162,4 +162,4 @@ def test_without_its_extra(package: str, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setitem(sys.modules, package, None)
     assert cli.main(["serve"]) == 1
     err = capsys.readouterr().err
-    assert f"{package} is not installed; run: pip install 'stagepose[serve]'" in err and err.count("\n") == 1
+    assert f'{package} is not installed; run: pip install "stagepose[serve]"' in err and err.count("\n") == 1

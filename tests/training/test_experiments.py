@@ -96,7 +96,7 @@ def test_the_outcome_stands_beside_the_reports(tmp_path):
 
 def test_a_missing_plotter_is_said_before_the_training(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'stagepose\[plots\]'"):
+    with pytest.raises(MissingExtraError, match=r'pip install "stagepose\[plots\]"'):
         require_plots()
 
 

@@ -84,7 +84,7 @@ def predict(
     images.json: the keypoints' names; id, file name and size of every photo, and what could not be read. An id is the
     number at the end of the file's name where no other photo has the same; the others are numbered on from there.
 
-    Of a video (pip install 'stagepose[video]'): NAME.pose.mp4, with its sound; NAME.people.json, as people.json, with
+    Of a video (pip install "stagepose[video]"): NAME.pose.mp4, with its sound; NAME.people.json, as people.json, with
     the frame, its time and a track_id that stays a person's from frame to frame; with --csv NAME.people.csv.
 
     Photos that cannot be read are reported, counted and left out. The exit code is 1 when none could be used, or with

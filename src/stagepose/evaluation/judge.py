@@ -26,7 +26,7 @@ def require_library() -> None:
     try:
         import faster_coco_eval  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError("judging boxes needs faster-coco-eval: pip install 'stagepose[eval]'") from error
+        raise MissingExtraError('judging boxes needs faster-coco-eval: pip install "stagepose[eval]"') from error
 
 
 def judge(

@@ -83,7 +83,7 @@ def require_plots() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError("an experiment's plot needs matplotlib: pip install 'stagepose[plots]'") from error
+        raise MissingExtraError("an experiment's plot needs matplotlib: pip install \"stagepose[plots]\"") from error
 
 
 def _plot(outcome: Outcome, path: Path) -> None:
