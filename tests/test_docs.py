@@ -7,6 +7,7 @@ import json
 import re
 import runpy
 import shutil
+from dataclasses import fields
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,12 +72,31 @@ def test_from_python(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"^2 [1-9]$", out, re.MULTILINE), "the video's third frame"
 
 
+def test_the_python_page_has_every_setting_with_its_default() -> None:
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    for setting in fields(stagepose.PredictorConfig):
+        default = json.dumps(setting.default) if isinstance(setting.default, str) else repr(setting.default)
+        assert f"\n| `{setting.name}` | `{default}` |" in page
+
+
+def test_the_results_page_counts_the_keypoints_in_their_order() -> None:
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    listed = "".join(f"{number}. `{name}`\n" for number, name in enumerate(stagepose.COCO_17.names, 1))
+    assert f"\n\n{listed}\n" in page
+
+
 @pytest.mark.usefixtures("desk")
-def test_video(capsys: pytest.CaptureFixture[str]) -> None:
+def test_video(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a video in the webcam's place."""
     pytest.importorskip("av")
+    import cv2
+
     film("clip.mp4")
+    device = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: device({0: "clip.mp4"}[number]))
     camera = run("docs/video.md")["camera"]
-    assert "2 0.2 1 (" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "2 0.2 1 (" in out and "\n2 1 (" in out
     pixels = stagepose.read_image("photo.jpg").pixels
     assert (camera(0.0, pixels) != pixels).any()
     with stagepose.VideoReader("mine.mp4") as reader:
