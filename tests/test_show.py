@@ -233,4 +233,4 @@ def test_labels_are_drawn_without_torch_and_samples_ask_for_it(tmp_path: Path) -
     words = [sys.executable, "-c", WITHOUT_TORCH, str(tiny_coco(tmp_path, images=1)), str(tmp_path / "out")]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.endswith("error: torch is not installed; run: pip install 'stagepose[train]'\n")
+    assert done.stderr.endswith('error: torch is not installed; run: pip install "stagepose[train]"\n')

@@ -69,7 +69,7 @@ def show(
     be read are reported, counted and left out; the exit code is 1 when none could be used.
 
     With --augmented: the first samples that 'stagepose train PRESET --data FILE.json' would show to its network, on one
-    sheet, OUT/sheet.jpg, with the keypoints that it is taught (pip install 'stagepose[train]').
+    sheet, OUT/sheet.jpg, with the keypoints that it is taught (pip install "stagepose[train]").
 
     Args:
         file: COCO annotation file.
