@@ -35,16 +35,17 @@ def test_kl_is_least_at_the_target_and_ignores_the_unlabelled():
 
 def test_mse_ignores_the_unlabelled():
     target, labelled = torch.zeros(2, 3, 8, 6), torch.tensor([[1.0, 1, 0], [0, 0, 0]])
-    maps = torch.zeros_like(target)
+    target[..., 3, 2] = 1
+    maps = target.clone()
     maps[0, 2] = 9
     maps[1] = 9
     assert mse_loss(maps, target, labelled) == 0
-    maps[0, 0] = 1
+    maps[0, 0] += 1
     assert mse_loss(maps, target, labelled) == pytest.approx(0.5)
 
 
 def test_every_level_of_every_stage_counts():
-    target = [torch.zeros(1, 2, s, s) for s in (8, 4)]
+    target = [torch.ones(1, 2, s, s) for s in (8, 4)]
     outputs = [[t + 1 for t in target], [t + 2 for t in target]]
     losses = stage_losses(outputs, target, torch.ones(1, 2), kind="mse", level_weights=(1.0, 0.5))
     assert losses == pytest.approx([1 + 0.5, 4 + 2])
