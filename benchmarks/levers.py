@@ -129,8 +129,9 @@ def main() -> None:
                         help="these alone; controls among them")
     parser.add_argument("--train-only", action="store_true", help="write no report: another process has other seeds")
     told = parser.parse_args()
-    kept, people = clean(told)
     arms = [arm for arm in ARMS if arm.name in told.arms]
+    cleaned = any("cleaned" in arm.sets for arm in arms)
+    said = "Of LSP-extended's {1:,} people {0:,} are kept by cleaning.".format(*clean(told)) if cleaned else ""
     runs = {arm.name: [train(arm, seed, told) for seed in told.seeds] for arm in arms}
     dataset = read_dataset(told.val)
     exact = {name: [flip_tested(run, told.val) for run in each] for name, each in runs.items()}
@@ -148,7 +149,7 @@ def main() -> None:
              f"{torch.__version__}, {processor()}: {told.samples:,} samples from {START}, in crops of 128x96, batches "
              f"of 16 by AdamW at {LEARNING_RATE}, COCO's people {COCO} times as often as LSP-extended's; "
              f"seeds {', '.join(map(str, told.seeds))}, the same samples in arms of the same sets. AP on the public "
-             f"validation subset, flip test. Of LSP-extended's {people:,} people {kept:,} are kept by cleaning.", "",
+             f"validation subset, flip test. {said}".rstrip(), "",
              *table(("arm", "", "AP, annotated boxes: mean (lowest to highest)", "difference, 95 % interval",
                      f"AP, boxes of {DEFAULT_DETECTOR}", "difference, 95 % interval"), rows), "",
              *by_hand(RESULT, OUTCOME)]

@@ -153,7 +153,7 @@ def test_help_in_a_terminal_has_styles_unless_no_color_is_set(no_color: str) -> 
 
 
 @pytest.mark.parametrize(("words", "line"), [
-    (["predict", "a.jpg", "--thresold", "0.4"], "no option --thresold; did you mean --threshold or --joint-threshold?"),
+    (["predict", "a.jpg", "--thresold", "0.4"], "no option --thresold; did you mean --threshold or --csv-threshold?"),
     (["predict", "a.jpg", "--conf", "0.3"], "no option --conf; did you mean --threshold?"),
     (["predict", "a.jpg", "--device=0"], "no option --device; did you mean --provider?"),
     (["predict", "a.jpg", "--imgsz", "640"], "no option --imgsz; did you mean --tiles?"),
