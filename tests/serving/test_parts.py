@@ -93,7 +93,8 @@ def test_an_overlay_too_long_for_a_jpeg_is_a_png() -> None:
     for width, kind in ((65_500, "jpeg"), (65_501, "png")):
         file = io.BytesIO()
         Image.new("RGB", (width, 8)).save(file, "PNG")
-        order = {"content_type": "", "options": {}, "overlay": {"format": "jpeg", "colours": "side", "labels": "number"}}
+        overlay = {"format": "jpeg", "colours": "side", "labels": "number"}
+        order = {"content_type": "", "options": {}, "overlay": overlay}
         head, body = worker.answer(predictor, order, file.getvalue())
         assert head == {"status": 200, "type": f"image/{kind}"}
         assert Image.open(io.BytesIO(body)).size == (width, 8)
