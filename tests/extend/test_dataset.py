@@ -136,6 +136,7 @@ def test_a_lost_picture_is_made_again(made: Path, judge: Judge, tmp_path: Path) 
     make(tmp_path / "set", judge)
     (tmp_path / "set/images/dots-000001.jpg").unlink()
     (tmp_path / "set/notes/000003.json").write_text("{")
+    (tmp_path / "set/notes/000002.json").write_text('{"number": 2}')
     make(tmp_path / "set", judge)
     assert contents(tmp_path / "set") == contents(made)
 

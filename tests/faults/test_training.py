@@ -134,11 +134,14 @@ def test_an_error_within_a_worker_is_not_its_death():
 @pytest.mark.parametrize("error", [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError(),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 ])
 def test_out_of_memory_says_which_batch_to_try(error):
     """F15."""
     advice = r"32 pictures at once; try --batch 32, .* --accumulate 4"
     with pytest.raises(TrainingError, match=advice), plain_errors(64, 2, 0):
+        raise error
+    with pytest.raises(TrainingError, match="smaller --input-size or network"), plain_errors(2, 2, 0):
         raise error
     with pytest.raises(RuntimeError, match="something else"), plain_errors(64, 2, 0):
         raise RuntimeError("something else")

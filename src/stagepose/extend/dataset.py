@@ -107,7 +107,10 @@ def _done(out: Path, number: int, least: float) -> Row | None:
     row = read_json(note_of(out, number))
     if not isinstance(row, dict) or row.get("number") != number:
         return None
-    there = "refused" in row or not _kept(row, least) or (out / "images" / row["file_name"]).is_file()
+    if "refused" in row:
+        return row
+    name = row.get("file_name")
+    there = isinstance(name, str) and (not _kept(row, least) or (out / "images" / name).is_file())
     return row if there else None
 
 

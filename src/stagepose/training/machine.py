@@ -133,9 +133,9 @@ def plain_errors(batch: int, accumulate: int, workers: int) -> Iterator[None]:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
                 isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(text)):
             at_once = batch // accumulate // distributed.world()
-            raise TrainingError(
-                f"out of memory with {at_once} pictures at once; try --batch {max(1, batch // 2)}, or keep the batch "
-                f"and show it in smaller parts with --accumulate {2 * accumulate}") from error
+            less = (f"try --batch {max(1, batch // 2)}, or keep the batch and show it in smaller parts with "
+                    f"--accumulate {2 * accumulate}" if at_once > 1 else "use a smaller --input-size or network")
+            raise TrainingError(f"out of memory with {at_once} pictures at once; {less}") from error
         # a dead worker is noticed as such, or as a batch that it announced and can no longer hand over
         if WORKER_DIED.search(text) or (workers and isinstance(error, (ConnectionError, EOFError))):
             raise TrainingError(
