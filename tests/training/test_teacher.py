@@ -12,6 +12,7 @@ from stagepose.cli import main
 from stagepose.errors import CheckpointError, ConfigError, ModelError
 from stagepose.heatmaps import Msra, UdpDark, UdpOks
 from stagepose.modelinfo import stamp, verify
+from stagepose.runtime import read_info
 from stagepose.skeleton import COCO_17, LSP_14
 from stagepose.training import loop
 from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig, augment
@@ -191,7 +192,8 @@ def test_a_model_file_teaches_what_its_run_does(runs, tmp_path, capsys):
 
 def test_a_shipped_model_teaches():
     teacher = open_teacher("pose-medium", COCO_17, UdpOks(input_size=(192, 256)), "cpu")
-    assert teacher.size == (288, 384) and teacher.sha256
+    assert teacher.size == (288, 384)
+    assert teacher.sha256 == read_info("pose-medium").sha256  # whatever its network is unfolded to, on any machine
 
 
 def test_what_is_no_teacher(people, runs, tmp_path):

@@ -97,9 +97,12 @@ def _as_in_file(init: str, make: Make, keypoints: int) -> Rebuilt:
 
 def digest(init: str | None) -> str | None:
     """sha256 of the weights that ``init`` stands for, of whichever kind of network; None without any."""
-    if init is None:
-        return None
-    return read_info(init).sha256 if is_model_file(init) else checkpoint.digest(checkpoint.load_weights(init))
+    return None if init is None else digest_of(init)
+
+
+def digest_of(source: str) -> str:
+    """The same of a run folder, a .safetensors file, a model file or a shipped name."""
+    return read_info(source).sha256 if is_model_file(source) else checkpoint.digest(checkpoint.load_weights(source))
 
 
 def skeleton_of(run: Path) -> Skeleton | None:

@@ -19,7 +19,7 @@ from stagepose.errors import ConfigError
 from stagepose.geometry import Float, Size
 from stagepose.heatmaps import Codec
 from stagepose.skeleton import Skeleton, map_by_name
-from stagepose.training import checkpoint
+from stagepose.training import start
 from stagepose.training.inference import PoseInference
 from stagepose.training.trained import open_taught
 
@@ -31,7 +31,8 @@ class Teacher:
     """A network that stays as it is, on the learner's device.
 
     ``size`` (width, height) of its input; ``places`` (K,) of the learner's keypoints among its own, -1 for those that
-    it does not know; ``sha256`` of its weights, by which a run knows it again.
+    it does not know; ``sha256`` of its weights, by which a run knows it again: a file's as they are stored, for what
+    they are unfolded to differs in the last bits with the number of threads.
     """
 
     model: PoseInference
@@ -68,7 +69,7 @@ def open_teacher(source: str | Path, learner: Skeleton, codec: Codec, device: st
                           f"{', '.join(pose.skeleton.names)}")
     model = pose.model.to(device).requires_grad_(False)
     return Teacher(model, pose.codec.input_size, torch.from_numpy(np.asarray(places)).to(device),
-                   checkpoint.digest(model.state_dict()))
+                   start.digest_of(str(source)))
 
 
 def taught(drawn_BKhw: Tensor, shown_BKhw: Tensor, share: float) -> tuple[Tensor, Tensor]:
