@@ -11,7 +11,7 @@ ELSEWHERE = {  # what other tools call a command or a setting, and what has its 
     "conf": ("threshold",), "conf-thres": ("threshold",), "confidence": ("threshold",),
     "device": ("provider", "providers"), "gpu": ("provider", "providers", "device"),
     "epochs": ("samples",), "img-size": ("input-size", "tiles"), "imgsz": ("input-size", "tiles"),
-    "max-det": ("max-people",), "model": ("pose",), "project": ("out",), "vid-stride": ("detect-every",),
+    "max-det": ("max-people",), "model": ("pose",), "project": ("out",), "vid-stride": ("every",),
     "weights": ("pose", "init"),
 }  # fmt: skip
 

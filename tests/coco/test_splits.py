@@ -223,7 +223,9 @@ def test_what_was_made_of_pictures_of_mini_val_is_taken_out_with_them(tmp_path: 
         image |= {"generated": True, "sources": [{"file_name": f"{number:012d}.jpg"}]}
     made["images"][0]["file_name"] = "paste-1.png"
     val = _set(tmp_path, "val", _renamed("{:012d}.jpg", 2))
+    photos["images"][0]["generated"] = False
     both = [_set(tmp_path, "photos", photos), _set(tmp_path, "made", made)]
+    assert _names(split([both[0]], minival=val)[0]) == ["000000000003.jpg"]
     train, _ = split([both[1]], minival=val)
     assert _names(train) == ["000000000002.png"]
     assert not overlap_problems(_set(tmp_path, "left", train), val)

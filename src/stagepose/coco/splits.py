@@ -50,7 +50,8 @@ def split(
         if count is not None or fraction is not None:
             raise ConfigError("a mini-val file and a count or fraction were given; choose one of them")
         _same_skeleton(minival, datasets[0])
-        photos = {row["id"]: originals[row["id"]] for row in merged["images"] if "generated" not in row}
+        photos = {row["id"]: originals[row["id"]] for row in merged["images"]
+                  if row.get("generated") is not True}
         held_out = _same_images(photos, minival, same_ids, notes)
         judged = minival.images
         mini = to_json(minival)
