@@ -30,10 +30,11 @@ from toy_models import (
 )
 
 import stagepose
+from stagepose.config import PredictorConfig
 from stagepose.errors import ConfigError, ImageError, ModelError
 from stagepose.geometry import crop_affine, fit_box
 from stagepose.images import Picture, read_image
-from stagepose.predictor import Predictor, PredictorConfig, as_detections, crop_heatmaps, decode_crops, load
+from stagepose.predictor import Predictor, as_detections, crop_heatmaps, decode_crops, load
 from stagepose.runtime import DetectorModel, PoseEnsemble, PoseModel
 from stagepose.structures import Detections, Person
 

@@ -16,11 +16,12 @@ from toy_models import ONE, dots, pose_bytes
 
 import stagepose
 from stagepose import cli
+from stagepose.config import PredictorConfig
 from stagepose.errors import ConfigError
 from stagepose.geometry import iou_matrix
 from stagepose.images import read_image
 from stagepose.oks import keypoint_similarity
-from stagepose.predictor import Predictor, PredictorConfig
+from stagepose.predictor import Predictor
 from stagepose.runtime import PoseModel
 from stagepose.skeleton import COCO_17
 from stagepose.structures import Detections

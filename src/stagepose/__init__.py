@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stagepose.config import PredictorConfig
     from stagepose.draw import draw_people
     from stagepose.errors import (
         CheckpointError,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     )
     from stagepose.images import Picture, read_image, write_image
     from stagepose.modelinfo import ModelInfo
-    from stagepose.predictor import Predictor, PredictorConfig, load
+    from stagepose.predictor import Predictor, load
     from stagepose.skeleton import COCO_17, CROWDPOSE_14, LSP_14, MPII_16, Skeleton
     from stagepose.smoothing import Smoother
     from stagepose.structures import Detections, Person
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
+    "stagepose.config": ("PredictorConfig",),
     "stagepose.draw": ("draw_people",),
     "stagepose.errors": (
         "CheckpointError", "ConfigError", "DatasetError", "ImageError", "MissingExtraError", "ModelError",
@@ -53,7 +55,7 @@ _HOMES = {
     ),
     "stagepose.images": ("Picture", "read_image", "write_image"),
     "stagepose.modelinfo": ("ModelInfo",),
-    "stagepose.predictor": ("Predictor", "PredictorConfig", "load"),
+    "stagepose.predictor": ("Predictor", "load"),
     "stagepose.skeleton": ("COCO_17", "CROWDPOSE_14", "LSP_14", "MPII_16", "Skeleton"),
     "stagepose.smoothing": ("Smoother",),
     "stagepose.structures": ("Detections", "Person"),

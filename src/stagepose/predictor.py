@@ -6,25 +6,22 @@ N people of a picture, K keypoints, H W crop size, h w heatmap size.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass, replace
 from itertools import repeat, zip_longest
-from numbers import Real
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias, TypeVar, cast
+from typing import IO, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage
 
+from stagepose.config import LEAST_TILE, PredictorConfig, replaced
 from stagepose.errors import ConfigError, ModelError
-from stagepose.geometry import LEAST_PADDING, MOST_PADDING, Affine, crop_affine, fit_box
+from stagepose.geometry import Affine, crop_affine, fit_box
 from stagepose.heatmaps import Codec
-from stagepose.images import MAX_PIXELS, Picture, read_image
+from stagepose.images import Picture, read_image
 from stagepose.modelinfo import ModelInfo
-from stagepose.names import meant
-from stagepose.oks import DEFAULT_RULE, NMS_THRESHOLD, RESCORE_RULES, oks_nms, ranking, rescore, soft_oks_nms
+from stagepose.oks import oks_nms, ranking, rescore, soft_oks_nms
 from stagepose.runtime import (
     Detector,
     DetectorModel,
@@ -36,7 +33,7 @@ from stagepose.runtime import (
     shipped,
 )
 from stagepose.skeleton import Skeleton
-from stagepose.structures import Detections, KeepBy, Person, foremost
+from stagepose.structures import Detections, Person, foremost
 from stagepose.tiling import detect_tiled, parts_of_others
 
 Float = NDArray[np.float64]
@@ -47,105 +44,9 @@ Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of o
 
 DEFAULT_POSE = "pose-small"
 DEFAULT_DETECTOR = "person-small"
-LEAST_TILE = 64  # pixels; a slip otherwise, and hours of looking
 FARTHEST = 10_000_000  # pixels that an edge of a box may lie away; beyond, doubles lose a crop's last digits
 
 _Model = TypeVar("_Model", PoseModel, DetectorModel)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictorConfig:
-    """Everything about a prediction but the models.
-
-    ``threshold`` is the least score of a person whom the detector finds (None: the pose model's own), and of the box
-    that is worth a look unless ``box_threshold`` says from where on. ``max_people`` boxes are, best first. Boxes that a
-    caller gives are all used, and nobody in them is cut by score. ``keep`` people are kept of those found in them all
-    (None: everyone): those who score most, or with ``keep_by`` "size" those of the largest boxes. ``flip`` runs every
-    crop mirrored as well and takes the mean: more precise, at twice the time. ``batch`` crops go through the network at
-    once. ``rescoring`` is a rule of :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a person whose OKS to a
-    better one exceeds it (None: nobody; "auto": .5 with our rule, with the others as their authors do: .9, or with
-    megvii's nobody), and ``soft_nms`` lowers that person's score instead; ``box_padding`` replaces the model's own.
-    ``scales``: every crop is looked at so many times as large and small, and the mean taken (the multi-scale test).
-    ``tiles``: the detector also looks at overlapping tiles of the picture, from so many pixels a side on, or with
-    "auto" from the detector's own size on, for people who are too small in the whole; as many times slower as there are
-    tiles.
-    """
-
-    threshold: float | None = None
-    box_threshold: float | None = None
-    max_people: int = 100  # COCO's limit of boxes per picture
-    keep: int | None = None
-    keep_by: KeepBy = "score"
-    flip: bool = False
-    batch: int = 8
-    rescoring: str = DEFAULT_RULE
-    oks_nms: float | Literal["auto"] | None = "auto"
-    soft_nms: bool = False
-    box_padding: float | None = None
-    scales: tuple[float, ...] = (1.0,)
-    max_pixels: int = MAX_PIXELS
-    tiles: int | Literal["auto"] | None = None
-
-    def __post_init__(self) -> None:
-        self._refuse_other_kinds()
-        for name in ("threshold", "box_threshold"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"{name} is {value}; it is a score, between 0 and 1")
-        if isinstance(self.oks_nms, str) and self.oks_nms != "auto":
-            raise ConfigError(f"oks_nms is {self.oks_nms!r}; use a number, None for no OKS-NMS, or 'auto'")
-        if not isinstance(self.oks_nms, str) and self.oks_nms is not None and not 0 < self.oks_nms <= 1:
-            raise ConfigError(f"oks_nms is {self.oks_nms}; it is an OKS, above 0 and up to 1, or None for no OKS-NMS")
-        if self.rescoring not in RESCORE_RULES:
-            raise ConfigError(f"rescoring is {self.rescoring!r}; use one of {sorted(RESCORE_RULES)}")
-        if self.box_padding is not None and not LEAST_PADDING <= self.box_padding <= MOST_PADDING:
-            raise ConfigError(f"box_padding is {self.box_padding}; use 0.5 to 4, or None for the model's own")
-        if not self.scales or not all(0.5 <= scale <= 2 for scale in self.scales):
-            raise ConfigError(f"scales is {self.scales}; give one or more, each 0.5 to 2 times the padded box")
-        if self.soft_nms and self.nms_threshold is None:
-            raise ConfigError(f"soft_nms lowers by an OKS threshold, but oks_nms is {self.oks_nms!r} with rescoring "
-                              f"{self.rescoring!r}, which is none; give oks_nms a number")
-        if self.keep is None and self.keep_by != "score":
-            raise ConfigError(f"keep_by is {self.keep_by!r}, which says whom to keep; give keep a number of people too")
-        is_word = self.tiles is None or (isinstance(self.tiles, str) and self.tiles == "auto")
-        if not is_word and not (isinstance(self.tiles, Real) and self.tiles >= LEAST_TILE):
-            raise ConfigError(f"tiles is {self.tiles!r}; use the side of a tile in pixels, from {LEAST_TILE} on, "
-                              "'auto' for the detector's own size, or None for no tiles")
-        optional = [name for name in ("keep", "tiles") if isinstance(getattr(self, name), Real)]
-        for name in ("max_people", "batch", "max_pixels", *optional):
-            value = getattr(self, name)
-            if not 1 <= value < math.inf or value != int(value):
-                raise ConfigError(f"{name} is {value}; use a whole number from 1 on")
-            object.__setattr__(self, name, int(value))  # 1e8 will do
-
-    def _refuse_other_kinds(self) -> None:
-        """Text, lists and the like where a number or a switch is expected."""
-        unset = {"threshold", "box_threshold", "keep", "box_padding", "oks_nms"}  # may be None, and oks_nms a word
-        for name in ("threshold", "box_threshold", "max_people", "keep", "batch", "oks_nms", "box_padding",
-                     "max_pixels"):
-            value = getattr(self, name)
-            if not (isinstance(value, Real) or (value is None and name in unset)
-                    or (isinstance(value, str) and name == "oks_nms")):
-                raise ConfigError(f"{name} is {value!r}, expected a number")
-        for name in ("flip", "soft_nms"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected True or False")
-        if not isinstance(self.rescoring, str):
-            raise ConfigError(f"rescoring is {self.rescoring!r}; use one of {sorted(RESCORE_RULES)}")
-        if not (isinstance(self.keep_by, str) and self.keep_by in ("score", "size")):
-            raise ConfigError(f"keep_by is {self.keep_by!r}; use 'score', or 'size' for the largest boxes")
-        scales = tuple(self.scales) if isinstance(self.scales, Iterable) else ("none",)
-        if not all(isinstance(scale, Real) for scale in scales):
-            raise ConfigError(f"scales is {self.scales!r}, expected several numbers, such as (0.8, 1, 1.2)")
-        object.__setattr__(self, "scales", scales)
-
-    @property
-    def nms_threshold(self) -> float | None:
-        """``oks_nms`` with "auto" resolved by the rule; what ``soft_nms`` lowers by is the same for all of them."""
-        if self.oks_nms == "auto":
-            threshold = RESCORE_RULES[self.rescoring].nms
-            return NMS_THRESHOLD if self.soft_nms and threshold is not None else threshold
-        return self.oks_nms
 
 
 class Predictor:
@@ -174,7 +75,7 @@ class Predictor:
 
     def with_config(self, **changes: Any) -> Predictor:
         """The same models with other settings."""
-        return Predictor(self.info, self.network, self.detector, _replaced(self.config, changes))
+        return Predictor(self.info, self.network, self.detector, replaced(self.config, changes))
 
     def __call__(self, images: Image | Iterable[Image], *,
                  boxes: Boxes | Iterable[Boxes | None] | None = None) -> list[list[Person]]:
@@ -297,7 +198,7 @@ def load(pose: Model | Sequence[Model] = DEFAULT_POSE, detector: Model | None = 
     :class:`PredictorConfig`. :class:`ModelError` for a file that is no model of this kind, :class:`ConfigError` for a
     setting out of range.
     """
-    settings = _replaced(PredictorConfig(), config, besides=("pose", "detector", "threads", "providers"))
+    settings = replaced(PredictorConfig(), config, besides=("pose", "detector", "threads", "providers"))
     sources = [cast(Model, pose)] if _is_one(pose) else list(cast("Sequence[Model]", pose))
     if not sources:
         raise ConfigError("pose is empty; name one model or more")
@@ -441,14 +342,3 @@ def _is_boxes(value: object) -> bool:
         return isinstance(value, Detections) or np.ndim(cast(Any, value)) == 2
     except ValueError:  # lists of unlike lengths: boxes, of which _certain says what is wrong
         return True
-
-
-def _replaced(config: PredictorConfig, changes: dict[str, Any], besides: Sequence[str] = ()) -> PredictorConfig:
-    """With changes; ``besides`` are the caller's other arguments, for what the error about an unknown one lists."""
-    for name in changes:
-        if name not in PredictorConfig.__dataclass_fields__:
-            names = sorted([*PredictorConfig.__dataclass_fields__, *besides])
-            near = meant(name, names)
-            guess = f"did you mean {near[0]}? The" if near else "the"
-            raise ConfigError(f"no setting {name!r}; {guess} settings are {', '.join(names)}")
-    return replace(config, **changes)

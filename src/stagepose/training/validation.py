@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stagepose.coco import CocoDataset
+from stagepose.config import PredictorConfig
 from stagepose.draw import draw_people
 from stagepose.evaluation import evaluate_keypoints, gather_by_person, predict_dataset
 from stagepose.geometry import BOX_PADDING, crop_affine, fit_box
 from stagepose.heatmaps import Codec
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
-from stagepose.predictor import Predictor, PredictorConfig
+from stagepose.predictor import Predictor
 from stagepose.structures import Detections
 from stagepose.training import distributed
 from stagepose.training.inference import NumpyHeatmaps
