@@ -207,10 +207,13 @@ def _draw_person(canvas: NDArray[np.uint8], person: Person, threshold: float, pa
 def _draw_rings(canvas: NDArray[np.uint8], ground_HW3: NDArray[np.uint8], person: Person, scores: tuple[float, float],
                 palette: Sequence[Colour], factor: float) -> None:
     """Over the joints that score from the first to below the second of ``scores``; ``ground`` shows within."""
+    hollow = np.flatnonzero((person.scores >= scores[0]) & (person.scores < scores[1]))
+    if not len(hollow):  # of all people that are found, and video frames are many
+        return
     thickness = _thickness(canvas, person) * factor
     outline = max(1.0, thickness / 3)
     sides, sizes = _sides(person.skeleton, palette), _sizes(person.skeleton)
-    for k in np.flatnonzero((person.scores >= scores[0]) & (person.scores < scores[1])):
+    for k in hollow:
         centre = float(person.keypoints[k, 0]), float(person.keypoints[k, 1])
         radius = max(SMALLEST_HOLE / HOLE, RING * thickness * JOINT * sizes[k])
         _disc(canvas, centre, OUTLINE, radius + outline)
