@@ -237,6 +237,23 @@ def test_what_was_made_of_pictures_of_mini_val_is_taken_out_with_them(tmp_path: 
         assert not {s for row in train["images"] for s in sources_of(row)} & set(_names(mini))
 
 
+def test_nothing_is_judged_by_generated_pictures(tmp_path: Path) -> None:
+    """Mini-val is drawn from photographs, and what was made of those goes with them."""
+    photos, made = _renamed("{:012d}.jpg", 4), _renamed("paste-{}.png", 8)
+    for image in made["images"]:
+        image |= {"generated": True, "sources": [{"file_name": f"{1 + image['id'] % 4:012d}.jpg"}]}
+    both = [_set(tmp_path, "photos", photos), _set(tmp_path, "made", made)]
+    for keypoints_only in (True, False):
+        train, mini = split(both, fraction=0.5, keypoints_only=keypoints_only)
+        assert len(mini["images"]) == 2 and set(_names(mini)) < set(_names(photos))
+        assert len(train["images"]) == 2 + 4
+        assert not {source for row in train["images"] for source in sources_of(row)} & set(_names(mini))
+    with pytest.raises(ConfigError, match="none of 8 images can be in mini-val, which takes photographs"):
+        split(both[1:], count=2)
+    with pytest.raises(DatasetError, match=r"made\.json: 8 of its 8 pictures are marked generated"):
+        split(both[:1], minival=both[1])
+
+
 @pytest.mark.parametrize("how", [{}, {"count": 0}, {"count": 3}, {"fraction": 1.5}, {"count": 1, "fraction": 0.5}])
 def test_impossible_wishes_are_named(tmp_path: Path, how: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"mini-val|fraction"):

@@ -12,6 +12,7 @@ from itertools import count as count_up
 from typing import Any
 
 from stagepose.coco.dataset import CocoDataset, category_json, to_json
+from stagepose.coco.readiness import refuse_generated
 from stagepose.coco.samepicture import find_twins, image_key, sources_of
 from stagepose.coco.table import ImageInfo
 from stagepose.errors import ConfigError, DatasetError
@@ -36,22 +37,23 @@ def split(
     or a ``fraction`` of them are drawn by a hash of image id and seed: the same ones whatever else is in the files.
     A picture is known by its file name, see :mod:`~stagepose.coco.samepicture`; ``same_ids`` also takes out images
     with the id and size of one of mini-val, where the files of one set were renamed. Pictures that were made of
-    mini-val's go too.
+    mini-val's go too, and mini-val itself has photographs only: nothing is judged by generated pictures.
     ``info.split`` of both says what was merged, renumbered, taken out and counted.
     """
     merged, merger = _merge(datasets)
     notes, originals = merger.notes, merger.originals
+    photos = {row["id"]: originals[row["id"]] for row in merged["images"] if row.get("generated") is not True}
     if minival is None:
-        drawn = _draw(merged, _wanted(merged, count, fraction, keypoints_only), seed, keypoints_only)
+        pool = photos.keys() & _images_with_keypoints(merged["annotations"]) if keypoints_only else photos.keys()
+        drawn = drawn_by_lot(pool, _wanted(pool, merged, count, fraction), seed)
         mini = _only(merged, drawn)
-        held_out = drawn | _listed_again(originals, drawn, notes)
-        judged: Sequence[ImageInfo] = [originals[number] for number in drawn]
+        held_out = drawn | _listed_again(photos, drawn, notes)
+        judged: Sequence[ImageInfo] = [photos[number] for number in drawn]
     else:
         if count is not None or fraction is not None:
             raise ConfigError("a mini-val file and a count or fraction were given; choose one of them")
         _same_skeleton(minival, datasets[0])
-        photos = {row["id"]: originals[row["id"]] for row in merged["images"]
-                  if row.get("generated") is not True}
+        refuse_generated(minival)
         held_out = _same_images(photos, minival, same_ids, notes)
         judged = minival.images
         mini = to_json(minival)
@@ -63,25 +65,21 @@ def split(
     return train, mini
 
 
-def _wanted(merged: Json, count: int | None, fraction: float | None, keypoints_only: bool) -> int:
-    pool = len(_images_with_keypoints(merged["annotations"]) if keypoints_only else merged["images"])
+def _wanted(pool: Set[int], merged: Json, count: int | None, fraction: float | None) -> int:
+    """How many images of the ``pool`` mini-val gets; :class:`ConfigError` where that makes no two halves."""
     if (count is None) == (fraction is None):
         raise ConfigError("to split, give one of: a mini-val file, a count of images, a fraction of the images")
+    if not pool and merged["images"]:
+        raise ConfigError(f"none of {len(merged['images'])} images can be in mini-val, which takes photographs with "
+                          "labelled people, none that are marked as generated; give a set of photographs too")
     if fraction is not None:
         if not 0 < fraction < 1:
             raise ConfigError(f"fraction is {fraction}, expected a share between 0 and 1")
-        count = round(pool * fraction)
+        count = round(len(pool) * fraction)
     assert count is not None
-    if not 0 < count < pool:
-        raise ConfigError(f"{count} of {pool} images for mini-val; expected at least 1 and fewer than all")
+    if not 0 < count < len(pool):
+        raise ConfigError(f"{count} of {len(pool)} images for mini-val; expected at least 1 and fewer than all")
     return count
-
-
-def _draw(merged: Json, count: int, seed: int, keypoints_only: bool) -> set[int]:
-    pool = {i["id"] for i in merged["images"]}
-    if keypoints_only:
-        pool = _images_with_keypoints(merged["annotations"])
-    return drawn_by_lot(pool, count, seed)
 
 
 def drawn_by_lot(image_ids: Iterable[int], count: int | None, seed: int) -> set[int]:
