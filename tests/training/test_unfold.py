@@ -18,6 +18,7 @@ from stagepose.training.checkpoint import load_weights
 from stagepose.training.export import MAX_PARITY_ERROR, drawn_crops, export_pose
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.networks.blocks import BasicBlock
+from stagepose.training.networks.hourglass import StackedHourglass
 from stagepose.training.networks.resnet import ResNetTrunk, SlimStem
 from stagepose.training.networks.simple import SimpleBaseline
 from stagepose.training.networks.zoo import build
@@ -34,9 +35,15 @@ def simple(keypoints):
     return SimpleBaseline(SlimStem(16), trunk, 32, keypoints=keypoints, width=24)
 
 
+def hourglass(keypoints):
+    """Two narrow, shallow stacks."""
+    return StackedHourglass(keypoints, stacks=2, features=16, depth=2)
+
+
 def network(name="slim-u", keypoints=17, seed=0):
     torch.manual_seed(seed)
-    model = PoseInference(simple(keypoints) if name == "simple" else build(name, keypoints), CODEC, "kl")
+    ours = {"simple": simple, "hourglass": hourglass}
+    model = PoseInference(ours[name](keypoints) if name in ours else build(name, keypoints), CODEC, "kl")
     pictures = torch.from_numpy(drawn_crops(CODEC.input_size, seed + 1)).permute(0, 3, 1, 2).float()
     for _ in range(30):  # batch norms that are not the identity
         model.train().logits(pictures)
@@ -112,6 +119,21 @@ def test_batch_norms_after_transposed_convolutions_are_taken_as_the_file_has_the
                 torch.testing.assert_close(tensor, theirs.state_dict()[name], rtol=1e-3, atol=1e-4)
     trained, evaluated = (like.train(mode).logits(pictures(1))[-1][0] for mode in (True, False))
     assert torch.isfinite(trained).all() and not torch.equal(trained, evaluated)
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_batch_norms_before_convolutions_are_taken_as_the_file_has_them(tmp_path, bits):
+    """An hourglass's: those behind a sum stand in the file, those behind a convolution were folded into it."""
+    path, mine = tmp_path / "hourglass.onnx", network("hourglass")
+    export_pose(mine, path, INFO, bits=bits)
+    like = network("hourglass", seed=5)
+    like.load_state_dict(unfolded(rebuild(path, like), [pictures(1), pictures(2)]))
+    crops = drawn_crops(CODEC.input_size, 9)
+    assert np.allclose(NumpyHeatmaps(like)(crops), PoseModel(path, threads=1)(crops), atol=1e-4)
+    for own, theirs in zip(like.network.stem[1].body[0][0].state_dict().items(),
+                           mine.network.stem[1].body[0][0].state_dict().items(), strict=True):
+        if own[0] != "num_batches_tracked":
+            torch.testing.assert_close(own[1], theirs[1], rtol=1e-3, atol=1e-4)
 
 
 def test_a_quantized_file_is_refused_by_name(file, tmp_path):

@@ -3,7 +3,8 @@
 An exported file holds no batch norm after a convolution: it was folded into it. Here every such batch norm gets the
 mean and the variance that its convolution really has on real crops, and a scale and shift that undo them. In evaluation
 mode the network then computes what the file computes; in training mode it does so up to the batch's own statistics.
-After transposed convolutions a file still has its batch norms, which are taken as they are.
+After transposed convolutions a file still has its batch norms, and where no convolution stands right before them, as
+before an hourglass's; those are taken as they are.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from stagepose.training.losses import KINDS
 from stagepose.training.storage import Float32, stored_weights
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
+Numbers = list[Float32]  # of a batch norm: scale, shift, mean, variance
 
 
 class Rebuilt(NamedTuple):
@@ -35,12 +37,22 @@ class Rebuilt(NamedTuple):
     norms: list[nn.BatchNorm2d]
 
 
+class Layers(NamedTuple):
+    """A network's layers as they are executed: convolutions, each with the batch norm right behind it, and the others.
+
+    ``alone`` are batch norms behind something else, such as a sum.
+    """
+
+    convolutions: list[tuple[Convolution, nn.BatchNorm2d | None]]
+    alone: list[nn.BatchNorm2d]
+
+
 class Stored(NamedTuple):
-    """A convolution of a file, and the (scale, shift, mean, variance) of the batch norm behind it, where it has one."""
+    """A convolution of a file, and the numbers of the batch norm behind it, where it has one."""
 
     weight: Float32
     bias: Float32
-    norm: list[Float32]
+    norm: Numbers
 
 
 def unfolded(rebuilt: Rebuilt, batches: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -63,9 +75,10 @@ def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
     theirs = PoseModel(file, threads=1)  # refuses what is not a pose model of ours
     sample = drawn_crops(theirs.info.input_size)
     model = copy.deepcopy(like).cpu().requires_grad_(True).eval()
-    order = _convolutions_in_order(model, torch.from_numpy(sample))
-    stored = _stored_convolutions(data, file)
-    if [tuple(c.weight.shape) for c, _ in order] != [each.weight.shape for each in stored]:
+    order, alone = _layers_in_order(model, torch.from_numpy(sample))
+    stored, stored_alone = _stored_layers(data, file)
+    if ([tuple(conv.weight.shape) for conv, _ in order], [norm.num_features for norm in alone]) != (
+            [each.weight.shape for each in stored], [len(each[0]) for each in stored_alone]):
         raise ModelError(f"{file}: {len(stored)} convolutions that are not those of this network ({len(order)}); "
                          "start from a file of the same preset and number of keypoints")
     folded = []
@@ -73,6 +86,8 @@ def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
         _take(conv, norm, each)
         if norm is not None and not each.norm:
             folded.append(norm)
+    for norm, numbers in zip(alone, stored_alone, strict=True):
+        _take_norm(norm, numbers)
     differences = []
     for loss in KINDS:  # the file does not tell it
         model.read_as(theirs.codec, loss)
@@ -87,39 +102,49 @@ def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
 def _take(conv: Convolution, norm: nn.BatchNorm2d | None, stored: Stored) -> None:
     """The file's numbers for a convolution and its batch norm; one that was folded only shifts by the file's bias."""
     conv.weight.copy_(torch.from_numpy(stored.weight))
-    if norm is None:
-        assert conv.bias is not None
-        conv.bias.copy_(torch.from_numpy(stored.bias))
-        return
-    ones = np.ones_like(stored.bias)
-    scale, shift, mean, variance = stored.norm or (ones, stored.bias, ones * 0, ones - norm.eps)
-    for own, theirs in ((norm.weight, scale), (norm.bias, shift), (norm.running_mean, mean),
-                        (norm.running_var, variance)):
+    none = np.zeros_like(stored.bias)
+    folded = norm is not None and not stored.norm
+    if conv.bias is not None:
+        conv.bias.copy_(torch.from_numpy(none if folded else stored.bias))
+    if norm is not None:
+        _take_norm(norm, stored.norm or [none + 1, stored.bias, none, none + 1 - norm.eps])
+
+
+@torch.no_grad()
+def _take_norm(norm: nn.BatchNorm2d, numbers: Numbers) -> None:
+    for own, theirs in zip((norm.weight, norm.bias, norm.running_mean, norm.running_var), numbers, strict=True):
         assert own is not None
         own.copy_(torch.from_numpy(theirs))
 
 
-def _convolutions_in_order(model: PoseInference, sample: Tensor) -> list[tuple[Convolution, nn.BatchNorm2d | None]]:
-    """The convolutions that the output depends on, as they are executed, each with its batch norm."""
+def _layers_in_order(model: PoseInference, sample: Tensor) -> Layers:
+    """The layers that the output depends on, as they are executed."""
     ran: list[tuple[Convolution, nn.BatchNorm2d | None]] = []
+    alone: list[nn.BatchNorm2d] = []
+    convolved: Tensor | None = None
 
-    def note(module: nn.Module, _inputs: object, _output: object) -> None:
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal convolved
         if isinstance(module, Convolution):
             ran.append((module, None))
-        elif isinstance(module, nn.BatchNorm2d):
+            convolved = output
+        elif isinstance(module, nn.BatchNorm2d) and inputs[0] is convolved:
             ran[-1] = (ran[-1][0], module)
+        elif isinstance(module, nn.BatchNorm2d):
+            alone.append(module)
 
     hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, (Convolution, nn.BatchNorm2d))]
     model(sample).sum().backward()
     for hook in hooks:
         hook.remove()
-    used = [pair for pair in ran if pair[0].weight.grad is not None]
+    used = Layers([pair for pair in ran if pair[0].weight.grad is not None],
+                  [norm for norm in alone if norm.weight.grad is not None])
     model.zero_grad(set_to_none=True)
     return used
 
 
-def _stored_convolutions(data: bytes, file: Path) -> list[Stored]:
-    """The file's convolutions in the order of its graph."""
+def _stored_layers(data: bytes, file: Path) -> tuple[list[Stored], list[Numbers]]:
+    """The file's convolutions, and its batch norms behind none, both in the order of its graph."""
     weights, nodes = stored_weights(data), onnx.load_model_from_string(data).graph.node
     convolutions = [node for node in nodes if node.op_type in ("Conv", "ConvTranspose")]
     norms = {node.input[0]: node for node in nodes if node.op_type == "BatchNormalization"}
@@ -129,11 +154,11 @@ def _stored_convolutions(data: bytes, file: Path) -> list[Stored]:
     found = []
     for node in convolutions:
         weight, *bias = [weights[name] for name in node.input[1:]]
-        norm = norms.get(node.output[0])
+        norm = norms.pop(node.output[0], None)
         channels = weight.shape[0] if node.op_type == "Conv" else weight.shape[1]
         found.append(Stored(weight, bias[0] if bias else np.zeros(channels, dtype=np.float32),
                             [weights[name] for name in norm.input[1:]] if norm else []))
-    return found
+    return found, [[weights[name] for name in norm.input[1:]] for norm in norms.values()]
 
 
 def _learn_statistics(model: PoseInference, norms: list[nn.BatchNorm2d], batches: Iterable[Tensor]) -> None:
