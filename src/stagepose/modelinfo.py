@@ -27,7 +27,8 @@ class ModelInfo:
     """A pose model's or a detector's description; ``pose`` needs ``skeleton`` and ``codec``.
 
     ``input_size`` (width, height): of the crops of a pose model; of a detector the size that it works at inside.
-    ``network`` is what ``stagepose networks`` calls a pose model's, by which it can be made again and learn on.
+    ``network`` is what ``stagepose networks`` calls a pose model's, by which it can be made again and learn on;
+    ``stages`` what the name does not say: how many are in a row, how they are joined, and which are read.
     ``threshold`` is the least score of a person whom a pose model finds that is worth showing, where the model has one
     of its own. ``detector`` holds a detector's own values, such as its thresholds; ``extra`` what else the JSON had.
     """
@@ -38,6 +39,7 @@ class ModelInfo:
     skeleton: Skeleton | None = None
     codec: Codec | None = None
     network: str = ""
+    stages: Mapping[str, Any] = field(default_factory=dict)
     box_padding: float = BOX_PADDING
     threshold: float | None = None
     licence: str = ""
@@ -92,6 +94,8 @@ class ModelInfo:
             known |= {"skeleton": self.skeleton.to_json(), "codec": self.codec.to_json()}
         if self.network:
             known["network"] = self.network
+        if self.stages:
+            known["stages"] = dict(self.stages)
         if self.threshold is not None:
             known["threshold"] = self.threshold
         if self.detector:
@@ -126,6 +130,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "skeleton": Skeleton.from_json(data["skeleton"]) if data.get("skeleton") else None,
         "codec": codec_from_json(data["codec"]) if data.get("codec") else None,
         "network": str(data.get("network", "")),
+        "stages": dict(data.get("stages", {})),
         "box_padding": float(data.get("box_padding", BOX_PADDING)),
         "threshold": None if data.get("threshold") is None else float(data["threshold"]),
         "licence": str(data.get("licence", "")),

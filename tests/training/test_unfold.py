@@ -12,7 +12,7 @@ from stagepose.cli import main
 from stagepose.errors import ModelError
 from stagepose.heatmaps import UdpDark
 from stagepose.modelinfo import ModelInfo, stamp
-from stagepose.runtime import PoseModel
+from stagepose.runtime import PoseModel, read_info
 from stagepose.skeleton import COCO_17
 from stagepose.training.checkpoint import load_weights
 from stagepose.training.export import MAX_PARITY_ERROR, drawn_crops, export_pose
@@ -21,8 +21,9 @@ from stagepose.training.networks.blocks import BasicBlock
 from stagepose.training.networks.hourglass import StackedHourglass
 from stagepose.training.networks.resnet import ResNetTrunk, SlimStem
 from stagepose.training.networks.simple import SimpleBaseline
-from stagepose.training.networks.zoo import build
-from stagepose.training.trained import open_pose
+from stagepose.training.networks.zoo import StageOptions, build
+from stagepose.training.start import begin
+from stagepose.training.trained import open_pose, open_taught, told_stages
 from stagepose.training.unfold import rebuild, unfolded
 
 CODEC = UdpDark(input_size=(96, 128))
@@ -44,8 +45,13 @@ def network(name="slim-u", keypoints=17, seed=0):
     torch.manual_seed(seed)
     ours = {"simple": simple, "hourglass": hourglass}
     model = PoseInference(ours[name](keypoints) if name in ours else build(name, keypoints), CODEC, "kl")
+    return lived(model, seed)
+
+
+def lived(model, seed=0):
+    """With batch norms that are not the identity."""
     pictures = torch.from_numpy(drawn_crops(CODEC.input_size, seed + 1)).permute(0, 3, 1, 2).float()
-    for _ in range(30):  # batch norms that are not the identity
+    for _ in range(30):
         model.train().logits(pictures)
     return model.eval()
 
@@ -134,6 +140,57 @@ def test_batch_norms_before_convolutions_are_taken_as_the_file_has_them(tmp_path
                            mine.network.stem[1].body[0][0].state_dict().items(), strict=True):
         if own[0] != "num_batches_tracked":
             torch.testing.assert_close(own[1], theirs[1], rtol=1e-3, atol=1e-4)
+
+
+def row(reading, **join):
+    """Two stages in a row, neither of which is the identity."""
+    torch.manual_seed(0)
+    model = PoseInference(build("2xu-300m", 17, StageOptions(**join)), CODEC, "kl", reading=reading, route_below=0.5)
+    for stage in model.network.stages:
+        for head in stage.heads:
+            torch.nn.init.normal_(head.out.weight, std=0.1)
+    return lived(model)
+
+
+def longer_row(keypoints, **join):
+    return PoseInference(build("3xu-300m", keypoints, StageOptions(**join)), CODEC, "kl")
+
+
+@pytest.mark.parametrize(("join", "reading"), [
+    ({"concat_heatmaps": True}, "last"), ({"residual": True}, "last"), ({"aggregate": True}, "last"),
+    ({"residual": True, "aggregate": True}, "mean"), ({}, "router"), ({}, "last")])
+def test_a_row_of_stages_is_made_again_as_it_was_joined(tmp_path, join, reading):
+    path, mine, crops = tmp_path / "row.onnx", row(reading, **join), drawn_crops(CODEC.input_size, 9)
+    about = replace(INFO, network="2xu-300m", stages=told_stages(mine, "2xu-300m"))
+    export_pose(mine, path, about, bits=32)
+    again = open_taught(str(path)).model
+    assert np.allclose(NumpyHeatmaps(again)(crops), NumpyHeatmaps(mine)(crops), atol=1e-4)
+    longer = longer_row(17, **join)
+    assert "start fresh, network.stages.2" in begin(longer, str(path), skeleton=COCO_17, batches=lambda: [pictures(1)],
+                                                    make=lambda count: longer_row(count, **join))
+    assert torch.equal(longer.network.stages[1].heads[0].out.weight, mine.network.stages[1].heads[0].out.weight)
+    export_pose(mine, path, replace(about, stages={}), bits=32)  # as older versions wrote it
+    if join or reading != "last":
+        with pytest.raises(ModelError, match=r"row\.onnx: an older file, which does not tell how the stages of its "
+                                             r"2xu-300m are joined.*; use its run folder"):
+            open_taught(str(path))
+    else:
+        assert np.allclose(NumpyHeatmaps(open_taught(str(path)).model)(crops), NumpyHeatmaps(mine)(crops), atol=1e-4)
+    export_pose(mine, path, replace(about, stages={"join": {"glue": True}}), bits=32)
+    with pytest.raises(ModelError, match=r"stages \{'join': \{'glue': True\}\} can't be made again by this version"):
+        open_taught(str(path))
+
+
+def test_export_tells_how_a_row_is_joined(tmp_path):
+    path, run, file = tiny_coco(tmp_path, images=2), tmp_path / "run", tmp_path / "row.onnx"
+    assert main(["train", "2xu-300m", "--data", str(path), "--out", str(run), "--batch", "2", "--steps", "1",
+                 "--input-size", "64", "64", "--threads", "1", "--join", "concat-heatmaps"]) == 0
+    assert main(["export", str(run), "--out", str(file)]) == 0
+    assert read_info(str(file)).stages == {
+        "count": 2, "join": {"concat_heatmaps": True, "residual": False, "aggregate": False}}
+    crops = drawn_crops((64, 64), 9)
+    expected = NumpyHeatmaps(open_pose(run).model)(crops)
+    assert np.abs(NumpyHeatmaps(open_taught(str(file)).model)(crops) - expected).max() < 0.01 * expected.max()
 
 
 def test_a_quantized_file_is_refused_by_name(file, tmp_path):

@@ -100,6 +100,7 @@ def _networks_rows(about: ModelInfo) -> Iterator[Row]:
         yield "settings", _pairs(about.detector)
         return
     yield "network", printable(about.network)
+    yield "stages", _pairs(about.stages)
     yield "input", f"crops of {width} x {height} pixels (width x height)"
     yield "keypoints", _keypoints(about.skeleton.to_json())
     yield "codec", _codec(about.codec.to_json())

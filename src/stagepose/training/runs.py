@@ -368,7 +368,8 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
         below = _route_score(run, route_below) if reading == "router" else 0.0
         pose = trained.open_pose(run, step=step, reading=reading, route_below=below, mix=mix)
         info = ModelInfo(kind="pose", input_size=pose.codec.input_size, skeleton=pose.skeleton, codec=pose.codec,
-                         network=pose.network, box_padding=pose.box_padding, threshold=threshold, **described)
+                         network=pose.network, stages=trained.told_stages(pose.model, pose.network),
+                         box_padding=pose.box_padding, threshold=threshold, **described)
         made = export_pose(pose.model, out, info, bits=bits)
         last = checkpoint.last_stage(run)
         stages = f"stage {last.stem} of {config.get('row', '?')}; " if last else ""

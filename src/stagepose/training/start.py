@@ -23,7 +23,7 @@ from stagepose.training.networks.hourglass import StackedHourglass
 from stagepose.training.networks.init import gaussian_, zero_heads_
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import StageOptions, build, trunk_of
-from stagepose.training.trained import POSE_KINDS, is_model_file, network_in
+from stagepose.training.trained import POSE_KINDS, is_model_file, network_in, rebuild_told, told_network
 from stagepose.training.unfold import Rebuilt, rebuild, unfolded
 
 Batches = Callable[[], Iterable[Tensor]]  # float pictures (N, 3, H, W) in 0..255, to measure batch norms on
@@ -88,11 +88,11 @@ def _as_in_file(init: str, make: Make, keypoints: int) -> Rebuilt:
     except ModelError:
         if not told:
             raise
-        like.network = build(told, count)
+        like = told_network(init, info, told, count)
         theirs = like.network.state_dict()
         if not all(name in wanted and wanted[name].shape == tensor.shape for name, tensor in theirs.items()):
             raise
-        return rebuild(init, like)
+        return rebuild_told(init, info, like)
 
 
 def digest(init: str | None) -> str | None:

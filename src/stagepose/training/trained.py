@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stagepose.errors import CheckpointError, ConfigError
+from stagepose.errors import CheckpointError, ConfigError, ModelError, StagePoseError
 from stagepose.geometry import BOX_PADDING
 from stagepose.heatmaps import Codec, codec_from_json
 from stagepose.modelinfo import ModelInfo
@@ -16,8 +16,9 @@ from stagepose.runtime import read_info, shipped
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint
 from stagepose.training.inference import PoseInference, Reading
-from stagepose.training.networks.zoo import StageOptions, build
-from stagepose.training.unfold import rebuild
+from stagepose.training.networks.multistage import MultiStage
+from stagepose.training.networks.zoo import ROWS, StageOptions, build
+from stagepose.training.unfold import Rebuilt, rebuild
 
 CONFIG = "config.json"
 SHIPPED_NETWORK = "lite0-u"  # of files that do not tell their network, as those did not that shipped first
@@ -89,13 +90,51 @@ def open_taught(source: str) -> TrainedPose:
     info = read_info(source)
     skeleton, codec = info.heatmaps_of
     name = network_in(source, info) or SHIPPED_NETWORK
-    rebuilt = rebuild(source, PoseInference(build(name, len(skeleton)), codec, "kl"))
+    rebuilt = rebuild_told(source, info, told_network(source, info, name, len(skeleton)))
     return TrainedPose(rebuilt.model, skeleton, codec, info.box_padding, name)
+
+
+def told_stages(model: PoseInference, name: str) -> dict[str, Any]:
+    """What a model file tells of its network's stages besides the network's ``name``; see :func:`told_network`."""
+    told: dict[str, Any] = {}
+    if name in ROWS and isinstance(row := model.network, MultiStage):
+        join = StageOptions(concat_heatmaps=row.concat_heatmaps, residual=row.residual, aggregate=bool(row.bridges))
+        told |= {"count": len(row.stages), "join": asdict(join)}
+    if model.reading != "last":
+        told |= {"reading": model.reading, "route_below": model.route_below}
+    return told
+
+
+def told_network(source: str, info: ModelInfo, name: str, keypoints: int) -> PoseInference:
+    """A fresh network ``name`` with the stages that a file of ``info`` tells, joined and read as they are there.
+
+    :class:`ModelError` where they are none that this version knows.
+    """
+    told = info.stages
+    try:
+        network = build(name, keypoints, StageOptions(**told.get("join", {})), stages=int(told.get("count", 0)))
+        return PoseInference(network, info.heatmaps_of[1], "kl", reading=told.get("reading", "last"),
+                             route_below=float(told.get("route_below", 0.0)))
+    except (TypeError, ValueError, AttributeError, StagePoseError) as error:
+        raise ModelError(f"{source}: its network {name!r} with stages {dict(told)} can't be made again by this version "
+                         f"({error}); use its run folder, or the version of StagePose that wrote it") from error
+
+
+def rebuild_told(source: str, info: ModelInfo, like: PoseInference) -> Rebuilt:
+    """:func:`.unfold.rebuild` of a file in what its description tells; the error says where it tells too little."""
+    try:
+        return rebuild(source, like)
+    except ModelError as error:
+        if info.network not in ROWS or info.stages:
+            raise
+        raise ModelError(f"{source}: an older file, which does not tell how the stages of its {info.network} are "
+                         "joined, how many they are and which are read; use its run folder, or a file that 'stagepose "
+                         "export' makes of that now") from error
 
 
 def network_in(source: str, info: ModelInfo) -> str:
     """The name of a model file's network, empty where it is not known."""
-    return info.network or (SHIPPED_NETWORK if source in shipped() else "")
+    return info.network or (SHIPPED_NETWORK if info.kind == "pose" and source in shipped() else "")
 
 
 def is_model_file(source: str) -> bool:
