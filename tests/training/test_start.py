@@ -214,6 +214,44 @@ def test_a_run_goes_on_only_from_what_it_began_with(verb, tmp_path, capsys):
     assert main([*command, "--init", str(tmp_path / "moved.safetensors")]) == 0
 
 
+def test_a_run_goes_on_without_what_it_began_with(tmp_path, capsys):
+    path = tiny_coco(tmp_path, images=2, people=1)
+    init, run = tmp_path / "one.safetensors", tmp_path / "run"
+    save_file(model(17).state_dict(), init)
+    command = ["train", "u-300m", "--data", str(path), "--out", str(run), "--input-size", "64", "64", "--batch", "2",
+               "--samples", "4", "--threads", "1", "--evaluate-every", "1", "--init", str(init)]
+    assert main(command) == 0
+    whole = newest_checkpoint(run).parts["model"]
+    config = (run / "config.json").read_text()
+    shutil.rmtree(run / "steps/000000002")
+    init.unlink()
+    assert main(command) == 0
+    assert f"{init} is gone; {run} began with it, and goes on from its own checkpoint" in capsys.readouterr().err
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in newest_checkpoint(run).parts["model"].items())
+    assert (run / "config.json").read_text() == config
+    shutil.rmtree(run / "steps")
+    assert main(command) == 1  # nothing of it is saved
+    assert "one.safetensors: no such run folder or file" in capsys.readouterr().err
+
+
+def test_stages_go_on_without_what_they_began_with_once_all_networks_have_begun(tmp_path, capsys):
+    path = tiny_coco(tmp_path, images=4, people=1)
+    init, stages = tmp_path / "one.safetensors", tmp_path / "run/stages"
+    save_file(model(17).state_dict(), init)
+    command = ["train-stages", "2xu-300m", "--data", str(path), "--input-size", "64", "64", "--batch", "2", "--samples",
+               "4", "--threads", "1", "--out", str(tmp_path / "run"), "--init", str(init), "--recalibrate", "0"]
+    assert main(command) == 0
+    last = (stages / "2.safetensors").read_bytes()
+    (stages / "2.safetensors").unlink()
+    init.unlink()
+    assert main(command) == 0 and (stages / "2.safetensors").read_bytes() == last
+    shutil.rmtree(stages / "1-fold1")
+    (stages / "1-fold1.safetensors").unlink()
+    capsys.readouterr()
+    assert main(command) == 1
+    assert "one.safetensors: no such run folder or file" in capsys.readouterr().err
+
+
 def test_names_that_are_nearly_right_are_told(tmp_path, capsys):
     path = tiny_coco(tmp_path, images=1, people=1)
     assert main(["train", "pose-smal", "--data", str(path), "--out", str(tmp_path / "run")]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
@@ -48,7 +49,7 @@ from stagepose.training.optim import OPTIMIZERS, OptimizerKind
 from stagepose.training.presets import PoseRecipe, pose_preset
 from stagepose.training.runfolder import require_folder
 from stagepose.training.settings import changed
-from stagepose.training.stages import Pick, StagesConfig
+from stagepose.training.stages import Pick, StagesConfig, first_networks
 from stagepose.training.storage import Bits
 from stagepose.training.trained import Mixed
 
@@ -226,7 +227,7 @@ def train(preset: Preset, *, options: Annotated[TrainOptions, arg(name="")]) -> 
             person-tiny, person-small, person-medium, person-resnet50.
         options: How.
     """
-    with _started(options) as setting:
+    with _started(options, [options.out]) as setting:
         sources = [runs.Source.parse(text) for text in options.data]
         if preset in DETECTOR_PRESETS:
             _refuse_useless(preset, {name: getattr(options, name) for name in OF_POSES} | vars(options.experiment)
@@ -295,7 +296,7 @@ def train_stages(
     stages = StagesConfig(thresholds=thresholds, shares=shares, pick=pick, by_difficulty=by_difficulty,
                           easy_share=easy_share, folds=folds, earlier=earlier, earlier_lr=earlier_lr,
                           samples=later_samples, recalibrate=recalibrate)
-    with _started(options) as setting:
+    with _started(options, first_networks(options.out, folds)) as setting:
         if preset in DETECTOR_PRESETS:
             raise ConfigError(f"{preset} is a detector; stage by stage trains pose networks of several stages")
         recipe = options.changed(pose_preset(preset))
@@ -312,13 +313,18 @@ def train_stages(
 
 
 @contextmanager
-def _started(options: Options) -> Iterator[runs.Setting]:
-    """The device and the other processes ready: what a task needs besides its recipe."""
+def _started(options: Options, networks: list[Path]) -> Iterator[runs.Setting]:
+    """The device and the other processes ready: what a task needs besides its recipe.
+
+    ``networks`` are the run folders of what begins with ``--init``.
+    """
     require_folder(options.out)
     device = runs.prepare_device(options.device, options.threads)
     with started(device) as report:
-        yield runs.Setting(folder=options.crops or options.out.parent / "crops", val=options.val, init=options.init,
-                           seed=options.seed, device=device, drop_bad=options.drop_bad, report=report)
+        setting = runs.Setting(folder=options.crops or options.out.parent / "crops", val=options.val,
+                               init=options.init, seed=options.seed, device=device, drop_bad=options.drop_bad,
+                               report=report)
+        yield runs.going_on(setting, options.out, networks)
 
 
 def _trained(options: Options, setting: runs.Setting) -> None:

@@ -56,6 +56,11 @@ def step_folders(run: Path) -> dict[int, Path]:
     return {int(path.name): path for path in sorted(run.glob(f"steps/{STEP}"))}
 
 
+def has_begun(run: Path) -> bool:
+    """Whether a run folder, or that of a stage, has weights to go on from, so that those it began with may be gone."""
+    return bool(step_folders(run)) or (run.parent.name == STAGES and run.with_suffix(".safetensors").is_file())
+
+
 def _step_folder(run: Path, step: int) -> Path:
     return run / "steps" / f"{step:09d}"
 

@@ -105,6 +105,35 @@ class Setting:
     device: str
     drop_bad: bool
     report: Report
+    began: str | None = None  # sha256 of the weights that a run has begun with which goes on without them
+
+    @property
+    def init_sha256(self) -> str | None:
+        """Of the weights that the training begins with, or has begun with; None without any."""
+        return self.began or start.digest(self.init)
+
+
+def going_on(setting: Setting, out: Path, networks: Sequence[Path]) -> Setting:
+    """The setting of the run in ``out``, which needs nothing of ``setting.init`` any more where that is gone.
+
+    So it is where each of its ``networks``' folders has a checkpoint; what they began with, its config.json says.
+    """
+    init = setting.init
+    if init is None or not distributed.from_first(partial(trained.is_gone, init)):
+        return setting
+    began = distributed.from_first(partial(_began_with, out, networks))
+    if began is None:
+        return setting
+    setting.report(f"{init} is gone; {out} began with it, and goes on from its own checkpoint")
+    return replace(setting, init=None, began=began)
+
+
+def _began_with(out: Path, networks: Sequence[Path]) -> str | None:
+    config = out / trained.CONFIG
+    if not config.is_file() or not all(map(checkpoint.has_begun, networks)):
+        return None
+    known = checkpoint.read_json(config).get("init")
+    return known if isinstance(known, str) else None
 
 
 def prepare_device(name: str, threads: int | None) -> str:
@@ -213,10 +242,11 @@ def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting, teacher: Tea
     config, keypoints = recipe.pose, len(sets.skeleton)
     torch.manual_seed(setting.seed)  # a run killed before its first checkpoint begins again with the same weights
     network = start.fresh(config.network, keypoints, config.join, stages=config.stages,
-                          imagenet=config.imagenet and setting.init is None, std=config.init_std)
+                          imagenet=config.imagenet and setting.init is None and setting.began is None,
+                          std=config.init_std)
     task = PoseTask(network, config, sets.stores, sets.weights, seed=setting.seed, validation=sets.validation,
                     device=setting.device, resident=sets.resident, generated=sets.generated, teacher=teacher,
-                    init=start.digest(setting.init))
+                    init=setting.init_sha256)
     if setting.init is not None:
         some = spread(np.arange(len(task.reader)), UNFOLDED_ON)
         setting.report(start.begin(task.model, setting.init, skeleton=sets.skeleton, make=partial(_inference, recipe),
@@ -248,7 +278,7 @@ def check_start(recipe: PoseRecipe, keypoints: int, setting: Setting) -> None:
     """An error where the recipe's network cannot begin as it is to; asked before anything is packed."""
     if setting.init is not None:
         start.require_start(setting.init, partial(_inference, recipe), keypoints)
-    elif recipe.pose.imagenet:
+    elif recipe.pose.imagenet and setting.began is None:
         imagenet_package(trunk_of(on_meta(lambda: _inference(recipe, keypoints).network)).variant)
 
 
@@ -273,7 +303,7 @@ def staged_training(recipe: PoseRecipe, stages: StagesConfig, sets: PoseSets, se
         first = pose_task(first_stage(recipe), sets, setting).model.state_dict()
     return StagedTraining(pose=recipe.pose, train=recipe.train, config=stages, stores=sets.stores,
                           weights=sets.weights, out=out, machine=machine, validation=sets.validation, first=first,
-                          init=start.digest(setting.init), resident=sets.resident, accept_changes=accept_changes)
+                          init=setting.init_sha256, resident=sets.resident, accept_changes=accept_changes)
 
 
 def _pose_validation(recipe: PoseRecipe, skeleton: Skeleton, setting: Setting) -> PoseValidation | None:

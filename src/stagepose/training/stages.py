@@ -215,7 +215,8 @@ class StagedTraining:
                        ohkm=self.pose.ohkm[:stage], frozen=0 if frozen else self.pose.frozen)
         torch.manual_seed(self.train.seed)
         network = fresh(pose.network, len(self.stores[0].skeleton), pose.join, stages=stage,
-                        imagenet=pose.imagenet and stage == 1 and self.first is None, std=pose.init_std)
+                        imagenet=pose.imagenet and stage == 1 and self.init is None and self.first is None,
+                        std=pose.init_std)
         task = PoseTask(network, pose, self.stores, self.weights, seed=self.train.seed, chosen=people,
                         validation=self.validation if fold is None else None, device=self.machine.device,
                         resident=self.resident, init=self.init)
@@ -235,6 +236,11 @@ class StagedTraining:
         """The weights of a finished network, as the first rank finds them; None where it is not done."""
         file = self._weights_file(stage, fold)
         return distributed.from_first(lambda: checkpoint.load_weights(file) if file.is_file() else None)
+
+
+def first_networks(out: Path, folds: int) -> list[Path]:
+    """The run folders of what a stage-by-stage run in ``out`` trains as stage 1: its own network, and the judges."""
+    return [out / checkpoint.STAGES / name for name in ("1", *(f"1-fold{fold}" for fold in range(folds)))]
 
 
 def chosen(table: Table, stage: int, config: StagesConfig, seed: int) -> Chosen:

@@ -142,6 +142,11 @@ def is_model_file(source: str) -> bool:
     return source in shipped() or source.endswith(".onnx")
 
 
+def is_gone(source: str) -> bool:
+    """Whether there is neither a file nor a folder ``source``, nor a model of that name that ships."""
+    return source not in shipped() and not Path(source).exists()
+
+
 def config_of(run: Path) -> dict[str, Any]:
     """Every setting of a run; :class:`CheckpointError` where ``run`` is no run folder."""
     if not (run / CONFIG).is_file():

@@ -13,7 +13,7 @@ from stagepose.coco import read_dataset, refuse_bad_pictures, refuse_generated
 from stagepose.coco.samepicture import image_key
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.modelinfo import ModelInfo
-from stagepose.training import checkpoint, start
+from stagepose.training import checkpoint
 from stagepose.training.detector.cache import open_or_decode
 from stagepose.training.detector.config import DetectorConfig
 from stagepose.training.detector.data import BoxData
@@ -52,7 +52,7 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
                                   drop_bad=setting.drop_bad, progress=told(setting.report, f"{path}: decoded"))
     data = BoxData(boxes, cache, augment=augment, seed=setting.seed)
     setting.report(f"{path}: {len(data)} pictures, {len(boxes.categories)} categories; left out: {boxes.left_out}")
-    return DetectorTask(model, data, validation, device=setting.device, init=start.digest(setting.init))
+    return DetectorTask(model, data, validation, device=setting.device, init=setting.init_sha256)
 
 
 def _starting_weights(init: str) -> checkpoint.Tensors:
