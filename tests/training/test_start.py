@@ -156,7 +156,7 @@ def test_fine_tuning_towards_other_keypoints_by_the_command(tmp_path, capsys):
     ("train u-300m", "--init other.safetensors", "other.safetensors: no tensor fits this network"),
     ("train u-300m", "--init bad.safetensors", "not a valid safetensors file"),
     ("train-stages 2xu-300m", "--init other.safetensors", "other.safetensors: no tensor fits this network"),
-    ("train u-300m", "--teacher none", "--teacher none: no run folder of 'stagepose train'"),
+    ("train u-300m", "--teacher none", "--teacher none: no run folder or model file, nor the name of a model"),
     ("train u-300m", "--teacher boxes", "--teacher boxes: a run of kind 'detector', expected one of a pose network"),
     ("train person-tiny", "--init pose-small", "a pose model ('pose-small'), where a detector model is expected"),
     ("train person-tiny", "--init other.safetensors", "other.safetensors: no tensor fits this network"),

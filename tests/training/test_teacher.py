@@ -1,6 +1,7 @@
 """A trained network that teaches another: targets, views, and what does not fit."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -194,6 +195,18 @@ def test_a_shipped_model_teaches():
     teacher = open_teacher("pose-medium", COCO_17, UdpOks(input_size=(192, 256)), "cpu")
     assert teacher.size == (288, 384)
     assert teacher.sha256 == read_info("pose-medium").sha256  # whatever its network is unfolded to, on any machine
+
+
+@pytest.mark.parametrize("name", ["gone", "gone.onnx"])
+def test_a_teacher_that_is_gone_is_named(tmp_path, name, capsys):
+    path = tiny_coco(tmp_path, images=1, people=1)
+    gone = tmp_path / name
+    said = rf"--teacher {re.escape(str(gone))}: no run folder or model file.* a teacher is asked in every step, so name"
+    assert main(["train", "u-300m", "--data", str(path), "--out", str(tmp_path / "run"), "--teacher", str(gone)]) == 1
+    assert re.search(said, capsys.readouterr().err)
+    assert main(["gan", "train", "repair-small", "--data", str(path), "--out", str(tmp_path / "gan"), "--teacher",
+                 str(gone)]) == 1
+    assert re.search(said, capsys.readouterr().err)
 
 
 def test_what_is_no_teacher(people, runs, tmp_path):

@@ -85,6 +85,10 @@ def open_taught(source: str) -> TrainedPose:
 
     :class:`CheckpointError` where it is neither; :class:`ModelError` where a file's network can't be made again.
     """
+    if is_gone(source):
+        raise CheckpointError(f"{source}: no run folder or model file, nor the name of a model that ships "
+                              f"({', '.join(shipped())}); a teacher is asked in every step, so name where it is now, "
+                              "or leave it out, with --accept-changes where a run began with it")
     if not is_model_file(source):
         return open_pose(source)
     info = read_info(source)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from stagepose.errors import CheckpointError, ConfigError
+from stagepose.errors import CheckpointError, ConfigError, ModelError
 from stagepose.heatmaps import Megvii
 from stagepose.runtime import resolve
 from stagepose.skeleton import Skeleton
@@ -54,7 +54,10 @@ def fresh(config: RepairConfig, skeleton: Skeleton) -> Repairer:
 
 def open_teacher(source: str, skeleton: Skeleton, device: str) -> PoseTeacher:
     """From a run folder of ``stagepose train``, a model file or a shipped name."""
-    pose = open_taught(source)
+    try:
+        pose = open_taught(source)
+    except (CheckpointError, ModelError) as error:
+        raise type(error)(f"--teacher {error}") from error
     if pose.skeleton.names != skeleton.names:
         raise ConfigError(f"--teacher {source}: finds other keypoints than {skeleton.name!r} has; give a network for "
                           "these")
