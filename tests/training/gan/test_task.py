@@ -1,5 +1,6 @@
 """The repair task in the usual loop: exact resumes, bad steps that leave no trace in either network, clear errors."""
 
+import hashlib
 import json
 import os
 import signal
@@ -11,11 +12,13 @@ import torch
 
 from stagepose.errors import CheckpointError, ConfigError, DatasetError, SkeletonError, TrainingError
 from stagepose.heatmaps import UdpDark
+from stagepose.runtime import read_info, resolve
 from stagepose.skeleton import COCO_17, Skeleton
+from stagepose.training import checkpoint, start
 from stagepose.training.checkpoint import load_step, newest_checkpoint
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.gan import build as building
-from stagepose.training.gan.build import load_generator, read_config, repair_task
+from stagepose.training.gan.build import load_generator, open_teacher, read_config, repair_task
 from stagepose.training.gan.losses import Features, PoseTeacher, critic_loss, fooling_loss, frozen
 from stagepose.training.gan.presets import REPAIR_PRESETS, repair_preset
 from stagepose.training.gan.task import RepairConfig, RepairTask
@@ -25,6 +28,7 @@ from stagepose.training.networks.repair import PatchCritic, RepairNet
 from stagepose.training.networks.zoo import build
 from stagepose.training.pose import PoseConfig, PoseTask
 from stagepose.training.runs import Source
+from stagepose.training.trained import open_pose
 
 from .drawn import drawn_coco
 from .test_learning import toy_recipe, toy_task
@@ -184,7 +188,15 @@ def test_a_run_that_teaches_is_remembered_by_its_weights(folder, tmp_path):
         taught = repair_task(tiny_recipe(1), sets, COCO_17, folder=folder / "crops", seed=0, device="cpu",
                              teacher=str(tmp_path / str(seed)), drop_bad=False, report=lambda _: None)
         known.add(taught.describe()["teacher"]["sha256"])
+        assert checkpoint.digest(open_pose(tmp_path / str(seed)).model.state_dict()) in known
     assert len(known) == 2 and set(map(len, known)) == {64}
+
+
+def test_a_run_that_knows_its_teacher_by_the_whole_file_goes_on_so(tmp_path):
+    whole = hashlib.sha256(resolve("pose-small").read_bytes()).hexdigest()
+    for said, expected in ({"teacher": {"sha256": whole}}, whole), ({"teacher": None}, read_info("pose-small").sha256):
+        (tmp_path / "config.json").write_text(json.dumps(said))
+        assert open_teacher("pose-small", COCO_17, "cpu", tmp_path).sha256 == expected
 
 
 def test_a_shipped_model_can_teach_and_is_remembered(folder):
@@ -192,7 +204,7 @@ def test_a_shipped_model_can_teach_and_is_remembered(folder):
     source = Source.parse(str(folder / "person_keypoints.json"))
     task = repair_task(recipe, [source], COCO_17, folder=folder / "crops", seed=0, device="cpu", teacher="pose-small",
                        drop_bad=False, report=lambda _: None)
-    assert len(task.describe()["teacher"]["sha256"]) == 64
+    assert task.describe()["teacher"] == {"sha256": start.digest_of("pose-small")}
     losses = task.loss(task.model, task.prepare(task.reader.read([(0, 0), (0, 1)])))
     assert torch.isfinite(losses["pose"]) and losses["pose"] > 0
     assert {"oks_carried", "oks_repaired"} & set(task.evaluate(task.model)) or task._posed is None

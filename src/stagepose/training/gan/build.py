@@ -13,7 +13,7 @@ from stagepose.errors import CheckpointError, ConfigError, ModelError
 from stagepose.heatmaps import Megvii
 from stagepose.runtime import resolve
 from stagepose.skeleton import Skeleton
-from stagepose.training import checkpoint
+from stagepose.training import checkpoint, start
 from stagepose.training.augment import refuse_mirroring
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.gan.limbs import limbs_of
@@ -23,15 +23,19 @@ from stagepose.training.gan.task import PICTURE_CHANNELS, RepairConfig, RepairTa
 from stagepose.training.networks.repair import Repairer, RepairNet
 from stagepose.training.people import fits_on_device, load_resident
 from stagepose.training.runs import Report, Source, packing
-from stagepose.training.trained import is_model_file, open_taught
+from stagepose.training.trained import CONFIG, is_model_file, open_taught
 
 
 def repair_task(recipe: RepairRecipe, sources: Sequence[Source], skeleton: Skeleton, *, folder: Path, seed: int,
-                device: str, teacher: str | None, drop_bad: bool, report: Report) -> RepairTask:
-    """Crops packed where they are missing, fresh networks, and the frozen pose network that ``teacher`` names."""
+                device: str, teacher: str | None, drop_bad: bool, report: Report,
+                run: Path | None = None) -> RepairTask:
+    """Crops packed where they are missing, fresh networks, and the frozen pose network that ``teacher`` names.
+
+    ``run`` is the run folder, whose settings may know the teacher as older versions did.
+    """
     limbs_of(skeleton)  # refuses a skeleton without limbs before anything is packed
     refuse_mirroring(recipe.repair.augment, skeleton)
-    taught = None if teacher is None else open_teacher(teacher, skeleton, device)
+    taught = None if teacher is None else open_teacher(teacher, skeleton, device, run)
     spec = CropSpec(input_size=recipe.repair.size)
     stores = []
     for source in sources:
@@ -52,7 +56,7 @@ def fresh(config: RepairConfig, skeleton: Skeleton) -> Repairer:
                     widths=config.widths, depth=config.depth, critic_width=config.critic_width, block=config.block)
 
 
-def open_teacher(source: str, skeleton: Skeleton, device: str) -> PoseTeacher:
+def open_teacher(source: str, skeleton: Skeleton, device: str, run: Path | None = None) -> PoseTeacher:
     """From a run folder of ``stagepose train``, a model file or a shipped name."""
     try:
         pose = open_taught(source)
@@ -64,10 +68,21 @@ def open_teacher(source: str, skeleton: Skeleton, device: str) -> PoseTeacher:
     if isinstance(pose.codec, Megvii):
         raise ConfigError(f"--teacher {source}: its codec {pose.codec.name!r} is not decoded while a network trains; "
                           "give a network of codec 'udp-oks', 'udp-dark' or 'msra'")
-    sha256 = (hashlib.sha256(resolve(source).read_bytes()).hexdigest() if is_model_file(source)
-              else checkpoint.digest(pose.model.state_dict()))
     network = pose.model.to(device).eval().requires_grad_(False)
-    return PoseTeacher(network, pose.codec, skeleton.sigmas, sha256)
+    return PoseTeacher(network, pose.codec, skeleton.sigmas, _known_as(source, run))
+
+
+def _known_as(source: str, run: Path | None) -> str:
+    """The sha256 of a teacher's weights, as every training knows networks again.
+
+    Older versions knew a model file by all of its bytes: a ``run`` that began so keeps that.
+    """
+    config = None if run is None else run / CONFIG
+    if config is not None and config.is_file() and is_model_file(source):
+        whole = hashlib.sha256(resolve(source).read_bytes()).hexdigest()
+        if checkpoint.read_json(config).get("teacher") == {"sha256": whole}:
+            return whole
+    return start.digest_of(source)
 
 
 def read_config(run: Path) -> tuple[RepairConfig, Skeleton, dict[str, Any]]:
