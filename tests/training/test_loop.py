@@ -14,8 +14,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_coco
 from torch import nn
 
+from stagepose.cli import main
 from stagepose.errors import ConfigError, TrainingError
 from stagepose.training import journal, loop, optim, runs
 from stagepose.training.checkpoint import newest_checkpoint, read_json
@@ -263,6 +265,72 @@ def test_a_bad_step_is_skipped_and_many_stop_the_run(tmp_path):
     with pytest.raises(TrainingError, match="10 steps in a row"):
         train(LineTask(poisoned_input=range(30, 80)), CONFIG, tmp_path / "bad")
     assert all(torch.isfinite(t).all() for t in weights(tmp_path / "bad").values() if t.is_floating_point())
+
+
+class Planned(LineTask):
+    """Validated as planned: an AP a time."""
+
+    def __init__(self, *aps):
+        super().__init__()
+        self.aps = list(aps)
+
+    def evaluate(self, model):
+        return {"ap": self.aps.pop(0)}
+
+
+def test_patience_ends_a_training_whose_ap_no_longer_rises(tmp_path, caplog):
+    caplog.set_level("INFO", "stagepose")
+    config = replace(CONFIG, evaluate_every=10, patience=3)
+    train(Planned(0.1, 0.3, 0.2, 0.3, 0.25), config, tmp_path / "run")
+    told = (f"{tmp_path / 'run'}: stopped early at step 50: the AP has not risen in 3 validations; step 20 is the "
+            "best, with AP 0.3000. A larger --patience, or none, goes on")
+    assert newest_checkpoint(tmp_path / "run").step == 50 and caplog.messages[-1] == told
+    assert json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[-1]) == {
+        "step": 50, "stopped early": "the AP has not risen in 3 validations", "best step": 20, "best ap": 0.3}
+    again = Planned()
+    train(again, config, tmp_path / "run")
+    assert again.calls == 0 and caplog.messages[-1] == told
+    train(Planned(0.3), replace(config, patience=4), tmp_path / "run")
+    assert newest_checkpoint(tmp_path / "run").step == 60
+    assert "step 60: the AP has not risen in 4 validations" in caplog.messages[-1]
+    train(Planned(0.3, 0.3), replace(config, patience=0), tmp_path / "run")
+    train(LineTask(), replace(config, patience=0), tmp_path / "whole")
+    assert all(torch.equal(tensor, weights(tmp_path / "whole")[name])
+               for name, tensor in weights(tmp_path / "run").items())
+
+
+def test_patience_that_ends_with_the_schedule_has_not_ended_it(tmp_path, caplog):
+    caplog.set_level("INFO", "stagepose")
+    config = replace(CONFIG, samples=400, evaluate_every=10, patience=3)
+    for task in Planned(0.4, 0.1, 0.1, 0.1), Planned():
+        train(task, config, tmp_path / "run")
+        assert "stopped early" not in caplog.text and "stopped early" not in (tmp_path / "run/log.jsonl").read_text()
+    assert newest_checkpoint(tmp_path / "run").step == 40
+
+
+def test_patience_runs_out_at_a_validation_that_a_stop_came_before(tmp_path):
+    class Killed(Planned):
+        def evaluate(self, model):
+            if not self.aps:
+                raise KeyboardInterrupt
+            return super().evaluate(model)
+
+    config = replace(CONFIG, evaluate_every=10, patience=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(Killed(0.4, 0.1), config, tmp_path / "run")
+    task = Planned(0.2)
+    train(task, config, tmp_path / "run")
+    assert task.calls == 0 and newest_checkpoint(tmp_path / "run").step == 30
+
+
+def test_patience_wants_validations(tmp_path, capsys):
+    path = tiny_coco(tmp_path, images=1, people=1)
+    command = ["train", "u-300m", "--data", str(path), "--out", str(tmp_path / "run"), "--patience", "3"]
+    for more, said in ((["--evaluate-every", "9"], "--patience 3 is for a training that is judged; give --val FILE"),
+                       (["--val", str(path)], "patience is 3 and evaluate_every 0: patience is a number of")):
+        assert main([*command, *more]) == 1
+        assert said in capsys.readouterr().err
+    assert TrainConfig(samples=8, evaluate_every=1, patience=3) and not (tmp_path / "run").exists()
 
 
 def test_bad_steps_with_good_ones_between_them_are_none_in_a_row(tmp_path):

@@ -213,7 +213,16 @@ class TrainOptions(Options):
     extra: OptionalSets = None
     """Generated sets to learn from beside --data, each FILE.json or FILE.json:WEIGHT (0.5: half of its people are
     shown in an epoch, others in the next). They are never judged by."""
+    patience: OptionalCount = None
+    """Stop early when so many validations in a row (--evaluate-every) have not raised the AP; by default never."""
     experiment: OmitArgPrefixes[TrainExperiment] = DEFAULT_TRAIN_EXPERIMENT
+
+    def schedule(self, base: loop.TrainConfig) -> loop.TrainConfig:
+        """The recipe's, changed, and ended early where that is asked for."""
+        if self.patience and self.val is None:
+            raise ConfigError(f"--patience {self.patience} is for a training that is judged; give --val FILE")
+        config = super().schedule(base)
+        return config if self.patience is None else replace(config, patience=self.patience)
 
 
 def train(preset: Preset, *, options: Annotated[TrainOptions, arg(name="")]) -> None:

@@ -102,6 +102,7 @@ class TrainConfig:
     save_every: int = 300  # steps
     save_minutes: float = 3.0  # or so much time since the last save, whichever comes first: what a fault may cost
     evaluate_every: int = 0  # steps; 0 only at the end
+    patience: int = 0  # so many such validations in a row without a higher AP end it; 0 never
     bf16: bool = True
     max_bad_steps: int = 10  # NaN or infinite losses in a row before the run stops
     seed: int = 0
@@ -114,6 +115,9 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected a finite number above 0")
         if self.optimizer not in OPTIMIZERS:
             raise ConfigError(f"optimizer is {self.optimizer!r}, expected one of {', '.join(OPTIMIZERS)}")
+        if self.patience < 0 or (self.patience and not self.evaluate_every):
+            raise ConfigError(f"patience is {self.patience} and evaluate_every {self.evaluate_every}: patience is a "
+                              "number of validations on the way; give both, or neither")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}, expected 0 or more")
         if self.seed > LARGEST_SEED:
@@ -122,7 +126,7 @@ class TrainConfig:
 
 def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | None = None, *,
           accept_changes: bool = False) -> nn.Module:
-    """Train to the end of the schedule, resuming what ``out`` holds; -> the averaged model.
+    """Train to the end of the schedule, or of patience, resuming what ``out`` holds; -> the averaged model.
 
     SIGTERM and Ctrl-C save and raise :class:`SystemExit` with 143 or 130. Under ``torchrun`` all ranks call this.
     """
@@ -145,9 +149,8 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
         feed = Feed(task.reader, _keys(task, config, shown, total), machine)
         buffers, saved, parts = Buffers(model), Stopwatch(), _next_step(feed, task, config)
         with closing(Journal(run, step=step, shown=shown, batch=config.batch, total=total, machine=machine)) as journal:
-            if step and shown < total and _every(config.evaluate_every, step) and not _is_judged(run, step):
-                _judge(run, task, ema, step, journal)  # which a stop came before
-            while shown < total:
+            going_on = shown < total and _goes_on(run, task, config, ema, step, journal)
+            while going_on and shown < total:
                 model.train()
                 set_lr(optimizer, lr_factor(shown, total, warmup))
                 optimizer.zero_grad(set_to_none=True)
@@ -175,8 +178,8 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
                     saved = Stopwatch()
                 if stopping:
                     raise SystemExit(_exit_code(stop))
-                if judge:
-                    _judge(run, task, ema, step, journal)
+                if judge and not last:
+                    going_on = _goes_on(run, task, config, ema, step, journal)
             if not _is_judged(run, step):
                 _judge(run, task, ema, step, journal)
             if any(distributed.gather(bool(stop))):  # since the last step: what would follow is not to begin
@@ -260,6 +263,20 @@ def _judge(run: Run, task: Task, ema: Ema, step: int, journal: Journal) -> None:
                 journal.picture(step, "validation", strip)
 
 
+def _goes_on(run: Run, task: Task, config: TrainConfig, ema: Ema, step: int, journal: Journal) -> bool:
+    """Validate ``step`` where that is due and not done yet; -> False where patience has run out, which is told."""
+    if step and _every(config.evaluate_every, step) and not _is_judged(run, step):
+        _judge(run, task, ema, step, journal)
+    best = distributed.from_first(run.best) if config.patience else None
+    if best is None or step - best.step < config.patience * config.evaluate_every:
+        return True
+    why = f"the AP has not risen in {(step - best.step) // config.evaluate_every} validations"
+    run.append_log({"step": step, "stopped early": why, "best step": best.step, "best ap": best.ap})
+    log.info("%s: stopped early at step %d: %s; step %d is the best, with AP %.4f. A larger --patience, or none, goes "
+             "on", run.folder, step, why, best.step, best.ap)
+    return False
+
+
 def _resume(run: Run, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer,
             batch: int) -> tuple[int, int, int]:
     """Fill everything from the newest whole step that the first rank finds.
@@ -338,4 +355,4 @@ def shorter_warmup(warmup: int, samples: int) -> int:
 
 def shortened(config: TrainConfig, steps: int) -> TrainConfig:
     """The same schedule, ``steps`` long: for rehearsals."""
-    return replace(config, samples=steps * config.batch, minutes=0.0, evaluate_every=0, log_every=1)
+    return replace(config, samples=steps * config.batch, minutes=0.0, evaluate_every=0, patience=0, log_every=1)

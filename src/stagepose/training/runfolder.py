@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError
@@ -31,7 +31,15 @@ from stagepose.training.checkpoint import (
 )
 
 BUDGET = "budget.json"  # minutes as samples: see loop.py
+FREE = ("train.patience",)  # settings that may be others each time a run goes on: they change no step of it
 KEEP = 2  # newest steps that stay; the best one stays besides
+
+
+class Best(NamedTuple):
+    """The step whose validation had the highest AP."""
+
+    step: int
+    ap: float
 
 
 class Run:
@@ -128,6 +136,11 @@ class Run:
             files.write_json(best, record)
         files.write_json(self.folder / "judged.json", record)
 
+    def best(self) -> Best | None:
+        """The best validation so far; None before any that had an ``ap``."""
+        path = self.folder / BEST
+        return Best(int(read_number(path, "step")), read_number(path, "ap")) if path.is_file() else None
+
     def is_judged(self, step: int) -> bool:
         """Whether ``step`` was the last one noted by :meth:`judged`."""
         path = self.folder / "judged.json"
@@ -182,7 +195,10 @@ def open_run(folder: str | Path, config: Mapping[str, Any], accept_changes: bool
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """``field.sub: old -> new`` for every value that changed or is gone; fields only in ``new`` are none."""
+    """``field.sub: old -> new`` for every value that changed or is gone; fields only in ``new`` are none.
+
+    Nor are those that are :data:`FREE`.
+    """
     found = []
     for key, value in old.items():
         name = f"{prefix}{key}"
@@ -190,7 +206,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
             found.append(f"{name}: {value!r} -> nothing")
         elif isinstance(value, dict) and isinstance(new[key], dict):
             found += differences(value, new[key], name + ".")
-        elif value != new[key]:
+        elif value != new[key] and name not in FREE:
             found.append(f"{name}: {value!r} -> {new[key]!r}")
     return sorted(found)
 
