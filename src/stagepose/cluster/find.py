@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
+from stagepose.ahead import in_order
 from stagepose.cluster.addresses import fetch, is_uri
 from stagepose.coco import person_result
 from stagepose.errors import ConfigError, ImageError, ModelError
@@ -66,13 +66,7 @@ class FindPeople:
 
     def fetched(self, pictures: Sequence[Any]) -> Iterator[Fetched]:
         """The pictures in their order, those of storage as bytes, a few of which are asked for ahead."""
-        ahead: deque[Future[Fetched]] = deque()
-        for picture in pictures:
-            ahead.append(self._readers.submit(_fetched, picture))
-            if len(ahead) == READERS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        return in_order(self._readers, _fetched, pictures, READERS)
 
     def look(self, picture: Any, name: str | None = None, error: str | None = None) -> dict[str, Any]:
         """A row of :data:`COLUMNS`."""

@@ -54,15 +54,20 @@ class Overlays:
         self.used: set[str] = set()
         self._numbers: dict[tuple[str, ...], int] = {}  # of the names last given, so that thousands of one are no wait
 
-    def write(self, source: Source, pixels: NDArray[np.uint8], people: Sequence[Person]) -> str:
-        """Write one photo with its people; returns its name within the folder."""
-        return self.save(source, self.draw(pixels, people))
-
-    def save(self, source: Source, drawn: NDArray[np.uint8]) -> str:
-        """The same of a photo that is drawn on already."""
-        height, width = drawn.shape[:2]
+    def reserve(self, source: Source, pixels: NDArray[np.uint8]) -> str:
+        """The name of the overlay of a photo, within the folder; no other gets it."""
+        height, width = pixels.shape[:2]
         name = self.name_of(source, width, height)
         self.take(name)
+        return name
+
+    def write(self, name: str, pixels: NDArray[np.uint8], people: Sequence[Person]) -> None:
+        """Write a photo with its people. Any thread may, one name each."""
+        write_image(self.folder / name, self.draw(pixels, people))
+
+    def save(self, source: Source, drawn: NDArray[np.uint8]) -> str:
+        """Write a photo that is drawn on already, under a name of its own, which is returned."""
+        name = self.reserve(source, drawn)
         write_image(self.folder / name, drawn)
         return name
 

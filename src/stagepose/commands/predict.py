@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import stagepose
-from stagepose.coco import person_result
 from stagepose.commands.arguments import (
     Folder,
     ModelName,
@@ -27,16 +26,17 @@ from stagepose.commands.clips import TABLE as CLIP_TABLE
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
 from stagepose.commands.outcome import TABLE, Outcome, fail, finish, rescue
 from stagepose.commands.overlays import Overlays, Source, is_overlay
+from stagepose.commands.photos import PhotoRun
 from stagepose.commands.stopping import ending_in_order
 from stagepose.commands.unfinished import NAME as UNFINISHED
 from stagepose.commands.unfinished import Journal, stamp_of
 from stagepose.draw import JOINT_THRESHOLD, Labels, draw_people
-from stagepose.errors import ConfigError, DatasetError, ImageError, MissingExtraError, StagePoseError, VideoError
+from stagepose.errors import ImageError, MissingExtraError, StagePoseError, VideoError
 from stagepose.files import keep_inputs, require_place
 from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images, printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
 from stagepose.runtime import DetectorModel
-from stagepose.structures import KeepBy, Person
+from stagepose.structures import KeepBy
 from stagepose.videofiles import VIDEO_SUFFIXES, Part, is_video
 
 STDIN = "-"
@@ -175,7 +175,7 @@ def predict(
                       failed, csv_threshold)
     with ending_in_order():
         try:
-            _all(sources, predictor, given, None if json_only else names, outcome, joint_threshold)
+            PhotoRun(predictor, given, None if json_only else names, outcome, joint_threshold).look_at_all(sources)
             _all_clips(clips, predictor, given, names, settings, outcome)
             outcome.complete = True
         finally:
@@ -213,36 +213,6 @@ def _begun_with(predictor: Predictor, boxes: Path | None, **options: Any) -> dic
 
 def _digest(path: Path) -> str:
     return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
-
-
-def _all(sources: Sequence[Source], predictor: Predictor, given: BoxFile | None, overlays: Overlays | None,
-         outcome: Outcome, joint_threshold: float) -> None:
-    with counter("predict") as step:
-        for done, source in enumerate(sources, 1):
-            try:
-                if not _is_done(source, overlays, outcome):
-                    _one(source, predictor, given, overlays, outcome, joint_threshold)
-            except (ImageError, DatasetError, ConfigError) as error:  # ConfigError: boxes that cannot be the photo's
-                outcome.fail(source.name, error)
-            step(done, len(sources))
-
-
-def _is_done(source: Source, overlays: Overlays | None, outcome: Outcome) -> bool:
-    """Whether an earlier process looked at this photo as it is, and its overlay is there, called as it is now."""
-    if source.key is None or source.path is None:
-        return False
-    record = outcome.journal.candidate(source.key, source.path)
-    if record is None:
-        return False
-    if overlays:
-        image = record["image"]
-        name = overlays.name_of(source, image["width"], image["height"])
-        if name != image["overlay"] or not (overlays.folder / name).exists():
-            return False
-        overlays.take(name)
-    outcome.journal.keep(source.key)
-    outcome.count(record)
-    return True
 
 
 def _all_clips(clips: Sequence[Path], predictor: Predictor, given: BoxFile | None, names: Overlays,
@@ -283,34 +253,6 @@ def _is_clip_done(path: Path, stem: str, settings: ClipSettings, outcome: Outcom
     outcome.journal.keep(str(path))
     outcome.videos.append(video)
     return True
-
-
-def _one(source: Source, predictor: Predictor, given: BoxFile | None, overlays: Overlays | None,
-         outcome: Outcome, joint_threshold: float) -> None:
-    """One photo from its file to the results."""
-    config, stamp = predictor.config, None if source.path is None else stamp_of(source.path)
-    picture = source.read(config.max_pixels)
-    for notice in picture.notices:
-        note(f"{picture.name}: {notice}")
-    boxes = given.of(source.name).best(config.max_people, predictor.threshold) if given else None
-    people = predictor.people(picture, boxes)
-    height, width = picture.pixels.shape[:2]
-    image: dict[str, Any] = {"file_name": source.name, "width": width, "height": height, "people": len(people)}
-    if overlays:
-        image["overlay"] = overlays.write(source, picture.pixels, people)
-    record = {"image": image, "people": [{**person_result(person), "file_name": source.name} for person in people]}
-    outcome.journal.add(source.key, stamp, record)
-    outcome.count(record)
-    _print_people(picture.name, people, joint_threshold)
-
-
-def _print_people(name: str, people: Sequence[Person], joint_threshold: float) -> None:
-    for number, person in enumerate(people, 1):
-        box = " ".join(f"{edge:.0f}" for edge in person.box)
-        joints = f"{int((person.scores >= joint_threshold).sum())} of {len(person.scores)} joints"
-        say(f"{name}: person {number}: score {person.score:.3f}, box {box}, {joints}")
-    if not people:
-        say(f"{name}: nobody found")
 
 
 def _make_folder(out: Path, boxes: Path | None) -> list[Path]:

@@ -26,7 +26,7 @@ FORMAT = 1
 
 @dataclass
 class Journal:
-    """What is done: :meth:`add` keeps it on disk, so that a process that is killed loses one photo at most.
+    """What is done: :meth:`add` keeps it on disk, so that a process that is killed loses a few photos.
 
     A photo or video goes by its name on the command line or below a folder; None is standard input.
     """

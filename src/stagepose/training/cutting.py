@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +19,6 @@ from stagepose.training.store import CropSpec
 
 UNREADABLE, MISFIT = "image unreadable", "image of another size"  # than its labels are for
 JPEG_SHARE = 0.075  # of the raw bytes, at quality 90; plans shards before anything is packed (see shards.encode)
-
-Job = TypeVar("Job")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -94,19 +88,3 @@ def canvas_box(box_xyxy: Float, spec: CropSpec) -> Float:
     half_w = (x2 - x1) / 2 * spec.canvas[0] / spec.input_size[0]
     half_h = (y2 - y1) / 2 * spec.canvas[1] / spec.input_size[1]
     return np.array([cx - half_w, cy - half_h, cx + half_w, cy + half_h])
-
-
-def in_order(pool: ThreadPoolExecutor, function: Callable[[Job], Made], jobs: Iterable[Job],
-              ahead: int) -> Iterator[Made]:
-    """``pool.map`` that keeps at most ``ahead`` results waiting, where the disk is slower than the cores."""
-    waiting: deque[Future[Made]] = deque()
-    try:
-        for job in jobs:
-            waiting.append(pool.submit(function, job))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from stagepose import files
+from stagepose.ahead import in_order
 from stagepose.coco import CocoDataset, read_dataset, refuse_bad_pictures
 from stagepose.errors import DatasetError, StagePoseError
 from stagepose.images import IMAGE_SUFFIXES
 from stagepose.skeleton import Skeleton
-from stagepose.training.cutting import MISFIT, UNREADABLE, Fault, Work, in_order
+from stagepose.training.cutting import MISFIT, UNREADABLE, Fault, Work
 from stagepose.training.shards import SUFFIXES, PackConfig, Shard, ShardWriter, shard_name
 from stagepose.training.store import (
     FORMAT,

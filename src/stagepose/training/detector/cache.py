@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose import files
+from stagepose.ahead import in_order
 from stagepose.cores import available_cores
 from stagepose.errors import DatasetError, ImageError, StagePoseError
 from stagepose.geometry import Size
 from stagepose.images import read_image
-from stagepose.training.cutting import in_order
 from stagepose.training.detector.dataset import BoxImage, BoxSet
 from stagepose.training.workfolder import PARTIAL, Progress, held, mention_leftovers
 

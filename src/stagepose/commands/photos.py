@@ -1,0 +1,146 @@
+"""The photos of ``stagepose predict``: read ahead, looked at one by one, their overlays written behind.
+
+Reading a large photo and writing its overlay take longer than finding its people, and one core each; so threads do both
+while the networks look at the photo between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from stagepose.ahead import in_order
+from stagepose.coco import person_result
+from stagepose.commands.boxes import BoxFile
+from stagepose.commands.console import counter, note, say
+from stagepose.commands.outcome import Outcome
+from stagepose.commands.overlays import Overlays, Source
+from stagepose.commands.unfinished import stamp_of
+from stagepose.errors import ConfigError, DatasetError, ImageError
+from stagepose.images import Picture
+from stagepose.predictor import Predictor
+from stagepose.structures import Person
+
+HELD = 2  # photos read and not looked at yet, and photos looked at whose overlay is not written: they fill memory
+
+
+@dataclass(frozen=True)
+class Read:
+    """A photo as it was read, or why it could not be; None where its turn must come first."""
+
+    source: Source
+    picture: Picture | ImageError | None = None
+    stamp: list[int] | None = None  # of its file, before it was read
+
+
+@dataclass
+class PhotoRun:
+    """Looks at photos in their order, and tells of them in that order too."""
+
+    predictor: Predictor
+    given: BoxFile | None
+    overlays: Overlays | None
+    outcome: Outcome
+    joint_threshold: float  # of the joints that are counted in the printed lines
+    _untold: deque[tuple[Callable[[], None], Future[None] | None]] = field(default_factory=deque)  # and their overlays
+
+    def look_at_all(self, sources: Sequence[Source]) -> None:
+        """A printed line for every person. What was looked at when somebody stops it is told as well."""
+        with counter("predict") as step, ThreadPoolExecutor(HELD) as pool:
+            try:
+                for done, read in enumerate(in_order(pool, self._read_ahead, sources, HELD), 1):
+                    if not self._is_done(read.source):
+                        self._look(read, pool)
+                    self._tell_those_written()
+                    step(done, len(sources))
+            finally:
+                while self._untold:
+                    self._tell_next()
+
+    def _read_ahead(self, source: Source) -> Read:
+        """But for what an earlier process may have done, and standard input, which may keep a thread for ever."""
+        later = source.path is None or source.key in self.outcome.journal.earlier
+        return Read(source) if later else self._read(source)
+
+    def _read(self, source: Source) -> Read:
+        stamp = None if source.path is None else stamp_of(source.path)
+        try:
+            return Read(source, source.read(self.predictor.config.max_pixels), stamp)
+        except ImageError as error:
+            return Read(source, error, stamp)
+
+    def _is_done(self, source: Source) -> bool:
+        """Whether an earlier process looked at it as it is, and its overlay is there, called as it is now."""
+        if source.key is None or source.path is None:
+            return False
+        record = self.outcome.journal.candidate(source.key, source.path)
+        if record is None:
+            return False
+        if self.overlays:
+            image = record["image"]
+            name = self.overlays.name_of(source, image["width"], image["height"])
+            if name != image["overlay"] or not (self.overlays.folder / name).exists():
+                return False
+            self.overlays.take(name)
+        self.outcome.journal.keep(source.key)
+        self.outcome.count(record)
+        return True
+
+    def _look(self, read: Read, pool: ThreadPoolExecutor) -> None:
+        """Find its people, and have its overlay written."""
+        read = read if read.picture else self._read(read.source)
+        try:
+            if isinstance(read.picture, ImageError):
+                raise read.picture
+            assert read.picture is not None
+            people = self._people(read.source.name, read.picture)
+        except (ImageError, DatasetError, ConfigError) as error:  # ConfigError: boxes that cannot be the photo's
+            self._untold.append((partial(self.outcome.fail, read.source.name, error), None))
+            return
+        name, writing = None, None
+        if self.overlays:
+            name = self.overlays.reserve(read.source, read.picture.pixels)
+            writing = pool.submit(self.overlays.write, name, read.picture.pixels, people)
+        self._untold.append((partial(self._tell, read.source, read.picture, read.stamp, people, name), writing))
+
+    def _people(self, name: str, picture: Picture) -> list[Person]:
+        most, least = self.predictor.config.max_people, self.predictor.threshold
+        boxes = self.given.of(name).best(most, least) if self.given else None
+        return self.predictor.people(picture, boxes)
+
+    def _tell_those_written(self) -> None:
+        """In their order; waits for the first where too many are in memory."""
+        while self._untold and (len(self._untold) >= HELD or (first := self._untold[0][1]) is None or first.done()):
+            self._tell_next()
+
+    def _tell_next(self) -> None:
+        tell, writing = self._untold.popleft()
+        if writing:
+            writing.result()
+        tell()
+
+    def _tell(self, source: Source, picture: Picture, stamp: list[int] | None, people: Sequence[Person],
+              overlay: str | None) -> None:
+        """To the journal and on standard output: a photo is done, with its overlay."""
+        for notice in picture.notices:
+            note(f"{picture.name}: {notice}")
+        height, width = picture.pixels.shape[:2]
+        image: dict[str, Any] = {"file_name": source.name, "width": width, "height": height, "people": len(people)}
+        if overlay:
+            image["overlay"] = overlay
+        record = {"image": image, "people": [{**person_result(person), "file_name": source.name} for person in people]}
+        self.outcome.journal.add(source.key, stamp, record)
+        self.outcome.count(record)
+        self._print(picture.name, people)
+
+    def _print(self, name: str, people: Sequence[Person]) -> None:
+        for number, person in enumerate(people, 1):
+            box = " ".join(f"{edge:.0f}" for edge in person.box)
+            joints = f"{int((person.scores >= self.joint_threshold).sum())} of {len(person.scores)} joints"
+            say(f"{name}: person {number}: score {person.score:.3f}, box {box}, {joints}")
+        if not people:
+            say(f"{name}: nobody found")
