@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import itertools
 import os
 import re
@@ -660,6 +661,40 @@ def test_a_writer_leaves_its_file_whole_or_nothing() -> None:
         with pytest.raises(StagePoseError, match=f"^{path}: cannot be written: "):
             VideoWriter(path, size, 120, Fraction(30))
     assert sorted(path.name for path in Path().iterdir()) == ["a.mp4", "detector.onnx", "folder.mp4", "pose.onnx"]
+
+
+@pytest.mark.parametrize("begin", [lambda: VideoWriter("a.mp4", 160, 120, 30),
+                                   lambda: Growing(Path("a.mp4"), b"", b"")])
+def test_a_file_has_its_name_once_the_disk_has_it_all(begin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut a file that was renamed before may be there and empty."""
+    synced: list[tuple[int, int, bool]] = []
+
+    def sync(number: int) -> None:
+        info = os.fstat(number)
+        synced.append((info.st_ino, info.st_size, Path("a.mp4").exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    writer = begin()
+    if isinstance(writer, VideoWriter):
+        writer.add(np.full((120, 160, 3), 90, np.uint8), 0.0)
+        writer.close()
+    else:
+        writer.append(b"1")
+        writer.finish()
+    info = Path("a.mp4").stat()
+    assert synced == [(info.st_ino, info.st_size, False)]
+
+
+def test_a_disk_that_does_not_take_the_end_of_a_video_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = VideoWriter("a.mp4", 160, 120, 30)
+    writer.add(np.full((120, 160, 3), 90, np.uint8), 0.0)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StagePoseError, match=r"^a\.mp4: cannot be written: No space left on device; free some space"):
+        writer.close()
+    assert sorted(path.name for path in Path().iterdir()) == ["detector.onnx", "pose.onnx"]
 
 
 def test_a_run_without_csv_removes_an_earlier_ones_and_its_overlay_is_no_input() -> None:

@@ -45,9 +45,7 @@ def write_chunks(path: str | Path, chunks: Iterable[bytes]) -> None:
             for chunk in chunks:
                 taken += len(chunk)
                 file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        put_in_place(temporary, path)
     except BaseException as error:  # Ctrl-C too leaves nothing half-written about
         with suppress(OSError):
             temporary.unlink()
@@ -61,6 +59,16 @@ def write_chunks(path: str | Path, chunks: Iterable[bytes]) -> None:
 def temporary_name(path: Path) -> Path:
     """What a file is called, in the same folder, until it is whole."""
     return path.with_name(f".{cut(path.name, LONGEST_NAME)}.{os.getpid()}.tmp")
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a whole file, which nobody has open any more, its name, once the disk has it; :class:`OSError` as it comes.
+
+    Renamed before, it might be there and empty after a power cut.
+    """
+    with temporary.open("rb+") as file:  # Windows syncs no file that may only be read
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def cut(name: str, most: int) -> str:

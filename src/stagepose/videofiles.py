@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
-from stagepose.files import temporary_name, writing
+from stagepose.files import put_in_place, temporary_name, writing
 from stagepose.imageformats import AVIF_BRANDS, HEIF_BRANDS
 from stagepose.images import MAX_PIXELS, Picture, printable, read_image
 from stagepose.structures import Person, is_within
@@ -444,7 +444,7 @@ class VideoWriter:
                         self._container.mux(self._audio.encode(None))
                 finally:
                     self._container.close()
-                self._temporary.replace(self.path)
+                put_in_place(self._temporary, self.path)
         except BaseException:
             self.discard()
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from stagepose.coco import person_result
 from stagepose.commands.console import note
 from stagepose.commands.spreadsheet import csv_line, joint_cells, remove_csv
 from stagepose.errors import StagePoseError
-from stagepose.files import temporary_name, write_all, writing
+from stagepose.files import put_in_place, temporary_name, write_all, writing
 from stagepose.images import printable
 from stagepose.predictor import Predictor
 from stagepose.structures import Person
@@ -78,9 +77,8 @@ class Growing:
             self._file.truncate(self._good)
             self._file.seek(self._good)
             write_all(self._file, self.tail)
-            os.fsync(self._file.fileno())
             self._file.close()
-            self.temporary.replace(self.path)
+            put_in_place(self.temporary, self.path)
 
     def discard(self) -> None:
         self._file.close()
