@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -261,6 +263,20 @@ def test_globs_and_names_that_only_look_like_globs(tmp_path: Path) -> None:
     assert sorted(names(find_images([tmp_path / "**"]), tmp_path)) == everything
     assert names(find_images([tmp_path / "**" / "d.*"]), tmp_path) == ["deep/er/d.jpg"]
     assert names(find_images([tmp_path / "img[1].jpg"]), tmp_path) == ["img[1].jpg"]
+
+
+def test_a_glob_lists_a_folder_once_however_deep_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(tmp_path, "a.jpg", "deep/b.jpg", "deep/er/c.jpg", "deep/er/still/d.jpg", "other/e.jpg")
+    (tmp_path / "deep" / "link").symlink_to(tmp_path / "other")  # has a name that the walk from above does not give
+    listed, scandir = list[str](), os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scandir(path))
+    glob.glob(str(tmp_path / "**"), recursive=True)  # noqa: PTH207 - as it is called there
+    of_the_glob, _ = Counter(listed), listed.clear()
+    found = find_images([tmp_path / "**"])
+    assert names(found, tmp_path) == ["a.jpg", "deep/b.jpg", "deep/er/c.jpg", "deep/er/still/d.jpg", "other/e.jpg",
+                                      "deep/link/e.jpg"]
+    walked = Counter(listed) - of_the_glob
+    assert str(tmp_path / "deep" / "er" / "still") in walked and max(walked.values()) == 1
 
 
 def test_links_that_differ_in_name_stay_apart_and_broken_ones_are_not_hidden(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO
 
@@ -118,8 +119,9 @@ def _read_bytes(source: object, name: str) -> bytes:
 def _expand(pattern: str, suffixes: frozenset[str]) -> list[Path]:
     """One argument of :func:`find_images`."""
     path, shown = Path(pattern), printable(pattern)
+    tree = _Tree(suffixes)
     if os.path.isdir(pattern):  # noqa: PTH112 - never raises, whatever the name
-        files = list(_walk(path, shown, suffixes))
+        files = list(tree.walk(path, shown))
         if not files:
             raise ImageError(f"{shown}: no pictures in this folder; looked for {' '.join(sorted(suffixes))}")
         return files
@@ -128,37 +130,66 @@ def _expand(pattern: str, suffixes: frozenset[str]) -> list[Path]:
     if not glob.has_magic(pattern):
         raise ImageError(f"{shown}: no such file or folder; {_way_out(pattern)}")
     matched = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - may be absolute
-    files = [file for one in matched for file in _matching(one, suffixes)]
+    files = [file for one in matched for file in tree.matching(one)]
     if not files:
         raise ImageError(f"{shown}: matches no picture ({len(matched)} other files); check the pattern")
     return files
 
 
-def _matching(path: Path, suffixes: frozenset[str]) -> Iterator[Path]:
-    """What a glob gives of one match: the file if it looks like a picture, and all that look so below a folder."""
-    if path.is_dir() and not path.name.startswith("."):
-        yield from _walk(path, printable(str(path)), suffixes)
-    elif _looks_like_one(path, suffixes):
-        yield path
+@dataclass(frozen=True)
+class _Listing:
+    """What is looked at in one folder, sorted: its subfolders, links to folders, and files that look like pictures."""
+
+    real: str  # without links
+    folders: list[Path]
+    links: list[Path]
+    files: list[Path]
 
 
-def _walk(folder: Path, shown: str, suffixes: frozenset[str]) -> Iterator[Path]:
+class _Tree:
+    """Folders, each listed once, however many matches of a glob such as ``**`` it lies below."""
+
+    def __init__(self, suffixes: frozenset[str]) -> None:
+        self.suffixes = suffixes
+        self._listings: dict[Path, _Listing] = {}
+
+    def matching(self, path: Path) -> Iterator[Path]:
+        """What a glob gives of one match: the file if it looks like a picture, all that look so below a folder."""
+        if path.is_dir() and not path.name.startswith("."):
+            yield from self.walk(path, printable(str(path)))
+        elif _looks_like_one(path, self.suffixes):
+            yield path
+
+    def walk(self, folder: Path, shown: str) -> Iterator[Path]:
+        """The pictures below a folder, its own first; ``ImageError`` where a folder cannot be listed."""
+        home, seen = Path(os.path.realpath(folder)), set[str]()
+        tops = [folder]  # then what links lead to, but never to where we come from: they may loop
+        for top in tops:
+            ahead = [top]
+            while ahead:
+                listing = self._listing(ahead.pop(), shown)
+                if listing.real in seen:
+                    continue
+                seen.add(listing.real)
+                tops += [link for link in listing.links if not home.is_relative_to(os.path.realpath(link))]
+                yield from listing.files
+                ahead += reversed(listing.folders)
+
+    def _listing(self, folder: Path, shown: str) -> _Listing:
+        if folder not in self._listings:
+            self._listings[folder] = _listed(folder, shown, self.suffixes)
+        return self._listings[folder]
+
+
+def _listed(folder: Path, shown: str, suffixes: frozenset[str]) -> _Listing:
     def unreadable(error: OSError) -> None:
         raise ImageError(f"{shown}: cannot list {printable(str(error.filename))}: {error.strerror}") from error
 
-    home, seen = Path(os.path.realpath(folder)), set[str]()
-    tops = [folder]  # then what links lead to, but never to where we come from: they may loop
-    for top in tops:
-        for root, folders, files in os.walk(top, onerror=unreadable):
-            real = os.path.realpath(root)
-            if real in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            below = [Path(root, name) for name in sorted(folders) if not name.startswith(".")]
-            folders[:] = [path.name for path in below if not path.is_symlink()]
-            tops += [path for path in below if path.is_symlink() and not home.is_relative_to(os.path.realpath(path))]
-            yield from (path for name in sorted(files) if _looks_like_one(path := Path(root, name), suffixes))
+    _, names, files = next(os.walk(folder, onerror=unreadable))
+    folders = [folder / name for name in sorted(names) if not name.startswith(".")]
+    return _Listing(os.path.realpath(folder), [path for path in folders if not path.is_symlink()],
+                    [path for path in folders if path.is_symlink()],
+                    [path for name in sorted(files) if _looks_like_one(path := folder / name, suffixes)])
 
 
 def _looks_like_one(path: Path, suffixes: frozenset[str]) -> bool:
