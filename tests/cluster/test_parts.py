@@ -1,11 +1,13 @@
 """The parts of a run are all that is known of what is done."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from stagepose.cluster.find import with_columns
-from stagepose.cluster.parts import done, taken, write_part
+from stagepose.cluster.parts import WORD, done, taken, write_part
 from stagepose.errors import ConfigError, DatasetError
 
 GOOD, BAD = {"width": 4, "height": 3, "people": []}, {"error": "no picture"}
@@ -72,3 +74,23 @@ def test_a_process_of_a_run_before_cannot_write_any_more(out):
             put(out, before, b=GOOD, c=GOOD)
         put(out, word, b=GOOD)
     assert images(out) == ["a", "b"]
+
+
+def test_a_folder_taken_while_a_process_of_a_run_before_names_its_part_has_no_picture_twice(out, monkeypatch):
+    with taken(out, IDENTITY) as before:
+        put(out, before, a=GOOD)
+    read, looked = Path.read_text, []
+
+    def read_and_taken(path, **how):
+        text = read(path, **how)
+        if path.name == WORD and not looked:
+            with taken(out, IDENTITY):
+                looked.append(done(out, {"a", "b"}, again=False))
+        return text
+
+    monkeypatch.setattr(Path, "read_text", read_and_taken)
+    with pytest.raises(ConfigError, match="another run has taken the folder; this one ends"):
+        put(out, before, b=GOOD)
+    assert looked == [{"a": True}]
+    assert images(out) == ["a"]
+    assert len(list((out / "parts").iterdir())) == 1

@@ -3,7 +3,7 @@
 The parts are all there is to know of what is done: a picture is in one of them, or has not been looked at. A part is
 named after its pictures and written whole or not at all, so that a process that is killed, and another that does the
 same work again, leave one row a picture. Processes of an earlier run that are still at work when another goes on
-cannot write any more: their word is no longer the one in ``at_work``.
+cannot name a part any more: their word is no longer the one in ``at_work``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from stagepose.errors import ConfigError, DatasetError
-from stagepose.files import held, write_bytes, write_text
+from stagepose.files import held, write_bytes, write_text, writing
 from stagepose.images import printable
 from stagepose.making.folder import claim
 
@@ -42,19 +42,29 @@ def taken(out: Path, identity: Mapping[str, Any]) -> Iterator[str]:
         word = uuid.uuid4().hex
         write_text(out / WORD, word)
         (out / FOLDER).mkdir(exist_ok=True)
-        for path in (out / FOLDER).glob(".*.tmp"):  # what processes that were killed were writing
+        for path in (out / FOLDER).glob(".*.tmp"):  # what other processes were or are writing
             with suppress(OSError):
                 path.unlink()
         yield word
 
 
 def write_part(out: Path, table: pa.Table, word: str) -> None:
-    """The rows of a part, in their order; :class:`ConfigError` where another run has taken the folder meanwhile."""
-    if (out / WORD).read_text() != word:
-        raise ConfigError(f"{printable(str(out))}: another run has taken the folder; this one ends")
+    """The rows of a part, in their order; :class:`ConfigError` where another run has taken the folder meanwhile.
+
+    Whoever takes it changes the word, then removes what has no name yet, then looks at what is done. So the word is
+    asked for between writing and naming: a part that gets its name has it before they look.
+    """
     addresses = "\n".join(table.column(IMAGE).to_pylist())
-    name = f"people-{hashlib.sha256(addresses.encode()).hexdigest()[:16]}.parquet"
-    _write(out / FOLDER / name, table)
+    path = out / FOLDER / f"people-{hashlib.sha256(addresses.encode()).hexdigest()[:16]}.parquet"
+    unnamed = out / FOLDER / f".{uuid.uuid4().hex}.tmp"
+    _write(unnamed, table)
+    with writing(printable(str(path))):
+        if (out / WORD).read_text() == word:
+            with suppress(FileNotFoundError):  # removed since
+                unnamed.replace(path)
+                return
+        unnamed.unlink(missing_ok=True)
+    raise ConfigError(f"{printable(str(out))}: another run has taken the folder; this one ends")
 
 
 def done(out: Path, wanted: Set[str], again: bool) -> dict[str, bool]:
