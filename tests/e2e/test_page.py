@@ -21,6 +21,7 @@ from stagepose.skeleton import Skeleton
 
 MOST = 500_000  # bytes of a body
 LEFT, RIGHT, CENTRE = (0x40, 0xC4, 0xFF), (0xFF, 0x9F, 0x1C), (0xFF, 0xEC, 0x6E)
+ASKED = "performance.getEntriesByType('resource').map(each => each.name.split('/').pop())"
 STORED = {1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 6: Image.Transpose.ROTATE_90, 3: Image.Transpose.ROTATE_180}
 
 
@@ -133,12 +134,90 @@ def test_a_picture_that_the_server_alone_can_open(page: Page, tmp_path: Path) ->
 
 
 def test_the_box_looks_again(page: Page, tmp_path: Path) -> None:
-    asked = "performance.getEntriesByType('resource').map(each => each.name.split('/').pop())"
     page.choose(two(tmp_path / "two.png"))
     page.says("2 people found")
     page.run("el('mirror').click()")
-    page.until(f"{asked}.includes('predict?flip=true')")
+    page.until(f"{ASKED}.includes('predict?flip=true')")
     page.says("2 people found")
+
+
+def set_to(page: Page, what: str, value: str) -> None:
+    """As by a hand that leaves the field then."""
+    page.run(f"el({what!r}).value = {value!r}; el({what!r}).dispatchEvent(new Event('change'))")
+
+
+def test_who_counts_is_asked_of_the_server(page: Page, tmp_path: Path) -> None:
+    page.run("document.querySelector('.options').parentElement.open = true")
+    assert page.run("el('keep_by').disabled") and page.run("el('threshold').placeholder") == "usual"
+    set_to(page, "threshold", "0.05")
+    page.choose(two(tmp_path / "two.png"))
+    page.says("2 people found")
+    assert page.run("el('threshold').placeholder") == "0.5"
+    page.run("el('mirror').click()")
+    page.until(f"{ASKED}.includes('predict?flip=true&threshold=0.05')")
+    page.says("2 people found")
+    best, *_ = json.loads(page.run("el('json').textContent"))["people"]
+    set_to(page, "keep", "1")
+    assert page.says("1 person found") == "1 person found"
+    assert json.loads(page.run("el('json').textContent"))["people"] == [best]
+    set_to(page, "keep_by", "size")
+    page.until(f"{ASKED}.includes('predict?flip=true&threshold=0.05&keep=1&keep_by=size')")
+    page.says("1 person found")
+    set_to(page, "threshold", "1")
+    page.says("no people found")
+    set_to(page, "threshold", "")
+    set_to(page, "keep", "")
+    assert page.says("2 people found") and page.run("el('keep_by').disabled")
+
+
+def test_a_number_that_cannot_be_is_said_and_not_sent(page: Page, tmp_path: Path) -> None:
+    set_to(page, "threshold", "1.5")
+    assert page.says("the least score of a person is a number from 0 to 1")
+    assert page.run("el('status').className") == "error"
+    set_to(page, "threshold", "0.25")
+    assert page.status() == "" and page.run("el('status').className") == ""
+    set_to(page, "keep", "0")
+    page.choose(two(tmp_path / "two.png"))
+    page.says("at most so many people: a whole number from 1 on")
+    assert not any(each.startswith("predict") for each in page.run(ASKED))
+    set_to(page, "keep", "2")
+    page.says("2 people found")
+
+
+def white(page: Page) -> int:
+    """Pixels of the canvas that are: of letters, on the toy's pictures."""
+    return page.run("""(canvas => {
+        const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        let count = 0;
+        for (let i = 0; i < data.length; i += 4) count += data[i] + data[i + 1] + data[i + 2] === 765;
+        return count;
+    })(el('canvas'))""")
+
+
+def test_labels_are_drawn_without_another_look(page: Page, tmp_path: Path) -> None:
+    page.choose(two(tmp_path / "two.png"))
+    page.says("2 people found")
+    numbers, asked = white(page), page.run(ASKED)
+    set_to(page, "labels", "score")
+    scores = white(page)
+    set_to(page, "labels", "none")
+    assert scores > 2 * numbers > 2 * white(page)
+    set_to(page, "labels", "number")
+    assert white(page) == numbers and page.run(ASKED) == asked
+    set_to(page, "keep", "1")  # one alone is not called by a number
+    page.says("1 person found")
+    alone = white(page)
+    set_to(page, "labels", "score")
+    assert white(page) > alone
+
+
+@pytest.mark.parametrize("width", [320, 375, 1200])
+def test_the_options_fit_every_screen(page: Page, width: int) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=700, deviceScaleFactor=1, mobile=width < 1000)
+    page.run("el('more').click()")
+    assert page.seen() >= {"threshold", "keep", "keep_by", "labels"}
+    assert page.run("document.documentElement.scrollWidth <= innerWidth")
+    page.call("Emulation.clearDeviceMetricsOverride")
 
 
 def hand_over(page: Page, event: str, names: list[str], file: Path) -> None:
@@ -167,12 +246,12 @@ def test_dropped_and_pasted(page: Page, event: str, tmp_path: Path) -> None:
 def test_the_keyboard_alone(page: Page) -> None:
     page.call("Page.setInterceptFileChooserDialog", enabled=True)
     visited = []
-    for _ in range(3):
+    for _ in range(4):
         page.press("Tab", 9)
         visited.append(page.run("document.activeElement.id"))
-    assert visited == ["file", "camera", "mirror"]
+    assert visited == ["file", "camera", "mirror", "more"]
     outline = "getComputedStyle({}).outlineStyle"
-    assert page.run(outline.format("el('mirror')")) == "solid"
+    assert page.run(outline.format("el('more')")) == "solid"
     page.run("el('file').focus()")
     assert page.run(outline.format("document.querySelector('.button')")) == "solid"
     page.press("Enter", 13, "\r")
