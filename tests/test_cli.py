@@ -28,6 +28,7 @@ from stagepose import cli
 from stagepose.commands import console
 from stagepose.commands.boxes import BoxFile, image_ids, number_in
 from stagepose.errors import ModelError, StagePoseError
+from stagepose.evaluation.keypoints import NUMBERS
 from stagepose.skeleton import COCO_17, resolve
 
 BOXES_XYWH = [[42, 52, 77, 107], [200, 72, 71, 127]]  # of TWO
@@ -40,7 +41,8 @@ SURFACE = {
                          "--no-smooth", "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles",
                          "--keep", "--keep-by", "--labels"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck"},
-    "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed"}) - {"--pose", "--out"},
+    "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck"})
+    - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
     "sigmas": {"--help", "--out", "--skeleton"},
     "eval-detector": {"--help", "--images", "--detector", "--boxes", "--negatives", "--pose", "--flip", "--no-flip",
@@ -1143,6 +1145,20 @@ def test_compare_tells_better_from_luckier(capsys: pytest.CaptureFixture[str]) -
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 13 and "4 pictures are few" in err
     assert "perfect.json is better than found.json by" in out
+    assert cli.main(["compare", "found.json", "perfect.json", *by, "--pck", "--json", "told.json"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:3] for line in lines[12:16]] == [
+        ["keypoint", "measure", "A"], ["all", "PCK", ".05"], ["all", "PCK", ".1"], ["all", "PCK", ".2"]]
+    assert [line[0] for line in lines[16:33]] == list(COCO_17.names) and {line[2] for line in lines[16:33]} == {".1"}
+    told = json.loads(Path("told.json").read_text())
+    assert list(told["keypoints"]) == list(NUMBERS) and list(told["pck"]) == ["all", *COCO_17.names]
+    assert [one["share"] for one in told["pck"]["nose"]] == [0.05, 0.1, 0.2]
+    assert lines[13][3:6] == [f"{told['pck']['all'][0]['a']:.3f}", "1.000", f"{1 - told['pck']['all'][0]['a']:+.3f}"]
+    assert lines[13][6:] == ["{:+.3f}".format(told["pck"]["all"][0]["interval"][0]), "to",
+                             "{:+.3f}".format(told["pck"]["all"][0]["interval"][1])]
+    assert told["keypoints"]["ap"]["b"] == 1 and told["b_ahead"] == 1
+    assert cli.main(["compare", "found.json", "perfect.json", *by, "--json", "found.json"]) == 1
+    assert "found.json: is one of the files read" in capsys.readouterr().err
     assert cli.main(["compare", "coco.onnx", "found.json", *by, "--threads", "1"]) == 0
     assert "coco.onnx and found.json are equal on every draw of these 4 pictures" in capsys.readouterr().out
     assert cli.main(["compare", "found.json", "perfect.json", *by, "--flip"]) == 2

@@ -12,8 +12,10 @@ from tiny import tiny_dict
 
 from evaluation.published import Json, as_dataset, coco_json, perfect, pycocotools, random_set
 from stagepose.errors import ConfigError
-from stagepose.evaluation import Interval, compare, intervals, judge_keypoints
+from stagepose.evaluation import Interval, compare, compare_pck, evaluate_pck, intervals, judge_keypoints
 from stagepose.evaluation.bootstrap import draws
+from stagepose.evaluation.pck import SHARES, counts_of
+from stagepose.skeleton import COCO_17
 
 FAR = 10_000  # added to an image's id for each copy of it
 
@@ -130,3 +132,46 @@ def test_a_pair_is_told_apart_where_two_intervals_overlap(tmp_path: Path) -> Non
     within, alone = compare(a, b, 200).intervals[0], intervals(a, 200)[0]
     assert within is not None and alone is not None
     assert within.high - within.low < (alone.high - alone.low) / 2
+
+
+def test_pck_of_a_draw_is_that_of_its_pictures_repeated(tmp_path: Path) -> None:
+    truth, results = random_set(2, images=12)
+    results = distinct_scores(results)
+    counts_IRC = counts_of(judge_keypoints(as_dataset(truth, tmp_path), results))
+    for times in (np.ones(12, dtype=int), next(draws(12, 100, 7))):
+        again = evaluate_pck(as_dataset(*repeated(truth, results, times)[:1], tmp_path),
+                             repeated(truth, results, times)[1])
+        sums_RC = np.tensordot(times, counts_IRC, 1)
+        for row, one in zip(sums_RC, (again.all, *again.keypoints), strict=True):
+            assert row[0] == one.labelled
+            assert one.pck == pytest.approx(tuple(row[1:] / row[0]) if row[0] else (-1, -1, -1))
+
+
+def test_pck_of_two_results_is_compared_on_the_same_draws(tmp_path: Path) -> None:
+    """One joint of everybody is moved: its PCK and that of all together differ, and no other's."""
+    truth = tiny_dict(images=40)
+    dataset = as_dataset(truth, tmp_path)
+    worse = copy.deepcopy(perfect(truth))
+    for number, result in enumerate(worse):
+        result["keypoints"][0] += 1000 * (number % 4 == 0)
+    a, b = judge_keypoints(dataset, worse), judge_keypoints(dataset, perfect(truth))
+    told = compare_pck(a, b, 200)
+    assert [(one.name, one.share) for one in told] == [(name, share) for name in ("all", *COCO_17.names)
+                                                       for share in SHARES]
+    for one, pck in zip(told, np.ravel([each.pck for each in (evaluate_pck(dataset, worse).all,
+                                                             *evaluate_pck(dataset, worse).keypoints)]), strict=True):
+        assert (one.a, one.b) == (pytest.approx(pck), 1) and one.interval is not None
+        if one.name in ("all", "nose"):
+            assert 0 < one.interval.low < 1 - one.a < one.interval.high
+        else:
+            assert one.interval == Interval(0.0, 0.0)
+    assert compare_pck(a, b, 200) == told != compare_pck(a, b, 200, seed=1)
+    assert told[4].row()[:5] == ("nose", "PCK .1", "0.750", "1.000", "+0.250")
+
+
+@pytest.mark.parametrize("truth", [coco_json([], images=2), coco_json([], images=0)], ids=["nobody", "no images"])
+def test_pck_of_nobody_has_no_interval(tmp_path: Path, truth: Json) -> None:
+    judged = judge_keypoints(as_dataset(truth, tmp_path), [])
+    told = compare_pck(judged, judged, 100)
+    assert {one.interval for one in told} == {None}
+    assert told[0].row() == ("all", "PCK .05", "no ground truth", "no ground truth", "", "")

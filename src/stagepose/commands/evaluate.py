@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,17 @@ from stagepose.commands.judging import (
     read_truth,
 )
 from stagepose.errors import ConfigError, MissingExtraError
-from stagepose.evaluation import BoxMetrics, compare, evaluate_boxes, intervals, judge_keypoints
+from stagepose.evaluation import (
+    BoxMetrics,
+    Comparison,
+    Judgement,
+    PckComparison,
+    compare,
+    compare_pck,
+    evaluate_boxes,
+    intervals,
+    judge_keypoints,
+)
 from stagepose.evaluation.bootstrap import FEW_PICTURES, RESAMPLES, Interval, check_draws, too_few
 from stagepose.evaluation.breakdown import all_parts
 from stagepose.evaluation.keypoints import NUMBERS, metrics_of
@@ -32,6 +43,7 @@ from stagepose.files import keep_inputs, require_place, write_json
 from stagepose.images import printable
 
 DEFAULT_PEOPLE, DEFAULT_MODEL = PeopleOptions(), ModelOptions()
+SHOWN_SHARE = 0.1  # of the box's longer side: a keypoint's PCK that is printed of two results; --json has the others
 Contestant = Annotated[str, arg(metavar="RESULTS.json|MODEL")]
 
 
@@ -132,8 +144,10 @@ def compare_results(
     truth: Annotated[Path, arg(metavar="FILE.json")],
     skeleton: OptionalName = None,
     model: OmitArgPrefixes[ModelOptions] = DEFAULT_MODEL,
+    pck: bool = False,
     bootstrap: int = RESAMPLES,
     seed: int = 0,
+    json: OptionalFile = None,
 ) -> None:
     """Say whether B is really better than A, or whether the difference is within the luck of the pictures.
 
@@ -146,8 +160,11 @@ def compare_results(
         truth: COCO annotation file.
         skeleton: Keypoints of the results in their order, and the sigmas to judge them by; as for eval.
         model: For those that are models.
+        pck: Print PCK of both as well: the share of joints within .05, .1 and .2 of the longer side of the person's
+            box, of all keypoints, and of each within .1.
         bootstrap: Draws of the pictures.
         seed: Of the draws.
+        json: Write all numbers here.
     """
     names = [a, b]
     models = [name for name in names if not name.endswith(".json")]
@@ -156,6 +173,9 @@ def compare_results(
     if models and skeleton is not None:
         wrong_usage("--skeleton goes with files of results; a model brings its own skeleton")
     check_draws(bootstrap, seed)
+    if json is not None:
+        require_place(json)
+        keep_inputs(json, [truth, *(Path(name) for name in names)])
     predictors = {name: model.predictor((name,)) for name in models}
     skeletons = {predictor.skeleton.names: predictor.skeleton for predictor in predictors.values()}
     if len(skeletons) > 1:
@@ -167,12 +187,38 @@ def compare_results(
         results = (predict(predictors[name], dataset, truth, model).results if name in predictors
                    else read_results(name, dataset, skeleton))
         judged.append(judge_keypoints(dataset, results))
-    comparison = compare(judged[0], judged[1], bootstrap, seed)
-    table(("measure", "A", "B", "B - A", "95 % interval"), comparison.rows())
+    _report_comparison((a, b), judged, pck, bootstrap, seed, json)
+
+
+def _report_comparison(names: tuple[str, str], judged: Sequence[Judgement], with_pck: bool, resamples: int, seed: int,
+                       json: Path | None) -> None:
+    comparison = compare(judged[0], judged[1], resamples, seed)
+    pck = compare_pck(judged[0], judged[1], resamples, seed) if with_pck or json else []
+    headings = "measure", "A", "B", "B - A", "95 % interval"
+    table(headings, comparison.rows())
+    if with_pck:
+        say("")
+        table(("keypoint", *headings), [one.row() for one in pck if one.name == "all" or one.share == SHOWN_SHARE],
+              words=2)
     say("")
-    say(comparison.verdict(*_short(a, b)))
+    say(comparison.verdict(*_short(*names)))
     if comparison.images < FEW_PICTURES:
         note(too_few(comparison.images))
+    if json is not None:
+        _write_comparison(json, names, comparison, pck)
+
+
+def _write_comparison(json: Path, names: tuple[str, str], of_ap: Comparison, of_pck: Sequence[PckComparison]) -> None:
+    def pair(a: float, b: float, within: Interval | None) -> dict[str, Any]:
+        return {"a": a, "b": b, "interval": [within.low, within.high] if within else None}
+
+    keypoints = {name: pair(a, b, within)
+                 for name, a, b, within in zip(NUMBERS, of_ap.a, of_ap.b, of_ap.intervals, strict=True)}
+    pck: dict[str, list[dict[str, Any]]] = {}
+    for one in of_pck:
+        pck.setdefault(one.name, []).append({"share": one.share, **pair(one.a, one.b, one.interval)})
+    write_json(json, {"a": names[0], "b": names[1], "images": of_ap.images, "b_ahead": of_ap.better,
+                      "keypoints": keypoints, "pck": pck})
 
 
 def _short(a: str, b: str) -> tuple[str, str]:

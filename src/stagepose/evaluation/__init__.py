@@ -1,6 +1,6 @@
 """How good a model is: COCO's AP and AR of keypoints and of person boxes, PCK, and a predictor over a whole split."""
 
-from stagepose.evaluation.bootstrap import Comparison, Interval, compare, intervals
+from stagepose.evaluation.bootstrap import Comparison, Interval, PckComparison, compare, compare_pck, intervals
 from stagepose.evaluation.boxes import BoxMetrics, evaluate_boxes
 from stagepose.evaluation.detector import (
     DetectorMetrics,
@@ -31,9 +31,11 @@ __all__ = [
     "KeypointPck",
     "KeypointSigma",
     "MeasuredSigmas",
+    "PckComparison",
     "PckMetrics",
     "Recall",
     "compare",
+    "compare_pck",
     "detect_dataset",
     "evaluate_boxes",
     "evaluate_detector",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError
 from stagepose.evaluation.keypoints import LABELS, Judgement
+from stagepose.evaluation.pck import SHARES, counts_of
 from stagepose.evaluation.precision import NO_TRUTH
 
 RESAMPLES = 1_000
@@ -88,12 +89,8 @@ class Comparison:
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """(label, a, b, difference, interval) lines of a table."""
-        nothing = "no ground truth"
-        return [
-            (label, f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}", f"{within.low:+.3f} to {within.high:+.3f}")
-            if within else (label, nothing, nothing, "", "")
-            for label, a, b, within in zip(LABELS, self.a, self.b, self.intervals, strict=True)
-        ]
+        return [(label, *_shown(a, b, within))
+                for label, a, b, within in zip(LABELS, self.a, self.b, self.intervals, strict=True)]
 
     def verdict(self, a: str = "A", b: str = "B") -> str:
         """A plain sentence about AP."""
@@ -112,6 +109,13 @@ class Comparison:
                 f"{self.better:.0%} of the draws. Use more pictures, or call them equal.")
 
 
+def _shown(a: float, b: float, within: Interval | None) -> tuple[str, str, str, str]:
+    """(a, b, difference, interval) of a line."""
+    if within is None:
+        return "no ground truth", "no ground truth", "", ""
+    return f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}", f"{within.low:+.3f} to {within.high:+.3f}"
+
+
 def compare(a: Judgement, b: Judgement, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
     """Two results for the same set, on the same draws of its images."""
     images = a.truth.image_count
@@ -123,3 +127,41 @@ def compare(a: Judgement, b: Judgement, resamples: int = RESAMPLES, seed: int = 
     ahead_B = change_BS[~np.isnan(change_BS[:, 0]), 0]
     better = float(((ahead_B > 0).mean() + (ahead_B >= 0).mean()) / 2) if len(ahead_B) else 0.5
     return Comparison(**numbers, intervals=_percentiles(change_BS), better=better, images=images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PckComparison:
+    """One PCK of results ``a`` and ``b``, -1 without ground truth, and the interval of ``b`` - ``a``, None then."""
+
+    name: str  # of the keypoint; "all" for all of them together
+    share: float  # of the longer side of the person's box
+    a: float
+    b: float
+    interval: Interval | None
+
+    def row(self) -> tuple[str, str, str, str, str, str]:
+        """(keypoint, measure, a, b, difference, interval): a line of a table."""
+        return (self.name, f"PCK {self.share:g}".replace("0.", "."), *_shown(self.a, self.b, self.interval))
+
+
+def compare_pck(a: Judgement, b: Judgement, resamples: int = RESAMPLES, seed: int = 0) -> list[PckComparison]:
+    """PCK of two results for the same set on the draws of :func:`compare`: of all keypoints, then of each, at every one
+    of :data:`~.pck.SHARES`."""
+    images, counts = a.truth.image_count, [counts_of(one) for one in (a, b)]
+    once_I = np.ones(images, dtype=np.int64)
+    of_a, of_b = (np.nan_to_num(_pck(one, once_I), nan=NO_TRUTH).tolist() for one in counts)
+    within: list[Interval | None] = [None] * len(of_a)
+    if images:
+        within = _percentiles(np.array([_pck(counts[1], weights_I) - _pck(counts[0], weights_I)
+                                        for weights_I in draws(images, resamples, seed)]))
+    rows = [(name, share) for name in ("all", *a.dataset.skeleton.names) for share in SHARES]
+    return [PckComparison(name=name, share=share, a=one, b=other, interval=span)
+            for (name, share), one, other, span in zip(rows, of_a, of_b, within, strict=True)]
+
+
+def _pck(counts_IRC: NDArray[np.int64], weights_I: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The shares of R rows' joints one after another, NaN where a draw has none."""
+    sums_RC = np.tensordot(weights_I, counts_IRC, axes=1)
+    with np.errstate(invalid="ignore"):
+        shares: NDArray[np.float64] = (sums_RC[:, 1:] / sums_RC[:, :1]).ravel()
+    return shares

@@ -5,7 +5,7 @@ D. Ramanan, *Articulated Human Detection with Flexible Mixtures of Parts*, PAMI 
 that where everybody is found a median of 5 % and a PCK of .5 at .05 are one thing. Who is found is as
 :func:`~.taxonomy.people_of` has it, wherever the boxes came from.
 
-N labelled people, K keypoints, J labelled joints.
+N labelled people, K keypoints, J labelled joints, I images, S shares.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.table import MOST_PIXELS
@@ -71,13 +72,30 @@ def pck_of(judged: Judgement) -> PckMetrics:
     """The same of results that are judged already."""
     truth = judged.truth
     counted_N = ~truth.ignored
-    pixels_NK = _pixels(judged)
-    labelled_NK = (truth.keypoints[..., 2] > 0) & counted_N[:, None]
-    sides_NK = np.broadcast_to((truth.boxes[:, 2:] - truth.boxes[:, :2]).max(axis=1)[:, None], pixels_NK.shape)
+    pixels_NK, sides_NK, labelled_NK = _errors(judged)
     each = [_measured(name, pixels_NK[labelled_NK[:, k], k], sides_NK[labelled_NK[:, k], k])
             for k, name in enumerate(judged.dataset.skeleton.names)]
     return PckMetrics(all=_measured("all", pixels_NK[labelled_NK], sides_NK[labelled_NK]), keypoints=tuple(each),
                       people=int(counted_N.sum()), missed=int(np.isinf(pixels_NK[counted_N, 0]).sum()))
+
+
+def counts_of(judged: Judgement) -> NDArray[np.int64]:
+    """(I, 1 + K, 1 + S) of each image, of all keypoints together and of each: labelled joints, and those within
+    :data:`SHARES`."""
+    pixels_NK, sides_NK, labelled_NK = _errors(judged)
+    shares_NK = np.divide(pixels_NK, sides_NK, out=np.full(pixels_NK.shape, np.inf), where=labelled_NK)
+    hits_NKC = np.stack([labelled_NK, *(shares_NK <= share for share in SHARES)], axis=-1).astype(np.int64)
+    counts = np.zeros((judged.truth.image_count, *hits_NKC.shape[1:]), dtype=np.int64)
+    np.add.at(counts, judged.truth.images, hits_NKC)
+    return np.concatenate([counts.sum(axis=1, keepdims=True), counts], axis=1)
+
+
+def _errors(judged: Judgement) -> tuple[Float, Float, NDArray[np.bool_]]:
+    """(N, K) each: how many pixels joints are off, the longer side of their person's box, and which are measured."""
+    truth, pixels_NK = judged.truth, _pixels(judged)
+    sides_N1 = (truth.boxes[:, 2:] - truth.boxes[:, :2]).max(axis=1, keepdims=True)
+    labelled_NK = (truth.keypoints[..., 2] > 0) & ~truth.ignored[:, None]
+    return pixels_NK, np.broadcast_to(sides_N1, pixels_NK.shape), labelled_NK
 
 
 def _pixels(judged: Judgement) -> Float:
