@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,12 @@ LONGEST = 120  # seconds until a test says that something hangs
 PAUSE = 0.002  # seconds from one look to the next: some moments are short
 
 
-def until(condition: Callable[[], object], process: subprocess.Popen[Any] | None = None) -> None:
-    """Until ``condition`` is true; it fails with what a ``process`` said that should have brought it about."""
+def until(condition: Callable[[], object], process: subprocess.Popen[Any] | None = None,
+          log: Path | None = None) -> None:
+    """Until ``condition`` is true; it fails with what a ``process`` said that should have brought it about.
+
+    One whose children hold its output open, so that no pipe ends with it, speaks into a file: ``log``.
+    """
     deadline = time.monotonic() + LONGEST
     while not (met := condition()) and time.monotonic() < deadline and (process is None or process.poll() is None):
         time.sleep(PAUSE)
@@ -24,4 +29,5 @@ def until(condition: Callable[[], object], process: subprocess.Popen[Any] | None
     if process is not None:
         process.kill()
         said = process.communicate(timeout=LONGEST)
+        said = said if log is None else log.read_text(errors="replace")
     pytest.fail(f"this never comes {said}")

@@ -153,13 +153,14 @@ def test_a_killed_driver_run_again_leaves_every_picture_once(models, tmp_path):
     (pictures / "bad.jpg").write_text("no picture")
     words = [sys.executable, "-m", "stagepose", "cluster", str(pictures), "--out", str(out), "--part", "1",
              *(str(word) for name, value in models.items() for word in (f"--{name}", value))]
-    with (tmp_path / "log").open("wb") as log:
+    said = tmp_path / "log"  # Ray's processes would hold a pipe open
+    with said.open("wb") as log:
         driver = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
-    until(lambda: len(list(out.glob("parts/*.parquet"))) >= 3, driver)
+    until(lambda: len(list(out.glob("parts/*.parquet"))) >= 3, driver, said)
     driver.kill()
     driver.wait()
     before = {path: path.stat().st_mtime_ns for path in out.glob("parts/*.parquet")}
-    assert 3 <= len(before) < 31, (tmp_path / "log").read_text()
+    assert 3 <= len(before) < 31, said.read_text()
 
     again = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST)
     assert again.returncode == 0, again.stderr
