@@ -51,6 +51,23 @@ def test_box_corners_land_on_crop_corners():
     assert np.allclose(edges, [[0, 0], [192, 256]])
 
 
+@pytest.mark.parametrize(("rotation", "expected"), [
+    (0, [[4, 0, -300], [0, 4, -300]]),
+    (45, [[2.828427, 2.828427, -465.685303], [-2.828427, 2.828427, 100]]),
+])
+def test_the_published_warp_of_a_box(rotation, expected):
+    """A box of 50 x 50 about (100, 100) into 200 x 200, as the top-down warp of mmpose and HRNet has it.
+
+    Theirs is a map of edges, in which the crop's middle is W / 2; of points, half a pixel off before and after.
+    """
+    centre = np.array([100.0, 100])
+    assert np.allclose(similarity(centre, centre, 4, rotation).matrix, expected, atol=2e-4)
+    middle = np.array([99.5, 99.5])
+    points = crop_affine(np.array([75.0, 75, 125, 125]), (200, 200)).then(similarity(middle, middle, 1, rotation))
+    to_points, to_edges = (Affine(np.array([[1, 0, half], [0, 1, half]])) for half in (-0.5, 0.5))
+    assert np.allclose(to_points.then(points).then(to_edges).matrix, expected, atol=2e-4)
+
+
 @pytest.mark.parametrize("scale", [4.0, 1.0, 0.6, 0.3, 0.11])
 def test_pixels_move_with_points(scale):
     """A bright disc lands where its centre's point lands, also when it is shrunk a lot."""
