@@ -27,7 +27,7 @@ from stagepose.training.networks.init import gaussian_
 from stagepose.training.networks.multistage import MultiStage, link
 from stagepose.training.networks.resnet import ResNetTrunk, SlimStem
 from stagepose.training.networks.simple import SimpleBaseline
-from stagepose.training.networks.ustage import UStage
+from stagepose.training.networks.ustage import UpPath, UStage
 from stagepose.training.networks.zoo import NETWORKS, StageOptions, build
 from stagepose.training.targets import encode, level_codecs
 
@@ -121,6 +121,15 @@ def test_small_networks_start_near_uniform(name):
         out = net(torch.zeros(2, 3, 128, 96))
     assert max(float(m.abs().max()) for stage in out for m in stage) < 1
     assert cost.parameters(net) < 6e6
+
+
+def test_what_goes_up_is_the_map_after_its_1x1():
+    """What the shipped weights have learnt: a 1x1 that lets nothing through cuts all coarser levels off from P2."""
+    up = UpPath([3, 5], 4).eval()
+    maps, coarser = [torch.randn(1, 3, 8, 8), torch.randn(1, 5, 4, 4)], torch.randn(1, 5, 4, 4)
+    assert not torch.equal(up(maps)[0], up([maps[0], coarser])[0])
+    nn.init.zeros_(up.merge[1][0].weight)
+    assert torch.equal(up(maps)[0], up([maps[0], coarser])[0])
 
 
 def test_refining_blocks_begin_as_the_identity():

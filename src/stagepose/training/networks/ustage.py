@@ -28,8 +28,11 @@ def _upsampled(x: Tensor, like: Tensor) -> Tensor:
 class UpPath(nn.Module):
     """[C2..C5] -> [P2..P5], all with ``width`` channels (256 in the report).
 
-    Bilinear x2, a lateral 1x1 on the trunk's map, addition, and a 1x1 after the merge against aliasing. ``refine``, not
-    the report's: a module for each level that its merged map goes through, finest first.
+    Bilinear x2, a lateral 1x1 on the trunk's map, addition, and a 1x1 after the merge against aliasing. What goes up to
+    the next level is the map after that 1x1 (batch norm and ReLU with it); by the report's text, as in FPN, it is the
+    merged map itself, and the 1x1 makes P alone. The models that ship have learnt it so, hence it stays: the same
+    weights in the other order would compute something else. ``refine``, not the report's: a module for each level that
+    its merged map goes through, finest first.
     """
 
     def __init__(self, in_channels: Sequence[int], width: int, refine: Sequence[nn.Module] = ()) -> None:
