@@ -89,6 +89,21 @@ def test_the_expected_similarity_is_what_udp_oks_decodes():
         codec.decode(maps, COCO_17.sigmas)
 
 
+def test_msra_moves_only_peaks_that_lie_inside_in_both_axes():
+    """HRNet's rule, peak by peak: a quarter towards the higher neighbour where 1 < p < side - 1 in x and in y."""
+    w, h = 8, 9
+    maps = np.random.default_rng(0).uniform(0, 0.9, (1, w * h, h, w)).astype(np.float32)
+    expected = np.zeros((1, w * h, 2))
+    for place, (one, (y, x)) in enumerate(zip(maps[0], np.ndindex(h, w), strict=True)):
+        one[y, x] = 1
+        across = down = 0.0
+        if 1 < x < w - 1 and 1 < y < h - 1:
+            across = 0.25 if one[y, x + 1] > one[y, x - 1] else -0.25
+            down = 0.25 if one[y + 1, x] > one[y - 1, x] else -0.25
+        expected[0, place] = 4 * (x + across), 4 * (y + down)
+    assert np.array_equal(decoded(Msra(input_size=(32, 36)), maps)[0], expected)
+
+
 # Measured on perfect networks: bias in x and RMSE over both axes, in input pixels (4,000 points, 30 px inside), and
 # how far from them still passes: the biased ones hang on the points that are drawn, the unbiased one does not.
 BIAS = [

@@ -186,7 +186,9 @@ class UdpOks(UdpDark):
 class Msra(GaussianCodec):
     """Gaussian around the rounded pixel, decoded a quarter pixel towards the higher neighbour.
 
-    Heatmap pixel i stands at crop pixel 4 i, so a mirrored-back heatmap moves one pixel to the right.
+    Heatmap pixel i stands at crop pixel 4 i, so a mirrored-back heatmap moves one pixel to the right. As published (the
+    released SimpleBaseline and HRNet), a peak stays whole in both axes where either lies at pixel 0, at 1 or at the
+    last one.
     """
 
     name: ClassVar[str] = "msra"
@@ -308,14 +310,15 @@ def _argmax(heatmaps: Heatmaps) -> tuple[Float, Float]:
 
 
 def _slopes(heatmaps: Heatmaps, peaks: Float) -> Float:
-    """Central difference at each peak in x and y, zero on the border; (N, K, 2)."""
+    """Central difference at each peak in x and y, (N, K, 2); both zero unless 1 < x < W - 1 and 1 < y < H - 1."""
     _, _, h, w = heatmaps.shape
     n, k = np.indices(peaks.shape[:2])
     x, y = peaks[..., 0].astype(int), peaks[..., 1].astype(int)
     xi, yi = np.clip(x, 1, w - 2), np.clip(y, 1, h - 2)
     dx = heatmaps[n, k, y, xi + 1] - heatmaps[n, k, y, xi - 1]
     dy = heatmaps[n, k, yi + 1, x] - heatmaps[n, k, yi - 1, x]
-    return np.stack([np.where(x == xi, dx, 0), np.where(y == yi, dy, 0)], -1).astype(np.float64)
+    inside = (x > 1) & (x < w - 1) & (y > 1) & (y < h - 1)
+    return np.where(inside[..., None], np.stack([dx, dy], -1), 0).astype(np.float64)
 
 
 def _blur(heatmaps: Heatmaps, kernel: int) -> Heatmaps:

@@ -75,13 +75,14 @@ def _at(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _slopes(heatmaps: Tensor, peaks: Tensor) -> Tensor:
-    """Central difference at each peak in x and y, zero on the border; (B, K, 2)."""
+    """Central difference at each peak in x and y, (B, K, 2); both zero unless 1 < x < w - 1 and 1 < y < h - 1."""
     height, width = heatmaps.shape[-2:]
     x, y = peaks.long().unbind(-1)
     cx, cy = x.clamp(1, width - 2), y.clamp(1, height - 2)
     dx = _at(heatmaps, cx + 1, y) - _at(heatmaps, cx - 1, y)
     dy = _at(heatmaps, x, cy + 1) - _at(heatmaps, x, cy - 1)
-    return torch.stack([dx * (x == cx), dy * (y == cy)], -1)
+    inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+    return torch.stack([dx, dy], -1) * inside[..., None]
 
 
 def _expected(heatmaps: Tensor, kernels: Sequence[NDArray[np.float64]]) -> Tensor:
