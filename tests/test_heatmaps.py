@@ -105,11 +105,12 @@ def test_msra_moves_only_peaks_that_lie_inside_in_both_axes():
 
 
 # Measured on perfect networks: bias in x and RMSE over both axes, in input pixels (4,000 points, 30 px inside), and
-# how far from them still passes: the biased ones hang on the points that are drawn, the unbiased one does not.
+# how far from them still passes: the biased ones hang on the points that are drawn, the unbiased one does not. Of an
+# ideal megvii target all four neighbours of the peak are its second maximum, and rounding would choose: here the left.
 BIAS = [
     (Msra, 0, -2.26, 2.68, 0.06), (Msra, 1, 0.25, 1.48, 0.06),
     (UdpDark, 0, 0.0, 0.001, 0.001), (UdpOks, 0, 0.0, 0.001, 0.001),
-    (Megvii, 0, 0.25, 1.72, 0.06), (Megvii, 1, 1.50, 2.04, 0.06),
+    (Megvii, 0, -0.50, 1.47, 0.06), (Megvii, 1, 1.50, 2.04, 0.06),
 ]
 
 
@@ -122,7 +123,10 @@ def test_flip_test_bias_table(kind, shift, bias, rmse, within):
     keep = np.arange(17)
     plain, other = (codec.encode(p, everywhere(p)) for p in (points, mirrored))
     shifted = type("Shifted", (kind,), {"flip_shift": shift})(input_size=SIZE)
-    found, _ = decoded(codec, shifted.merge_flipped(plain, other, keep))
+    merged = shifted.merge_flipped(plain, other, keep)
+    if kind is Megvii:
+        merged = merged * (1 - 1e-5 * np.arange(merged.shape[-1], dtype=np.float32))
+    found, _ = decoded(codec, merged)
     error = found - points
     assert error[..., 0].mean() == pytest.approx(bias, abs=within)
     assert np.sqrt((error**2).sum(-1).mean()) == pytest.approx(rmse, abs=within)
@@ -139,13 +143,28 @@ def test_udp_oks_blurs_with_the_similarity_itself():
     np.testing.assert_allclose(kernel, keypoint_similarity(away[:, None] ** 2.0, area, np.array([0.107]))[:, 0])
 
 
-@pytest.mark.parametrize("kernel", [11, 15])
+@pytest.mark.parametrize("kernel", [3, 5, 7, 9, 11, 13, 15])
 def test_a_megvii_target_is_a_dot_blurred_by_opencv(kernel):
     dot = np.zeros((64, 48), np.float32)
     dot[30, 20] = 1
     blurred = cv2.GaussianBlur(dot, (kernel, kernel), 0)
     [[target]] = Megvii(input_size=SIZE, kernel=kernel).encode(np.array([[[82.0, 121.0]]]), np.ones((1, 1), bool))
-    np.testing.assert_allclose(target, blurred / blurred.max(), atol=1e-5)
+    np.testing.assert_allclose(target, blurred / blurred.max(), atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [-5, 0, 1, 4, 5.5, 5.0, 33, 200, "5", True, None, float("nan")])
+def test_only_odd_whole_kernels_are_taken(kernel):
+    with pytest.raises(ConfigError, match=r"kernel is .*, expected an odd whole number of heatmap pixels, 3 to 31"):
+        Megvii(input_size=SIZE, kernel=kernel)
+    with pytest.raises(ConfigError, match="kernel is"):
+        codec_from_json({"name": "megvii", "input_size": [192, 256], "kernel": kernel})
+
+
+@pytest.mark.parametrize("codec", [*ALL, Megvii(input_size=SIZE, kernel=15), UdpDark(input_size=SIZE, sigma=3.0)],
+                         ids=lambda c: c.name)
+def test_a_whole_target_adds_up_to_its_volume(codec):
+    [[target]] = codec.encode(np.array([[[80.0, 120.0]]]), np.ones((1, 1), bool))
+    assert target.sum() == pytest.approx(codec.volume, rel=2e-3)
 
 
 def test_megvii_prefers_a_broad_peak_to_a_lone_pixel():
@@ -200,6 +219,9 @@ def test_bad_descriptions_are_named():
         codec_from_json({**ALL[0].to_json(), "flip_shift": 0})
     with pytest.raises(ConfigError, match="191x256"):
         UdpDark(input_size=(191, 256))
+    for side in (192.5, 192.0, "192"):
+        with pytest.raises(ConfigError, match=r"input_size .* must be whole numbers of pixels"):
+            codec_from_json({"name": "udp-dark", "input_size": [side, 256]})
     with pytest.raises(ConfigError, match="kernel"):
         codec_from_json({"name": "msra", "input_size": [192, 256], "kernel": 5})
     assert set(CODECS) == {"msra", "megvii", "udp-dark", "udp-oks"}

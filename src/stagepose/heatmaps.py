@@ -9,6 +9,7 @@ N people, K keypoints, H W heatmap height and width. Exact values: design of MSR
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ Heatmaps = NDArray[np.float32]  # (N, K, H, W), an ideal peak is 1
 
 PERSON = 0.23  # square root of a person's area, in heights of the crop, that udp-oks reckons with. People have about
 # .41 (a box padded by 1.25, half of it covered); narrower kernels keep sharp peaks: benchmarks/default_models.md
+KERNELS = range(3, 32, 2)  # sides of a megvii target in heatmap pixels; the published ones are 5 to 15
 STRIDE = 4  # crop pixels per pixel of the finest heatmap, in every published codec
 
 
@@ -40,6 +42,8 @@ class Codec(ABC):
 
     def __post_init__(self) -> None:
         w, h = self.input_size
+        if not (isinstance(w, int) and isinstance(h, int)):
+            raise ConfigError(f"input_size {w!r} x {h!r} must be whole numbers of pixels")
         if w % self.stride or h % self.stride or w < 32 or h < 32:
             raise ConfigError(f"input_size {w}x{h} must be at least 32x32 and divisible by {self.stride}")
 
@@ -57,15 +61,26 @@ class Codec(ABC):
     def centres(self, points_NK2: NDArray[np.floating]) -> Float:
         """Where a target's peak is drawn: crop points -> heatmap pixels, (N, K, 2)."""
 
+    @abstractmethod
+    def falloff(self, distance: Float) -> Float:
+        """A target's height along one axis, so many heatmap pixels (any shape) from its centre; 1 at the centre."""
+
     @property
     @abstractmethod
-    def spread(self) -> tuple[float, int | None]:
-        """(sigma, radius) of a target in heatmap pixels; radius None where the Gaussian is not cut off."""
+    def volume(self) -> float:
+        """The sum of a whole target: how much higher the peak of one is than that of one of sum 1."""
 
     def encode(self, points_NK2: NDArray[np.floating], labelled_NK: NDArray[np.bool_]) -> Heatmaps:
-        """Targets (N, K, H, W) with peak 1; all zero for unlabelled joints and for peaks outside the map."""
-        sigma, radius = self.spread
-        return _gaussians(self.centres(points_NK2), labelled_NK, self.heatmap_size, sigma, radius)
+        """Targets (N, K, H, W) with peak 1; all zero for unlabelled joints and for peaks outside the map.
+
+        Separable: the product of two factors along the axes.
+        """
+        centres, (w, h) = self.centres(points_NK2), self.heatmap_size
+        inside = ((centres >= -0.5) & (centres < np.array([w, h]) - 0.5)).all(-1) & np.asarray(labelled_NK, dtype=bool)
+        along_x, along_y = (self.falloff(np.arange(count) - centres[..., axis, None])
+                            for axis, count in enumerate((w, h)))
+        maps = along_y[..., :, None] * along_x[..., None, :]
+        return np.asarray(maps * inside[..., None, None], dtype=np.float32)
 
     @abstractmethod
     def decode(self, heatmaps_NKHW: NDArray[np.floating], sigmas_K: Sequence[float]) -> tuple[Float, Float]:
@@ -108,9 +123,12 @@ class GaussianCodec(Codec):
         if not 0.3 <= self.sigma <= 16:
             raise ConfigError(f"sigma is {self.sigma}, expected 0.3 to 16 heatmap pixels; 2 is usual")
 
+    def falloff(self, distance: Float) -> Float:
+        return np.asarray(np.exp(-(distance**2) / (2 * self.sigma**2)))
+
     @property
-    def spread(self) -> tuple[float, int | None]:
-        return self.sigma, None
+    def volume(self) -> float:
+        return 2 * math.pi * self.sigma**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +231,12 @@ class Megvii(Codec):
     kernel: int = 5
     name: ClassVar[str] = "megvii"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.kernel, int) or self.kernel not in KERNELS:
+            raise ConfigError(f"kernel is {self.kernel!r}, expected an odd whole number of heatmap pixels, "
+                              f"{KERNELS[0]} to {KERNELS[-1]}; 5 is usual")
+
     @property
     def grid(self) -> tuple[Float, Float]:
         return np.full(2, self.stride / 2), np.full(2, float(self.stride))
@@ -221,8 +245,21 @@ class Megvii(Codec):
         return np.trunc(np.asarray(points_NK2, dtype=np.float64) / self.stride)
 
     @property
-    def spread(self) -> tuple[float, int | None]:
-        return _opencv_sigma(self.kernel), self.kernel // 2
+    def taps(self) -> Float:
+        """(kernel // 2 + 1,) a target's heights along one axis, from its peak of 1 outwards.
+
+        OpenCV's own: it has tables for kernels up to 9, and a Gaussian of the sigma that it derives for larger ones.
+        """
+        half = gaussian_kernel(self.kernel)[self.kernel // 2 :]
+        return np.asarray(half / half[0])
+
+    def falloff(self, distance: Float) -> Float:
+        away = np.abs(distance).astype(int)  # whole numbers: centres are whole pixels
+        return np.where(away <= self.kernel // 2, self.taps[np.minimum(away, self.kernel // 2)], 0.0)
+
+    @property
+    def volume(self) -> float:
+        return float(2 * self.taps.sum() - 1) ** 2
 
     def decode(self, heatmaps_NKHW: NDArray[np.floating], sigmas_K: Sequence[float]) -> tuple[Float, Float]:
         heatmaps = np.asarray(heatmaps_NKHW, dtype=np.float32)
@@ -258,7 +295,7 @@ def codec_from_json(data: Mapping[str, Any]) -> Codec:
     extra = {k: v for k, v in data.items() if k in ("sigma", "kernel")}
     w, h = data["input_size"]
     try:
-        return kind(input_size=(int(w), int(h)), **extra)
+        return kind(input_size=(w, h), **extra)
     except TypeError as error:
         raise ConfigError(f"heatmap codec {name!r}: {error}") from error
 
@@ -276,28 +313,9 @@ def _odd(value: float) -> int:
     return int(value) // 2 * 2 + 1
 
 
-def _opencv_sigma(kernel: int) -> float:
-    """The sigma that OpenCV derives from a kernel size."""
-    return 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
-
-
 def gaussian_kernel(size: int) -> Float:
     """(size,) weights of sum 1: OpenCV's blur of so many pixels, along one axis."""
     return np.asarray(cv2.getGaussianKernel(size, 0, cv2.CV_64F)[:, 0], dtype=np.float64)
-
-
-def _gaussians(centres: Float, labelled: NDArray[np.bool_], size: Size, sigma: float,
-               radius: int | None = None) -> Heatmaps:
-    """One Gaussian of peak 1 a joint; cut off at ``radius`` pixels where given. Separable, so two 1-D outer factors."""
-    labelled = np.asarray(labelled, dtype=bool)
-    inside = ((centres >= -0.5) & (centres < np.array(size) - 0.5)).all(-1) & labelled
-    axes = []
-    for axis, count in enumerate(size):
-        distance = np.arange(count) - centres[..., axis, None]
-        factor = np.exp(-(distance**2) / (2 * sigma**2))
-        axes.append(factor if radius is None else factor * (np.abs(distance) <= radius))
-    maps = axes[1][..., :, None] * axes[0][..., None, :]
-    return np.asarray(maps * inside[..., None, None], dtype=np.float32)
 
 
 def _argmax(heatmaps: Heatmaps) -> tuple[Float, Float]:

@@ -53,6 +53,8 @@ class ModelInfo:
     def __post_init__(self) -> None:
         if self.kind not in get_args(ModelKind):
             raise ModelError(f"model kind {self.kind!r} is unknown; expected one of {get_args(ModelKind)}")
+        if not all(isinstance(side, int) for side in self.input_size):
+            raise ModelError(f"input_size {self.input_size} must be whole numbers of pixels")
         if min(self.input_size) < 1:
             raise ModelError(f"input_size {self.input_size} must be at least 1x1")
         if not LEAST_PADDING <= self.box_padding <= MOST_PADDING:
@@ -126,7 +128,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": cast(ModelKind, str(data["kind"])),
         "name": str(data["name"]),
-        "input_size": (int(width), int(height)),
+        "input_size": (width, height),
         "skeleton": Skeleton.from_json(data["skeleton"]) if data.get("skeleton") else None,
         "codec": codec_from_json(data["codec"]) if data.get("codec") else None,
         "network": str(data.get("network", "")),

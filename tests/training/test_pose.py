@@ -87,9 +87,11 @@ def test_the_successors_targets_are_its_kernels():
     assert all(codec.stride == 4 for levels in stages for codec in levels)  # all levels at the finest's size
 
 
-def test_who_is_certain_of_a_joint_gives_a_heatmap_of_height_1():
-    target = encode(CODEC, np.array([[[32.0, 30.0]]]), np.ones((1, 1), bool))
-    heatmaps = PoseInference(nn.Identity(), CODEC, "kl").heatmaps(target.clamp_min(1e-30).log())
+@pytest.mark.parametrize("codec", [CODEC, Megvii(input_size=(64, 64)), Megvii(input_size=(64, 64), kernel=11)],
+                         ids=lambda c: f"{c.name}{getattr(c, 'kernel', '')}")
+def test_who_is_certain_of_a_joint_gives_a_heatmap_of_height_1(codec):
+    target = encode(codec, np.array([[[32.0, 30.0]]]), np.ones((1, 1), bool))
+    heatmaps = PoseInference(nn.Identity(), codec, "kl").heatmaps(target.clamp_min(1e-30).log())
     torch.testing.assert_close(heatmaps, target, rtol=0, atol=2e-3)
 
 

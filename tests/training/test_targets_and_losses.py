@@ -11,8 +11,9 @@ from stagepose.training.targets import encode, level_codecs
 SIZE = (96, 128)
 
 
-@pytest.mark.parametrize("codec", [UdpDark(input_size=SIZE), Msra(input_size=SIZE), Megvii(input_size=SIZE)],
-                         ids=lambda c: c.name)
+@pytest.mark.parametrize("codec", [UdpDark(input_size=SIZE), Msra(input_size=SIZE),
+                                   *(Megvii(input_size=SIZE, kernel=kernel) for kernel in (3, 5, 7, 9, 11, 15, 31))],
+                         ids=lambda c: f"{c.name}{getattr(c, 'kernel', '')}")
 def test_targets_are_the_twin_of_encode(codec):
     rng = np.random.default_rng(0)
     points = rng.uniform(-20, 140, (5, 17, 2))

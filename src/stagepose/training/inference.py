@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import numpy as np
@@ -29,7 +28,8 @@ class PoseInference(nn.Module):
     - ``router``: the first stage, or the last for people whose mean peak after the first is below ``route_below``:
       only they are seen by the later stages at all.
 
-    Where the loss has it give logits ("kl"), their softmax is scaled by 2 pi sigma^2, so a certain joint reaches 1.
+    Where the loss has it give logits ("kl"), their softmax is scaled by what a target adds up to, so a certain joint
+    reaches 1.
     """
 
     def __init__(self, network: nn.Module, codec: Codec, loss: HeatmapLoss, *, reading: Reading = "last",
@@ -43,7 +43,7 @@ class PoseInference(nn.Module):
     def read_as(self, codec: Codec, loss: HeatmapLoss) -> None:
         """Take the network's maps for what one that learnt ``codec``'s targets by ``loss`` puts out."""
         self.softmax = KINDS[loss].softmax
-        self.peak = 2 * math.pi * codec.spread[0] ** 2
+        self.peak = codec.volume
 
     def logits(self, images: Tensor) -> list[list[Tensor]]:
         """Float pictures (N, 3, H, W) in 0..255 -> the network's ``[stage][level]`` maps."""

@@ -39,15 +39,22 @@ def level_codecs(codec: Codec, levels: int = 4, widths: Sequence[float] | None =
 def encode(codec: Codec, points_BK2: NDArray[np.floating], labelled_BK: NDArray[np.bool_],
            device: torch.device | str = "cpu") -> Tensor:
     """The same targets as ``codec.encode``: (B, K, h, w) float32 with peak 1, built on ``device``."""
-    sigma, radius = codec.spread
     size = codec.heatmap_size
     centres = codec.centres(points_BK2)
     inside = ((centres >= -0.5) & (centres < np.array(size) - 0.5)).all(-1) & labelled_BK
     factors = []
     for axis, count in enumerate(size):
         centre = numbers_on(device, centres[..., axis, None])
-        distance = torch.arange(count, dtype=torch.float32, device=device) - centre
-        factor = torch.exp((-(distance**2) / (2 * sigma**2)).clamp_(min=SMALLEST))
-        factors.append(factor if radius is None else factor * (distance.abs() <= radius))
+        factors.append(_falloff(codec, torch.arange(count, dtype=torch.float32, device=device) - centre))
     factors[1] = factors[1] * numbers_on(device, inside[..., None].astype(np.float32))
     return factors[1][..., :, None] * factors[0][..., None, :]
+
+
+def _falloff(codec: Codec, distance: Tensor) -> Tensor:
+    """``codec.falloff`` of heatmap pixels (B, K, side) from the centre."""
+    if isinstance(codec, Megvii):
+        reach = codec.kernel // 2
+        away = distance.abs()
+        return numbers_on(distance.device, codec.taps)[away.clamp(max=reach).long()] * (away <= reach)
+    assert isinstance(codec, GaussianCodec)
+    return torch.exp((-(distance**2) / (2 * codec.sigma**2)).clamp_(min=SMALLEST))
