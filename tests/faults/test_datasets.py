@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny import tiny_coco, tiny_dict, write_json
@@ -135,12 +136,17 @@ def test_d2_id_0_is_renumbered(tmp_path: Path) -> None:
         ({"bbox": [1, 2, -3, 4]}, "box-negative", r"bbox is \[1, 2, -3, 4\], expected width and height above 0"),
         ({"bbox": [1, 2, 0, 4]}, "box-empty", "expected width and height above 0"),
         ({"bbox": [500, 2, 3, 4]}, "box-outside", "wholly outside of its picture of 192x160"),
-        ({"bbox": [-50, 2, 90, 40]}, "box-sticks-out", "partly outside of its picture"),
+        ({"bbox": [-50, 2, 150, 150]}, "box-sticks-out", "partly outside of its picture"),
+        ({"bbox": [60, 80, 1.5, 1]}, "box-tiny", r"\[60, 80, 1.5, 1\], less than 2 pixels, for \d+ labelled keypoints"),
+        ({"bbox": [0.2, 0.1, 0.3, 0.9]}, "normalised", r"bbox \[0.2, 0.1, 0.3, 0.9\]: within 0 to 1, like shares"),
         ({"bbox": [1, 2, 3]}, "box-type", r"bbox is \[1, 2, 3\], expected 4 numbers"),
         ({"bbox": "all"}, "box-type", "bbox is 'all'"),
         ({"area": -1}, "area", "area is -1"),
         ({"area": "large"}, "area", "area is 'large'"),
         ({"area": 0}, "area-zero", "area is 0"),
+        ({"area": 1e9}, "area-above-box", r"area is 1000000000.0, that of its box is \d{4}"),
+        ({"area": 60.0}, "area-tiny", r"area is 60, that of its box is \d{4}"),
+        ({"s": 5000.0, "area": 5000.0}, "area-and-s", "s is 5000, but the root of area 5000 is 70.71"),
         ({"area_source": "estimated"}, "area-estimated", "is an estimate"),
         ({"iscrowd": "no"}, "crowd-flag", "iscrowd is 'no', expected 0 or 1"),
     ],
@@ -156,6 +162,41 @@ def test_d3_boxes_and_areas(tmp_path: Path, change: dict[str, Any], kind: str, m
             read_dataset(path)
     write_clean(path, tmp_path / "out.json")
     read_dataset(tmp_path / "out.json")
+    left = [found[0].kind] if found[0].severity == "warning" else []
+    assert set(_kinds(tmp_path / "out.json")) <= {*left, "area-missing"}, "cleaning leaves what only a person can mend"
+    assert all(one in _kinds(tmp_path / "out.json") for one in left)
+
+
+def _as_shares(*parts: str) -> Callable[[dict[str, Any]], None]:
+    def change(data: dict[str, Any]) -> None:
+        for row in data["annotations"]:
+            for part in parts:
+                whole = {"bbox": [192, 160, 192, 160], "keypoints": [192, 160, 1] * 17, "area": [192 * 160]}[part]
+                values = [v / one for v, one in zip(np.atleast_1d(row[part]).tolist(), whole, strict=True)]
+                row[part] = values[0] if part == "area" else values
+    return change
+
+
+@pytest.mark.parametrize(("parts", "kind"), [
+    (("bbox", "keypoints", "area"), "normalised"), (("bbox", "keypoints"), "normalised"), (("bbox",), "normalised"),
+    (("keypoints",), "normalised"), (("keypoints", "area"), "normalised"), (("area",), "area-tiny"),
+])  # fmt: skip
+def test_d3_d4_shares_of_the_picture_in_place_of_pixels_are_seen(tmp_path: Path, parts: tuple[str, ...],
+                                                                 kind: str) -> None:
+    found = _kinds(_file(tmp_path, _as_shares(*parts)))
+    assert found.pop(kind) == 6
+    assert found == ({"area-tiny": 6} if parts == ("keypoints", "area") else {})
+
+
+def test_d3_what_fits_is_not_reported(tmp_path: Path) -> None:
+    """An area as large as the box, one of the alias rounded, a person of two joints, somebody without any."""
+    def change(data: dict[str, Any]) -> None:
+        a, b, c, d, *_ = data["annotations"]
+        a["area"] = a["bbox"][2] * a["bbox"][3]
+        b["s"] = round(b["area"] ** 0.5)
+        c |= {"keypoints": [5.0, 5.0, 2, 6.0, 6.0, 2, *[0] * 45], "num_keypoints": 2}
+        d |= {"keypoints": [0] * 51, "num_keypoints": 0, "bbox": [3, 3, 1, 1]}
+    assert _kinds(_file(tmp_path, change)) == {}
 
 
 def test_d3_a_missing_box_and_a_missing_area(tmp_path: Path) -> None:
@@ -171,6 +212,13 @@ def _set_keypoint(data: dict[str, Any], *triple: float) -> None:
     data["annotations"][0]["num_keypoints"] = sum(v > 0 for v in data["annotations"][0]["keypoints"][2::3])
 
 
+def _counted_from_the_box(row: dict[str, Any]) -> None:
+    """Keypoints of the crop instead of the picture, as some tools export them; the person is small, its box far off."""
+    row["bbox"] = [130, 100, 40, 50]
+    row["area"] = 1000.0
+    row["keypoints"] = [v if n % 3 == 2 else v / 4 for n, v in enumerate(row["keypoints"])]
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
@@ -182,6 +230,7 @@ def _set_keypoint(data: dict[str, Any], *triple: float) -> None:
         (lambda d: _set_keypoint(d, 9, 9, 7), "keypoint-visibility", "nose has visibility 7, expected 0, 1 or 2"),
         (lambda d: _set_keypoint(d, 9, INF, 2), "keypoint-not-finite", "nose is"),
         (lambda d: _set_keypoint(d, 0, 0, 2), "keypoint-origin", r"nose is \[0, 0, 2\]: labelled, yet"),
+        (lambda d: _counted_from_the_box(d["annotations"][1]), "keypoints-elsewhere", "all .* lie far outside of bbox"),
         (lambda d: _set_keypoint(d, 400, 20, 2), "keypoint-outside", "far outside of its picture of 192x160"),
         (lambda d: d["annotations"][0].update(num_keypoints=3), "num-keypoints", "num_keypoints is 3, but"),
         (lambda d: d["annotations"][0].pop("num_keypoints"), "num-keypoints-missing", "num_keypoints is missing"),
@@ -194,7 +243,7 @@ def test_d4_keypoints(tmp_path: Path, change: Callable[[dict[str, Any]], object]
     assert re.search(message, str(found[0]))
     write_clean(path, tmp_path / "out.json")
     clean = read_dataset(tmp_path / "out.json")
-    assert len(clean) == (5 if kind.startswith("keypoints-") else 6)
+    assert len(clean) == (5 if kind in ("keypoints-type", "keypoints-count") else 6)
 
 
 def test_d4_one_problem_reads_as_one_sentence_with_its_remedy(tmp_path: Path) -> None:

@@ -88,6 +88,17 @@ KINDS: dict[str, Kind] = {
     "area-missing": Kind("warning", "keep", "AP needs the segment's area: add it, or ask for an estimate"),
     "area-zero": Kind("warning", "keep", "AP needs the segment's area: add it, or ask for an estimate"),
     "area-estimated": Kind("warning", "keep", "fine for training; an AP with estimated areas compares with no other"),
+    # what is possible each alone, but is not one person's together; which number is wrong, no machine knows
+    "area-and-s": Kind("warning", "keep", "s is the root of the area, which is what we read: remove the wrong one"),
+    "normalised": Kind("warning", "keep", "write pixels: x and width times the picture's width, y and height times its "
+                       "height, area times both"),
+    "box-tiny": Kind("warning", "keep", "write x, y, width, height in pixels of the picture, not in shares of it"),
+    "keypoints-elsewhere": Kind("warning", "keep", "another person's? Or counted from the box's corner: add it, since "
+                                "they are pixels of the picture"),
+    "area-above-box": Kind("warning", "keep", "AP needs the segment's area, in pixels: mend it or the box, or remove "
+                           "it and ask for an estimate"),
+    "area-tiny": Kind("warning", "keep", "AP needs the segment's area, in pixels, neither its root nor a share of the "
+                      "picture's: mend it, or remove it and ask for an estimate"),
     # the set as a whole
     "no-images": Kind("warning", "keep", "is this the right file?"),
     "no-people": Kind("warning", "keep", "is this the right file?"),

@@ -17,12 +17,18 @@ from stagepose.coco import jsonfile
 from stagepose.coco.pictures import check_pictures
 from stagepose.coco.problems import Problem, problem, show, shown_path
 from stagepose.coco.samepicture import check_overlap
-from stagepose.coco.table import NO_ID, Table, parse
+from stagepose.coco.table import MOST_PIXELS, NO_ID, Table, parse
 from stagepose.errors import DatasetError
 from stagepose.skeleton import Skeleton
 
 STICKS_OUT = 2.0  # pixels by which a box may pass the picture's edge unnoticed; COCO's own do by rounding
 FAR_OUTSIDE = 0.1  # of the picture's longer side: a labelled keypoint further out hints at a wrong picture size
+APART = 0.5  # of a box, on each side: all keypoints further out are another's; so are 3 of COCO train2017's 149,813
+FEW_JOINTS = 3  # labelled ones, below which their place tells nothing about all
+LEAST_BOX = 2.0  # pixels of a box's longer side; the smallest of COCO's labelled people is many times as large
+LARGEST_SHARE = 1.001  # of a picture's side, with rounding: above it numbers are pixels
+LEAST_AREA, MOST_AREA = 0.02, 1.02  # of the box: a segment's; COCO's labelled people have .1 to .95
+S_ROUNDED = 1.0  # pixels by which ``s`` may miss the area's root
 
 Mask = NDArray[np.bool_]
 Rule = tuple[str, Mask, Callable[[int], str]]  # kind, rows it holds for, what to say of a row
@@ -53,7 +59,7 @@ def check_dataset(
 def examine(raw: Any, skeleton: Skeleton | None = None) -> tuple[Table, list[Problem]]:
     """Columns of a parsed file, and all that is wrong with the JSON itself."""
     table, problems = parse(raw, skeleton)
-    for rules in (_id_rules, _box_rules, _keypoint_rules, _area_rules):
+    for rules in (_id_rules, _box_rules, _keypoint_rules, _area_rules, _agreement_rules):
         for kind, rows_N, detail in rules(table):
             for row in np.flatnonzero(rows_N).tolist():
                 index = int(table.index[row])
@@ -88,8 +94,7 @@ def _box_rules(t: Table) -> Iterator[Rule]:
         return lambda row: f"bbox is {_numbers(t.boxes_xywh[row])}, {wish}"
 
     finite_N = _finite(t.boxes_xywh)
-    box = np.where(finite_N[:, None], t.boxes_xywh, 0.0)
-    sound_N = t.has_box & finite_N & (box[:, 2:] >= 0).all(1)
+    box, sound_N = _sound_boxes(t)
     empty_N = sound_N & (box[:, 2:] == 0).any(1)
     yield "box-not-finite", t.has_box & ~finite_N, boxed("expected 4 finite numbers")
     yield "box-negative", t.has_box & finite_N & ~sound_N, boxed("expected width and height above 0")
@@ -107,6 +112,13 @@ def _box_rules(t: Table) -> Iterator[Rule]:
 
     yield "box-outside", outside_N, placed("wholly outside of")
     yield "box-sticks-out", sticks_N, placed("partly outside of")
+
+
+def _sound_boxes(t: Table) -> tuple[NDArray[np.float64], Mask]:
+    """(N, 4) xywh, 0 where they are not finite, and (N,) which are finite and not negative."""
+    finite_N = _finite(t.boxes_xywh)
+    box = np.where(finite_N[:, None], t.boxes_xywh, 0.0)
+    return box, t.has_box & finite_N & (box[:, 2:] >= 0).all(1)
 
 
 def _keypoint_rules(t: Table) -> Iterator[Rule]:
@@ -151,6 +163,63 @@ def _area_rules(t: Table) -> Iterator[Rule]:
     yield "area-missing", missing_N, lambda row: "area is missing, so it cannot count in an AP"
     yield "area-zero", (t.areas == 0) & labelled_N, lambda row: "area is 0 for a person with labelled keypoints"
     yield "area-estimated", t.estimated, lambda row: f"area {_number(t.areas[row])} is an estimate"
+    s_N = np.array([_alias(row) for row in rows], dtype=np.float64)
+    yield "area-and-s", np.abs(s_N - np.sqrt(t.areas)) > S_ROUNDED, (
+        lambda row: f"s is {_number(s_N[row])}, but the root of area {_number(t.areas[row])} is "
+                    f"{np.sqrt(t.areas[row]):.4g}")  # fmt: skip
+
+
+def _alias(row: dict[str, Any]) -> float:
+    """``s`` of an annotation that has an area as well; NaN where there is none, or no number of pixels."""
+    s: Any = row.get("s") if "area" in row else None
+    return float(s) if type(s) in (int, float) and abs(s) < MOST_PIXELS else np.nan
+
+
+def _agreement_rules(t: Table) -> Iterator[Rule]:
+    """Numbers that are possible each alone, but are not one person's together, such as shares in place of pixels.
+
+    Of people with labelled keypoints whose box lies in its picture. Where box or keypoints are shares, or the box is
+    nothing, it is not held against the rest as well.
+    """
+    box, sound_N = _sound_boxes(t)
+    low, size, xy = box[:, :2], box[:, 2:], t.keypoints[..., :2]
+    labelled_NK = _finite(t.keypoints) & np.isin(t.keypoints[..., 2], (1, 2))
+    count_N = labelled_NK.sum(1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        high, box_area_N = low + size, size.prod(1)
+        here_N = sound_N & (count_N > 0) & ((size > 0) & (low < _sizes(t)) & (high > 0)).all(1)
+        out_NK = ((xy < (low - APART * size)[:, None]) | (xy > (high + APART * size)[:, None])).any(2)
+        above_N, below_N = t.areas > MOST_AREA * box_area_N, t.areas < LEAST_AREA * box_area_N
+    share_NK = ((xy >= 0) & (xy <= LARGEST_SHARE)).all(2) & (xy > 0).any(2)
+    several_N = here_N & (count_N >= FEW_JOINTS)
+    joints_N = several_N & (share_NK | ~labelled_NK).all(1)
+    box_N = here_N & (low >= 0).all(1) & (high <= LARGEST_SHARE).all(1)
+    tiny_N = here_N & (size < LEAST_BOX).all(1)
+    apart_N = several_N & ~joints_N & ~tiny_N & (out_NK | ~labelled_NK).all(1)
+
+    def shares(row: int) -> str:
+        boxed = f"bbox {_numbers(t.boxes_xywh[row])}"
+        what = " and ".join([boxed] * bool(box_N[row]) + [_all_joints(t, row, labelled_NK[row])] * bool(joints_N[row]))
+        return f"{what}: within 0 to 1, like shares of the picture's size"
+
+    def area(row: int) -> str:
+        return f"area is {_number(t.areas[row])}, that of its box is {_number(box_area_N[row])}"
+
+    yield "normalised", joints_N | box_N, shares
+    yield "box-tiny", tiny_N & ~box_N, (
+        lambda row: f"bbox is {_numbers(t.boxes_xywh[row])}, less than {LEAST_BOX:g} pixels, for "
+                    f"{count_N[row]} labelled keypoint{'s' if count_N[row] > 1 else ''}")  # fmt: skip
+    yield "keypoints-elsewhere", apart_N, (
+        lambda row: f"{_all_joints(t, row, labelled_NK[row])} lie far outside of bbox {_numbers(t.boxes_xywh[row])}")
+    yield "area-above-box", here_N & ~tiny_N & above_N, area
+    yield "area-tiny", here_N & ~tiny_N & below_N & (t.areas > 0), area
+
+
+def _all_joints(t: Table, row: int, labelled_K: Mask) -> str:
+    """How a message calls all of an annotation's labelled keypoints."""
+    first = int(np.flatnonzero(labelled_K)[0])
+    place = _numbers(t.keypoints[row, first, :2])
+    return f"all {labelled_K.sum()} labelled keypoints (such as {t.skeleton.names[first]} at {place})"
 
 
 def _whole(t: Table) -> Iterator[Problem]:
