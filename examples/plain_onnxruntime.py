@@ -31,7 +31,8 @@ def detect(session, info, image):  # RGB, uint8 -> boxes (n, 4) x1 y1 x2 y2, sco
 
 def cut(image, box, size, padding):  # -> crop (H, W, 3), scale, offset: crop point = scale * picture point + offset
     width, height = size
-    wide = max(box[2] - box[0], (box[3] - box[1]) * width / height) * padding
+    across, down = np.broadcast_to(padding, 2)  # a number, or one for each side
+    wide = max((box[2] - box[0]) * across, (box[3] - box[1]) * width / height * down)
     centre = (box[:2] + box[2:]) / 2 - 0.5  # a point is at its pixel's centre, a box at its pixels' edges
     scale = width / wide
     offset = (np.array(size) - 1) / 2 - scale * centre
@@ -81,7 +82,7 @@ def find_people(pose, detector, image):  # -> points, scores of the joints, scor
         return []
     points, joints = keypoints(*pose, image, boxes)
     scores = np.cbrt(box_scores * joints.mean(1) ** 2)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) * pose[1]["box_padding"] ** 2
+    areas = np.prod((boxes[:, 2:] - boxes[:, :2]) * pose[1]["box_padding"], axis=1)
     double = 2 * np.array(pose[1]["skeleton"]["sigmas"])
     kept = []
     for n in np.argsort(-scores):  # of two in nearly the same pose (an OKS above 0.5) the better one

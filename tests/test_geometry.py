@@ -11,6 +11,7 @@ from stagepose.geometry import (
     crop_affine,
     fit_box,
     iou_matrix,
+    read_padding,
     similarity,
     xywh_to_xyxy,
     xyxy_to_xywh,
@@ -126,3 +127,31 @@ def test_boxes_change_form_and_overlap():
     assert np.array_equal(xyxy_to_xywh(xywh_to_xyxy(boxes)), boxes)
     overlap = iou_matrix(np.array([[0, 0, 2, 2], [0, 0, 0, 0]]), np.array([[1, 0, 3, 2], [0, 0, 2, 2.0]]))
     assert np.allclose(overlap, [[1 / 3, 1], [0, 0]])
+
+
+def test_of_a_pair_the_sides_grow_before_the_aspect_is_set():
+    """Megvii's test boxes: x 1.09, y 1.135, then 3:4."""
+    tall, wide = (fit_box(np.array(box), 3 / 4, (1.09, 1.135)) for box in ([50.0, 20, 150, 220], [0.0, 0, 200, 100]))
+    assert np.allclose(tall, [100 - 170.25 / 2, 120 - 227 / 2, 100 + 170.25 / 2, 120 + 227 / 2])
+    assert np.allclose(wide[2:] - wide[:2], [218, 218 / 0.75])
+
+
+@given(st.floats(0, 400), st.floats(0, 400), st.floats(0.3, 3), st.floats(0.5, 4))
+def test_a_pair_of_equals_is_the_number(width, height, aspect, padding):
+    box = np.array([10.0, 20, 10 + width, 20 + height])
+    assert np.array_equal(fit_box(box, aspect, (padding, padding)), fit_box(box, aspect, padding))
+    grown = np.maximum(box[2:] - box[:2], 1)
+    expected = max(grown[0], grown[1] * aspect) * padding  # a model's people to the last bit, whatever a pair needs
+    centre = (box[0] + box[2]) / 2
+    assert fit_box(box, aspect, padding)[0] == centre - expected / 2
+
+
+def test_a_padding_is_a_number_or_a_pair():
+    assert read_padding(2) == 2.0 and read_padding(np.float64(1.1)) == 1.1
+    assert read_padding([1.09, np.float64(1.135)]) == read_padding(np.array([1.09, 1.135])) == (1.09, 1.135)
+    for wrong in ("1.25", None, [1.25], (1, 2, 3), [1, "x"], np.array(1.25)[None]):
+        with pytest.raises(ValueError, match=r"expected a number, or a pair \(x, y\)"):
+            read_padding(wrong)
+    for wrong in (0.1, float("nan"), (1.25, 5)):
+        with pytest.raises(ValueError, match=r"use 0\.5 to 4; 1\.25 is usual"):
+            read_padding(wrong)

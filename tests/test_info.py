@@ -80,6 +80,12 @@ def test_a_description_cannot_write_lines_of_its_own(capsys: pytest.CaptureFixtu
     assert "\x1b" not in out and rows_of(out)["name"] == r"a\nlicence  CC0"
 
 
+def test_a_pair_of_paddings_is_told_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    described(box_padding=(1.09, 1.135))
+    told = rows_of(info(capsys, "m.onnx"))["box padding"]
+    assert told == "1.09 times the box's width and 1.135 times its height, then to the crop's shape"
+
+
 def test_a_detector_tells_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
     data = detector_bytes()
     Path("d.onnx").write_bytes(stamp(data, replace(verify(data), detector={"nms": 0.6, "trunk": "lite0"})))

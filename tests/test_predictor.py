@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +328,26 @@ def test_box_padding_can_replace_the_models(predictor: Predictor) -> None:
     np.testing.assert_array_equal(sorted(p.box[0] for p in wide), [42, 200])  # the box itself is never padded
 
 
+def test_a_pair_of_paddings_cuts_crops_as_megvii_does(without_detector: Predictor) -> None:
+    """Whether settings or the model's file say so, and at every scale."""
+    seen: list[NDArray[np.uint8]] = []
+
+    def network(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seen.append(crops)
+        return without_detector.network(crops)
+
+    picture, pair, wide = dots(TWO), (1.09, 1.135), [20.0, 60, 220, 160]
+    told = Predictor(without_detector.info, network).with_config(box_padding=list(pair), scales=(1.0, 1.2))
+    own = Predictor(replace(without_detector.info, box_padding=pair), network)
+    people = [predictor(picture, boxes=[wide])[0][0] for predictor in (told, own)]
+    views = [np.array([120 - 218 * scale / 2, 110 - 218 * scale * 2 / 3, 120 + 218 * scale / 2,
+                       110 + 218 * scale * 2 / 3]) for scale in (1, 1.2, 1)]
+    assert INPUT_SIZE[0] / INPUT_SIZE[1] == 3 / 4
+    for crops, view in zip(seen, views, strict=True):
+        np.testing.assert_array_equal(crops[0], crop_affine(view, INPUT_SIZE).warp(picture, INPUT_SIZE))
+    assert told.config.box_padding == pair and people[0].box.tolist() == people[1].box.tolist() == wide
+
+
 def test_pictures_are_not_changed(predictor: Predictor) -> None:
     image = dots(TWO)
     before = image.copy()
@@ -477,7 +498,8 @@ def test_a_mean_of_unlike_networks_lies_between_them() -> None:
     ({"threshold": 2}, "threshold is 2"), ({"threshold": -0.1}, "threshold is -0.1"),
     ({"batch": 0}, "batch is 0"), ({"oks_nms": 0.0}, "oks_nms"),
     ({"oks_nms": "off"}, "oks_nms is 'off'"),
-    ({"rescoring": "luck"}, "rescoring is 'luck'"), ({"box_padding": 0.1}, "box_padding"), ({"max_people": 0}, "max_"),
+    ({"rescoring": "luck"}, "rescoring is 'luck'"), ({"box_padding": 0.1}, "box_padding"),
+    ({"box_padding": (1.1, 0.1)}, r"box_padding is \(1\.1, 0\.1\); use 0\.5 to 4"), ({"max_people": 0}, "max_"),
     ({"flipp": True}, "no setting 'flipp'; did you mean flip?"), ({"xyzzy": 1}, "; the settings are batch, .*, tiles$"),
     ({"device": "cpu"}, r"did you mean providers\? The settings are .*, providers, .*, threads, "),
     ({"conf": 0.3}, r"did you mean threshold\?"),

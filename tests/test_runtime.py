@@ -50,6 +50,14 @@ def test_info_survives_the_file() -> None:
     assert len(back.sha256) == 64
 
 
+def test_a_pair_of_paddings_survives_the_file() -> None:
+    info = pose_info(box_padding=(1.09, 1.135))
+    back = verify(stamp(dot_finder().SerializeToString(), info))
+    assert back.box_padding == (1.09, 1.135) and back.to_json()["box_padding"] == [1.09, 1.135]
+    assert pose_info(box_padding=[1.09, 1.135]) == info
+    assert "box_padding" in pose_info().to_json() and pose_info().to_json()["box_padding"] == 1.25
+
+
 def test_detector_info_survives_the_file() -> None:
     info = verify(detector_bytes())
     assert info.kind == "detector" and info.detector == {"lit": 16.0} and info.skeleton is None
@@ -70,7 +78,8 @@ def test_detector_info_survives_the_file() -> None:
     ({"codec": {"name": "magic"}}, "codec 'magic'"),
     ({"codec": {"name": "msra"}}, "makes no sense"), ({"codec": "msra"}, "makes no sense.*an object, got 'msra'"),
     ({"box_padding": float("nan")}, "box_padding"),
-    ({"box_padding": "wide"}, "makes no sense"),
+    ({"box_padding": "wide"}, "makes no sense"), ({"box_padding": [1.1]}, "makes no sense"),
+    ({"box_padding": [1.1, 9]}, r"box_padding is \(1\.1, 9\.0\); use 0\.5 to 4"),
 ])  # fmt: skip
 def test_metadata_that_makes_no_sense_is_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stagepose.errors import ConfigError
-from stagepose.geometry import LEAST_PADDING, MOST_PADDING
+from stagepose.geometry import Padding, read_padding
 from stagepose.images import MAX_PIXELS
 from stagepose.names import meant
 from stagepose.oks import DEFAULT_RULE, NMS_THRESHOLD, RESCORE_RULES
@@ -31,7 +31,8 @@ class PredictorConfig:
     crop mirrored as well and takes the mean: more precise, at twice the time. ``batch`` crops go through the network at
     once. ``rescoring`` is a rule of :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a person whose OKS to a
     better one exceeds it (None: nobody; "auto": .5 with our rule, with the others as their authors do: .9, or with
-    megvii's nobody), and ``soft_nms`` lowers that person's score instead; ``box_padding`` replaces the model's own.
+    megvii's nobody), and ``soft_nms`` lowers that person's score instead; ``box_padding`` replaces the model's own:
+    a number, or a pair (x, y) by which a box's sides grow before its aspect is set, as Megvii's (1.09, 1.135).
     ``scales``: every crop is looked at so many times as large and small, and the mean taken (the multi-scale test).
     ``tiles``: the detector also looks at overlapping tiles of the picture, from so many pixels a side on, or with
     "auto" from the detector's own size on, for people who are too small in the whole; as many times slower as there are
@@ -48,7 +49,7 @@ class PredictorConfig:
     rescoring: str = DEFAULT_RULE
     oks_nms: float | Literal["auto"] | None = "auto"
     soft_nms: bool = False
-    box_padding: float | None = None
+    box_padding: Padding | None = None
     scales: tuple[float, ...] = (1.0,)
     max_pixels: int = MAX_PIXELS
     tiles: int | Literal["auto"] | None = None
@@ -65,8 +66,6 @@ class PredictorConfig:
             raise ConfigError(f"oks_nms is {self.oks_nms}; it is an OKS, above 0 and up to 1, or None for no OKS-NMS")
         if self.rescoring not in RESCORE_RULES:
             raise ConfigError(f"rescoring is {self.rescoring!r}; use one of {sorted(RESCORE_RULES)}")
-        if self.box_padding is not None and not LEAST_PADDING <= self.box_padding <= MOST_PADDING:
-            raise ConfigError(f"box_padding is {self.box_padding}; use 0.5 to 4, or None for the model's own")
         if not self.scales or not all(0.5 <= scale <= 2 for scale in self.scales):
             raise ConfigError(f"scales is {self.scales}; give one or more, each 0.5 to 2 times the padded box")
         if self.soft_nms and self.nms_threshold is None:
@@ -87,9 +86,8 @@ class PredictorConfig:
 
     def _refuse_other_kinds(self) -> None:
         """Text, lists and the like where a number or a switch is expected."""
-        unset = {"threshold", "box_threshold", "keep", "box_padding", "oks_nms"}  # may be None, and oks_nms a word
-        for name in ("threshold", "box_threshold", "max_people", "keep", "batch", "oks_nms", "box_padding",
-                     "max_pixels"):
+        unset = {"threshold", "box_threshold", "keep", "oks_nms"}  # may be None, and oks_nms a word
+        for name in ("threshold", "box_threshold", "max_people", "keep", "batch", "oks_nms", "max_pixels"):
             value = getattr(self, name)
             if not (isinstance(value, Real) or (value is None and name in unset)
                     or (isinstance(value, str) and name == "oks_nms")):
@@ -105,6 +103,11 @@ class PredictorConfig:
         if not all(isinstance(scale, Real) for scale in scales):
             raise ConfigError(f"scales is {self.scales!r}, expected several numbers, such as (0.8, 1, 1.2)")
         object.__setattr__(self, "scales", scales)
+        if self.box_padding is not None:
+            try:
+                object.__setattr__(self, "box_padding", read_padding(self.box_padding))
+            except ValueError as error:
+                raise ConfigError(f"box_padding is {self.box_padding!r}; {error}, and None the model's own") from error
 
     @property
     def nms_threshold(self) -> float | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from numbers import Real
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from stagepose.errors import ConfigError
 
 Float = NDArray[np.float64]
 Size = tuple[int, int]  # (width, height) in pixels
+Padding: TypeAlias = float | tuple[float, float]  # times a box; or times its width, times its height
 
 BOX_PADDING = 1.25  # context around a person box; HRNet, mmpose, rtmlib
 LEAST_PADDING, MOST_PADDING = 0.5, 4.0  # of what makes sense
@@ -113,14 +115,33 @@ def xyxy_to_xywh(boxes_N4: NDArray[np.floating]) -> Float:
     return boxes
 
 
-def fit_box(box_xyxy: NDArray[np.floating], aspect: float, padding: float = BOX_PADDING) -> Float:
-    """Grow a box about its centre to ``aspect`` = width / height, then by ``padding``; never shrinks a side.
+def read_padding(value: object) -> Padding:
+    """A number, or a pair of them (a tuple, list or array), as a :data:`Padding`; ``ValueError`` says what is wrong."""
+    parts = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,)
+    numbers = [float(part) for part in parts if isinstance(part, Real)]
+    if len(numbers) != len(parts) or len(parts) not in (1, 2) or (not isinstance(value, Real) and len(parts) == 1):
+        raise ValueError("expected a number, or a pair (x, y)")
+    if not all(LEAST_PADDING <= number <= MOST_PADDING for number in numbers):
+        raise ValueError(f"use {LEAST_PADDING} to {MOST_PADDING:g}; {BOX_PADDING} is usual")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
-    A degenerate box (zero width or height) grows to at least one pixel first.
+
+def both_ways(padding: Padding) -> tuple[float, float]:
+    """(x, y): how many times as wide and as high a padding makes a box."""
+    return padding if isinstance(padding, tuple) else (padding, padding)
+
+
+def fit_box(box_xyxy: NDArray[np.floating], aspect: float, padding: Padding = BOX_PADDING) -> Float:
+    """Grow a box about its centre by ``padding`` and to ``aspect`` = width / height, which never shrinks a side.
+
+    Of a pair each side grows by its own before the aspect is set, as Megvii's test boxes do; for a number the order
+    makes no difference. A degenerate box (zero width or height) grows to at least one pixel first.
     """
     x1, y1, x2, y2 = np.asarray(box_xyxy, dtype=np.float64)
+    across, down = both_ways(padding)
     width, height = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
-    width, height = max(width, height * aspect) * padding, max(height, width / aspect) * padding
+    width, height = (max(width * across, height * aspect * down),  # in this order a number gives the bits it always did
+                     max(height * down, width / aspect * across))
     cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
     return np.array([cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2])
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 from stagepose import onnxfile
 from stagepose.errors import ModelError, StagePoseError
-from stagepose.geometry import BOX_PADDING, LEAST_PADDING, MOST_PADDING, Size
+from stagepose.geometry import BOX_PADDING, Padding, Size, read_padding
 from stagepose.heatmaps import Codec, codec_from_json
 from stagepose.skeleton import Skeleton
 
@@ -40,7 +40,7 @@ class ModelInfo:
     codec: Codec | None = None
     network: str = ""
     stages: Mapping[str, Any] = field(default_factory=dict)
-    box_padding: float = BOX_PADDING
+    box_padding: Padding = BOX_PADDING
     threshold: float | None = None
     licence: str = ""
     training_data: tuple[str, ...] = ()
@@ -57,8 +57,12 @@ class ModelInfo:
             raise ModelError(f"input_size {self.input_size} must be whole numbers of pixels")
         if min(self.input_size) < 1:
             raise ModelError(f"input_size {self.input_size} must be at least 1x1")
-        if not LEAST_PADDING <= self.box_padding <= MOST_PADDING:
-            raise ModelError(f"box_padding {self.box_padding} must lie between 0.5 and 4; 1.25 is usual")
+        try:
+            padding = read_padding(self.box_padding)
+        except ValueError as error:
+            raise ModelError(f"box_padding is {self.box_padding!r}; {error}") from error
+        if isinstance(padding, tuple):
+            object.__setattr__(self, "box_padding", padding)
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ModelError(f"threshold {self.threshold} is a score, and must lie between 0 and 1")
         if self.kind == "pose":
@@ -89,8 +93,9 @@ class ModelInfo:
         """A plain dict that :meth:`from_json` reads back."""
         known: dict[str, Any] = {
             "format": FORMAT, "kind": self.kind, "name": self.name, "input_size": list(self.input_size),
-            "box_padding": self.box_padding, "licence": self.licence, "training_data": list(self.training_data),
-            "metrics": dict(self.metrics), "sha256": self.sha256, "graph_sha256": self.graph_sha256,
+            "box_padding": list(self.box_padding) if isinstance(self.box_padding, tuple) else self.box_padding,
+            "licence": self.licence, "training_data": list(self.training_data), "metrics": dict(self.metrics),
+            "sha256": self.sha256, "graph_sha256": self.graph_sha256,
         }
         if self.skeleton is not None and self.codec is not None:
             known |= {"skeleton": self.skeleton.to_json(), "codec": self.codec.to_json()}
@@ -133,7 +138,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "codec": codec_from_json(data["codec"]) if data.get("codec") else None,
         "network": str(data.get("network", "")),
         "stages": dict(data.get("stages", {})),
-        "box_padding": float(data.get("box_padding", BOX_PADDING)),
+        "box_padding": _padding(data.get("box_padding", BOX_PADDING)),
         "threshold": None if data.get("threshold") is None else float(data["threshold"]),
         "licence": str(data.get("licence", "")),
         "training_data": tuple(str(item) for item in data.get("training_data", ())),
@@ -143,6 +148,11 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "graph_sha256": str(data.get("graph_sha256", "")),
         "extra": {key: value for key, value in data.items() if key not in known},
     }
+
+
+def _padding(value: Any) -> Padding:
+    """A pair is a list in JSON; whether the numbers make sense :class:`ModelInfo` says."""
+    return (float(value[0]), float(value[1])) if isinstance(value, list) and len(value) == 2 else float(value)
 
 
 def stamp(data: bytes, info: ModelInfo) -> bytes:

@@ -17,7 +17,7 @@ from PIL.Image import Image as PillowImage
 
 from stagepose.config import LEAST_TILE, PredictorConfig, replaced
 from stagepose.errors import ConfigError, ModelError
-from stagepose.geometry import Affine, crop_affine, fit_box
+from stagepose.geometry import Affine, Padding, both_ways, crop_affine, fit_box
 from stagepose.heatmaps import Codec
 from stagepose.images import Picture, read_image
 from stagepose.modelinfo import ModelInfo
@@ -162,9 +162,15 @@ class Predictor:
 
     def _affines(self, boxes_N4: Float, scale: float = 1.0) -> list[Affine]:
         """From the picture to each box's crop, which shows ``scale`` times as much as the model is used to."""
-        padding = (self.config.box_padding or self.info.box_padding) * scale
+        across, down = both_ways(self._padding)
         width, height = self.info.input_size
-        return [crop_affine(fit_box(box, width / height, padding), (width, height)) for box in boxes_N4]
+        return [crop_affine(fit_box(box, width / height, (across * scale, down * scale)), (width, height))
+                for box in boxes_N4]
+
+    @property
+    def _padding(self) -> Padding:
+        """The settings', else the pose model's own."""
+        return self.config.box_padding or self.info.box_padding
 
     def _ranked(self, points_NK2: Float, scores_N: Float, boxes_N4: Float) -> tuple[NDArray[np.int64], Float]:
         """Who stays, best first, and their scores."""
@@ -181,8 +187,9 @@ class Predictor:
 
     def _areas(self, boxes_N4: Float) -> Float:
         """(N,) of the boxes, the OKS's scale, padded as HRNet has them."""
-        padding = self.config.box_padding or self.info.box_padding
-        return np.asarray(np.maximum((boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=-1), 1.0) * padding**2)
+        padding = self._padding
+        grown = padding[0] * padding[1] if isinstance(padding, tuple) else padding**2
+        return np.asarray(np.maximum((boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=-1), 1.0) * grown)
 
     def _read(self, image: Image) -> Picture:
         return image if isinstance(image, Picture) else read_image(image, max_pixels=self.config.max_pixels)

@@ -129,6 +129,11 @@ def test_impossible_numbers_of_looks():
         replace(CONFIG, hardest_of=0)
 
 
+def test_training_takes_no_pair_of_paddings():
+    with pytest.raises(ConfigError, match=r"box_padding is \(1\.09, 1\.135\), a pair, .* give training one number"):
+        replace(CONFIG, box_padding=(1.09, 1.135))
+
+
 # --- generated people
 
 

@@ -17,7 +17,7 @@ from tyro.conf import Positional, arg
 
 from stagepose.commands.console import counted, say
 from stagepose.errors import CheckpointError, DatasetError, ModelError, StagePoseError
-from stagepose.geometry import BOX_PADDING
+from stagepose.geometry import BOX_PADDING, Padding
 from stagepose.images import printable
 from stagepose.modelinfo import ModelInfo
 from stagepose.runtime import export_line, read_info, resolve, shipped
@@ -104,7 +104,7 @@ def _networks_rows(about: ModelInfo) -> Iterator[Row]:
     yield "input", f"crops of {width} x {height} pixels (width x height)"
     yield "keypoints", _keypoints(about.skeleton.to_json())
     yield "codec", _codec(about.codec.to_json())
-    yield "box padding", f"{about.box_padding:g} times the box"
+    yield "box padding", _times(about.box_padding)
     yield "threshold", f"{about.threshold:g}, the least score of a person" if about.threshold is not None else ""
 
 
@@ -139,7 +139,7 @@ def _runs_rows(config: Mapping[str, Any]) -> Iterator[Row]:
         yield "input", f"crops of {width} x {height} pixels (width x height)"
         yield "keypoints", _keypoints(config["skeleton"])
         yield "codec", _codec(pose["codec"])
-        yield "box padding", f"{pose.get('box_padding', BOX_PADDING):g} times the box"
+        yield "box padding", _times(pose.get("box_padding", BOX_PADDING))
     if kind == "detector":
         yield "settings", _pairs(config["detector"])
     data = config.get("data", {})
@@ -168,6 +168,12 @@ def _of_store(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DatasetError(f"{printable(str(folder / STORE))}: not what packed people have there "
                            f"({type(error).__name__}: {error}); delete the folder and pack again") from error
+
+
+def _times(padding: Padding) -> str:
+    if isinstance(padding, tuple):
+        return f"{padding[0]:g} times the box's width and {padding[1]:g} times its height, then to the crop's shape"
+    return f"{padding:g} times the box"
 
 
 def _read(path: Path) -> dict[str, Any]:

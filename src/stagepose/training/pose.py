@@ -76,6 +76,9 @@ class PoseConfig:
         if len(self.level_weights) != len(self.level_sigmas) or len(self.level_weights) > len(self.level_kernels):
             raise ConfigError(f"level_weights has {len(self.level_weights)} levels, level_sigmas "
                               f"{len(self.level_sigmas)}, level_kernels {len(self.level_kernels)}; give one for each")
+        if isinstance(self.box_padding, (tuple, list)):
+            raise ConfigError(f"box_padding is {self.box_padding}, a pair, by which a model looks but none is trained; "
+                              "give training one number, and the pair to stagepose.load(box_padding=)")
         if not LEAST_PADDING <= self.box_padding <= MOST_PADDING:
             raise ConfigError(f"box_padding is {self.box_padding}, expected 0.5 to 4; {BOX_PADDING} is usual")
         if self.hardest_of < 1:

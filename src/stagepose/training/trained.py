@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stagepose.errors import CheckpointError, ConfigError, ModelError, StagePoseError
-from stagepose.geometry import BOX_PADDING
+from stagepose.geometry import BOX_PADDING, Padding
 from stagepose.heatmaps import Codec, codec_from_json
 from stagepose.modelinfo import ModelInfo
 from stagepose.runtime import read_info, shipped
@@ -32,7 +32,7 @@ class TrainedPose:
     model: PoseInference
     skeleton: Skeleton
     codec: Codec
-    box_padding: float
+    box_padding: Padding
     network: str  # its name in the zoo
 
 
