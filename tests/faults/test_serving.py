@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -339,6 +340,45 @@ def test_the_end_waits_for_requests_under_way(number: signal.Signals, picture: b
         assert server.process.wait(LONGEST) == 0
         assert server.process.stderr.read() == ""
         until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+
+
+def test_the_end_waits_for_all_the_time_that_a_request_may_take(picture: bytes, tmp_path: Path) -> None:
+    """One that arrives for most of a timeout, and then is looked at for most of another."""
+    timeout = 5
+    with serving(tmp_path, "--timeout", str(timeout)) as server, ThreadPoolExecutor(1) as threads:
+        server.until(ready=True)
+
+        def late(connection: socket.socket) -> None:
+            time.sleep(0.65 * timeout)
+            connection.sendall(picture[9:])
+            time.sleep(0.65 * timeout)
+            server.signal(signal.SIGCONT)
+
+        with server.stopped():
+            begun = head("Connection: close", f"Content-Length: {len(picture)}") + picture[:9]
+            asked = threads.submit(talk, server, begun, late)
+            time.sleep(0.1 * timeout)  # until the server has read its head
+            server.process.send_signal(signal.SIGTERM)
+            answer = asked.result()
+        assert status(answer) == 200, answer
+        assert server.process.wait(LONGEST) == 0 and server.process.stderr.read() == ""
+
+
+def test_a_second_ctrl_c_tells_those_who_wait(picture: bytes, tmp_path: Path) -> None:
+    with serving(tmp_path, "--timeout", str(LONGEST)) as server, ThreadPoolExecutor(2) as threads:
+        with server.stopped():
+            asked = [in_flight(server, picture, threads)]
+            asked.append(threads.submit(httpx.post, f"{server.url}/v1/predict", content=picture, timeout=LONGEST,
+                                        trust_env=False))
+            server.until(busy=1, waiting=1)
+            server.process.send_signal(signal.SIGINT)
+            until(lambda: refuses(server))
+            server.process.send_signal(signal.SIGINT)
+            for answer in [future.result() for future in asked]:
+                assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+                assert "the server is ending" in answer.json()["error"]
+                assert answer.headers["cache-control"] == "no-store" and answer.headers["connection"] == "close"
+        assert server.process.wait(LONGEST) == 0 and server.process.stderr.read() == ""
 
 
 def refuses(server: Server) -> bool:

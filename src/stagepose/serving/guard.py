@@ -30,10 +30,12 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body = _Body(scope, receive)
+        body, begun = _Body(scope, receive), False
 
         async def answer(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 if message["status"] != 408:
                     await body.discard_rest()
                 MutableHeaders(scope=message).update(ON_EVERYTHING)
@@ -43,8 +45,13 @@ class Guard:
             self.check(Headers(scope=scope), scope["method"])
         except RefusedError as refused:
             await refused.response()(scope, body.receive, answer)
-        else:
+            return
+        try:
             await self.app(scope, body.receive, answer)
+        except asyncio.CancelledError:  # the server ends before this request does; uvicorn would log a trace
+            if not begun:
+                body.abandon()
+                await _ending().response()(scope, body.receive, answer)
 
     def check(self, headers: Headers, method: str) -> None:
         """:class:`RefusedError` for a foreign Host, and for a page of another origin that sends something."""
@@ -74,6 +81,10 @@ class _Body:
         self._waits_for_us = False
         return message
 
+    def abandon(self) -> None:
+        """No time is left for the rest."""
+        self._has_more = False
+
     async def discard_rest(self) -> None:
         """Read on for a while: a client that is still sending loses an answer that comes with a closed connection."""
         if self._waits_for_us:
@@ -84,6 +95,11 @@ class _Body:
                     await self.receive()
         except TimeoutError:
             pass
+
+
+def _ending() -> RefusedError:
+    return RefusedError(503, "the server is ending, and has no time left for this request; send it again, once it is "
+                             "back or to another", retry=True, close=True)
 
 
 def _name(host: str) -> str:

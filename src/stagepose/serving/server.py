@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import python_multipart  # noqa: F401 - of the worker processes; whether it is missing is told before they start
@@ -17,10 +19,12 @@ from stagepose.errors import ConfigError
 from stagepose.images import printable
 from stagepose.serving.app import make_app
 from stagepose.serving.body import Limits
+from stagepose.serving.guard import LINGER
 from stagepose.serving.pool import Pool
 
 MOST_CONNECTIONS = 500  # below the 1,024 files that a process may usually open
 BACKLOG = 128
+STEPS = 3  # of a request, each with a timeout of its own: its body arrives, it waits for a process, it is looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +56,24 @@ async def _serve(order: Mapping[str, Any], settings: Settings, listener: socket.
                     altogether=settings.max_bytes * (settings.queue + settings.workers))
     async with Pool(order, workers=settings.workers, queue=settings.queue, timeout=settings.timeout) as pool:
         app = make_app(pool, limits, [settings.host, *settings.hosts])
-        server = uvicorn.Server(uvicorn.Config(
+        server = _Server(uvicorn.Config(
             app, http=_connection(settings.timeout), ws="none", lifespan="off", log_config=None, log_level="error",
             access_log=False, server_header=False, proxy_headers=False,
-            timeout_graceful_shutdown=max(1, round(settings.timeout)),
+            timeout_graceful_shutdown=math.ceil(STEPS * settings.timeout + LINGER),
         ))  # fmt: skip
         _end_well(server)
         told(_address(listener), pool.model)
         await server.serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A second Ctrl-C ends requests too: from Python 3.12 on asyncio's own server would go on waiting for them."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self.force_exit:
+            for task in list(self.server_state.tasks):
+                task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 def _end_well(server: uvicorn.Server) -> None:
