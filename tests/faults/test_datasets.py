@@ -59,6 +59,9 @@ def _one_line(error: DatasetError, *parts: str) -> None:
         ('{"a": "[[ NaN ]]",\n "images": [],\n "annotations": [{"bbox": [1, NaN]}]}', "line 3: NaN is not valid JSON"),
         ('{"images": [],\n "area": -Infinity}', "line 2: -Infinity is not valid JSON"),
         ('{"images": [],\n "area": ' + "9" * 5000 + "}", "line 2: a number of more than 4300 digits"),
+        ('{"annotations": [{"id": 1}],\n "annotations": []}', "line 2: 'annotations' stands twice in one object"),
+        ('{"id": 1, "annotations": [{"b\\n": "id\\":",\n "id": 1,\n "\\u0069d": 2, "id": 3}]}',
+         "line 3: 'id' stands twice in one object"),
     ],
 )
 def test_d1_broken_json_is_an_error_with_its_line(tmp_path: Path, content: str, line: str) -> None:
@@ -68,6 +71,14 @@ def test_d1_broken_json_is_an_error_with_its_line(tmp_path: Path, content: str, 
         read_dataset(path)
     _one_line(caught.value, "train.json: ", line)
     assert check_dataset(path)[0].severity == "error"
+
+
+def test_d1_the_same_twice_loses_nothing(tmp_path: Path) -> None:
+    path = _file(tmp_path, lambda d: None)
+    text = path.read_text()
+    assert '"iscrowd": 0' in text
+    path.write_text(text.replace('"iscrowd": 0', '"iscrowd": 0, "iscrowd": 0'))
+    assert len(read_dataset(path)) == len(tiny_dict(3, 2)["annotations"])
 
 
 @pytest.mark.parametrize("content", ["[]", '"text"', "null", "3", "true"])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stagepose.coco.problems import shown_path
+from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError
 from stagepose.files import write_chunks, write_text
 
@@ -18,7 +18,16 @@ DEEPEST = 500  # levels of nesting that are still believed when looking for the 
 _STRING = r'"(?:[^"\\]|\\.)*+"'
 _CONSTANT = re.compile(rf"{_STRING}|(-?Infinity|NaN)")
 _BRACKET = re.compile(rf"{_STRING}|([\[{{])|([\]}}])")
+_KEY_OR_BRACKET = re.compile(rf"({_STRING})\s*:|{_STRING}|([\[{{])|[\]}}]")
 _LONG_NUMBER = re.compile(rf"{_STRING}|(\d{{4301,}})")
+
+
+class _TwiceError(Exception):
+    """An object has a key twice, with two values, of which Python's parser would keep the last."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
 
 
 def load_json(path: str | Path, *, what: str = "a COCO annotation file") -> Any:
@@ -31,7 +40,10 @@ def load_json(path: str | Path, *, what: str = "a COCO annotation file") -> Any:
 
 
 def load_json_leniently(path: str | Path, *, what: str = "a COCO annotation file") -> tuple[Any, str]:
-    """Parse a file in which NaN and Infinity may stand; second, the place of the first of them (or "")."""
+    """Parse a file in which NaN and Infinity may stand; second, the place of the first of them (or "").
+
+    A key that an object has twice, with two values, is refused with its line: which of them is meant nobody knows.
+    """
     text, name = read_text(Path(path), what), shown_path(path)
     constants: list[str] = []
 
@@ -40,12 +52,16 @@ def load_json_leniently(path: str | Path, *, what: str = "a COCO annotation file
         return float(literal)
 
     try:
-        value = json.loads(text, parse_constant=constant)
+        value = json.loads(text, parse_constant=constant, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         cut = " (the file seems cut off)" if error.pos >= len(text.rstrip()) - 1 else ""
         again = "Export or fetch the file again"
         raise DatasetError(f"{name}: {place}: not valid JSON: {error.msg}{cut}. {again}.") from None
+    except _TwiceError as error:
+        line = _line_of_second(error.key, text)
+        raise DatasetError(f"{name}: line {line}: {show(error.key)} stands twice in one object, with two values, of "
+                           "which one would be lost. Leave one of them out, or put both into one.") from None
     except RecursionError:
         raise DatasetError(f"{name}: line {_deep_line(text)}: nested too deeply; this is not {what}.") from None
     except ValueError:
@@ -119,6 +135,32 @@ def read_file(path: Path, what: str) -> bytes:
         raise DatasetError(f"{name}: cannot read: {error.strerror}.") from error
     except ValueError as error:  # a NUL in the path
         raise DatasetError(f"{name}: cannot read: {error}.") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A parsed object. The same twice loses nothing, and is let pass."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        for key, value in pairs:
+            if made[key] is not value and made[key] != value:
+                raise _TwiceError(key)
+    return made
+
+
+def _line_of_second(key: str, text: str) -> int:
+    """The line where a key stands for the second time in one object; 1 where it does not."""
+    met: list[bool] = []  # for each open bracket, whether the key was there
+    for match in _KEY_OR_BRACKET.finditer(text):
+        written, opened = match.groups()
+        if opened:
+            met.append(False)
+        elif not written:
+            met.pop()
+        elif written[1:-1] == key or ("\\" in written and json.loads(written) == key):
+            if met[-1]:
+                return text.count("\n", 0, match.start()) + 1
+            met[-1] = True
+    return 1
 
 
 def _line_of_first(pattern: re.Pattern[str], text: str) -> int:
