@@ -346,7 +346,42 @@ def test_d5_overlap_of_train_and_validation(tmp_path: Path) -> None:
     assert "unreadable" in _kinds(path, other=tmp_path / "none.json")
 
 
-# D6: sets with nobody in them
+# D6: sets with nobody in them, or with people of two categories
+
+
+def _another(name: str, rows: int, first: str = "person", **of: Any) -> Callable[[dict[str, Any]], None]:
+    """A second category, with the keypoints of the first unless ``of`` says else, and some annotations given to it."""
+
+    def change(data: dict[str, Any]) -> None:
+        data["categories"][0]["name"] = first
+        data["categories"].append({**data["categories"][0], "id": 2, "name": name, **of})
+        for annotation in data["annotations"][:rows]:
+            annotation["category_id"] = 2
+
+    return change
+
+
+def test_d6_people_of_a_second_category_named_person_are_an_error(tmp_path: Path) -> None:
+    path = _file(tmp_path, _another("Person", 4))
+    with pytest.raises(DatasetError) as caught:
+        read_dataset(path)
+    _one_line(caught.value, "2 are named 'person', with ids [1, 2]", "the 4 annotations", "Give all people one category")
+    assert _kinds(path) == {"several-person-categories": 1}
+    assert _kinds(_file(tmp_path, _another("person", 0))) == {}, "nobody is left out"
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (_another("dog", 4), "'person' is taken for the people's; 4 annotations of ['dog']"),
+    (_another("person", 4, first="human", keypoints=[]), "'human' is taken for the people's; 4 annotations of ['person']"),
+    (_another("rider", 2, first="walker"), "'walker' is taken for the people's; 2 annotations of ['rider']"),
+    (_another("dog", 0), None),
+])  # fmt: skip
+def test_d6_people_of_another_category_with_keypoints_are_counted(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], says: str | None
+) -> None:
+    problems = [p for p in check_dataset(_file(tmp_path, change)) if p.kind == "several-keypoint-categories"]
+    assert [p.severity for p in problems] == ["warning"] * (says is not None)
+    assert all(says is not None and says in p.detail for p in problems)
 
 
 def _only_dogs(data: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ def find_people(
     """The person category: the one named so with keypoints, else the first with keypoints, else the one named so."""
     valid = _valid_categories(categories, problems)
     known = frozenset(c["id"] for c in valid)
-    chosen = _choose(valid, problems)
+    chosen = _choose(valid, annotations, problems)
     if chosen is None:
         wish = "expected one named 'person', or one with 'keypoints'"
         problems.append(problem("no-person-category", "categories", f"{len(valid)} categories; {wish}"))
@@ -60,7 +61,7 @@ def read_skeleton(path: Path) -> Skeleton:
     if not isinstance(data, dict) or "categories" not in data:
         return Skeleton.read(path)
     problems: list[Problem] = []
-    chosen = _choose(_valid_categories(data["categories"], problems), problems)
+    chosen = _choose(_valid_categories(data["categories"], problems), (), problems)
     if chosen is None or not chosen.get("keypoints"):
         raise SkeletonError(f"{path}: no category of this annotation file lists keypoints; list their names there, or "
                             "write a skeleton file")
@@ -91,15 +92,37 @@ def _valid_categories(categories: Any, problems: list[Problem]) -> list[Mapping[
     return list(valid.values())
 
 
-def _choose(valid: Sequence[Mapping[str, Any]], problems: list[Problem]) -> Mapping[str, Any] | None:
+def _choose(
+    valid: Sequence[Mapping[str, Any]], annotations: Sequence[Any], problems: list[Problem]
+) -> Mapping[str, Any] | None:
     with_keypoints = [c for c in valid if c.get("keypoints")]
     named = [c for c in valid if isinstance(c.get("name"), str) and c["name"].strip().lower() == PERSON]
     both = [c for c in with_keypoints if c in named]
-    if not both and len(with_keypoints) > 1:
-        detail = f"{len(with_keypoints)} categories have keypoints, none is named 'person'; the first is taken"
-        problems.append(problem("several-keypoint-categories", "categories", detail))
     candidates = [*both, *with_keypoints, *named, *(valid if len(valid) == 1 else [])]
-    return candidates[0] if candidates else None
+    if not candidates:
+        return None
+    others = [c for c in valid if c is not candidates[0] and (c in with_keypoints or c in named)]
+    if others:
+        _tell_left_out(candidates[0], others, named, annotations, problems)
+    return candidates[0]
+
+
+def _tell_left_out(chosen: Mapping[str, Any], others: Sequence[Mapping[str, Any]], named: Sequence[Mapping[str, Any]],
+                   annotations: Sequence[Any], problems: list[Problem]) -> None:
+    """Only one category's annotations are people: how many of ``others`` are not, and an error where they must be."""
+    uses = Counter(a["category_id"] for a in annotations if isinstance(a, dict) and type(a.get("category_id")) is int)
+    twins = [c["id"] for c in others if c in named and chosen in named and uses[c["id"]]]
+    if twins:
+        detail = (f"{len(twins) + 1} are named 'person', with ids {show([chosen['id'], *twins])}; the "
+                  f"{sum(uses[i] for i in twins)} annotations of all but the first would be left out")
+        problems.append(problem("several-person-categories", "categories", detail))
+    rest = [c for c in others if c not in named or chosen not in named]
+    left = sum(uses[c["id"]] for c in rest)
+    if left:
+        names = show([c.get("name", c["id"]) for c in rest])
+        detail = (f"{show(chosen.get('name', chosen['id']))} is taken for the people's; {left} annotations of {names}, "
+                  "which have keypoints too or are named 'person', are left out")
+        problems.append(problem("several-keypoint-categories", "categories", detail))
 
 
 def _that_fits(

@@ -41,7 +41,8 @@ KINDS: dict[str, Kind] = {
     "annotations-missing": Kind("warning", "keep", "fine for predicting; nothing can be trained or judged"),
     "category": Kind("error", "drop", _CLEAN_DROPS),
     "no-person-category": Kind("error", "stop", "add a category named 'person' that lists its keypoints"),
-    "several-keypoint-categories": Kind("warning", "keep", "give the category of the people the name 'person'"),
+    "several-person-categories": Kind("error", "stop", "give all people one category_id, and drop the other category"),
+    "several-keypoint-categories": Kind("warning", "keep", "give all people one category, with the name 'person'"),
     "keypoint-names": Kind("error", "stop", "list the keypoints' names, in the order of the numbers, in the category"),
     "keypoint-names-missing": Kind("error", "stop", "list the keypoints' names, in the order of the numbers, in the "
                                    "category, or name them with --skeleton NAME|FILE"),
