@@ -94,8 +94,8 @@ def test_polygons_are_in_edges_and_nonsense_is_none() -> None:
     for nonsense in (None, [], [[1, 2]], "x", {"size": [3, 3], "counts": "é"}, {"size": [9, 9], "counts": [1]},
                      {"counts": [1]}, [["a", "b"]], {"size": [60, 40], "counts": [10**12]},
                      {"size": [60, 40], "counts": [3000, -600]},
-                     [[1, 1, 5, 1, float("nan"), 5]]):
-        assert mask_of(nonsense, 60, 40) is None or not mask_of(nonsense, 60, 40).any()  # type: ignore[union-attr]
+                     [[1, 1, 5, 1, float("nan"), 5]], [[1, 1, 1e308, 1, -1e308, 5]], 5):
+        assert mask_of(nonsense, 60, 40) is None
 
 
 # --- mattes
@@ -247,6 +247,18 @@ def test_visible_keypoints_have_their_own_colour_and_hidden_ones_have_not(tmp_pa
 
 def extend(*words: str) -> int:
     return main(["gan", "extend", *words])
+
+
+def test_the_command_says_whose_segments_it_cannot_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = drawn_set(tmp_path / "data", images=3)
+    raw = json.loads(path.read_text())
+    for row, segmentation in zip(raw["annotations"], ([[1, 2, 3]], {"size": [1, 1], "counts": "1"}), strict=False):
+        row["segmentation"] = segmentation
+    path.write_text(json.dumps(raw))
+    assert extend(str(path), "-n", "2", "--out", str(tmp_path / "out"), "--jobs", "1") == 0
+    said = capsys.readouterr().err
+    assert "2 segments of people not used, as if there were none, such as that of annotation 1: segmentation[0] has 3" in said
+    assert [problem.kind for problem in check_dataset(path)] == ["segmentation"] * 2
 
 
 def test_the_command_makes_an_ordinary_set_the_same_from_the_same_seed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_coco, tiny_dict, write_json
+from tiny import HEIGHT, WIDTH, tiny_coco, tiny_dict, write_json
 
 from stagepose.coco import (
     check_dataset,
@@ -265,6 +265,36 @@ def test_d4_one_problem_reads_as_one_sentence_with_its_remedy(tmp_path: Path) ->
         f"{path}: annotation 2: keypoints has 48 numbers, expected 51 (17 x (x, y, v)). "
         f"Fix the file, or drop such annotations with 'stagepose check {path} --write-clean OUT'."
     )
+
+
+SIZE = [HEIGHT, WIDTH]  # of tiny's pictures
+
+
+@pytest.mark.parametrize(("segmentation", "says"), [
+    (5, "segmentation is 5, expected polygons or run lengths"), ("x", "segmentation is 'x'"),
+    ([[1, 2, 3]], "segmentation[0] has 3 numbers"), ([["a", "b"]], "segmentation[0] is ['a', 'b']"),
+    ([[1, 1, 9, 1, 9, 9], 7], "segmentation[1] is 7"), ([[1, 1, 9, 1, 1e308, 9]], "expected numbers of pixels"),
+    ([[1, 1, 9, 1, 10**400, 9]], "expected numbers of pixels"), ([[1, 1, 9, 1]], "a polygon of three corners"),
+    ({"size": [-5, "x"], "counts": [1]}, "segmentation's size is [-5, 'x']"),
+    ({"size": SIZE[::-1], "counts": [WIDTH * HEIGHT]}, f"[height, width] of its picture, {SIZE}"),
+    ({"size": SIZE}, "segmentation's counts is None"), ({"size": SIZE, "counts": "\x00\x01garbage"}, "counts is '"),
+    ({"size": SIZE, "counts": "o"}, "counts is 'o'"), ({"size": SIZE, "counts": "o" * 9}, "counts is 'ooo"),
+    ({"size": SIZE, "counts": [3, -1]}, "a run of -1 pixels"), ({"size": SIZE, "counts": [0.5]}, "counts is [0.5]"),
+    ({"size": SIZE, "counts": [10**400]}, "counts is ["), ({"size": SIZE, "counts": "3"}, "counts are of 3 pixels"),
+])  # fmt: skip
+def test_d4_broken_segments_are_warned_of(tmp_path: Path, segmentation: Any, says: str) -> None:
+    path = _file(tmp_path, lambda d: d["annotations"][1].update(segmentation=segmentation))
+    [found] = check_dataset(path)
+    assert (found.kind, found.severity, found.where) == ("segmentation", "warning", "annotation 2")
+    assert says in found.detail and "\n" not in found.detail
+
+
+@pytest.mark.parametrize("segmentation", [
+    None, [], [[1, 1, 9, 1, 9.5, 9]], {"size": SIZE, "counts": [WIDTH * HEIGHT]},
+    {"size": SIZE, "counts": [0, 5, WIDTH * HEIGHT - 5]},
+])  # fmt: skip
+def test_d4_sound_segments_and_none_are_not(tmp_path: Path, segmentation: Any) -> None:
+    assert _kinds(_file(tmp_path, lambda d: d["annotations"][1].update(segmentation=segmentation))) == {}
 
 
 # D5: pictures, and the two halves of a split

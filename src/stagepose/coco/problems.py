@@ -89,6 +89,7 @@ KINDS: dict[str, Kind] = {
     "area-missing": Kind("warning", "keep", "AP needs the segment's area: add it, or ask for an estimate"),
     "area-zero": Kind("warning", "keep", "AP needs the segment's area: add it, or ask for an estimate"),
     "area-estimated": Kind("warning", "keep", "fine for training; an AP with estimated areas compares with no other"),
+    "segmentation": Kind("warning", "keep", "nothing is cut out by it; draw or export it again, or leave it out"),
     # what is possible each alone, but is not one person's together; which number is wrong, no machine knows
     "area-and-s": Kind("warning", "keep", "s is the root of the area, which is what we read: remove the wrong one"),
     "normalised": Kind("warning", "keep", "write pixels: x and width times the picture's width, y and height times its "

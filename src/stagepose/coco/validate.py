@@ -17,6 +17,7 @@ from stagepose.coco import jsonfile
 from stagepose.coco.pictures import check_pictures
 from stagepose.coco.problems import Problem, problem, show, shown_path
 from stagepose.coco.samepicture import check_overlap
+from stagepose.coco.segments import segment_fault
 from stagepose.coco.table import MOST_PIXELS, NO_ID, Table, parse
 from stagepose.errors import DatasetError
 from stagepose.skeleton import Skeleton
@@ -47,6 +48,7 @@ def check_dataset(
     except DatasetError as error:
         return [problem("unreadable", "", str(error).removeprefix(f"{shown_path(path)}: ").rstrip("."))]
     table, problems = examine(raw)
+    problems += segment_problems(table)
     if constant:
         problems.insert(0, problem("not-a-number", "", constant))
     if images_dir is not None:
@@ -244,6 +246,15 @@ def _sizes(t: Table) -> NDArray[np.float64]:
     by_id = {image.id: (image.width, image.height) for image in t.images}
     nowhere = (np.inf, np.inf)
     return np.array([by_id.get(i, nowhere) for i in t.image_ids.tolist()], dtype=np.float64).reshape(-1, 2)
+
+
+def segment_problems(t: Table) -> Iterator[Problem]:
+    """Segments that nothing can be cut out by. Apart from the rules, which every reader waits for: no reader needs it."""
+    sizes = {image.id: (image.height, image.width) for image in t.images}
+    for row, index in enumerate(t.index.tolist()):
+        fault = segment_fault(t.raw["annotations"][index].get("segmentation"), sizes.get(int(t.image_ids[row])))
+        if fault:
+            yield problem("segmentation", t.where(row), fault, "annotations", index)
 
 
 def pictures_on_disk(table: Table, images_dir: str | Path) -> list[Problem]:

@@ -131,7 +131,15 @@ def extend(
     judging = None if judge is None else Judge(model=judge, least=least_oks)
     with counter_or_lines("making", "made") as progress:
         done = extend_set(recipe, pictures, out, judge=judging, jobs=processes, progress=progress)
+    if isinstance(recipe, PasteRecipe):
+        _tell_broken(*recipe.broken_segments)
     _report(done, judging)
+
+
+def _tell_broken(count: int, first: str) -> None:
+    if count:
+        note(f"{counted(count, 'segment', 'segments')} of people not used, as if there were none, such as that of "
+             f"{printable(first)}; 'stagepose check' tells of them")
 
 
 def _report(done: Extended, judge: Judge | None) -> None:

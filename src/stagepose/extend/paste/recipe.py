@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset, images_folder, read_dataset
+from stagepose.coco.segments import segment_fault
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.extend.made import Made, Refused, Source, notes_of, refuse_unfit, source_of
 from stagepose.extend.paste.body import body_mask
@@ -80,6 +81,12 @@ class PasteRecipe:
         return can_be_cut(self.dataset)
 
     @property
+    def broken_segments(self) -> tuple[int, str]:
+        """How many people's segments nothing can be cut out by, and what is wrong with the first."""
+        faults = [(row["id"], fault) for row in _outlined(self.dataset) if (fault := _fault(self.dataset, row))]
+        return len(faults), f"annotation {faults[0][0]}: {faults[0][1]}" if faults else ""
+
+    @property
     def skeleton(self) -> Skeleton:
         """The set's."""
         return self.dataset.skeleton
@@ -125,8 +132,19 @@ def can_be_cut(dataset: CocoDataset) -> NDArray[np.int64]:
 
 
 def _segments(dataset: CocoDataset) -> dict[int, Any]:
-    """Segments by annotation id, of those who have one."""
-    return {row["id"]: row["segmentation"] for row in dataset.raw.get("annotations", ()) if row.get("segmentation")}
+    """Segments by annotation id, of those who have a sound one."""
+    return {row["id"]: row["segmentation"] for row in _outlined(dataset) if not _fault(dataset, row)}
+
+
+def _outlined(dataset: CocoDataset) -> Iterator[dict[str, Any]]:
+    """The people's rows of the file that have a segment, sound or not."""
+    return (row for row in dataset.raw.get("annotations", ())
+            if row["category_id"] == dataset.category_id and row.get("segmentation"))
+
+
+def _fault(dataset: CocoDataset, row: dict[str, Any]) -> str:
+    image = dataset.image_by_id[row["image_id"]]
+    return segment_fault(row["segmentation"], (image.height, image.width))
 
 
 def _covered(dataset: CocoDataset, row: int) -> float:

@@ -1,4 +1,4 @@
-"""COCO's ``segmentation`` of a person as a mask: polygons, or run lengths, plain or as COCO packs them into text.
+"""COCO's ``segmentation`` of a person as a mask; what is sound :mod:`stagepose.coco.segments` says.
 
 H W picture size.
 """
@@ -10,28 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.coco.segments import run_lengths, segment_fault
 from stagepose.geometry import Float
 
 Mask = NDArray[np.bool_]
 
 
 def mask_of(segmentation: Any, height: int, width: int) -> Mask | None:
-    """(H, W) what is the person's; None where there is no segment, or none that can be read."""
-    try:
-        if isinstance(segmentation, list):
-            return _polygons(segmentation, height, width)
-        if isinstance(segmentation, dict) and segmentation.get("size") == [height, width]:
-            counts = segmentation["counts"]
-            return _runs(_unpacked(counts) if isinstance(counts, str) else counts, height, width)
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+    """(H, W) what is the person's; None where there is no segment, or none that is sound."""
+    if not segmentation or segment_fault(segmentation, (height, width)):
         return None
-    return None
+    if isinstance(segmentation, list):
+        return _polygons(segmentation, height, width)
+    return _runs(run_lengths(segmentation["counts"]), height, width)
 
 
-def _polygons(polygons: list[Any], height: int, width: int) -> Mask | None:
+def _polygons(polygons: list[list[float]], height: int, width: int) -> Mask:
     corners = [np.array(flat, dtype=np.float64).reshape(-1, 2) for flat in polygons]
-    if not any(len(polygon) > 2 for polygon in corners) or not all(np.isfinite(polygon).all() for polygon in corners):
-        return None
     inside = np.zeros((height, width), dtype=bool)
     for polygon in corners:
         inside |= _within(polygon - 0.5, height, width)  # in edges, as boxes are: a pixel's centre is half a pixel on
@@ -53,27 +48,7 @@ def _within(polygon_P2: Float, height: int, width: int) -> Mask:
     return np.asarray(crossed.cumsum(axis=1)[:, :-1] % 2 == 1)
 
 
-def _runs(counts: list[int], height: int, width: int) -> Mask | None:
+def _runs(counts: NDArray[np.int64], height: int, width: int) -> Mask:
     """Lengths of what is not and what is the person's in turn, column by column."""
-    if sum(counts) != height * width:
-        return None
-    values = np.arange(len(counts)) % 2 == 1
-    flat = np.repeat(values, np.asarray(counts, dtype=np.int64))
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return np.asarray(flat.reshape(width, height).T)
-
-
-def _unpacked(text: str) -> list[int]:
-    """COCO's text: groups of 5 bits from the lowest, a sixth says that more follow; from the fourth run on each number
-    is the difference to the one two before (pycocotools, maskApi.c: rleFrString)."""
-    counts: list[int] = []
-    value = shift = 0
-    for letter in text.encode("ascii"):
-        bits = letter - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift  # the highest bit is the sign
-            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-            value = shift = 0
-    return counts
