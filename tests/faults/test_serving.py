@@ -146,6 +146,17 @@ def test_a_thousand_parts(strict: Server, picture: bytes) -> None:
     still_works(strict, picture)
 
 
+def test_a_request_of_two_lengths_is_the_last_of_its_connection(strict: Server) -> None:
+    """What one of them hides from a proxy is not answered."""
+    hidden = b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for lengths in (("Content-Length: 5", "Transfer-Encoding: chunked"), ("Transfer-Encoding: chunked", "Content-Length: 99")):
+        with socket.create_connection(("127.0.0.1", strict.port), timeout=LONGEST) as connection:
+            connection.sendall(head(*lengths) + b"0\r\n\r\n" + hidden)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))  # until the server closes
+        assert status(answer) == 400 and "both Content-Length and Transfer-Encoding" in error(answer)
+        assert b"\r\nconnection: close\r\n" in answer and answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_no_http_at_all_and_endless_heads(strict: Server, picture: bytes) -> None:
     assert status(talk(strict, b"\x16\x03\x01 TLS to a plain port\r\n\r\n")) == 400
     assert status(talk(strict, head()[:-4] + b"\r\nX-Long: " + b"x" * 20_000)) == 400
