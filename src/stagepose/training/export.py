@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stagepose import files
-from stagepose.errors import ModelError
+from stagepose.errors import ModelError, StagePoseError
 from stagepose.geometry import Size
 from stagepose.modelinfo import ModelInfo, stamp
 from stagepose.training.graphs import padded_convolutions
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
+from stagepose.training.networks.attention import in_parts
 from stagepose.training.storage import Bits, store_weights
 
 OPSET = 17
 MAX_PARITY_ERROR = 0.05  # of a heatmap's range: 16-bit weights move it by about .01, other weights by 1 and more
 MAX_ROUNDED = 0.6  # in 8 bits, which move it by .25 where nobody is, and leave the AP
+OPERATOR = re.compile(r"(?:operator '?|when translating )([\w:]+)")  # as the exporter's errors name it
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,42 @@ def drawn_crops(size: Size, seed: int = 0) -> NDArray[np.uint8]:
 
 def torch_to_onnx(model: nn.Module, example: tuple[Any, ...], *, inputs: list[str], outputs: list[str],
                   dynamic: Mapping[str, Mapping[int, str]], opset: int = OPSET) -> bytes:
-    """The TorchScript exporter: batch norm folded, no external data, no second framework needed."""
+    """The TorchScript exporter: batch norm folded, no external data, no second framework needed.
+
+    :class:`ModelError` where a network computes something that it cannot write.
+    """
     buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), in_parts(), _no_dump():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecation and of every traced shape
-        torch.onnx.export(model.eval(), example, buffer,  # type: ignore[arg-type]
-                          input_names=inputs, output_names=outputs,
-                          dynamic_axes={k: dict(v) for k, v in dynamic.items()}, opset_version=opset, dynamo=False)
+        try:
+            torch.onnx.export(model.eval(), example, buffer,  # type: ignore[arg-type]
+                              input_names=inputs, output_names=outputs,
+                              dynamic_axes={k: dict(v) for k, v in dynamic.items()}, opset_version=opset, dynamo=False)
+        except StagePoseError:
+            raise
+        except Exception as error:  # of any type: what translates an operator may fail at anything
+            raise _unwritten(error) from error
     return padded_convolutions(buffer.getvalue())
+
+
+@contextmanager
+def _no_dump() -> Iterator[None]:
+    """Where it fails, the exporter prints the whole graph before anybody is asked, whatever its log is set to."""
+    usual = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = usual
+
+
+def _unwritten(error: Exception) -> ModelError:
+    """What the exporter says in a page, in a line that names the operator, where it is one."""
+    text = str(error)
+    operator, reason = OPERATOR.search(text), (text.strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+    named = f"{operator[1]}: " if operator and operator[1] not in reason else ""
+    return ModelError(f"the network cannot be written as ONNX: {named}{reason.rstrip('. ')}; build what does this of "
+                      "other operators: its weights stay, the run does too, and 'stagepose export' goes on from there")
 
 
 def parity(data: bytes, feed: Mapping[str, NDArray[Any]], expected: list[NDArray[Any]]) -> float:

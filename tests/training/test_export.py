@@ -1,0 +1,70 @@
+"""A network of attention becomes a model file, and what cannot become one is named in one line."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stagepose.errors import ModelError
+from stagepose.heatmaps import UdpDark
+from stagepose.training.export import drawn_crops, parity, torch_to_onnx
+from stagepose.training.inference import NumpyHeatmaps, PoseInference
+
+CODEC = UdpDark(input_size=(64, 96))
+
+
+class TinyViT(nn.Module):
+    """Patches of 16 pixels, two of torch's own attention layers, and four times as large maps of them."""
+
+    def __init__(self, keypoints: int, width: int = 16) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 16, 16)
+        self.places = nn.Parameter(torch.randn(1, 6 * 4, width) / 10)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.0, batch_first=True) for _ in range(2))
+        self.up = nn.ConvTranspose2d(width, width, 4, 4)
+        self.out = nn.Conv2d(width, keypoints, 1)
+
+    def forward(self, images: Tensor) -> list[list[Tensor]]:
+        maps = self.patches(images)
+        tokens = maps.flatten(2).transpose(1, 2) + self.places
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return [[self.out(self.up(tokens.transpose(1, 2).reshape(maps.shape)).relu())]]
+
+
+def exported(model: nn.Module, crops: Tensor) -> bytes:
+    return torch_to_onnx(model, (crops,), inputs=["crops"], outputs=["heatmaps"],
+                         dynamic={"crops": {0: "people"}, "heatmaps": {0: "people"}})
+
+
+def test_torchs_own_attention_is_exported_and_says_the_same_of_any_number_of_people():
+    torch.manual_seed(0)
+    model = PoseInference(TinyViT(3), CODEC, "kl").eval()
+    crops = drawn_crops(CODEC.input_size)
+    data = exported(model, torch.from_numpy(crops))
+    assert torch.backends.mha.get_fastpath_enabled()
+    for count in (1, 4):
+        assert parity(data, {"crops": crops[:count]}, [NumpyHeatmaps(model)(crops[:count])]) < 1e-3
+
+
+class Strange(nn.Module):
+    """Computes ``what``, which ONNX has no operator for."""
+
+    def __init__(self, what) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.what(x)
+
+
+@pytest.mark.parametrize(("what", "named"), [
+    (lambda x: torch.special.i0(x), "aten::i0"),
+    (lambda x: nn.functional.adaptive_avg_pool2d(x, (3, 5)), "adaptive_avg_pool2d, output size"),
+    (lambda x: x.unfold(1, x.shape[0], 1), "unfold: "),  # the exporter dies of a TypeError in it
+])
+def test_what_cannot_be_exported_is_named_in_one_line(what, named, capfd):
+    with pytest.raises(ModelError, match=f"cannot be written as ONNX: .*{named}.*build what does this") as told:
+        exported(Strange(what), torch.rand(2, 3, 8, 7))
+    assert len(str(told.value).splitlines()) == 1
+    assert capfd.readouterr() == ("", ""), "the exporter prints the whole graph"
