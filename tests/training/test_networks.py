@@ -193,6 +193,26 @@ def test_a_count_by_hand():
     assert cost.count(net, (32, 32)).macs == deep
 
 
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_attention_counts_with_its_products(device):
+    """Queries, keys and values, what each token is to each, the sum, what comes out, and two linear layers."""
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = nn.Conv2d(3, 16, 16, 16)
+            self.layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, batch_first=True)
+
+        def forward(self, images: torch.Tensor) -> list[list[torch.Tensor]]:
+            return [[self.layer(self.patches(images).flatten(2).transpose(1, 2))]]
+
+    with torch.device(device):
+        net = Attending().eval()
+    tokens, width = 4 * 6, 16
+    by_hand = tokens * width * 3 * 256 + tokens * width * (3 * width + 2 * tokens + width + 2 * 32)
+    assert cost.count(net, (64, 96)).macs == by_hand
+
+
 @pytest.mark.parametrize("kind", TYPES)
 def test_every_parameter_learns(kind):
     torch.manual_seed(0)

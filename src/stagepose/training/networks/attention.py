@@ -11,7 +11,7 @@ import torch
 @contextmanager
 def in_parts() -> Iterator[None]:
     """Let torch's attention layers compute in evaluation mode as they do while they learn; the numbers are the same."""
-    usual = torch.backends.mha.get_fastpath_enabled()  # type: ignore[no-untyped-call]
+    usual = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield

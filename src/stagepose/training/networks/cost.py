@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from stagepose.geometry import Size
+from stagepose.training.networks.attention import in_parts
 
-COUNTED = "multiply-accumulates of convolutions, transposed convolutions and linear layers, for one person"
+COUNTED = "multiply-accumulates of convolutions, linear layers and matrix products, for one person"
 _MIN_RUNS, _MAX_RUNS, _MAX_SECONDS = 5, 30, 4.0
 
 
@@ -47,29 +50,9 @@ def parameters(network: nn.Module) -> int:
 
 def count(network: nn.Module, size: Size) -> Count:
     """Run once for one person of ``size`` (width, height), on whatever device the network is."""
-    macs = 0
-
-    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal macs
-        macs += _macs(module, inputs[0], output)
-
-    counted = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    hooks = [m.register_forward_hook(add) for m in network.modules() if isinstance(m, counted)]
-    with torch.no_grad():
+    with torch.no_grad(), in_parts(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         outputs = network(torch.empty(1, 3, size[1], size[0], device=next(network.parameters()).device))
-    for hook in hooks:
-        hook.remove()
-    return Count(macs=macs, levels=tuple(len(stage) for stage in outputs))
-
-
-def _macs(module: nn.Module, given: Tensor, output: Tensor) -> int:
-    """Of one call: a convolution works once per output, a transposed one once per input."""
-    if isinstance(module, nn.Conv2d):
-        return output.numel() * module.weight[0].numel()
-    if isinstance(module, nn.ConvTranspose2d):
-        return given.numel() * module.weight[0].numel()
-    assert isinstance(module, nn.Linear)
-    return output.numel() * module.in_features
+    return Count(macs=counter.get_total_flops() // 2, levels=tuple(len(stage) for stage in outputs))
 
 
 @torch.inference_mode()
