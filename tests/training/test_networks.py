@@ -362,6 +362,13 @@ def test_a_frozen_trunk_is_one_piece_to_torch_compile():
     assert (told.graph_count, told.graph_break_count) == (1, 0), told.break_reasons
 
 
+def test_how_long_a_row_is_its_name_need_not_say(monkeypatch):
+    assert {name: zoo.row_length(name) for name in zoo.ROWS} == {name: int(name[0]) for name in zoo.ROWS}
+    monkeypatch.setitem(zoo.ROWS, "twins", functools.partial(zoo.u_300m, stages=2))
+    monkeypatch.setattr(zoo, "NETWORKS", (*NETWORKS, "twins"))
+    assert zoo.row_length("twins") == 2
+
+
 def test_mistakes_are_named():
     with pytest.raises(ConfigError, match="did you mean 2xres50"):
         build("2xresnet50", 17)

@@ -26,10 +26,10 @@ from stagepose.training.crops import CropSpec, open_or_pack, open_store, pack
 from stagepose.training.feed import Feed
 from stagepose.training.inference import PoseInference
 from stagepose.training.machine import Machine
-from stagepose.training.networks.zoo import build
+from stagepose.training.networks.zoo import NETWORKS, build
 from stagepose.training.people import Chosen, PoseData
 from stagepose.training.pose import PoseConfig, PoseTask
-from stagepose.training.presets import POSE_PRESETS, pose_preset
+from stagepose.training.presets import POSE_PRESETS, RECIPES, of_network, pose_preset
 from stagepose.training.targets import encode
 
 CODEC = UdpDark(input_size=(64, 64))
@@ -63,6 +63,21 @@ def test_every_recipe_fits_its_network(name):
     assert all(len(levels) == 4 for levels in recipe.pose.codecs(stages))
     assert len(recipe.pose.ohkm) in (0, 2 if name.startswith("cpn") else stages)
     assert recipe.train.samples > 0
+
+
+@pytest.mark.parametrize("name", ["tiny-u", "lite-hrnet", "rmspn", "mspn-lite-small", "cpnlike"])
+def test_a_network_of_which_no_recipe_says_anything_gets_the_one_for_cpus_whatever_its_name(name):
+    recipe = of_network(name)
+    assert (recipe.train.batch, recipe.train.samples, recipe.train.slower) == (32, 1_000_000, ())
+    assert (recipe.pose.imagenet, recipe.pose.frozen, recipe.pose.ohkm, recipe.pose.loss) == (False, 0, (), "kl")
+
+
+def test_recipes_are_of_networks_that_there_are():
+    assert set(RECIPES) <= set(NETWORKS)
+    small = {name for name in NETWORKS if of_network(name).train.batch == 32}
+    assert {name for name in small if name not in RECIPES} == {
+        "u-300m", "u-3g", "slim-u", "2xu-300m", "3xu-300m", "4xu-300m", "2xslim-u", "3xslim-u", "2xu-3g"}
+    assert len(of_network("3xmspn50").pose.coarse) == 3 and of_network("cpn-res101").pose.ohkm == (0, 8)
 
 
 @pytest.mark.parametrize(("name", "change", "message"), [

@@ -17,7 +17,6 @@ from stagepose.training.pose import PoseConfig
 
 PRETRAINED_AT_HALF = (("network.stages.0.trunk.", 0.5),)  # what ImageNet has taught learns more slowly
 PRETRAINED_AT_A_THIRD = (("network.stages.0.trunk.", 1 / 3),)
-FOR_CPUS = ("u-300m", "u-3g", "slim-u", "lite")  # families of the zoo that two cores can train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,21 +72,37 @@ def pose_slim() -> PoseRecipe:
     )
 
 
-def of_network(name: str) -> PoseRecipe:
-    """A network of the zoo with a schedule for its size: the report's and their like for GPUs, small ones for CPUs."""
-    pose = PoseConfig(network=name, codec=UdpOks(input_size=(192, 256)),
-                      augment=AugmentConfig(rotation=45, scale=0.35))
-    train = TrainConfig(batch=128, samples=12_000_000, warmup=80_000, lr=1e-3, ema_decay=0.9995)
-    if any(family in name for family in FOR_CPUS):
-        pose, train = replace(pose, augment=AugmentConfig()), TrainConfig(batch=32, samples=1_000_000, lr=2e-3)
-    if "lite" in name:
-        pose = replace(pose, imagenet=True, frozen=3)
-        train = replace(train, samples=400_000, slower=PRETRAINED_AT_HALF)
-    if "mspn" in name:
-        return PoseRecipe(pose=_successor(pose, stages=int(name[0])), train=train)
-    if name.startswith("cpn"):
-        pose = replace(pose, ohkm=(0, 8), upsample=True)
-    return PoseRecipe(pose=pose, train=train)
+def for_cpus(name: str) -> PoseRecipe:
+    """A network that two cores can train: what is not said to be another in :data:`RECIPES`."""
+    return PoseRecipe(pose=PoseConfig(network=name, codec=UdpOks(input_size=(192, 256))),
+                      train=TrainConfig(batch=32, samples=1_000_000, lr=2e-3))
+
+
+def on_imagenet(name: str) -> PoseRecipe:
+    """The same on an EfficientNet-Lite trunk that ImageNet has taught: its first blocks stay as they are."""
+    plain = for_cpus(name)
+    return PoseRecipe(pose=replace(plain.pose, imagenet=True, frozen=3),
+                      train=replace(plain.train, samples=400_000, slower=PRETRAINED_AT_HALF))
+
+
+def for_gpus(name: str) -> PoseRecipe:
+    """The report's networks and their like."""
+    return PoseRecipe(
+        pose=PoseConfig(network=name, codec=UdpOks(input_size=(192, 256)),
+                        augment=AugmentConfig(rotation=45, scale=0.35)),
+        train=TrainConfig(batch=128, samples=12_000_000, warmup=80_000, lr=1e-3, ema_decay=0.9995))
+
+
+def cpn(name: str) -> PoseRecipe:
+    """CPN's losses: on the refined heatmaps the eight hardest joints count, coarse levels at the finest's size."""
+    recipe = for_gpus(name)
+    return replace(recipe, pose=replace(recipe.pose, ohkm=(0, 8), upsample=True))
+
+
+def successor(name: str) -> PoseRecipe:
+    """Of the report's published successor; its stages are counted in :data:`SUCCESSOR_STAGES`."""
+    recipe = for_gpus(name)
+    return replace(recipe, pose=_successor(recipe.pose, SUCCESSOR_STAGES[name]))
 
 
 def _successor(pose: PoseConfig, stages: int) -> PoseConfig:
@@ -98,6 +113,24 @@ def _successor(pose: PoseConfig, stages: int) -> PoseConfig:
     """
     return replace(pose, codec=Megvii(input_size=pose.size), loss="mse", upsample=True, level_kernels=(11, 9, 7, 5),
                    coarse=(*(1.3,) * (stages - 1), 1.0), ohkm=(8,) * stages)
+
+
+SUCCESSOR_STAGES = {"1xmspn50": 1, "2xmspn50": 2, "3xmspn50": 3, "4xmspn50": 4}
+RECIPES: dict[str, Callable[[str], PoseRecipe]] = {  # of the zoo's networks that want another than for_cpus
+    **dict.fromkeys(("lite0-u", "lite0-u1g", "lite1-u", "lite2-u", "lite2-u256", "2xlite0-u", "3xlite0-u"),
+                    on_imagenet),
+    **dict.fromkeys(("1xres50", "2xres50", "3xres50", "4xres50", "1xres101", "2xres101", "1xres101-spatial",
+                     "1xres101-spatial18", "2xres101-spatial", "1xresinc101", "2xresinc101", "1xres152",
+                     "hourglass-1", "hourglass-2", "hourglass-4", "hourglass-8",
+                     "simple-res50", "simple-res101", "simple-res152"), for_gpus),
+    **dict.fromkeys(("cpn-res50", "cpn-res101"), cpn),
+    **dict.fromkeys(SUCCESSOR_STAGES, successor),
+}
+
+
+def of_network(name: str) -> PoseRecipe:
+    """A network of the zoo with the recipe that :data:`RECIPES` names for it."""
+    return RECIPES.get(name, for_cpus)(name)
 
 
 OWN_PRESETS: dict[str, Callable[[], PoseRecipe]] = {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
+import torch
 from torch import nn
 
 from stagepose.errors import ConfigError
@@ -248,7 +249,8 @@ def row_length(name: str) -> int:
     check_name(name)
     if name not in ROWS:
         raise ConfigError(f"network {name!r} is not a row of stages; use one of {', '.join(ROWS)}")
-    return int(name.split("x", 1)[0])
+    with torch.device("meta"):  # asked of the network: its name need not say
+        return stages_of(ROWS[name](1))
 
 
 def stages_of(network: nn.Module) -> int:
