@@ -85,6 +85,19 @@ def test_cvat(parts: list[str]) -> None:
         read("cvat", path)
 
 
+CELLS = ["", "x", "y", "1", "2.5", "nan", "-1e999", "scorer", "bodyparts", "coords", "individuals", "a.png", '"']
+
+
+@MANY
+@given(st.lists(st.lists(st.sampled_from(CELLS), max_size=6), max_size=6), st.booleans())
+def test_deeplabcut(rows: list[list[str]], told: bool) -> None:
+    head = [["scorer", "A", "A"], ["bodyparts", "nose", "nose"], ["coords", "x", "y"]] if told else []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "CollectedData_A.csv"
+        path.write_text("\n".join(",".join(row) for row in [*head, *rows]))
+        read("deeplabcut", path)
+
+
 @pytest.mark.parametrize("kind", ["labelme", "labelstudio"])
 def test_what_is_not_mutated_is_read(kind: formats.Read, tmp_path: Path) -> None:
     """Else nothing above would be looked at."""

@@ -39,8 +39,9 @@ def convert(
     """Turn labels of other tools into a COCO keypoint file, which check and train take, or the other way round.
 
     IN is YOLO pose (its data.yaml or folder), Labelme (a folder), CVAT for images 1.1 (XML), CVAT's COCO keypoints,
-    Label Studio's JSON, what stagepose predict wrote (to be corrected), or COCO. Keypoints are matched by name, never
-    by their order. What a format cannot hold is counted and said. docs/formats.md has the details.
+    Label Studio's JSON, DeepLabCut's CollectedData_*.csv (or its project), what stagepose predict wrote (to be
+    corrected), or COCO. Keypoints are matched by name, never by their order. What a format cannot hold is counted and
+    said. docs/formats.md has the details.
 
     Args:
         source: What holds the labels, a file or a folder.

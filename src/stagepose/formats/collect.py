@@ -197,7 +197,7 @@ class Collector:
         ``root`` is the folder that file names are relative to, if all pictures are below it; else the deepest that is.
         Ids count on from ``before``.
         """
-        skeleton = wanted or own or self._skeleton_found()
+        skeleton = wanted or own or skeleton_of(self.found)
         self._tell_counts(skeleton)
         home = self._home(root)
         people = [person for person in self._people if person[0] not in self._bad]
@@ -211,13 +211,6 @@ class Collector:
                     for at, each in enumerate(self._pictures) if at not in self._bad],
         )  # fmt: skip
         return Labels(dataset, home, self.problems, self.notes)
-
-    def _skeleton_found(self) -> Skeleton:
-        """A published one that has all names, else these in order of appearance."""
-        for known in SKELETONS.values():
-            if self.found.keys() <= set(known.names):
-                return known
-        return by_names(tuple(self.found))
 
     def _tell_counts(self, skeleton: Skeleton) -> None:
         unread = {name: count for name, count in self.found.items() if name not in skeleton.names}
@@ -256,6 +249,12 @@ class Collector:
         if picture.path is None or home is None:
             return picture.name
         return Path(os.path.relpath(picture.path, home)).as_posix()
+
+
+def skeleton_of(names: Iterable[str]) -> Skeleton:
+    """A published one that has all names, else these in their order."""
+    names = tuple(names)
+    return next((known for known in SKELETONS.values() if set(names) <= set(known.names)), None) or by_names(names)
 
 
 def picture_folders(path: Path, images: Path | None) -> list[Path]:

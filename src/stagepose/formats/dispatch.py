@@ -19,13 +19,13 @@ from stagepose.coco.problems import shown_path
 from stagepose.coco.readiness import refuse_bad_pictures
 from stagepose.errors import DatasetError
 from stagepose.files import write_json
-from stagepose.formats import cvat, found, labelme, labelstudio, yolo
+from stagepose.formats import cvat, deeplabcut, found, labelme, labelstudio, yolo
 from stagepose.formats.collect import Labels, left_out
 from stagepose.formats.layout import Target
 from stagepose.skeleton import Skeleton, by_names
 
 Written = Literal["coco", "yolo", "labelme", "cvat", "labelstudio"]
-Read = Literal[Written, "predict"]
+Read = Literal[Written, "deeplabcut", "predict"]
 YAML = (".yaml", ".yml")
 LOOKED_AT = 20  # files of a folder, to find one of Labelme's among others
 FOLDERS: tuple[str, ...] = ("yolo", "labelme")  # what is written as one; the others are a file
@@ -56,6 +56,8 @@ def _detect_file(path: Path) -> tuple[Read, Path] | None:
         return "yolo", path
     if suffix == ".xml":
         return "cvat", path
+    if suffix == ".csv" and deeplabcut.is_deeplabcut(path):
+        return "deeplabcut", path
     if suffix != ".json":
         return None
     raw = jsonfile.load_json_leniently(path, what="a file of labels")[0]
@@ -78,6 +80,8 @@ def _detect_folder(path: Path) -> list[tuple[Read, Path]]:
     """What a folder may be; a file of another format in it counts only where nothing else does."""
     if (path / found.IMAGES).is_file() and (path / found.PEOPLE).is_file():
         return [("predict", path)]
+    if deeplabcut.files_in(path):  # before YOLO: a project has a config.yaml
+        return [("deeplabcut", path)]
     files = sorted(each for each in path.iterdir() if each.is_file())
     found_: list[tuple[Read, Path]] = [("yolo", each) for each in files if each.suffix.lower() in YAML]
     found_ += [("cvat", each) for each in files if each.name == "annotations.xml"]
@@ -125,6 +129,8 @@ def open_source(
         return _whole(lambda: found.read(path, threshold=threshold, images=images, skeleton=skeleton))
     if kind == "coco":
         return _whole(lambda: _read_coco(path, images, skeleton))
+    if kind == "deeplabcut":
+        return _whole(lambda: deeplabcut.read(path, images=images, skeleton=skeleton))
     reader = {"labelme": labelme.read, "cvat": cvat.read, "labelstudio": labelstudio.read}[kind]
     return _whole(lambda: reader(path, images=images, skeleton=skeleton, category=category))
 
@@ -199,6 +205,8 @@ def inputs(kind: Read, place: Path) -> list[Path]:
     """The files that :func:`read` reads there, but for pictures and YOLO's texts: what a result must not replace."""
     if kind == "predict":
         return [place / found.IMAGES, place / found.PEOPLE]
+    if kind == "deeplabcut" and place.is_dir():
+        return deeplabcut.files_in(place)
     return sorted(place.rglob("*.json")) if place.is_dir() else [place]
 
 
