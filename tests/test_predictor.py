@@ -31,6 +31,7 @@ from toy_models import (
 )
 
 import stagepose
+from stagepose import oks
 from stagepose.config import PredictorConfig
 from stagepose.errors import ConfigError, ImageError, ModelError
 from stagepose.geometry import crop_affine, fit_box
@@ -247,6 +248,32 @@ def test_near_twins_are_one_person_by_our_rule(without_detector: Predictor, sett
     predictor = Predictor(without_detector.info, still, None, PredictorConfig(**settings))
     twice = Detections(boxes=np.array([BOXES[0], away]), scores=np.array([0.5, 0.6]))
     assert len(predictor(dots(ONE), boxes=twice)[0]) == people
+
+
+@pytest.mark.parametrize(("rule", "settings", "area"), [
+    ("geometric", {}, 100 * 50 * 1.25**2), ("mean-above", {}, 125 * 125 / 0.75), ("mean-all", {}, 125 * 125 / 0.75),
+    ("megvii", {"oks_nms": 0.9}, 125 * 125 / 0.75), ("mean-above", {"soft_nms": True}, 125 * 125 / 0.75),
+    ("geometric", {"box_padding": (1.09, 1.135)}, 100 * 1.09 * 50 * 1.135),
+    ("mean-above", {"box_padding": (1.09, 1.135)}, 109 * 109 / 0.75),
+])  # fmt: skip
+def test_twins_are_measured_by_the_area_of_their_rule(without_detector: Predictor, monkeypatch: pytest.MonkeyPatch,
+                                                      rule: str, settings: dict[str, Any], area: float) -> None:
+    """HRNet's is of the padded box at the crop's aspect, 20,833 of a box of 100 x 50; ours of the box, 7,812."""
+    seen: list[NDArray[np.float64]] = []
+
+    def recorded(points: Any, scores: Any, areas: NDArray[np.float64], sigmas: Any, threshold: float,
+                 **limit: int) -> Any:
+        seen.append(areas)
+        return (oks.soft_oks_nms if limit else oks.oks_nms)(points, scores, areas, sigmas, threshold, **limit)
+
+    for name in ("oks_nms", "soft_oks_nms"):
+        monkeypatch.setattr(f"stagepose.predictor.{name}", recorded)
+    predictor = without_detector.with_config(rescoring=rule, **settings)
+    assert predictor.info.input_size[0] / predictor.info.input_size[1] == 3 / 4
+    assert predictor.info.box_padding == 1.25
+    predictor(dots(ONE), boxes=[[20, 30, 120, 80]])
+    predictor(dots(ONE), boxes=[])
+    assert seen[0].tolist() == [pytest.approx(area, rel=1e-12)] and seen[1].shape == (0,)
 
 
 def test_one_person_boxed_twice_is_one_person(without_detector: Predictor) -> None:

@@ -86,7 +86,7 @@ def oks_nms(
     """Indices of the people of one image to keep, in :func:`ranking` order.
 
     Drops whoever has an OKS above ``threshold`` with a better one that is kept. ``areas_N`` is what the finds are
-    measured with; HRNet takes the padded box's (times 1.25 squared).
+    measured with: see :class:`Rule`.
     """
     points, areas, sigmas = (np.asarray(a, dtype=np.float64) for a in (keypoints_NK2, areas_N, sigmas_K))
     left = ranking(scores_N)
@@ -144,14 +144,20 @@ def _megvii(box_scores_N: Float, joint_scores_NK: Float) -> Float:
 
 @dataclass(frozen=True)
 class Rule:
-    """How people rank: ``score`` of box scores (N,) and joint scores (N, K), and the OKS from which two are one."""
+    """How people rank: ``score`` of box scores (N,) and joint scores (N, K), and the OKS from which two are one.
+
+    ``of_view``: that OKS is measured by the area of what the network is shown, the box at the crop's aspect and padded,
+    as HRNet does (``np.prod(scale * 200)``) and mmpose after it; else by the box's own, padded.
+    """
 
     score: Callable[[Float, Float], Float]
     nms: float | None  # None drops nobody
+    of_view: bool = True
 
 
 RESCORE_RULES: dict[str, Rule] = {
-    "geometric": Rule(_geometric, TWIN_OKS),  # of the box's once and all joints' twice: what a small detector needs
+    # of the box's once and all joints' twice: what a small detector needs
+    "geometric": Rule(_geometric, TWIN_OKS, of_view=False),
     "mean-above": Rule(_mean_above, NMS_THRESHOLD),  # HRNet, mmpose: joints above JOINT_THRESHOLD; 0 where none is
     "mean-all": Rule(_mean_all, NMS_THRESHOLD),
     "megvii": Rule(_megvii, None),  # the released MSPN, which then uses no OKS-NMS

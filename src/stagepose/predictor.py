@@ -21,7 +21,7 @@ from stagepose.geometry import Affine, Padding, both_ways, crop_affine, fit_box
 from stagepose.heatmaps import Codec
 from stagepose.images import Picture, read_image
 from stagepose.modelinfo import ModelInfo
-from stagepose.oks import oks_nms, ranking, rescore, soft_oks_nms
+from stagepose.oks import RESCORE_RULES, oks_nms, ranking, rescore, soft_oks_nms
 from stagepose.runtime import (
     Detector,
     DetectorModel,
@@ -178,7 +178,7 @@ class Predictor:
         if threshold is None:
             kept = ranking(scores_N)
             return kept, scores_N[kept]
-        areas = self._areas(boxes_N4)
+        areas = self._viewed(boxes_N4) if RESCORE_RULES[self.config.rescoring].of_view else self._areas(boxes_N4)
         sigmas = np.array(self.skeleton.sigmas)
         if self.config.soft_nms:
             return soft_oks_nms(points_NK2, scores_N, areas, sigmas, threshold, limit=len(scores_N))
@@ -186,10 +186,16 @@ class Predictor:
         return kept, scores_N[kept]
 
     def _areas(self, boxes_N4: Float) -> Float:
-        """(N,) of the boxes, the OKS's scale, padded as HRNet has them."""
+        """(N,) of the boxes as they are, padded: the OKS's scale by our rule, which was tuned with it."""
         padding = self._padding
         grown = padding[0] * padding[1] if isinstance(padding, tuple) else padding**2
         return np.asarray(np.maximum((boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=-1), 1.0) * grown)
+
+    def _viewed(self, boxes_N4: Float) -> Float:
+        """(N,) of the boxes as they are cut out, aspect and padding: the OKS's scale by the rules of others."""
+        width, height = self.info.input_size
+        views = np.array([fit_box(box, width / height, self._padding) for box in boxes_N4]).reshape(-1, 4)
+        return np.asarray((views[:, 2:] - views[:, :2]).prod(axis=-1))
 
     def _read(self, image: Image) -> Picture:
         return image if isinstance(image, Picture) else read_image(image, max_pixels=self.config.max_pixels)
