@@ -17,7 +17,8 @@ from stagepose.errors import DatasetError
 
 OUT: dict[formats.Written, str] = {"coco": "people.json", "yolo": "set", "labelme": "set", "cvat": "set.xml",
                                    "labelstudio": "set.json"}
-FINE = {"area-missing", "no-people", "no-keypoints"}  # warnings about what is not there
+FINE = {"area-missing", "no-people", "no-keypoints",  # warnings about what is not there
+        "normalised", "box-tiny", "keypoints-elsewhere", "area-above-box", "area-tiny"}  # about what was drawn by lot
 FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
