@@ -61,6 +61,7 @@ def test_every_recipe_fits_its_network(name):
         network = build(recipe.pose.network, 17, recipe.pose.join)
     stages = len(getattr(network, "stages", ())) or 1
     assert all(len(levels) == 4 for levels in recipe.pose.codecs(stages))
+    assert recipe.pose.codecs(stages)[-1][0] == recipe.pose.codec  # what a model file says is what is drawn
     assert len(recipe.pose.ohkm) in (0, 2 if name.startswith("cpn") else stages)
     assert recipe.train.samples > 0
 
@@ -98,8 +99,14 @@ def test_what_does_not_fit_a_network_is_told_before_anybody_is_cut_out(name, cha
 
 def test_the_successors_targets_are_its_kernels():
     stages = pose_preset("3xmspn50").pose.codecs(3)
-    assert [[codec.kernel for codec in levels] for levels in stages] == [[15, 11, 9, 7]] * 2 + [[11, 9, 7, 5]]
+    assert [[codec.kernel for codec in levels] for levels in stages] == [[7, 9, 11, 15]] * 2 + [[5, 7, 9, 11]]
     assert all(codec.stride == 4 for levels in stages for codec in levels)  # all levels at the finest's size
+
+
+def test_a_run_of_before_says_the_same_of_kernels_that_it_does_not_use(store):
+    """So it goes on: a run is refused where its settings differ."""
+    task = PoseTask(build("u-300m", 17), PoseConfig(network="u-300m", codec=CODEC), [store], [1.0])
+    assert task.describe()["pose"]["level_kernels"] == (11, 9, 7, 5)
 
 
 @pytest.mark.parametrize("codec", [CODEC, Megvii(input_size=(64, 64)), Megvii(input_size=(64, 64), kernel=11)],

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stagepose.errors import ConfigError
 from stagepose.geometry import BOX_PADDING, LEAST_PADDING, MOST_PADDING, Float, Size
-from stagepose.heatmaps import Codec
+from stagepose.heatmaps import Codec, Megvii
 from stagepose.skeleton import Skeleton
 from stagepose.training import adversarial, decoding, distributed, targets
 from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig, Canvases, augment, refuse_mirroring
@@ -30,6 +30,9 @@ from stagepose.training.people import Chosen, PoseData, PoseRead, on_device
 from stagepose.training.randomness import SampleKey
 from stagepose.training.teacher import Teacher, taught
 from stagepose.training.tensors import numbers_on
+
+# what runs of other codecs than megvii say of the kernels, which they do not use: as older ones did, which then go on
+UNUSED_KERNELS = (11, 9, 7, 5)
 
 
 class PoseJudge(Protocol):
@@ -57,7 +60,7 @@ class PoseConfig:
     loss: HeatmapLoss = "kl"
     level_weights: tuple[float, ...] = (1.0, 0.25, 0.25, 0.25)
     level_sigmas: tuple[float, ...] = (2.0, 1.5, 1.0, 0.75)  # heatmap pixels; coarse levels need no wide targets
-    level_kernels: tuple[int, ...] = (11, 9, 7, 5)  # the same for the codec "megvii", in pixels
+    level_kernels: tuple[int, ...] = (5, 7, 9, 11)  # the same for the codec "megvii", in pixels; coarser ones wider
     upsample: bool = False  # coarse levels are judged at the finest's size
     imagenet: bool = False  # start an EfficientNet-Lite trunk from ImageNet weights
     frozen: int = 0  # first blocks of such a trunk that keep them
@@ -193,6 +196,8 @@ class PoseTask:
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
         pose = asdict(self.config) | {"codec": self.config.codec.to_json()}
+        if not isinstance(self.config.codec, Megvii):
+            pose["level_kernels"] = UNUSED_KERNELS
         data = self.reader
         picked = {"chosen": {"people": data.counts, "sha256": data.chosen.digest}} if data.chosen.some else {}
         teacher = self._teacher.sha256 if self._teacher is not None else None

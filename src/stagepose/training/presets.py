@@ -108,10 +108,11 @@ def successor(name: str) -> PoseRecipe:
 def _successor(pose: PoseConfig, stages: int) -> PoseConfig:
     """The losses of the report's published successor (arXiv 1901.00148 and its released settings).
 
-    Squared error on all levels at the finest's size, drawn by kernels 11, 9, 7, 5, in earlier stages 15, 11, 9, 7;
-    the eight hardest joints on the finest level; the other levels a quarter.
+    Squared error on all levels at the finest's size, drawn by kernels 5, 7, 9, 11 from the finest level to the
+    coarsest, in earlier stages 7, 9, 11, 15 (the released settings list them from the coarsest on, as its network gives
+    its levels); the eight hardest joints on the finest level; the other levels a quarter.
     """
-    return replace(pose, codec=Megvii(input_size=pose.size), loss="mse", upsample=True, level_kernels=(11, 9, 7, 5),
+    return replace(pose, codec=Megvii(input_size=pose.size), loss="mse", upsample=True,
                    coarse=(*(1.3,) * (stages - 1), 1.0), ohkm=(8,) * stages)
 
 
