@@ -117,6 +117,27 @@ def test_who_is_certain_of_a_joint_gives_a_heatmap_of_height_1(codec):
     torch.testing.assert_close(heatmaps, target, rtol=0, atol=2e-3)
 
 
+@pytest.mark.parametrize(("network", "change", "message"), [
+    ("u-300m", {"coarse": (1.5,)}, r"coarse is \(1\.5,\) .* have sigma 3, but the codec, .* has 2; end coarse with 1"),
+    ("2xu-300m", {"coarse": (1.5, 1.2)}, "have sigma 2.4, but"),
+    ("u-300m", {"codec": UdpDark(input_size=(64, 64), sigma=3.0)}, "have sigma 2, but .* has 3; .* begin level_sigmas"),
+    ("u-300m", {"codec": Megvii(input_size=(64, 64), kernel=11)}, "have kernel 5, but .* has 11"),
+    ("u-300m", {"level_sigmas": (3.0, 1.5, 1.0, 0.75)}, "have sigma 3, but"),
+    ("2xu-300m", {"codec": Megvii(input_size=(64, 64)), "coarse": (7.0, 1.0)}, "kernel is 35, expected an odd"),
+])
+def test_the_last_stage_learns_the_targets_that_scores_are_scaled_by(network, change, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        PoseConfig(**{"network": network, "codec": CODEC, **change})
+    assert "\n" not in str(error.value)
+
+
+def test_wider_targets_go_with_a_codec_that_says_so():
+    wide = PoseConfig(network="2xu-300m", codec=UdpDark(input_size=(64, 64), sigma=3.0), coarse=(1.5, 1.0),
+                      level_sigmas=(3.0, 2.0, 1.5, 1.0))
+    assert [levels[0].sigma for levels in wide.codecs(2)] == [4.5, 3.0]
+    assert replace(wide, stages=1, coarse=(1.5,)).codecs(1)[0][0].sigma == 4.5  # the first of two, stage by stage
+
+
 def losses(store, config, chosen=None):
     torch.manual_seed(0)
     task = PoseTask(build(config.network, 17), replace(config, augment=NO_AUGMENTATION), [store], [1.0], chosen=chosen)

@@ -489,7 +489,7 @@ def test_what_later_stages_learn_by_is_compared_too(finished, tmp_path, capsys):
     path, whole = finished
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    for option, values, message in (("--coarse", ("1.0", "1.5"), "each_stage.coarse: [] -> [1.0, 1.5]"),
+    for option, values, message in (("--coarse", ("1.5", "1.0"), "each_stage.coarse: [] -> [1.5, 1.0]"),
                                     ("--ohkm", ("0", "8"), "each_stage.ohkm: [] -> [0, 8]")):
         assert main(command(path, out, option, *values)) == 1
         assert message in capsys.readouterr().err
@@ -500,7 +500,7 @@ def test_what_later_stages_learn_by_is_compared_too(finished, tmp_path, capsys):
     assert main(command(path, out)) == 0
 
 
-@pytest.mark.parametrize("option", [("--coarse", "1.5"), ("--ohkm", "0", "0", "8")])
+@pytest.mark.parametrize("option", [("--coarse", "1"), ("--ohkm", "0", "0", "8")])
 def test_a_value_for_each_stage_is_asked_for_before_anybody_is_cut_out(people, tmp_path, capsys, option):
     assert main(command(people[0], tmp_path / "run", *option)) == 1
     assert "expected 2: one for each stage of 2xu-300m" in capsys.readouterr().err

@@ -82,7 +82,7 @@ class Experiment:
     """What a joint without a place in the picture counts, of a labelled one, such as 0.2: its heatmap is taught to be
     flat, so that scores tell whose legs are in the picture. Joints that a data set never labels are left alone."""
     coarse: OptionalNumbers = None
-    """Coarse to fine: so many times wider targets, one number for each stage, such as 1.5 1."""
+    """Coarse to fine: so many times wider targets, one number for each stage, 1 for the last, such as 1.5 1."""
     ohkm: OptionalCounts = None
     """So many hardest joints count on the finest level, one number for each stage; 0 counts all."""
 

@@ -25,7 +25,7 @@ from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
 from stagepose.training.losses import HeatmapLoss, absent_losses, stage_losses
 from stagepose.training.networks.multistage import MultiStage
-from stagepose.training.networks.zoo import StageOptions, stages_of, trunk_of
+from stagepose.training.networks.zoo import StageOptions, row_length, stages_of, trunk_of
 from stagepose.training.people import Chosen, PoseData, PoseRead, on_device
 from stagepose.training.randomness import SampleKey
 from stagepose.training.teacher import Teacher, taught
@@ -101,6 +101,7 @@ class PoseConfig:
             raise ConfigError(f"gates is {self.gates}, expected OKS thresholds between 0 and 1")
         if not all(0 < width < 8 for width in self.coarse):
             raise ConfigError(f"coarse is {self.coarse}, expected factors above 0 and below 8, such as (1.4, 1)")
+        self._refuse_other_widths()
 
     @property
     def size(self) -> Size:
@@ -108,11 +109,32 @@ class PoseConfig:
         return self.codec.input_size
 
     def codecs(self, stages: int) -> list[list[Codec]]:
-        """What targets are drawn with: ``[stage][level]``."""
-        widths = self.level_kernels if self.codec.name == "megvii" else self.level_sigmas
-        return [targets.level_codecs(self.codec, len(self.level_weights), [width * factor for width in widths],
-                                     shrink=not self.upsample)
-                for factor in self.coarse or (1.0,) * stages]
+        """What targets are drawn with: ``[stage][level]``. The last stage's finest is ``codec`` itself."""
+        return [self._levels(factor) for factor in self.coarse or (1.0,) * stages]
+
+    def _levels(self, factor: float) -> list[Codec]:
+        """Of a stage whose targets are so many times wider."""
+        widths = self.level_kernels if isinstance(self.codec, Megvii) else self.level_sigmas
+        return targets.level_codecs(self.codec, len(self.level_weights), [width * factor for width in widths],
+                                    shrink=not self.upsample)
+
+    def _refuse_other_widths(self) -> None:
+        """:class:`ConfigError` where the last stage learns other targets than ``codec``'s.
+
+        A model file tells the codec alone, and scores are scaled by it: those of wider targets would be too low.
+        """
+        last = self.coarse[-1] if self.coarse else 1.0
+        if self.coarse and 0 < self.stages < row_length(self.network):  # stage by stage, and the last is still to come
+            last = 1.0
+        drawn = self._levels(last)[0]
+        if drawn != self.codec:
+            width = "kernel" if isinstance(self.codec, Megvii) else "sigma"
+            raise ConfigError(f"coarse is {self.coarse} and level_{width}s {getattr(self, f'level_{width}s')}: the "
+                              f"last stage's finest targets have {width} {getattr(drawn, width):g}, but the codec, "
+                              f"which scores are scaled by, has {getattr(self.codec, width):g}; end coarse with 1, and "
+                              f"begin level_{width}s with the codec's {width}")
+        for factor in self.coarse:
+            self._levels(factor)  # which refuse what cannot be drawn
 
 
 @dataclass(frozen=True)
