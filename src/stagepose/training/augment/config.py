@@ -38,7 +38,8 @@ class AugmentConfig:
     rotation_chance: float = 0.6
     scale: float = 0.3  # zoom between 1 / (1 + scale) and 1 + scale
     shift: float = 0.05  # at most, as a share of the input's sides
-    stretch: tuple[float, float] = (1.6, 1.8)  # how many times as wide and as high a box becomes at most, each alone
+    # how many times as wide and as high a box becomes at most, each alone, before it gets the input's shape: a zoom out
+    stretch: tuple[float, float] = (1.6, 1.8)
     stretch_chance: float = 0.0
     flip_chance: float = 0.5  # to be mirrored
     half_body_chance: float = 0.2  # to be seen from head to hips only, or from hips to feet

@@ -29,11 +29,9 @@ def sample_affines(keypoints_BK3: Float, uniforms: Float, *, base_scale: float, 
     zoom = base_scale * (1 + config.scale) ** (2 * u[Draw.ZOOM] - 1)
     centre, closer = _looked_at(keypoints_BK3, uniforms, base_scale=base_scale, canvas=canvas, size=size,
                                 skeleton=skeleton, config=config)
-    grow = 1 + (np.array(config.stretch) - 1) * uniforms[:, [Draw.STRETCH_X, Draw.STRETCH_Y]]
-    grow = np.where(u[Draw.STRETCHED, :, None] < config.stretch_chance, grow, 1)
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
-    linear = (zoom * closer)[:, None, None] * turn / grow[..., None]  # the box's own sides, which it is turned with
+    linear = (zoom * closer / _grown(uniforms, config))[:, None, None] * turn
     target = (sides - 1) / 2 + config.shift * sides * (2 * uniforms[:, [Draw.SHIFT_X, Draw.SHIFT_Y]] - 1)
     forward = np.concatenate([linear, (target - np.einsum("bij,bj->bi", linear, centre))[..., None]], -1)
     mirrored = are_mirrored(uniforms, config)
@@ -45,6 +43,16 @@ def sample_affines(keypoints_BK3: Float, uniforms: Float, *, base_scale: float, 
 def are_mirrored(uniforms: Float, config: AugmentConfig) -> NDArray[np.bool_]:
     """(B,) which samples are."""
     return np.asarray(uniforms[:, Draw.MIRRORED] < config.flip_chance)
+
+
+def _grown(uniforms: Float, config: AugmentConfig) -> Float:
+    """(B,) how many times as much of the picture is shown because a box grew, each side by its own factor.
+
+    The grown box is fitted to the input's shape again, which shows more but distorts nobody. A crop does not know the
+    box that it was cut by, so it is taken for one of the input's shape, whose larger factor decides.
+    """
+    sides = 1 + (np.array(config.stretch) - 1) * uniforms[:, [Draw.STRETCH_X, Draw.STRETCH_Y]]
+    return np.where(uniforms[:, Draw.STRETCHED] < config.stretch_chance, sides.max(1), 1.0)
 
 
 def _bell(u: Float) -> Float:
