@@ -431,10 +431,21 @@ def test_a_rehearsal_is_judged_on_its_way_where_that_is_asked_for():
     assert runs.schedule(base, samples=None, minutes=None, steps=5, evaluate_every=2).evaluate_every == 2
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    ({"schedule": "steps"}, "schedule is 'steps', expected one of cosine, linear"),
+    ({"weight_decay": -1.0}, "weight_decay is -1"), ({"weight_decay": float("nan")}, "weight_decay is nan"),
+])
+def test_schedules_that_make_no_sense(change, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(CONFIG, **change)
+
+
 def test_schedule_and_average():
     assert lr_factor(0, 1000, 100) < 0.02 and lr_factor(100, 1000, 100) == 1
     assert lr_factor(1000, 1000, 100) == pytest.approx(0.01)
     assert lr_factor(550, 1000, 100) == pytest.approx(0.505)
+    line = [lr_factor(shown, 1000, 100, schedule="linear") for shown in (50, 100, 325, 550, 1000)]
+    assert line == pytest.approx([51 / 101, 1, 0.75, 0.5, 0])
     model = nn.BatchNorm1d(2)
     ema = Ema(model, 0.9)
     with torch.no_grad():

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -15,10 +16,10 @@ from torch import nn
 
 from stagepose.cli import main
 from stagepose.coco import ImageInfo, dataset_from_arrays
-from stagepose.commands.train import Experiment, Options
+from stagepose.commands.train import CodecName, Experiment, Options
 from stagepose.errors import ConfigError
 from stagepose.geometry import crop_affine, fit_box
-from stagepose.heatmaps import Megvii, UdpDark
+from stagepose.heatmaps import CODECS, Megvii, UdpDark
 from stagepose.skeleton import COCO_17
 from stagepose.training import runs
 from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
@@ -52,6 +53,24 @@ def test_a_trunk_that_starts_from_noise_is_neither_frozen_nor_slowed_down(name):
     kept = Options(**given).changed(recipe)
     assert kept.pose.frozen == recipe.pose.frozen and kept.train.slower == recipe.train.slower != ()
     assert Options(**given, experiment=from_noise, frozen=2).changed(recipe).pose.frozen == 2  # as it is asked for
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("preset", ["pose-small", "2xmspn50"])
+def test_every_codec_can_be_tried_by_command(name, preset):
+    recipe, given = pose_preset(preset), {"data": ["set.json"], "out": Path("run")}
+    options = Options(**given, schedule="linear", weight_decay=1e-5, experiment=Experiment(codec=name, loss="kl"))
+    changed = options.changed(recipe)
+    assert changed.pose.codec == CODECS[name](input_size=recipe.pose.size)
+    assert (changed.train.schedule, changed.train.weight_decay) == ("linear", 1e-5)
+    assert set(get_args(CodecName)) == set(CODECS)
+
+
+def test_a_codec_for_likely_places_is_not_for_squared_error():
+    options = Options(data=["set.json"], out=Path("run"), experiment=Experiment(codec="udp-oks"))
+    assert options.changed(pose_preset("pose-small")).pose.loss == "kl"
+    with pytest.raises(ConfigError, match=r"--codec udp-oks .* loss 'mse' does not learn; use --loss kl, or --codec"):
+        options.changed(pose_preset("1xmspn50"))
 
 
 @pytest.mark.parametrize("name", POSE_PRESETS)

@@ -37,6 +37,7 @@ from stagepose.commands.console import say
 from stagepose.commands.trainings import started
 from stagepose.errors import ConfigError
 from stagepose.files import require_place
+from stagepose.heatmaps import CODECS, Codec, UdpOks
 from stagepose.images import find_images
 from stagepose.runtime import export_line
 from stagepose.training import loop, runs
@@ -45,7 +46,8 @@ from stagepose.training.detector.presets import DETECTOR_PRESETS
 from stagepose.training.inference import Reading
 from stagepose.training.losses import KINDS, HeatmapLoss
 from stagepose.training.networks.zoo import StageOptions
-from stagepose.training.optim import OPTIMIZERS, OptimizerKind
+from stagepose.training.optim import OPTIMIZERS, SCHEDULES, OptimizerKind, Schedule
+from stagepose.training.pose import PoseConfig
 from stagepose.training.presets import PoseRecipe, pose_preset
 from stagepose.training.runfolder import require_folder
 from stagepose.training.settings import changed
@@ -55,6 +57,7 @@ from stagepose.training.trained import Mixed
 
 ROUTE_BELOW = 0.8  # OKS; as many go on to stage 2 in training
 MOST_PICTURES = 16  # to compare a detector's file on
+CodecName = Literal["udp-dark", "udp-oks", "msra", "megvii"]  # of CODECS
 Join = Literal["concat-heatmaps", "residual", "aggregate"]
 OF_POSES = ("skeleton", "input_size", "box_padding")  # options that mean nothing for a detector, as all Experiment's
 
@@ -70,6 +73,9 @@ class Experiment:
     join: Annotated[list[Join] | None, arg(metavar="{concat-heatmaps,residual,aggregate} ...",
                                            help_behavior_hint=UNSAID)] = None
     """How stages in a row are joined, beyond the report's way: any of concat-heatmaps, residual, aggregate."""
+    codec: Annotated[CodecName | None, arg(metavar="{" + ",".join(CODECS) + "}", help_behavior_hint=UNSAID)] = None
+    """How keypoints become heatmaps and come back, instead of the preset's: udp-dark is the usual unbiased one, udp-oks
+    the same decoded for OKS, msra the older one by whole pixels, megvii the successor's."""
     loss: Annotated[HeatmapLoss | None, arg(metavar="{" + ",".join(KINDS) + "}", help_behavior_hint=UNSAID)] = None
     """kl (softmax over each heatmap) or mse (squared error), instead of the preset's."""
     level_weights: OptionalNumbers = None
@@ -131,6 +137,10 @@ class Options:
     """adamw, or muon, whose steps along convolutions are made orthogonal: more from as many pictures."""
     lr: OptionalNumber = None
     """Peak learning rate."""
+    schedule: Annotated[Schedule | None, arg(metavar="{" + ",".join(SCHEDULES) + "}", help_behavior_hint=UNSAID)] = None
+    """How the learning rate falls: by a cosine to a hundredth of its peak, as presets have it, or by a line to 0."""
+    weight_decay: OptionalNumber = None
+    """What a step takes off every weight, in learning rates; 0.05 in pose presets."""
     evaluate_every: OptionalCount = None
     """Steps between validations; 0 only at the end."""
     seed: int = 0
@@ -156,10 +166,11 @@ class Options:
     """Go on with a run although settings differ from those it began with."""
     experiment: OmitArgPrefixes[Experiment] = DEFAULT_EXPERIMENT
 
-    def schedule(self, base: loop.TrainConfig) -> loop.TrainConfig:
+    def scheduled(self, base: loop.TrainConfig) -> loop.TrainConfig:
         """The recipe's, changed."""
         return runs.schedule(base, samples=self.samples, minutes=self.minutes, steps=self.steps, batch=self.batch,
-                             optimizer=self.optimizer, lr=self.lr, accumulate=self.accumulate,
+                             optimizer=self.optimizer, lr=self.lr, schedule=self.schedule,
+                             weight_decay=self.weight_decay, accumulate=self.accumulate,
                              evaluate_every=self.evaluate_every, seed=self.seed)
 
     def changed(self, recipe: PoseRecipe) -> PoseRecipe:
@@ -172,6 +183,8 @@ class Options:
             if min(width, height) < 32 or width % 32 or height % 32:
                 raise ConfigError(f"--input-size {width} {height}: both sides must be divisible by 32")
             pose = replace(pose, codec=replace(pose.codec, input_size=self.input_size))
+        if experiment.codec is not None:
+            pose = replace(pose, codec=_codec(experiment.codec, pose, experiment.loss or pose.loss))
         given: dict[str, Any] = {"box_padding": self.box_padding, "frozen": self.frozen}
         given |= {name: getattr(experiment, name) for name in
                   ("imagenet", "init_std", "loss", "upsample", "hardest_of", "absent")}
@@ -186,7 +199,15 @@ class Options:
         if experiment.join is not None:
             given["join"] = StageOptions(**{name.replace("-", "_"): True for name in experiment.join})
         pose = replace(pose, **{name: value for name, value in given.items() if value is not None})
-        return PoseRecipe(pose=pose, train=self.schedule(train))
+        return PoseRecipe(pose=pose, train=self.scheduled(train))
+
+
+def _codec(name: CodecName, pose: PoseConfig, loss: HeatmapLoss) -> Codec:
+    """The codec of that name for a recipe's input; :class:`ConfigError` where its decoding is not for the loss."""
+    if name == UdpOks.name and not KINDS[loss].softmax:
+        raise ConfigError(f"--codec {name} decodes heatmaps that say how likely a joint is at each pixel, which loss "
+                          f"{loss!r} does not learn; use --loss kl, or --codec udp-dark")
+    return CODECS[name](input_size=pose.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,11 +238,11 @@ class TrainOptions(Options):
     """Stop early when so many validations in a row (--evaluate-every) have not raised the AP; by default never."""
     experiment: OmitArgPrefixes[TrainExperiment] = DEFAULT_TRAIN_EXPERIMENT
 
-    def schedule(self, base: loop.TrainConfig) -> loop.TrainConfig:
+    def scheduled(self, base: loop.TrainConfig) -> loop.TrainConfig:
         """The recipe's, changed, and ended early where that is asked for."""
         if self.patience and self.val is None:
             raise ConfigError(f"--patience {self.patience} is for a training that is judged; give --val FILE")
-        config = super().schedule(base)
+        config = super().scheduled(base)
         return config if self.patience is None else replace(config, patience=self.patience)
 
 
@@ -245,7 +266,7 @@ def train(preset: Preset, *, options: Annotated[TrainOptions, arg(name="")]) -> 
             boxes = replace(boxes, augment=changed(boxes.augment, options.augment or (), "--augment"))
             if options.frozen is not None:
                 boxes = replace(boxes, detector=replace(boxes.detector, frozen_blocks=options.frozen))
-            config = options.schedule(boxes.train)
+            config = options.scheduled(boxes.train)
             task: loop.Task = detector_task(boxes, sources, setting, partly_boxed=options.partly_boxed)
         else:
             recipe, experiment = options.changed(pose_preset(preset)), options.experiment

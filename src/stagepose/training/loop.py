@@ -27,7 +27,17 @@ from stagepose.training import checkpoint, distributed
 from stagepose.training.feed import Feed, Reader
 from stagepose.training.journal import Journal, numbers
 from stagepose.training.machine import Machine, Stopwatch, autocast, later, plain_errors, stop_signals, tuned
-from stagepose.training.optim import OPTIMIZERS, Buffers, Ema, OptimizerKind, lr_factor, make_optimizer, set_lr
+from stagepose.training.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Buffers,
+    Ema,
+    OptimizerKind,
+    Schedule,
+    lr_factor,
+    make_optimizer,
+    set_lr,
+)
 from stagepose.training.randomness import SampleKey
 from stagepose.training.runfolder import BUDGET, Run, open_run
 
@@ -83,7 +93,7 @@ class TrainConfig:
 
     A step shows ``batch`` pictures, on all ranks together, in ``accumulate`` parts one after the other. The learning
     rate rises to ``lr`` over ``warmup`` samples (of what ``minutes`` turn out to be, a tenth at most) and falls to a
-    hundredth of it by a cosine (:func:`.optim.lr_factor`).
+    hundredth of it by a cosine, or to 0 by a line (:func:`.optim.lr_factor`).
     """
 
     batch: int = 32
@@ -93,6 +103,7 @@ class TrainConfig:
     warmup: int = 2_000  # samples
     optimizer: OptimizerKind = "adamw"
     lr: float = 2e-3  # at its peak
+    schedule: Schedule = "cosine"  # how it falls
     slower: tuple[tuple[str, float], ...] = ()  # (start of parameters' names, share of lr); above 1 faster
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
@@ -118,6 +129,10 @@ class TrainConfig:
         if self.patience < 0 or (self.patience and not self.evaluate_every):
             raise ConfigError(f"patience is {self.patience} and evaluate_every {self.evaluate_every}: patience is a "
                               "number of validations on the way; give both, or neither")
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(f"schedule is {self.schedule!r}, expected one of {', '.join(SCHEDULES)}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"weight_decay is {self.weight_decay}, expected a finite number of 0 or more")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}, expected 0 or more")
         if self.seed > LARGEST_SEED:
@@ -152,7 +167,7 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
             going_on = shown < total and _goes_on(run, task, config, ema, step, journal)
             while going_on and shown < total:
                 model.train()
-                set_lr(optimizer, lr_factor(shown, total, warmup))
+                set_lr(optimizer, lr_factor(shown, total, warmup, schedule=config.schedule))
                 optimizer.zero_grad(set_to_none=True)
                 buffers.keep()
                 losses = _backward(losses_of, parts)

@@ -15,6 +15,8 @@ from stagepose.errors import ConfigError
 
 OptimizerKind = Literal["adamw", "muon"]
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerKind)
+Schedule = Literal["cosine", "linear"]
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
 MATRIX_FROM = 32  # rows and columns; thinner ones, such as those that make the heatmaps, stay with AdamW
 MOMENTUM = 0.95
 ADAMW_LENGTH = 0.2  # root mean square of AdamW's usual step, in learning rates (Liu et al. 2025)
@@ -112,11 +114,16 @@ def _is_matrix(parameter: nn.Parameter) -> bool:
             and min(parameter.shape[0], parameter[0].numel()) >= MATRIX_FROM)
 
 
-def lr_factor(samples: int, total: int, warmup: int, floor: float = 0.01) -> float:
-    """Linear warm-up, then a cosine down to ``floor``; a function of samples seen, so a resume continues it."""
+def lr_factor(samples: int, total: int, warmup: int, floor: float = 0.01, schedule: Schedule = "cosine") -> float:
+    """Linear warm-up, then a cosine down to ``floor``, or a line down to 0.
+
+    A function of samples seen, so a resume continues it.
+    """
     if samples < warmup:
         return (samples + 1) / (warmup + 1)
     progress = min(1.0, (samples - warmup) / max(1, total - warmup))
+    if schedule == "linear":
+        return 1 - progress
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
