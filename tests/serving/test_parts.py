@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -12,17 +14,20 @@ from typing import Any
 import pytest
 from PIL import Image
 from toy_models import detector_bytes, pose_bytes
+from waiting import LONGEST
 
 import stagepose
 from stagepose import cli
 from stagepose.errors import ModelError
 
 pytest.importorskip("fastapi")
+from stagepose.serving import pool as pool_module
 from stagepose.serving import wire, worker
 from stagepose.serving.app import make_app
 from stagepose.serving.body import Limits
 from stagepose.serving.form import FormError, picture_in
 from stagepose.serving.pool import Pool
+from stagepose.serving.refused import RefusedError
 
 TYPE = "multipart/form-data; boundary=b"
 PICTURE = bytes(range(256)) * 9 + b"\r\n--not the boundary\r\n"
@@ -86,6 +91,50 @@ def test_a_failure_of_the_server_itself_leaves_as_every_answer_does(monkeypatch:
     assert failed.status_code == 500
     assert failed.json() == {"error": "the server failed at this request; its log says why"}
     assert failed.headers["x-content-type-options"] == "nosniff" and failed.headers["cache-control"] == "no-store"
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from stagepose.serving import wire
+file = Path("starts")
+number = int(file.read_text()) + 1 if file.exists() else 1
+file.write_text(str(number))
+wire.receive(sys.stdin.buffer)
+if number == 2:
+    time.sleep(1000)
+wire.send(sys.stdout.buffer, {"model": {}})
+while wire.receive(sys.stdin.buffer) is not None:
+    if number == 1:
+        time.sleep(1000)
+    wire.send(sys.stdout.buffer, {"number": number})
+"""
+
+
+def test_a_worker_that_hangs_while_it_starts_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                         caplog: pytest.LogCaptureFixture) -> None:
+    """The first is killed at a request, the second never says that it is ready."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pool_module, "COMMAND", (sys.executable, "-c", WORKER))
+    monkeypatch.setattr(pool_module, "START_AT_LEAST", 1.0)
+    monkeypatch.setattr(pool_module, "START_SLOWER", 3.0)
+
+    async def story() -> None:
+        async with Pool({}, workers=1, queue=1, timeout=LONGEST) as pool:
+            asked = asyncio.ensure_future(pool.ask({}, b""))
+            while not pool.busy:
+                await asyncio.sleep(0.01)
+            [first] = pool._alive
+            os.kill(first.pid, signal.SIGKILL)
+            with pytest.raises(RefusedError, match="the process that looked at it died"):
+                await asked
+            assert (await pool.ask({}, b""))[0]["number"] > 2
+
+    with caplog.at_level("WARNING"):
+        asyncio.run(story())
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "a worker process ended with -9; another one is started"
+    assert said[1].startswith("a worker process cannot start: it has not opened its models within ")
 
 
 def test_an_overlay_too_long_for_a_jpeg_is_a_png() -> None:

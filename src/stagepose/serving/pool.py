@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
@@ -17,6 +18,9 @@ from stagepose.serving.refused import RefusedError, busy
 
 COMMAND = (sys.executable, "-P", "-m", "stagepose.serving.worker")  # -P: never a module of the working folder
 RESTART_AFTER = 1.0  # seconds, when a process could not even start
+START_AT_LEAST = 60.0  # seconds that a process may take to start, once it is known that the models can be opened
+START_SLOWER = 10.0  # times as long as the first: several may start at once, and others work meanwhile
+MOMENT = 1.0  # seconds from the end of what a process says to its own
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +37,16 @@ class Pool:
         self.order, self.workers, self.queue, self.timeout = order, workers, queue, timeout
         self.model: dict[str, Any] = {}
         self.ready = self.busy = self.waiting = 0
+        self._patience: float | None = None  # seconds for a start; the first takes what it takes: somebody looks on
         self._idle: asyncio.Queue[Process] = asyncio.Queue()  # dead ones may be among them
         self._alive: set[Process] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Pool:
         """The first process says whether the models are right (:class:`StagePoseError`); the others follow."""
+        began = time.monotonic()
         first = await self._start()
+        self._patience = max(START_AT_LEAST, START_SLOWER * (time.monotonic() - began))
         for number in range(self.workers):
             self._spawn(self._keep(None if number else first))
         return self
@@ -84,6 +91,7 @@ class Pool:
             raise RefusedError(504, f"image: the server has looked at it for {self.timeout:g} seconds without an end; "
                                     "send a smaller one") from error
         except (asyncio.IncompleteReadError, ConnectionError) as error:
+            await _ended(process)
             raise RefusedError(503, "image: the process that looked at it died, perhaps for want of memory; another "
                                     "takes its place. Send it again, or a smaller one", retry=True) from error
         else:
@@ -116,12 +124,16 @@ class Pool:
                 await asyncio.sleep(RESTART_AFTER)
 
     async def _start(self) -> Process:
-        """A process that has opened its models; :class:`StagePoseError` says why it cannot."""
+        """A process that has opened its models; :class:`StagePoseError` says why it cannot, or not in time."""
         process = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE)
         self._alive.add(process)
         try:
-            reply, _ = await _talk(process, self.order)
+            async with asyncio.timeout(self._patience):
+                reply, _ = await _talk(process, self.order)
+        except TimeoutError:
+            reply = {"refusal": f"it has not opened its models within {self._patience:g} seconds, and is killed"}
         except (asyncio.IncompleteReadError, ConnectionError):
+            await _ended(process)
             reply = {"refusal": "a worker process died while it started; what it has written above says why"}
         if "refusal" in reply:
             await self._end(process)
@@ -146,6 +158,13 @@ class Pool:
 def _kill(process: Process) -> None:
     with suppress(ProcessLookupError):  # it has ended
         process.kill()
+
+
+async def _ended(process: Process) -> None:
+    """Wait a moment for its exit code. To kill it before would fetch that, and asyncio would log 255 in its place."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(MOMENT):
+            await process.wait()
 
 
 async def _talk(process: Process, head: Mapping[str, Any], body: bytes | bytearray = b"") -> wire.Message:
