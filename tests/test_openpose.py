@@ -92,6 +92,24 @@ def test_frames_and_photos_of_one_name(tmp_path: Path, capsys: pytest.CaptureFix
     assert read["walk_000000000001_keypoints.json"][0]["person_id"] == [7]
 
 
+@pytest.mark.parametrize(("photo", "ids", "frames", "message"), [
+    (1, [77, 77, 1, 5], [1], "people.json: 3 people of image_id 77 and others, which images.json does not have"),
+    ("1", [1], [1], "people.json: 1 person of image_id 1, which"),
+    (1, [1], [2, 3], "walk.people.json: 1 person of frame 3, which"),
+])  # fmt: skip
+def test_people_of_no_picture_are_an_error(photo: object, ids: list[int], frames: list[int], message: str,
+                                           tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    person = {"keypoints": keypoints().ravel().tolist(), "score": 0.9}
+    write_json(tmp_path / "images.json", {
+        "complete": True, "keypoints": list(COCO_17.names), "images": [{"id": photo, "file_name": "1.jpg"}],
+        "videos": [{"file_name": "walk.mp4", "frames": 3, "results": "walk.people.json"}]})
+    write_json(tmp_path / "people.json", [{**person, "image_id": n} for n in ids])
+    write_json(tmp_path / "walk.people.json", [{**person, "frame": n} for n in frames])
+    assert main(["openpose", str(tmp_path), "--out", str(tmp_path / "open")]) == 1
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
 def test_names_that_meet_are_kept_apart_and_long_ones_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = ["Walk_000000000001.jpg", "y" * 250 + ".jpg", "A.jpg", "a/a.jpg", *(f"d{n}/z.jpg" for n in range(30))]
     write_json(tmp_path / "images.json", {

@@ -78,6 +78,10 @@ def test_what_predict_found_is_there_to_be_corrected(capsys: pytest.CaptureFixtu
     assert run("found", "--to", "labelme", "--out", "sheets") == 0
     assert [shape["label"] for shape in json.loads(Path("sheets/000000000001.json").read_text())["shapes"]] == [
         "person", "nose"]
+    assert "that run was stopped" not in capsys.readouterr().err
+    write_json(Path("found"), {"complete": False, "keypoints": names, "images": images, "failed": []}, "images.json")
+    assert run("found", "--out", "part.json") == 0
+    assert "that run was stopped: the pictures that it had not come to are not" in capsys.readouterr().err
     Path("found/images.json").unlink()
     assert run("found/people.json", "--out", "x.json") == 1
     assert "holds results, but images.json" in capsys.readouterr().err

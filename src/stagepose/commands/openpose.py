@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +13,7 @@ from tyro.conf import Positional, arg
 
 from stagepose.coco.jsonfile import load_json
 from stagepose.coco.openpose import document, rearranged
+from stagepose.coco.problems import show
 from stagepose.commands.arguments import Folder
 from stagepose.commands.console import counted, note, say, wrong_usage
 from stagepose.commands.overlays import LONGEST_STEM
@@ -73,20 +72,31 @@ def openpose(
 def _pictures(found: Path, about: Record) -> Iterator[tuple[str, list[Record]]]:
     """Every photo and every frame: the start of its file's name, and its people."""
     taken = _Names()
-    of_photo: dict[int, list[Record]] = {}
-    for person in load_json(found / PEOPLE, what=OURS) if about.get("images") else []:
-        of_photo.setdefault(person["image_id"], []).append(person)
-    for photo in about.get("images", []):
+    photos = about.get("images", [])
+    of_photo = _people_by("image_id", found / PEOPLE, {photo["id"] for photo in photos}) if photos else {}
+    for photo in photos:
         yield taken.free(Path(photo["file_name"]).stem), of_photo.get(photo["id"], [])
     for video in about.get("videos", []):
         if "results" not in video:
             note(f"{printable(video['file_name'])}: its results were never finished; left out")
             continue
         name = taken.free(Path(video["file_name"]).stem, video["frames"])
-        results = load_json(found / video["results"], what=OURS)
-        of_frame = {frame: list(people) for frame, people in groupby(results, itemgetter("frame"))}
+        of_frame = _people_by("frame", found / video["results"], range(video["frames"]))
         for frame in range(video["frames"]):
             yield FRAME.format(name, frame), of_frame.get(frame, [])
+
+
+def _people_by(key: str, file: Path, known: Container[Any]) -> dict[Any, list[Record]]:
+    """A file's people by photo or frame, in their order; :class:`DatasetError` for those of none that is ``known``."""
+    people: dict[Any, list[Record]] = {}
+    for person in load_json(file, what=OURS):
+        people.setdefault(person[key], []).append(person)
+    if lost := [value for value in people if value not in known]:
+        whose = counted(sum(len(people[value]) for value in lost), "person", "people")
+        which = f"{key} {show(lost[0])}{' and others' if lost[1:] else ''}"
+        raise DatasetError(f"{printable(str(file))}: {whose} of {which}, which {IMAGES} does not have; name a folder "
+                           "that predict wrote as a whole")
+    return people
 
 
 class _Names:

@@ -21,6 +21,8 @@ def read(path: Path, *, threshold: float, images: Path | None = None, skeleton: 
     to = Collector(images)
     low = 0
     try:
+        if not about.get("complete", True):
+            to.notes.append("that run was stopped: the pictures that it had not come to are not among these")
         own = by_names(tuple(about["keypoints"]))
         places = {row["id"]: _picture(row, f"{shown_path(path / IMAGES)}: image {row['id']}", images, to)
                   for row in about["images"]}
