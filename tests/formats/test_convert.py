@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -85,6 +86,24 @@ def test_what_predict_found_is_there_to_be_corrected(capsys: pytest.CaptureFixtu
     Path("found/images.json").unlink()
     assert run("found/people.json", "--out", "x.json") == 1
     assert "holds results, but images.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("to", "last"), [("yolo", "data.yaml"), ("labelme", "000000000003.json")])
+def test_a_disk_that_is_full_leaves_nothing_in_the_way(to: str, last: str, capsys: pytest.CaptureFixture[str],
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    path, replace = tiny_coco(Path("set"), 3, 1), Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if target.name == last:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        assert run(str(path), "--to", to, "--out", "out") == 1
+    assert f"{last}: disk full" in capsys.readouterr().err
+    assert [file for file in Path("out").rglob("*") if file.is_file() and not file.is_symlink()] == []
+    assert run(str(path), "--to", to, "--out", "out") == 0
 
 
 def test_a_coco_export_whose_keypoints_stand_in_another_order(capsys: pytest.CaptureFixture[str]) -> None:

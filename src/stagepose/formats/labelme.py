@@ -21,7 +21,7 @@ from stagepose.errors import DatasetError
 from stagepose.files import write_json
 from stagepose.formats.assemble import BoxShape, PointShape, Sheet, assemble_people
 from stagepose.formats.collect import PERSON, Collector, Labels, number, stated_size
-from stagepose.formats.layout import Target
+from stagepose.formats.layout import Target, all_or_none
 from stagepose.skeleton import Skeleton
 
 WHAT = "a Labelme file"
@@ -112,15 +112,16 @@ def _is_hidden(shape: Mapping[str, Any]) -> bool:
 def write(dataset: CocoDataset, to: Target) -> list[str]:
     """A file a picture into a folder, also where nobody is; ``imagePath`` leads from there to the picture."""
     files = to.files(dataset.images, "", ".json")
-    for image in dataset.images:
-        file = files[image.id]
-        name = image.file_name
-        if to.pictures is not None:
-            name = Path(os.path.relpath((to.pictures / name).absolute(), file.parent.absolute())).as_posix()
-        shapes = [shape for group, row in enumerate(dataset.rows_by_image[image.id].tolist(), 1)
-                  for shape in _shapes(dataset, row, group)]
-        write_json(file, {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None,
-                          "imageHeight": image.height, "imageWidth": image.width})
+    with all_or_none(files.values()):
+        for image in dataset.images:
+            file = files[image.id]
+            name = image.file_name
+            if to.pictures is not None:
+                name = Path(os.path.relpath((to.pictures / name).absolute(), file.parent.absolute())).as_posix()
+            shapes = [shape for group, row in enumerate(dataset.rows_by_image[image.id].tolist(), 1)
+                      for shape in _shapes(dataset, row, group)]
+            write_json(file, {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None,
+                              "imageHeight": image.height, "imageWidth": image.width})
     notes = [f"hidden keypoints have the flag {HIDDEN}"]
     if any("/" in i.file_name for i in dataset.images) and to.pictures and not to.out.samefile(to.pictures):
         notes.append("labelme looks for the files of pictures in subfolders only beside these: write to the pictures' "

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from stagepose.coco.problems import show, shown_path
 from stagepose.coco.table import ImageInfo
 from stagepose.errors import DatasetError
+
+
+@contextmanager
+def all_or_none(files: Iterable[Path]) -> Iterator[None]:
+    """New files that are written together: who has made room on a full disk can give the same command again."""
+    try:
+        yield
+    except BaseException:  # Ctrl-C too
+        for file in files:
+            with suppress(OSError):
+                file.unlink()
+        raise
 
 
 @dataclass(frozen=True)

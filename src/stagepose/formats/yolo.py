@@ -24,7 +24,7 @@ from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError, ImageError, SkeletonError
 from stagepose.files import write_text
 from stagepose.formats.collect import Box, Collector, Labels, Point, choose_category, left_out, number
-from stagepose.formats.layout import Target
+from stagepose.formats.layout import Target, all_or_none
 from stagepose.formats.plainyaml import read_plain_yaml
 from stagepose.imagefiles import IMAGE_SUFFIXES, find_images
 from stagepose.skeleton import SKELETONS, Skeleton, by_names
@@ -350,12 +350,14 @@ def write(dataset: CocoDataset, to: Target, *, split: str) -> list[str]:
         text, left, cut = _line(dataset, row, image.width, image.height)
         lines[image.id].append(text)
         outside, clipped = outside + left, clipped + cut
-    for image_id, file in files.items():
-        write_text(file, "".join(f"{line}\n" for line in lines[image_id]))
-    write_text(to.out / f"{split}.txt", "".join(f"./images/{split}/{image.file_name}\n" for image in dataset.images))
-    notes = [to.link(to.out / "images" / split)]
-    there = [name for name in SPLITS if (to.out / f"{name}.txt").is_file()]
-    write_text(config, _yaml(dataset.skeleton, there))
+    listed = to.out / f"{split}.txt"
+    with all_or_none([*files.values(), *([] if listed.exists() else [listed])]):
+        for image_id, file in files.items():
+            write_text(file, "".join(f"{line}\n" for line in lines[image_id]))
+        write_text(listed, "".join(f"./images/{split}/{image.file_name}\n" for image in dataset.images))
+        notes = [to.link(to.out / "images" / split)]
+        there = [name for name in SPLITS if (to.out / f"{name}.txt").is_file()]
+        write_text(config, _yaml(dataset.skeleton, there))
     if "val" not in there or "train" not in there:
         notes.append(f"{config.name} names {there[0]}.txt for train and val: write the other with --split")
     notes += [f"boxes cut at their picture's edge: {clipped}"] if clipped else []
