@@ -395,14 +395,14 @@ def test_d6_people_of_a_second_category_named_person_are_an_error(tmp_path: Path
     path = _file(tmp_path, _another("Person", 4))
     with pytest.raises(DatasetError) as caught:
         read_dataset(path)
-    _one_line(caught.value, "2 are named 'person', with ids [1, 2]", "the 4 annotations", "Give all people one category")
+    _one_line(caught.value, "2 are named 'person', with ids [1, 2]", "the 4 annotations", "Give all people one")
     assert _kinds(path) == {"several-person-categories": 1}
     assert _kinds(_file(tmp_path, _another("person", 0))) == {}, "nobody is left out"
 
 
 @pytest.mark.parametrize(("change", "says"), [
     (_another("dog", 4), "'person' is taken for the people's; 4 annotations of ['dog']"),
-    (_another("person", 4, first="human", keypoints=[]), "'human' is taken for the people's; 4 annotations of ['person']"),
+    (_another("person", 4, first="man", keypoints=[]), "'man' is taken for the people's; 4 annotations of ['person']"),
     (_another("rider", 2, first="walker"), "'walker' is taken for the people's; 2 annotations of ['rider']"),
     (_another("dog", 0), None),
 ])  # fmt: skip

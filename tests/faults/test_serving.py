@@ -149,7 +149,8 @@ def test_a_thousand_parts(strict: Server, picture: bytes) -> None:
 def test_a_request_of_two_lengths_is_the_last_of_its_connection(strict: Server) -> None:
     """What one of them hides from a proxy is not answered."""
     hidden = b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    for lengths in (("Content-Length: 5", "Transfer-Encoding: chunked"), ("Transfer-Encoding: chunked", "Content-Length: 99")):
+    chunked = "Transfer-Encoding: chunked"
+    for lengths in (("Content-Length: 5", chunked), (chunked, "Content-Length: 99")):
         with socket.create_connection(("127.0.0.1", strict.port), timeout=LONGEST) as connection:
             connection.sendall(head(*lengths) + b"0\r\n\r\n" + hidden)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))  # until the server closes

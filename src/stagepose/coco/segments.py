@@ -54,7 +54,7 @@ def _polygon_fault(polygons: list[Any]) -> str:
             return f"segmentation[{at}] is {show(flat)}, expected a polygon: the numbers x, y, x, y, ..."
         if len(flat) % 2:
             return f"segmentation[{at}] has {len(flat)} numbers, expected an x and a y of every corner"
-        if flat and not (-FARTHEST < min(flat) and max(flat) < FARTHEST and math.isfinite(sum(flat))):
+        if flat and not (min(flat) > -FARTHEST and max(flat) < FARTHEST and math.isfinite(sum(flat))):
             return f"segmentation[{at}] is {show(flat)}, expected numbers of pixels"
     if max(map(len, polygons)) < 6:
         return f"segmentation is {show(polygons)}, expected a polygon of three corners or more"

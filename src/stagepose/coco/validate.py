@@ -249,7 +249,7 @@ def _sizes(t: Table) -> NDArray[np.float64]:
 
 
 def segment_problems(t: Table) -> Iterator[Problem]:
-    """Segments that nothing can be cut out by. Apart from the rules, which every reader waits for: no reader needs it."""
+    """Segments that nothing can be cut out by; apart from the rules, for which every reader waits."""
     sizes = {image.id: (image.height, image.width) for image in t.images}
     for row, index in enumerate(t.index.tolist()):
         fault = segment_fault(t.raw["annotations"][index].get("segmentation"), sizes.get(int(t.image_ids[row])))

@@ -50,7 +50,8 @@ OF_A_PICTURE = _errors({
     400: "form data that is not one part image", 403: "sent by a page of another origin",
     408: "the body did not arrive in time", 413: "a larger body than may be", 415: "a body that says it is no picture",
     422: "an option that does not fit, or a file that is no whole picture within the limits",
-    503: "the server is busy or ending, or the process that looked at it died; with Retry-After", 504: "it took too long",
+    503: "the server is busy or ending, or the process that looked at it died; with Retry-After",
+    504: "it took too long",
 })  # fmt: skip
 NONE_READY: Responses = {503: {"description": "no process can"}}
 

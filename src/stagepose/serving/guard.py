@@ -56,8 +56,8 @@ class Guard:
     def check(self, headers: Headers, method: str) -> None:
         """:class:`RefusedError` for a body of two lengths, a foreign Host, and a page of another origin that sends."""
         if "content-length" in headers and "transfer-encoding" in headers:  # RFC 9112, 6.1: perhaps request smuggling
-            raise RefusedError(400, "the request has both Content-Length and Transfer-Encoding, so that a proxy may see "
-                                    "another end of it; send one of them", close=True)
+            raise RefusedError(400, "the request has both Content-Length and Transfer-Encoding, of which a proxy may "
+                                    "believe the other; send one of them", close=True)
         host = headers.get("host", "")
         name = _name(host)
         if not _is_address(name) and name not in self.hosts:
