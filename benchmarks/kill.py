@@ -39,6 +39,7 @@ class Pictures:
     """Learn the mean of a random picture."""
 
     samples_per_epoch = 1000
+    seed = 0
 
     def __init__(self) -> None:
         torch.manual_seed(0)

@@ -66,7 +66,7 @@ estimated, so that AP there compares with no other). Ground-truth boxes, no flip
 def first_stage(folder: Path, store: CropStore) -> None:
     """Stage 1 from the shipped weights, and the table of its own people."""
     pose = replace(SETUP.pose, stages=1)
-    setting = runs.Setting(folder=folder / "crops", val=None, init="pose-small", seed=SETUP.train.seed, device="cpu",
+    setting = runs.Setting(folder=folder / "crops", val=None, init="pose-small", device="cpu",
                            drop_bad=False, report=print)
     sets = runs.PoseSets([store], [1.0], COCO_17, None, None, [False])
     weights = runs.pose_task(PoseRecipe(pose=pose, train=SETUP.train), sets, setting).model.state_dict()

@@ -25,6 +25,7 @@ class Line:
     """Learn y = 2 x - 1; every rank writes down the samples it shows, beside its run folder."""
 
     samples_per_epoch = 50
+    seed = 0
 
     def __init__(self, options):
         torch.manual_seed(distributed.rank())  # ranks that begin alike only because the first one's weights are taken

@@ -249,7 +249,7 @@ def test_a_finished_run_of_a_wide_view_is_known_by_the_crops_that_it_learnt_from
     chosen = replace(chosen, arms=(replace(arm, recipe=replace(arm.recipe, pose=replace(arm.recipe.pose,
                                                                                         box_padding=2.0))),))
     said = []
-    setting = Setting(folder=tmp_path / "crops", val=val, init=None, seed=0, device="cpu", drop_bad=False,
+    setting = Setting(folder=tmp_path / "crops", val=val, init=None, device="cpu", drop_bad=False,
                       report=said.append)
     place = Place(out=tmp_path / "out", sources=[Source.parse(str(train))], skeleton=COCO_17, setting=setting,
                   machine=Machine())

@@ -33,6 +33,7 @@ class LineTask:
     """Learn y = 2 x - 1 from samples that depend on (seed, epoch, index) alone; ``poison`` makes some losses NaN."""
 
     samples_per_epoch = 50
+    seed = 0
 
     def __init__(self, poison=(), poisoned_input=()):
         torch.manual_seed(0)
@@ -98,6 +99,12 @@ def test_the_rate_follows_the_samples_that_were_shown(tmp_path):
     lines = map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())
     rates = [line["lr"] for line in lines if "lr" in line]
     assert rates == pytest.approx([CONFIG.lr * lr_factor(shown, 200, 20) for shown in range(0, 200, 10)], rel=1e-3)
+
+
+def test_a_task_of_another_seed_than_the_schedules_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="seed is 3 in the schedule, but the task draws its samples by 0"):
+        train(LineTask(), replace(CONFIG, seed=3), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_resume_is_bit_equal(tmp_path):

@@ -100,6 +100,17 @@ def test_recipes_are_of_networks_that_there_are():
     assert len(of_network("3xmspn50").pose.coarse) == 3 and of_network("cpn-res101").pose.ohkm == (0, 8)
 
 
+def test_the_schedules_seed_is_that_of_the_weights_and_of_the_samples(store, tmp_path):
+    sets = runs.PoseSets([store], [1.0], COCO_17, None, None, [False])
+    setting = runs.Setting(folder=tmp_path, val=None, init=None, device="cpu", drop_bad=False, report=print)
+    recipe, made = of_network("u-300m"), []
+    recipe = replace(recipe, pose=replace(recipe.pose, codec=CODEC))
+    for seed in (0, 5, 5):
+        task = runs.pose_task(replace(recipe, train=replace(recipe.train, seed=seed)), sets, setting)
+        made.append((task.seed, float(next(task.network.parameters()).detach().sum())))
+    assert [seed for seed, _ in made] == [0, 5, 5] and made[0][1] != made[1][1] == made[2][1]
+
+
 @pytest.mark.parametrize(("name", "change", "message"), [
     ("hourglass-1", {"ohkm": (0, 8)}, "ohkm has 2 values, expected 1: one for each stage of hourglass-1"),
     ("hourglass-2", {"coarse": (1.4, 1.2, 1.0)}, "coarse has 3 values, expected 2"),

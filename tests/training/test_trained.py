@@ -20,6 +20,7 @@ from stagepose.training.pose import PoseConfig, PoseTask
 from stagepose.training.trained import Mixed, averaged_weights, open_pose
 
 CONFIG = PoseConfig(network="u-300m", codec=UdpDark(input_size=(64, 64)), box_padding=1.1)
+TRAIN = loop.TrainConfig(batch=4, samples=8, warmup=4, lr=1e-3, bf16=False)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def runs(tmp_path_factory):
     for seed, network in enumerate(("u-300m", "u-300m", "slim-u")):
         torch.manual_seed(seed)
         task = PoseTask(build(network, 17), replace(CONFIG, network=network), [store], [1.0], seed=seed)
-        loop.train(task, loop.TrainConfig(batch=4, samples=8, warmup=4, lr=1e-3, bf16=False), folder / f"run{seed}")
+        loop.train(task, replace(TRAIN, seed=seed), folder / f"run{seed}")
     return folder
 
 

@@ -94,7 +94,7 @@ def run_experiment(
     folder = out or Path("runs") / f"{name}-{scale}"
     require_folder(folder)
     with started(where) as report:
-        setting = runs.Setting(folder=crops or folder / "crops", val=val, init=None, seed=0, device=where,
+        setting = runs.Setting(folder=crops or folder / "crops", val=val, init=None, device=where,
                                drop_bad=False, report=report)
         place = Place(out=folder, sources=[runs.Source.parse(text) for text in data], skeleton=keypoints,
                       setting=setting, machine=runs.machine_for(where, workers, compile, resident=False),

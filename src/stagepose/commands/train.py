@@ -266,7 +266,8 @@ def train(preset: Preset, *, options: Annotated[TrainOptions, arg(name="")]) -> 
             boxes = replace(boxes, augment=changed(boxes.augment, options.augment or (), "--augment"))
             if options.frozen is not None:
                 boxes = replace(boxes, detector=replace(boxes.detector, frozen_blocks=options.frozen))
-            config = options.scheduled(boxes.train)
+            boxes = replace(boxes, train=options.scheduled(boxes.train))
+            config = boxes.train
             task: loop.Task = detector_task(boxes, sources, setting, partly_boxed=options.partly_boxed)
         else:
             recipe, experiment = options.changed(pose_preset(preset)), options.experiment
@@ -352,8 +353,7 @@ def _started(options: Options, networks: list[Path]) -> Iterator[runs.Setting]:
     device = runs.prepare_device(options.device, options.threads)
     with started(device) as report:
         setting = runs.Setting(folder=options.crops or options.out.parent / "crops", val=options.val,
-                               init=options.init, seed=options.seed, device=device, drop_bad=options.drop_bad,
-                               report=report)
+                               init=options.init, device=device, drop_bad=options.drop_bad, report=report)
         yield runs.going_on(setting, options.out, networks)
 
 

@@ -61,6 +61,9 @@ class Task(Protocol):
         """Where samples named (epoch, position) are read; worker processes hold a copy."""
     @property
     def samples_per_epoch(self) -> int: ...
+    @property
+    def seed(self) -> int:
+        """By which samples are ordered and augmented: that of the schedule."""
 
     def prepare(self, read: Any) -> Any:
         """What the reader read, augmented on the device; the same keys give the same batch on any machine."""
@@ -116,7 +119,7 @@ class TrainConfig:
     patience: int = 0  # so many such validations in a row without a higher AP end it; 0 never
     bf16: bool = True
     max_bad_steps: int = 10  # NaN or infinite losses in a row before the run stops
-    seed: int = 0
+    seed: int = 0  # of first weights, the samples' order and their augmentation: tasks are made with it
 
     def __post_init__(self) -> None:
         if (self.samples > 0) == (self.minutes > 0):
@@ -146,6 +149,9 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
     SIGTERM and Ctrl-C save and raise :class:`SystemExit` with 143 or 130. Under ``torchrun`` all ranks call this.
     """
     machine = machine or Machine()
+    if task.seed != config.seed:
+        raise ConfigError(f"seed is {config.seed} in the schedule, but the task draws its samples by {task.seed}; give "
+                          "both the same")
     distributed.refuse_uneven(config.batch, config.accumulate)
     with open_run(out, {"train": asdict(config), **task.describe()}, accept_changes) as run, \
             stop_signals() as stop, plain_errors(config.batch, config.accumulate, machine.workers):

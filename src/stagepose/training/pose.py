@@ -215,6 +215,11 @@ class PoseTask:
         if config.frozen:
             trunk_of(network).freeze(config.frozen)
 
+    @property
+    def seed(self) -> int:
+        """By which samples are ordered and augmented."""
+        return self.reader.seed
+
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
         pose = asdict(self.config) | {"codec": self.config.codec.to_json()}

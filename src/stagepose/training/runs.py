@@ -101,7 +101,6 @@ class Setting:
     folder: Path
     val: Path | None
     init: str | None  # a run folder, a .safetensors file; for pose networks also a model file or a shipped name
-    seed: int
     device: str
     drop_bad: bool
     report: Report
@@ -240,11 +239,11 @@ def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton,
 def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting, teacher: Teacher | None = None) -> PoseTask:
     """A fresh network, or one that begins as ``setting.init`` says, with its people and its judge."""
     config, keypoints = recipe.pose, len(sets.skeleton)
-    torch.manual_seed(setting.seed)  # a run killed before its first checkpoint begins again with the same weights
+    torch.manual_seed(recipe.train.seed)  # a run killed before its first checkpoint begins again with the same weights
     network = start.fresh(config.network, keypoints, config.join, stages=config.stages,
                           imagenet=config.imagenet and setting.init is None and setting.began is None,
                           std=config.init_std)
-    task = PoseTask(network, config, sets.stores, sets.weights, seed=setting.seed, validation=sets.validation,
+    task = PoseTask(network, config, sets.stores, sets.weights, seed=recipe.train.seed, validation=sets.validation,
                     device=setting.device, resident=sets.resident, generated=sets.generated, teacher=teacher,
                     init=setting.init_sha256)
     if setting.init is not None:

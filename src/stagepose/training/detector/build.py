@@ -43,14 +43,14 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
     boxes = read_boxes(path, images, negatives_dir=negatives if negatives.is_dir() else None,
                        partly_boxed=partly_boxed, drop_bad=setting.drop_bad)
     validation = None if setting.val is None else _validation(setting.val, path, boxes)
-    torch.manual_seed(setting.seed)
+    torch.manual_seed(recipe.train.seed)
     model = Detector(replace(recipe.detector, categories=len(boxes.categories)))
     if setting.init is not None:  # before any picture is decoded: it may be no detector's
         setting.report(checkpoint.fill_matching(model, _starting_weights(setting.init), setting.init))
     augment = recipe.augment
     boxes, cache = open_or_decode(boxes, setting.folder, max_side=round(augment.long_side * augment.zoom[1]),
                                   drop_bad=setting.drop_bad, progress=told(setting.report, f"{path}: decoded"))
-    data = BoxData(boxes, cache, augment=augment, seed=setting.seed)
+    data = BoxData(boxes, cache, augment=augment, seed=recipe.train.seed)
     setting.report(f"{path}: {len(data)} pictures, {len(boxes.categories)} categories; left out: {boxes.left_out}")
     return DetectorTask(model, data, validation, device=setting.device, init=setting.init_sha256)
 

@@ -102,6 +102,11 @@ class DetectorTask:
         self.reader = BoxReader(data)
         self.samples_per_epoch = len(data)
 
+    @property
+    def seed(self) -> int:
+        """By which samples are ordered and augmented."""
+        return self.data.seed
+
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
         boxes, judge = self.data.boxes, {"val": self.validation.dataset.sha256} if self.validation is not None else {}

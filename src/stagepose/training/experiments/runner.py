@@ -80,7 +80,7 @@ def _start(arm: Arm, place: Place) -> Path | None:
 def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
     folder = folder_of(arm, seed, place.out)
     weights_file = _start(arm, place)
-    setting = replace(place.setting, seed=seed, init=None if weights_file is None else str(weights_file))
+    setting = replace(place.setting, init=None if weights_file is None else str(weights_file))
     arm = replace(arm, recipe=replace(arm.recipe, train=replace(arm.recipe.train, seed=seed)))
     recipe, sources = arm.recipe, [*place.sources, *(place.extra if arm.extended else ())]
     done = distributed.from_first(lambda: _finished(folder, arm, sources, place.skeleton, setting))

@@ -141,6 +141,11 @@ class RepairTask:
         self._resident, self._teacher = resident, teacher
         self._features = Features().to(device) if config.features else None
 
+    @property
+    def seed(self) -> int:
+        """By which samples are ordered and damaged."""
+        return self.reader.seed
+
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
         data, teacher = self.reader, self._teacher
