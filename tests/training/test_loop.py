@@ -426,6 +426,10 @@ def test_a_schedule_that_is_made_shorter_is_warm_before_it_ends(tmp_path):
     assert runs.schedule(base, samples=50_000, minutes=None, steps=None).warmup == 5_000
     assert runs.schedule(base, samples=1_000_000, minutes=None, steps=None).warmup == 80_000
     assert runs.schedule(base, samples=None, minutes=None, steps=None) == base
+    for batch in (10, 20):  # a run that goes on with another too
+        rehearsal = runs.schedule(base, samples=None, minutes=None, steps=500, batch=batch)
+        asked = runs.schedule(base, samples=500 * batch, minutes=None, steps=None, batch=batch)
+        assert rehearsal == replace(asked, log_every=1) and rehearsal.warmup == 50 * batch
     config = TrainConfig(batch=10, minutes=0.0005, warmup=80_000, lr=0.02, bf16=False, log_every=1)
     train(LineTask(), config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]

@@ -129,7 +129,7 @@ class Options:
     minutes: OptionalNumber = None
     """Train about so long instead; turned into samples once, at the start."""
     steps: OptionalCount = None
-    """Only so many steps: a rehearsal."""
+    """A rehearsal: --samples of so many batches, each step logged."""
     batch: OptionalCount = None
     """Pictures in one step."""
     optimizer: Annotated[OptimizerKind | None, arg(metavar="{" + ",".join(OPTIMIZERS) + "}",

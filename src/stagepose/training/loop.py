@@ -375,5 +375,7 @@ def shorter_warmup(warmup: int, samples: int) -> int:
 
 
 def shortened(config: TrainConfig, steps: int) -> TrainConfig:
-    """The same schedule, ``steps`` long: for rehearsals."""
-    return replace(config, samples=steps * config.batch, minutes=0.0, evaluate_every=0, patience=0, log_every=1)
+    """The same schedule in as many samples as ``steps`` show: for rehearsals."""
+    samples = steps * config.batch
+    return replace(config, samples=samples, minutes=0.0, warmup=shorter_warmup(config.warmup, samples),
+                   evaluate_every=0, patience=0, log_every=1)
