@@ -118,6 +118,8 @@ def test_the_schedules_seed_is_that_of_the_weights_and_of_the_samples(store, tmp
     ("simple-res50", {"stage_weights": (1.0, 1.0)}, "stage_weights has 2 values, expected 1"),
     ("u-300m", {"frozen": 2}, "only EfficientNet-Lite trunks come with ImageNet weights to start from or to"),
     ("lite0-u", {"frozen": 99}, "frozen is 99, expected 0 to 16 blocks of the trunk"),
+    ("hourglass-2", {"level_weights": (1.0, 0.5)}, "level_weights has 2 values, but hourglass-2 gives heatmaps of 1 "),
+    ("cpn-res50", {"level_weights": (1.0,)}, "level_weights has 1 values, but cpn-res50 gives heatmaps of 4 levels"),
     ("hourglass-2", {"gates": (0.8,)}, "gates has 1 values, but hourglass-2 has 0 later stages to gate"),
 ])
 def test_what_does_not_fit_a_network_is_told_before_anybody_is_cut_out(name, change, message):
@@ -125,6 +127,13 @@ def test_what_does_not_fit_a_network_is_told_before_anybody_is_cut_out(name, cha
     runs.check(recipe, 17)
     with pytest.raises(ConfigError, match=message):
         runs.check(replace(recipe, pose=replace(recipe.pose, **change)), 17)
+
+
+def test_a_network_of_one_level_is_weighted_by_one_number():
+    recipe = pose_preset("hourglass-2")
+    one = Options(data=["set.json"], out=Path("run"), experiment=Experiment(level_weights=[2.0])).changed(recipe)
+    runs.check(one, 17)
+    assert [len(levels) for levels in one.pose.codecs(2)] == [1, 1]
 
 
 def test_the_successors_targets_are_its_kernels():
@@ -291,8 +300,9 @@ def test_people_count_what_they_are_said_to(store):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"level_weights": (1.0,)}, "level_weights has 1 levels, level_sigmas 4"), ({"init_std": -1.0}, "init_std is -1"),
-    ({"coarse": (0.0, 1.0)}, "coarse is"), ({"gates": (80.0,)}, "gates is"), ({"stage_weights": (0.0,)}, "some stage"),
+    ({"level_weights": (1.0,) * 5}, "level_weights has 5 levels, level_sigmas 4"),
+    ({"init_std": -1.0}, "init_std is -1"), ({"coarse": (0.0, 1.0)}, "coarse is"),
+    ({"gates": (80.0,)}, "gates is"), ({"stage_weights": (0.0,)}, "some stage"),
     ({"ohkm": (-1,)}, "ohkm"), ({"level_weights": (float("nan"), 1.0, 1.0, 1.0)}, "level_weights"),
     ({"stage_weights": (float("inf"), 1.0)}, "stage_weights"), ({"init_std": float("nan")}, "init_std is nan"),
 ])

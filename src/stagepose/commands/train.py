@@ -79,7 +79,7 @@ class Experiment:
     loss: Annotated[HeatmapLoss | None, arg(metavar="{" + ",".join(KINDS) + "}", help_behavior_hint=UNSAID)] = None
     """kl (softmax over each heatmap) or mse (squared error), instead of the preset's."""
     level_weights: OptionalNumbers = None
-    """What the loss of each level counts, finest first."""
+    """What the loss of each level counts, finest first: one number for each level that the network's stages have."""
     upsample: OptionalSwitch = None
     """Judge coarse levels at the finest's size instead of at their own."""
     hardest_of: OptionalCount = None

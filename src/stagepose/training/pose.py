@@ -24,6 +24,7 @@ from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig,
 from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
 from stagepose.training.losses import HeatmapLoss, absent_losses, stage_losses
+from stagepose.training.networks import cost
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import StageOptions, row_length, stages_of, trunk_of
 from stagepose.training.people import Chosen, PoseData, PoseRead, on_device
@@ -33,6 +34,7 @@ from stagepose.training.tensors import numbers_on
 
 # what runs of other codecs than megvii say of the kernels, which they do not use: as older ones did, which then go on
 UNUSED_KERNELS = (11, 9, 7, 5)
+LEVEL_WEIGHTS = (1.0, 0.25, 0.25, 0.25)  # a network of fewer levels takes the first of them
 
 
 class PoseJudge(Protocol):
@@ -58,7 +60,7 @@ class PoseConfig:
     box_padding: float = BOX_PADDING  # the network's view of a person, times the box
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: HeatmapLoss = "kl"
-    level_weights: tuple[float, ...] = (1.0, 0.25, 0.25, 0.25)
+    level_weights: tuple[float, ...] = LEVEL_WEIGHTS  # of the losses, finest first
     level_sigmas: tuple[float, ...] = (2.0, 1.5, 1.0, 0.75)  # heatmap pixels; coarse levels need no wide targets
     level_kernels: tuple[int, ...] = (5, 7, 9, 11)  # the same for the codec "megvii", in pixels; coarser ones wider
     upsample: bool = False  # coarse levels are judged at the finest's size
@@ -76,9 +78,10 @@ class PoseConfig:
     gates: tuple[float, ...] = ()  # one a later stage: it learns from samples whose OKS after the one before is lower
 
     def __post_init__(self) -> None:
-        if len(self.level_weights) != len(self.level_sigmas) or len(self.level_weights) > len(self.level_kernels):
+        if not 0 < len(self.level_weights) <= min(len(self.level_sigmas), len(self.level_kernels)):
             raise ConfigError(f"level_weights has {len(self.level_weights)} levels, level_sigmas "
-                              f"{len(self.level_sigmas)}, level_kernels {len(self.level_kernels)}; give one for each")
+                              f"{len(self.level_sigmas)}, level_kernels {len(self.level_kernels)}; give one weight for "
+                              "each level of the network, and as many widths at least")
         if isinstance(self.box_padding, (tuple, list)):
             raise ConfigError(f"box_padding is {self.box_padding}, a pair, by which a model looks but none is trained; "
                               "give training one number, and the pair to stagepose.load(box_padding=)")
@@ -383,7 +386,11 @@ class PoseTask:
 
 
 def check_fits(config: PoseConfig, network: nn.Module) -> None:
-    """:class:`ConfigError` where gates, frozen blocks, or what is said of each stage, do not fit the network."""
+    """:class:`ConfigError` where gates, frozen blocks, or what is said of each stage, do not fit the network.
+
+    So too where what is said of each level does not; that is asked of a network on the meta device, where it costs
+    nothing.
+    """
     if config.frozen:
         trunk_of(network).check_frozen(config.frozen)
     stages = stages_of(network)
@@ -391,6 +398,11 @@ def check_fits(config: PoseConfig, network: nn.Module) -> None:
         said = len(getattr(config, name))
         if said and said != stages:
             raise ConfigError(f"{name} has {said} values, expected {stages}: one for each stage of {config.network}")
+    levels = max(cost.count(network, config.size).levels) if next(network.parameters()).is_meta else None
+    weights = len(config.level_weights)
+    if levels is not None and (weights < levels or (weights > levels and config.level_weights != LEVEL_WEIGHTS)):
+        raise ConfigError(f"level_weights has {weights} values, but {config.network} gives heatmaps of {levels} levels "
+                          "a stage; give one for each, finest first")
     gated = stages - 1 if isinstance(network, MultiStage) else 0
     if config.gates and len(config.gates) != gated:
         raise ConfigError(f"gates has {len(config.gates)} values, but {config.network} has {gated} later stages to "
