@@ -107,6 +107,28 @@ def test_a_task_of_another_seed_than_the_schedules_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_it_learns_in_another_thread_as_in_the_main_one(tmp_path):
+    handled, ended = signal.getsignal(signal.SIGTERM), []
+
+    class Broken(LineTask):
+        def loss(self, model, batch):
+            raise MemoryError
+
+    def learn():
+        train(LineTask(), replace(CONFIG, samples=30), tmp_path / "other")
+        with pytest.raises(TrainingError, match="out of memory"):  # and says what it dies of
+            train(Broken(), CONFIG, tmp_path / "broken")
+        ended.append(True)
+
+    thread = threading.Thread(target=learn)
+    thread.start()
+    thread.join()
+    assert ended and signal.getsignal(signal.SIGTERM) is handled
+    train(LineTask(), replace(CONFIG, samples=30), tmp_path / "main")
+    for name, tensor in weights(tmp_path / "main").items():
+        assert torch.equal(tensor, weights(tmp_path / "other")[name])
+
+
 def test_a_resume_is_bit_equal(tmp_path):
     train(LineTask(), CONFIG, tmp_path / "whole")
 

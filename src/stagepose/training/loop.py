@@ -146,7 +146,8 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
           accept_changes: bool = False) -> nn.Module:
     """Train to the end of the schedule, or of patience, resuming what ``out`` holds; -> the averaged model.
 
-    SIGTERM and Ctrl-C save and raise :class:`SystemExit` with 143 or 130. Under ``torchrun`` all ranks call this.
+    SIGTERM and Ctrl-C save and raise :class:`SystemExit` with 143 or 130, in the main thread. Under ``torchrun`` all
+    ranks call this.
     """
     machine = machine or Machine()
     if task.seed != config.seed:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,8 +106,14 @@ def later(values: Tensor) -> Callable[[], list[float]]:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that gets the exit code when SIGTERM or Ctrl-C arrives; a second Ctrl-C exits at once."""
+    """A list that gets the exit code when SIGTERM or Ctrl-C arrives; a second Ctrl-C exits at once.
+
+    In a thread that is not the main one, which alone may be told of signals, they go on doing what they did.
+    """
     stop: list[int] = []
+    if not _may_handle_signals():
+        yield stop
+        return
 
     def note(number: int, _frame: object) -> None:
         if stop and number == signal.SIGINT:
@@ -145,13 +152,18 @@ def plain_errors(batch: int, accumulate: int, workers: int) -> Iterator[None]:
         raise
 
 
+def _may_handle_signals() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _end_workers() -> None:
     """Kill the data workers: they ignore SIGTERM, so an exit would wait for them forever."""
-    noticed = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises there, which would take this error's place
+    # torch raises in its handler, which would take this error's place
+    noticed = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if _may_handle_signals() else None
     for child in multiprocessing.active_children():
         child.kill()
         child.join()
-    if noticed is not None:  # it was not set from Python
+    if noticed is not None:  # it was set from Python, and here
         signal.signal(signal.SIGCHLD, noticed)
 
 
