@@ -97,12 +97,44 @@ def expected(levels: list[int], keypoints: int, size: tuple[int, int]) -> list[l
     return [[(2, keypoints, size[1] // s, size[0] // s) for s in (4, 8, 16, 32)[:count]] for count in levels]
 
 
+LEVELS_OF = {  # of the baselines, how many levels each stage has; a new one may say it here, or only keep to strides
+    "hourglass-1": [1], "hourglass-2": [1] * 2, "hourglass-4": [1] * 4, "hourglass-8": [1] * 8,
+    "cpn-res50": [4, 1], "cpn-res101": [4, 1], "simple-res50": [1], "simple-res101": [1], "simple-res152": [1],
+}  # fmt: skip
+
+
+def keeps_to_its_shapes(name: str, network: nn.Module) -> None:
+    """What was promised of its stages and levels, each level half as large as the one before."""
+    found = shapes(network, (96, 160), "meta")
+    stages = zoo.stages_of(network)
+    levels = LEVELS_OF.get(name, list(map(len, found)) if name in zoo.BASELINES else [4] * stages)
+    assert len(levels) == stages and all(1 <= count <= 4 for count in levels)
+    assert found == expected(levels, 17, (96, 160))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_heatmaps_on_all_levels_of_all_stages(name):
-    stages = int((re.match(r"(\d)x", name) or re.match(r"hourglass-(\d)", name) or [1, 1])[1])
-    levels = {"hourglass": [1] * stages, "cpn": [4, 1], "simple": [1]}.get(name.split("-")[0], [4] * stages)
-    assert shapes(on_meta(name), (96, 160), "meta") == expected(levels, 17, (96, 160))
-    assert zoo.stages_of(on_meta(name)) == len(levels)
+    keeps_to_its_shapes(name, on_meta(name))
+    row = re.match(r"(\d)x", name)
+    assert row is None or zoo.stages_of(on_meta(name)) == int(row[1])
+
+
+class OneLevel(nn.Module):
+    """A baseline of somebody else's, whose heatmaps have one level of the given stride."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.out = nn.Conv2d(3, 17, stride, stride)
+
+    def forward(self, images: torch.Tensor) -> list[list[torch.Tensor]]:
+        return [[self.out(images)]]
+
+
+def test_a_new_baseline_of_any_name_is_asked_for_its_strides(monkeypatch):
+    monkeypatch.setitem(zoo.BASELINES, "mine", OneLevel)
+    keeps_to_its_shapes("mine", cost.on_meta(lambda: OneLevel(4)))
+    with pytest.raises(AssertionError):
+        keeps_to_its_shapes("mine", cost.on_meta(lambda: OneLevel(8)))
 
 
 @pytest.mark.parametrize("kind", TYPES)
