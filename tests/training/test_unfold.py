@@ -206,10 +206,32 @@ def test_a_quantized_file_is_refused_by_name(file, tmp_path):
 
 
 def test_another_architecture_is_refused(file):
-    with pytest.raises(ModelError, match=r"tiny\.onnx: .* convolutions that are not those of this network"):
+    with pytest.raises(ModelError, match=r"tiny\.onnx: .* convolutions that are not those .* of the same preset$"):
         rebuild(file, network("lite0-u"))
-    with pytest.raises(ModelError, match="number of keypoints"):
+    with pytest.raises(ModelError, match=r"of the same preset and 14 keypoints, not 17$"):
         rebuild(file, network(keypoints=14))
+
+
+class Scaled(torch.nn.Module):
+    """A convolution, and a layer that no model file gives back."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.layer = torch.nn.Conv2d(3, 17, 4, 4), torch.nn.LayerNorm(17)
+
+    def forward(self, images):
+        return [[self.layer(self.patches(images).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)]]
+
+
+def test_a_network_of_more_than_convolutions_is_sent_to_its_run_folder(tmp_path):
+    def scaled():
+        return PoseInference(Scaled(), CODEC, "kl").eval()
+
+    mine, path = scaled(), tmp_path / "mine.onnx"
+    torch.nn.init.uniform_(mine.network.layer.weight, 1, 5)
+    export_pose(mine, path, INFO, bits=32)
+    with pytest.raises(ModelError, match=r"mine\.onnx: .* learns network\.layer\.weight too: give its run folder$"):
+        rebuild(path, scaled())
 
 
 def test_training_starts_from_a_model_file(file, tmp_path, capsys):

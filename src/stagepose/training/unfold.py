@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stagepose.errors import ModelError
@@ -80,7 +81,7 @@ def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
     if ([tuple(conv.weight.shape) for conv, _ in order], [norm.num_features for norm in alone]) != (
             [each.weight.shape for each in stored], [len(each[0]) for each in stored_alone]):
         raise ModelError(f"{file}: {len(stored)} convolutions that are not those of this network ({len(order)}); "
-                         "start from a file of the same preset and number of keypoints")
+                         f"start from a file of the same preset{_and_keypoints(theirs, model, sample)}")
     folded = []
     for (conv, norm), each in zip(order, stored, strict=True):
         _take(conv, norm, each)
@@ -94,8 +95,24 @@ def rebuild(path: str | Path, like: PoseInference) -> Rebuilt:
         differences.append(parity(data, {"crops": sample}, [NumpyHeatmaps(model)(sample)]))
         if differences[-1] <= MAX_PARITY_ERROR:
             return Rebuilt(model, folded)
+    other = _not_in_files(like)
     raise ModelError(f"{file}: the network rebuilt from it differs from it by {min(differences):.3g} of a heatmap's "
-                     f"range, more than {MAX_PARITY_ERROR}; it was made by another architecture")
+                     f"range, more than {MAX_PARITY_ERROR}; "
+                     + (f"of a model file only convolutions and batch norms are taken back, and this network learns "
+                        f"{other} too: give its run folder" if other else "it was made by another architecture"))
+
+
+def _not_in_files(model: nn.Module) -> str:
+    """The first parameter that is of no convolution or batch norm; empty where all are."""
+    known = {id(p) for m in model.modules() if isinstance(m, (Convolution, nn.BatchNorm2d)) for p in m.parameters()}
+    return next((name for name, p in model.named_parameters() if id(p) not in known), "")
+
+
+@torch.no_grad()
+def _and_keypoints(theirs: PoseModel, model: PoseInference, sample: NDArray[np.uint8]) -> str:
+    """What to say of keypoints, where a network finds another number of them than a file."""
+    count, wanted = len(theirs.skeleton), NumpyHeatmaps(model)(sample).shape[1]
+    return "" if count == wanted else f" and {wanted} keypoints, not {count}"
 
 
 @torch.no_grad()
