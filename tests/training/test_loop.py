@@ -129,6 +129,21 @@ def test_it_learns_in_another_thread_as_in_the_main_one(tmp_path):
         assert torch.equal(tensor, weights(tmp_path / "other")[name])
 
 
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_compiler_that_dies_leaves_one_line_and_of_ctrl_c_none(tmp_path, interrupted):
+    from torch._inductor.exc import CppCompileError
+
+    class Compiling(LineTask):
+        def loss(self, model, batch):
+            if interrupted:
+                os.kill(os.getpid(), signal.SIGINT)  # as the compiler's process gets it too
+            raise CppCompileError(["g++"], "killed")
+
+    ended, told = (SystemExit, "^130$") if interrupted else (TrainingError, "^torch.compile .* --compile False$")
+    with pytest.raises(ended, match=told):
+        train(Compiling(), CONFIG, tmp_path / "run")
+
+
 def test_a_resume_is_bit_equal(tmp_path):
     train(LineTask(), CONFIG, tmp_path / "whole")
 

@@ -123,6 +123,10 @@ def stop_signals() -> Iterator[list[int]]:
     old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
+    except Exception as error:
+        if stop and _of_compiling(error):  # a terminal's Ctrl-C reaches the compiler too, which dies of it
+            raise SystemExit(stop[0]) from error
+        raise
     finally:
         for number, handler in old.items():
             if handler is not None:  # it was not set from Python
@@ -143,6 +147,9 @@ def plain_errors(batch: int, accumulate: int, workers: int) -> Iterator[None]:
             less = (f"try --batch {max(1, batch // 2)}, or keep the batch and show it in smaller parts with "
                     f"--accumulate {2 * accumulate}" if at_once > 1 else "use a smaller --input-size or network")
             raise TrainingError(f"out of memory with {at_once} pictures at once; {less}") from error
+        if _of_compiling(error):
+            raise TrainingError(f"torch.compile could not take the network ({text.strip().splitlines()[0]}); train it "
+                                "as it is with --compile False") from error
         # a dead worker is noticed as such, or as a batch that it announced and can no longer hand over
         if WORKER_DIED.search(text) or (workers and isinstance(error, (ConnectionError, EOFError))):
             raise TrainingError(
@@ -150,6 +157,15 @@ def plain_errors(batch: int, accumulate: int, workers: int) -> Iterator[None]:
                 f"often the machine ran out of memory: use fewer --workers (now {workers}; 0 reads in this process). "
                 "The same command goes on from the last checkpoint") from error
         raise
+
+
+def _of_compiling(error: BaseException | None) -> bool:
+    """Whether torch.compile made the error, or what it was turned into."""
+    while error is not None:
+        if type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _may_handle_signals() -> bool:
