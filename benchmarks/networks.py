@@ -30,8 +30,8 @@ KEYPOINTS = 17
 
 ABOUT = """\
 For 17 keypoints: parameters; GMACs (1e9 multiply-accumulates of convolutions, linear layers and matrix products such as
-attention's, counted exactly; biases, norms, activations and resizing are left out); and the median time of one person at
-256x192 on a CPU, in float32 by PyTorch, as `stagepose networks --latency` measures it. All heads are counted, as
+attention's, counted exactly; biases, norms, activations and resizing are left out); and the median time of one person
+at 256x192 on a CPU, in float32 by PyTorch, as `stagepose networks --latency` measures it. All heads are counted, as
 training has them; a model file has the last stage's finest alone: pose-small .67 GMACs, not .75; pose-medium, at
 384x288, 2.16, not 2.35."""
 KINDS = """\

@@ -30,9 +30,14 @@ def snippets(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-def run(page: str, **names: Any) -> dict[str, Any]:
-    """All Python of a page, one snippet after the other, each with what those before it have defined."""
+def run(page: str, without: str | None = None, **names: Any) -> dict[str, Any]:
+    """All Python of a page, one snippet after the other, each with what those before it have defined.
+
+    Snippets that have ``without`` in them are left out.
+    """
     for number, snippet in enumerate(snippets(page), 1):
+        if without is not None and without in snippet:
+            continue
         exec(compile(snippet, f"{page}, snippet {number}", "exec"), names)
     return names
 
@@ -63,13 +68,27 @@ def test_from_python(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("av")
     film("video.mp4")
     assert main(["predict", "photo.jpg"]) == 0
-    run("docs/python.md")
+    run("docs/python.md", without="stagepose.training")
     out = capsys.readouterr().out
     assert len(re.findall(r"^photo.jpg (\d+\.\d+|nan)$", out, re.MULTILINE)) == 2
     assert '"left_wrist": [' in out and (desk / "photo.pose.jpg").exists()
     assert (desk / "photo.csv").read_text().startswith("score,box_score,x1,") and (desk / "person-1.jpg").exists()
     assert len(json.loads((desk / "photo.json").read_text())) == 2
     assert re.search(r"^2 [1-9]$", out, re.MULTILINE), "the video's third frame"
+
+
+@pytest.mark.usefixtures("desk")
+def test_training_from_python() -> None:
+    pytest.importorskip("torch")
+    from tiny import tiny_coco
+
+    for folder, seed in (("train", 0), ("val", 1)):
+        tiny_coco(Path(folder), images=2, people=1, seed=seed).rename(f"{folder}/people.json")
+    [snippet] = [each for each in snippets("docs/python.md") if "stagepose.training" in each]
+    names: dict[str, Any] = {"Path": Path, "stagepose": stagepose}  # as snippets before it have them
+    exec(compile(snippet, "docs/python.md", "exec"), names)
+    assert names["task"].seed == 1 and json.loads(Path("runs/mine/judged.json").read_text())["step"] == 2
+    stagepose.load("mine.onnx", threads=1)
 
 
 def test_the_python_page_has_every_setting_with_its_default() -> None:

@@ -67,6 +67,7 @@ class Task(Protocol):
 
     def prepare(self, read: Any) -> Any:
         """What the reader read, augmented on the device; the same keys give the same batch on any machine."""
+        # the reader runs in the worker processes; this in the training process, while the device computes a step
 
     def loss(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Named losses; their sum is what is learnt."""

@@ -1,5 +1,11 @@
 """The pose task: crops in, heatmaps out, judged by the predictor that users get.
 
+The way of a step's B samples, each named (epoch, position):
+    PoseData.read     in worker processes, where there are any: canvases (B, H, W, 3) uint8 of the crop store,
+                      keypoints (B, K, 3) in canvas pixels, random numbers (B, UNIFORMS)
+    PoseTask.prepare  on the device, by one affine map each: images (B, 3, h, w) float 0..255, keypoints in input pixels
+    PoseTask.loss     the network's [stage][level] (B, K, h / s, w / s), s = 4, 8, ..., against targets drawn as large
+
 B samples, K keypoints, S stages, P people asked for by row.
 """
 
@@ -288,7 +294,8 @@ class PoseTask:
         """The heatmap loss over all levels of each stage; v = 1 (hidden) and v = 2 joints count alike.
 
         Of several looks, the hardest of each sample for the model as it is now: chosen here, not where batches are
-        prepared, which is a step ahead.
+        prepared, which is a step ahead. Notes which stages some sample has reached, where there are gates: :meth:`idle`
+        tells it after the step.
         """
         assert isinstance(model, PoseInference)
         if isinstance(batch, Looks):
