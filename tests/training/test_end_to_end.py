@@ -159,7 +159,7 @@ OPTIONS = {
     "export": {"--out", "--name", "--licence", "--training-data", "--metrics", "--step", "--bits",
                "--pictures"},
     "networks": {"--latency", "--no-latency", "--threads", "--keypoints", "--concat-heatmaps", "--residual",
-                 "--aggregate"},
+                 "--aggregate", "--check"},
 }
 
 

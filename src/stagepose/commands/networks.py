@@ -8,10 +8,11 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from stagepose.commands.arguments import UNSAID, OptionalCount
-from stagepose.commands.console import counted, counter, note, table
+from stagepose.commands.console import counted, counter, note, say, table, wrong_usage
 from stagepose.training.machine import use_threads
 from stagepose.training.networks import cost, zoo
 from stagepose.training.networks.zoo import StageOptions
+from stagepose.training.trial import tried
 
 SIZES = ((192, 256), (288, 384))  # (width, height) that the literature reports
 
@@ -27,7 +28,8 @@ def networks(
     concat_heatmaps: bool = False,
     residual: bool = False,
     aggregate: bool = False,
-) -> None:
+    check: bool = False,
+) -> int:
     """List the pose networks with their parameters and their multiply-accumulates.
 
     Args:
@@ -38,11 +40,18 @@ def networks(
         concat_heatmaps: Let later stages see the heatmaps of the one before.
         residual: Let later stages add to the heatmaps of the one before.
         aggregate: Let later stages see all levels of the one before.
+        check: Try instead whether those named do what training, export and fine-tuning ask of a network, on four drawn
+            pictures: a line for each, and exit code 1 where training lacks something.
     """
     for name in names:
         zoo.check_name(name)
     used = use_threads(threads)
     options = StageOptions(concat_heatmaps=concat_heatmaps, residual=residual, aggregate=aggregate)
+    if check:
+        if not names or latency or options != StageOptions():
+            wrong_usage("--check tries networks by name, as their recipes have them: stagepose networks NAME --check")
+        found = [_check(name, keypoints) for name in names]  # all of them, also after one that lacks something
+        return int(not all(found))
     shown = names or list(zoo.NETWORKS if options == StageOptions() else zoo.ROWS)
     headings = ["network", "stages", "M parameters", *(f"GMACs {h}x{w}" for w, h in SIZES)]
     rows = []
@@ -54,6 +63,17 @@ def networks(
     note(f"GMACs: 1e9 {cost.COUNTED}")
     if latency:
         note(f"ms: median, torch, float32, {counted(used, 'thread', 'threads')}, {SIZES[0][1]}x{SIZES[0][0]}")
+    return 0
+
+
+def _check(name: str, keypoints: int) -> bool:
+    """Print what is found; whether it can be trained."""
+    say(name)
+    found = []
+    for finding in tried(name, keypoints):
+        say(f"  {finding}")
+        found.append(finding)
+    return all(finding.ok for finding in found if finding.needed)
 
 
 def _row(name: str, keypoints: int, options: StageOptions, *, latency: bool) -> list[str]:
