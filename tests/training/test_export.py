@@ -1,5 +1,6 @@
 """A network of attention becomes a model file, and what cannot become one is named in one line."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,13 @@ class Strange(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.what(x)
+
+
+def test_what_the_exporter_writes_wrongly_is_told_in_one_line_too():
+    data = exported(Strange(lambda x: x.movedim(1, -1).movedim(-1, 1)), torch.rand(2, 3, 8, 7))
+    with pytest.raises(ModelError, match=r"ONNX Runtime does not take .*Transpose.*: build what does this") as told:
+        parity(data, {"crops": np.zeros((2, 3, 8, 7), np.float32)}, [np.zeros((2, 3, 8, 7), np.float32)])
+    assert len(str(told.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(("what", "named"), [

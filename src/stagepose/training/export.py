@@ -30,6 +30,8 @@ from stagepose.training.storage import Bits, store_weights
 OPSET = 17
 MAX_PARITY_ERROR = 0.05  # of a heatmap's range: 16-bit weights move it by about .01, other weights by 1 and more
 MAX_ROUNDED = 0.6  # in 8 bits, which move it by .25 where nobody is, and leave the AP
+OTHERWISE = ("build what does this of other operators: its weights stay, the run does too, and 'stagepose export' goes "
+             "on from there")
 OPERATOR = re.compile(r"(?:operator '?|when translating )([\w:]+)")  # as the exporter's errors name it
 
 
@@ -108,17 +110,21 @@ def _unwritten(error: Exception) -> ModelError:
     text = str(error)
     operator, reason = OPERATOR.search(text), (text.strip() or type(error).__name__).splitlines()[0].split(". ")[0]
     named = f"{operator[1]}: " if operator and operator[1] not in reason else ""
-    return ModelError(f"the network cannot be written as ONNX: {named}{reason.rstrip('. ')}; build what does this of "
-                      "other operators: its weights stay, the run does too, and 'stagepose export' goes on from there")
+    return ModelError(f"the network cannot be written as ONNX: {named}{reason.rstrip('. ')}; {OTHERWISE}")
 
 
 def parity(data: bytes, feed: Mapping[str, NDArray[Any]], expected: list[NDArray[Any]]) -> float:
     """Largest difference between ONNX Runtime's outputs and ``expected``, infinite for other shapes and for NaN.
 
     Each map (the last two axes) is measured by its own range: a softmax over thousands of pixels is tiny everywhere.
+    :class:`ModelError` where ONNX Runtime does not take the network.
     """
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    found = session.run(None, dict(feed))
+    try:
+        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        found = session.run(None, dict(feed))
+    except Exception as error:  # each of its faults has a class of its own
+        raise ModelError(f"ONNX Runtime does not take the exported network: {str(error).splitlines()[0]}; the node's "
+                         f"name says which layer it was written for: {OTHERWISE}") from error
     if any(f.shape != e.shape or not np.isfinite(f).all() for f, e in zip(found, expected, strict=True)):
         return float("inf")
     worst = 0.0
