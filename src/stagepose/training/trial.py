@@ -101,7 +101,8 @@ def _outputs(network: nn.Module, keypoints: int) -> Finding:
 
 def _gradients(network: nn.Module) -> Finding:
     outputs = _model(network).train().logits(_pictures())
-    sum((level.square().sum() for stage in outputs for level in stage), torch.zeros(())).backward()
+    total = torch.stack([level.square().sum() for stage in outputs for level in stage]).sum()
+    total.backward()  # type: ignore[no-untyped-call]
     idle = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
     network.zero_grad(set_to_none=True)
     count = sum(1 for p in network.parameters() if p.requires_grad)
