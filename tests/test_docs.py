@@ -80,10 +80,10 @@ def test_from_python(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("desk")
 def test_training_from_python() -> None:
     pytest.importorskip("torch")
-    from tiny import tiny_coco
+    from tiny import two_sets
 
-    for folder, seed in (("train", 0), ("val", 1)):
-        tiny_coco(Path(folder), images=2, people=1, seed=seed).rename(f"{folder}/people.json")
+    for path in two_sets(Path()):
+        path.rename(path.with_name("people.json"))
     [snippet] = [each for each in snippets("docs/python.md") if "stagepose.training" in each]
     names: dict[str, Any] = {"Path": Path, "stagepose": stagepose}  # as snippets before it have them
     exec(compile(snippet, "docs/python.md", "exec"), names)

@@ -41,6 +41,20 @@ def tiny_coco(folder: Path, images: int = 4, people: int = 2, seed: int = 0) -> 
     return path
 
 
+def two_sets(folder: Path) -> tuple[Path, Path]:
+    """The JSONs of a set to learn from and one to judge by, without a picture in common."""
+    train, val = tiny_coco(folder / "train", images=4), tiny_coco(folder / "val", images=2, seed=1)
+    data = json.loads(val.read_text())
+    for image in data["images"]:
+        picture = val.parent / "images" / image["file_name"]
+        image.update(id=image["id"] + 100, file_name=f"val-{image['file_name']}")
+        picture.rename(picture.with_name(image["file_name"]))
+    for annotation in data["annotations"]:
+        annotation["image_id"] += 100
+    val.write_text(json.dumps(data))
+    return train, val
+
+
 def tiny_dict(images: int = 4, people: int = 2, seed: int = 0) -> dict[str, Any]:
     """The JSON of :func:`tiny_coco` as a dict, without pictures; free to be mutated."""
     rng = np.random.default_rng([seed, 10**6])

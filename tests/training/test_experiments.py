@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from tiny import tiny_coco, tiny_dict, write_json
+from tiny import tiny_coco, tiny_dict, two_sets, write_json
 from waiting import until
 
 from stagepose.cli import main
@@ -98,20 +98,6 @@ def test_a_missing_plotter_is_said_before_the_training(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r'pip install "stagepose\[plots\]"'):
         require_plots()
-
-
-def two_sets(folder):
-    """To learn from and to judge by, without a picture in common."""
-    train, val = tiny_coco(folder / "train", images=4), tiny_coco(folder / "val", images=2, seed=1)
-    data = json.loads(val.read_text())
-    for image in data["images"]:
-        picture = val.parent / "images" / image["file_name"]
-        image.update(id=image["id"] + 100, file_name=f"val-{image['file_name']}")
-        picture.rename(picture.with_name(image["file_name"]))
-    for annotation in data["annotations"]:
-        annotation["image_id"] += 100
-    val.write_text(json.dumps(data))
-    return train, val
 
 
 def test_it_is_killed_and_goes_on_to_a_table_and_a_plot(tmp_path, capsys):
