@@ -24,7 +24,7 @@ import stagepose
 from stagepose import cli
 from stagepose.commands.clips import Growing
 from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
-from stagepose.videofiles import Part, VideoReader, VideoWriter, is_video
+from stagepose.videofiles import WHOLE, Part, VideoReader, VideoWriter, is_video
 from stagepose.videos import _followed
 
 av = pytest.importorskip("av", reason='PyAV is not installed: pip install "stagepose[video]"')
@@ -235,6 +235,36 @@ def test_a_file_cut_off_in_its_header_is_one_line_and_in_its_middle_a_notice() -
     data = Path(clip("clip.mkv", walking(30))).read_bytes()
     Path("cut.mkv").write_bytes(data[: len(data) // 2])
     assert 5 < len(frames_of("cut.mkv")) < 30
+
+
+@pytest.mark.parametrize(("name", "codec", "sound"), [
+    ("clip.mkv", "mpeg4", "aac"), ("clip.webm", "libvpx", None), ("clip.flv", "flv", None),
+])  # fmt: skip
+def test_frames_that_a_file_lacks_without_a_count_of_them_are_told(name: str, codec: str, sound: str | None) -> None:
+    """A half of it, and one with a hole; not of a whole one, nor of parts of it."""
+    data = Path(clip(name, walking(40), codec=codec, sound=sound)).read_bytes()
+    assert len(frames_of(name)) == 40 and notices_of(name) == []
+    for part in (Part(1.0), Part(0, 2.0), Part(every=7), Part(1.0, 2.0, 3)):
+        assert notices_of(name, part) == []
+    Path(name).write_bytes(data[:len(data) // 2])
+    assert re.fullmatch(r"ends at second [12]\.\d\d of the [34]\.\d\d that it announces", notices_of(name)[0])
+    Path(name).write_bytes(data[:len(data) // 2] + bytes(len(data) // 3) + data[len(data) // 2 + len(data) // 3:])
+    assert re.fullmatch(r"has no frames from second [12]\.\d\d to [23]\.\d\d; they are lost, or were never taken",
+                        notices_of(name)[0])
+
+
+def notices_of(path: str, part: Part = WHOLE) -> list[str]:
+    with VideoReader(path, part=part) as reader:
+        assert list(reader)
+        return [notice for notice in reader.notices if "packets are corrupt" not in notice]
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_uneven_frames_and_sound_that_goes_on_are_no_loss(suffix: str) -> None:
+    times = np.cumsum(np.random.default_rng(0).choice([0.033, 0.04, 0.066, 0.2, 0.7], 40)).tolist()
+    assert notices_of(clip(f"uneven.{suffix}", walking(40), times=times, codec="libx264")) == []
+    times = [n / 40 for n in range(40)]  # a second of pictures, four of sound
+    assert notices_of(clip(f"sound.{suffix}", walking(40), times=times, codec="libx264", sound="aac")) == []
 
 
 @pytest.mark.parametrize(("turned", "aspect"), [(False, Fraction(4, 3)), (True, Fraction(3, 4))])

@@ -24,6 +24,7 @@ from stagepose.files import put_in_place, temporary_name, writing
 from stagepose.imageformats import AVIF_BRANDS, HEIF_BRANDS
 from stagepose.images import MAX_PIXELS, Picture, printable, read_image
 from stagepose.structures import Person, is_within
+from stagepose.videogaps import Pace, end_notice
 
 TICKS = 60_000  # a second, of what is written: 24, 25, 30, 60 and 30000/1001 frames a second come out exactly
 ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that is there; the last always is
@@ -151,6 +152,7 @@ class VideoReader:
         self.name, self.max_pixels, self.on_audio, self.part = printable(str(path)), max_pixels, on_audio, part
         self.notices: list[str] = []
         self.frames = self._packets = self._broken = self._scaled = 0
+        self._pace, self._reached = Pace(), 0.0  # the latter: where the last packet ends, of pictures or sound
         if not isinstance(path, (str, Path)) or "://" in str(path):
             raise VideoError(f"{self.name}: not a file; give the frames of a camera or a stream to people_in")
         if not Path(path).is_file():
@@ -168,6 +170,7 @@ class VideoReader:
 
     def _open_streams(self) -> None:
         streams = self._container.streams
+        self._streams = [*streams]
         moving = [s for s in streams.video if "attached_pic" not in str(s.disposition)]
         if not moving:
             what = "only sound" if streams.audio else "no video"
@@ -183,6 +186,8 @@ class VideoReader:
         self._own_rate = Fraction(rate) if rate else Fraction(25)
         self.rate = self._own_rate / self.part.every
         self._announced = int(self._stream.frames)  # 0: the file does not say
+        length = self._container.duration if self._stream.duration is None else None  # else FFmpeg's, of what is there
+        self._length = (length or 0) / self._av.time_base  # seconds; 0: the file does not say
         self.expected_frames = self.part.frames_of(self._announced, float(self._own_rate))
         self._own_start = (self._container.start_time or 0) / self._av.time_base
         self.start = self._own_start + self.part.start
@@ -214,6 +219,7 @@ class VideoReader:
             time = seen / float(self._own_rate) if frame.pts is None else float(frame.pts * self._stream.time_base)
             if time <= last:  # a broken clock; the frames are there all the same
                 time = last + 1 / float(self._own_rate)
+            self._pace.add(time)
             if time - self._own_start >= self.part.end - CLOSE:
                 break
             if time - self._own_start >= self.part.start - CLOSE:
@@ -222,8 +228,7 @@ class VideoReader:
                 later += 1
             seen, last = seen + 1, time
         else:
-            if self._packets < 0.98 * self._announced - 1:  # of frames before the start of a trimmed one there are too
-                self.notices.append(f"ends after {seen} of the {self._announced} frames that it announces")
+            self._notice_losses(seen)
         if not seen:
             raise VideoError(f"{self.name}: not one frame can be decoded; get it again or convert it to MP4")
         if not later:
@@ -231,9 +236,19 @@ class VideoReader:
                              + (f" and before {self.part.end:g}" if self.part.end < np.inf else "")
                              + f"; its last is at {last - self._own_start:.2f}")
 
+    def _notice_losses(self, seen: int) -> None:
+        """At the file's end, after ``seen`` frames: by the number that it announces, else by its clock."""
+        if self._announced:
+            if self._packets < 0.98 * self._announced - 1:  # of frames before the start of a trimmed one there are too
+                self.notices.append(f"ends after {seen} of the {self._announced} frames that it announces")
+            return
+        notices = [self._pace.notice(self._own_start)]
+        if self._length:
+            notices.append(end_notice(self._reached, self._length, self._own_start, float(self._own_rate)))
+        self.notices += filter(None, notices)
+
     def _decoded(self) -> Iterator[Any]:
-        wanted = [self._stream] + ([self.audio] if self.audio is not None and self.on_audio else [])
-        packets = self._container.demux(wanted)
+        packets = self._container.demux(self._streams)  # all: the longest says how long the file is
         while True:
             try:
                 packet = next(packets)
@@ -244,8 +259,12 @@ class VideoReader:
                 with suppress(self._av.error.FFmpegError):
                     yield from self._stream.decode(None)  # what the decoder still holds
                 return
+            if packet.dts is not None:
+                last = packet.dts if packet.pts is None else packet.pts
+                self._reached = max(self._reached, float((last + (packet.duration or 0)) * packet.time_base))
             if packet.stream is not self._stream:
-                if packet.dts is not None and self.on_audio and self._is_heard(packet):
+                is_sound = packet.stream is self.audio and packet.dts is not None
+                if is_sound and self.on_audio and self._is_heard(packet):
                     self.on_audio(packet)
                 continue
             self._packets += 1
