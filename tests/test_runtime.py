@@ -45,7 +45,8 @@ def crops(count: int, seed: int = 0) -> np.ndarray:
 def test_info_survives_the_file() -> None:
     info = pose_info(metrics={"ap": 0.5}, training_data=("a", "b"), box_padding=1.1, extra={"colour": "RGB"})
     back = verify(stamp(dot_finder().SerializeToString(), info))
-    assert back.to_json() == {**info.to_json(), "sha256": back.sha256, "graph_sha256": back.graph_sha256}
+    assert back.to_json() == {**info.to_json(), "sha256": back.sha256, "graph_sha256": back.graph_sha256,
+                              "info_sha256": back.info_sha256}
     assert back.skeleton == TOY and back.codec == Msra(input_size=INPUT_SIZE) and back.extra == {"colour": "RGB"}
     assert len(back.sha256) == 64
 

@@ -48,6 +48,7 @@ class ModelInfo:
     detector: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
     graph_sha256: str = ""
+    info_sha256: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -105,6 +106,8 @@ class ModelInfo:
             known["stages"] = dict(self.stages)
         if self.threshold is not None:
             known["threshold"] = self.threshold
+        if self.info_sha256:
+            known["info_sha256"] = self.info_sha256
         if self.detector:
             known["detector"] = dict(self.detector)
         return {**self.extra, **known}
@@ -146,6 +149,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "detector": dict(data.get("detector", {})),
         "sha256": str(data.get("sha256", "")),
         "graph_sha256": str(data.get("graph_sha256", "")),
+        "info_sha256": str(data.get("info_sha256", "")),
         "extra": {key: value for key, value in data.items() if key not in known},
     }
 
@@ -156,10 +160,12 @@ def _padding(value: Any) -> Padding:
 
 
 def stamp(data: bytes, info: ModelInfo) -> bytes:
-    """An ONNX file's bytes with ``info`` in them, the two digests filled in; :func:`verify` reads them back."""
+    """An ONNX file's bytes with ``info`` in them, the three digests filled in; :func:`verify` reads them back."""
     signed = replace(info, sha256=onnxfile.sha256_of_initializers(data),
                      graph_sha256=onnxfile.sha256_without_metadata(data))
-    text = json.dumps(signed.to_json(), ensure_ascii=False, allow_nan=False)
+    described = signed.to_json()
+    described["info_sha256"] = _info_sha256(json.loads(json.dumps(described)))  # as a reader finds it
+    text = json.dumps(described, ensure_ascii=False, allow_nan=False)
     return onnxfile.with_metadata(data, {KEY: text})
 
 
@@ -167,7 +173,7 @@ def verify(data: bytes) -> ModelInfo:
     """The description in an ONNX file's bytes, after everything that can be checked without running it.
 
     :class:`ModelError` without our metadata, with external data, or where a digest differs. A file that was edited on
-    purpose may leave ``graph_sha256`` out; ``sha256`` of the weights must always fit.
+    purpose may leave ``graph_sha256`` and ``info_sha256`` out; ``sha256`` of the weights must always fit.
     """
     _refuse_pickles(data)
     text = onnxfile.read_metadata(data).get(KEY)
@@ -175,9 +181,10 @@ def verify(data: bytes) -> ModelInfo:
         raise ModelError(f"no {KEY!r} entry in its metadata: not a StagePose model. 'stagepose export' writes them")
     onnxfile.refuse_external_data(data)
     try:
-        info = ModelInfo.from_json(json.loads(text))
+        described = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"its metadata is not valid JSON: {error}") from error
+    info = ModelInfo.from_json(described)
     found = onnxfile.sha256_of_initializers(data)
     if found != info.sha256:
         raise ModelError(
@@ -187,7 +194,16 @@ def verify(data: bytes) -> ModelInfo:
     if info.graph_sha256 and onnxfile.sha256_without_metadata(data) != info.graph_sha256:
         raise ModelError("sha256 of the network differs from graph_sha256 in the file: the file is corrupted. "
                          "Copy or download it again")
+    if info.info_sha256 and _info_sha256(described) != info.info_sha256:
+        raise ModelError("sha256 of its metadata differs from info_sha256 there: the file is corrupted. Copy or "
+                         "download it again; who edited it on purpose leaves info_sha256 out")
     return info
+
+
+def _info_sha256(described: Mapping[str, Any]) -> str:
+    """SHA-256 of the JSON of all other fields, sorted, whatever the blanks and the order in the file."""
+    others = {key: value for key, value in described.items() if key != "info_sha256"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def _refuse_pickles(data: bytes) -> None:

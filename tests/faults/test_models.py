@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from toy_models import dot_finder, pose_bytes, pose_info
 
 from stagepose import onnxfile
 from stagepose.errors import ModelError
-from stagepose.modelinfo import KEY, stamp
+from stagepose.modelinfo import KEY, stamp, verify
 from stagepose.runtime import DetectorModel, PoseModel, read_info
 
 
@@ -102,6 +103,32 @@ def test_m3_a_file_without_our_metadata_is_refused(tmp_path: Path) -> None:
 def test_m3_metadata_of_another_making_is_refused(text: str) -> None:
     with pytest.raises(ModelError):
         PoseModel(onnxfile.with_metadata(dot_finder().SerializeToString(), {KEY: text}))
+
+
+@pytest.mark.parametrize("field", [rb'"box_padding": ([\d.]+)', rb'"threshold": ([\d.]+)', rb'"sigmas": \[([\d., ]+)',
+                                   rb'"info_sha256": "(\w+)"'])
+def test_m3_a_digit_of_the_metadata_that_changed_is_noticed(field: bytes) -> None:
+    """One bit makes of a padding of 1.15 one of 3.15, which any reader would take."""
+    whole = pose_bytes(box_padding=1.15, threshold=0.25)
+    verify(whole)
+    values = re.search(field, whole)
+    assert values is not None
+    digits = [at for at in range(*values.span(1)) if whole[at:at + 1].isdigit()]
+    assert len(digits) >= 2
+    for at in digits:
+        for bit in range(3):  # another digit, mostly
+            changed = bytearray(whole)
+            changed[at] ^= 1 << bit
+            with pytest.raises(ModelError):
+                verify(bytes(changed))
+
+
+def test_metadata_without_a_digest_of_its_own_is_taken_as_it_is() -> None:
+    """As in the models that ship, and in files edited on purpose."""
+    info = json.loads(onnxfile.read_metadata(pose_bytes())[KEY])
+    del info["info_sha256"]
+    edited = onnxfile.with_metadata(pose_bytes(), {KEY: json.dumps({**info, "box_padding": 1.5}, indent=1)})
+    assert verify(edited).box_padding == 1.5
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"hello", b"<html>", np.arange(999, dtype=np.uint8).tobytes(), b"\x80"])
