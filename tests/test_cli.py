@@ -27,7 +27,9 @@ import stagepose
 from stagepose import cli
 from stagepose.commands import console
 from stagepose.commands.boxes import BoxFile, image_ids, number_in
+from stagepose.commands.contestants import titles
 from stagepose.errors import ModelError, StagePoseError
+from stagepose.evaluation import Judged
 from stagepose.evaluation.keypoints import NUMBERS
 from stagepose.skeleton import COCO_17, resolve
 
@@ -41,8 +43,8 @@ SURFACE = {
                          "--no-smooth", "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles",
                          "--keep", "--keep-by", "--labels"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck"},
-    "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck"})
-    - {"--pose", "--out"},
+    "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck",
+                                    "--against"}) - {"--pose", "--out"},
     "analyze": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--gallery"},
     "sigmas": {"--help", "--out", "--skeleton"},
     "eval-detector": {"--help", "--images", "--detector", "--boxes", "--negatives", "--pose", "--flip", "--no-flip",
@@ -1165,6 +1167,84 @@ def test_compare_tells_better_from_luckier(capsys: pytest.CaptureFixture[str]) -
     assert "two files of results need no model; leave out --flip" in capsys.readouterr().err
     assert cli.main(["compare", "coco.onnx", "pose.onnx", *by]) == 1
     assert "find different keypoints" in capsys.readouterr().err
+
+
+def a_run(folder: str, seed: int, off: float) -> None:
+    """A run folder as a training leaves it, in what comparing reads: everybody is found, off by so many pixels."""
+    truth = tiny_dict()
+    found = [{"image_id": a["image_id"], "category_id": 1, "score": 1.0,
+              "keypoints": [x + off * (n % 3 == 0) for n, x in enumerate(a["keypoints"])]}
+             for a in truth["annotations"]]
+    Path(folder).mkdir(parents=True)
+    Path(folder, "config.json").write_text(json.dumps(
+        {"kind": "pose", "train": {"seed": seed}, "skeleton": COCO_17.to_json(), "val": "of other labels"}))
+    Judged({"ap": 0.5}, found, [image["id"] for image in truth["images"]]).write(Path(folder, "best_results.json"), 3)
+
+
+def test_runs_are_compared_over_their_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    for seed, (off_a, off_b) in enumerate(((4, 1), (5, 2))):
+        a_run(f"runs/old-{seed}", seed, off_a)
+        a_run(f"runs/new-{seed}", seed, off_b)
+    by = ["--truth", "set/person_keypoints.json", "--bootstrap", "100"]
+    both = ["compare", "runs/old-1", "runs/old-0", "--against", "runs/new-0", "runs/new-1", *by]
+    assert cli.main([*both, "--json", "told.json"]) == 0
+    told = read("told.json")
+    assert told["paired"] and told["a"] == ["runs/old-0", "runs/old-1"] and set(told["keypoints"]) == set(NUMBERS)
+    assert told["keypoints"]["ap"]["over_pictures"] != told["keypoints"]["ap"]["interval"]
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 13 and "over pictures alone" in out.splitlines()[0]
+    assert "(95 % interval for new - old over these 4 pictures and 2 seeds: " in out.splitlines()[-1]
+    assert "runs of one seed are compared with each other" in err and "--val had other labels" in err
+    assert cli.main([*both, "--pck"]) == 2
+    assert "--pck compares one with another" in capsys.readouterr().err
+    assert cli.main([*both, "--flip"]) == 2
+    assert "results and runs need no model; leave out --flip" in capsys.readouterr().err
+    assert cli.main(["compare", "runs/old-0", "runs/new-1", *by]) == 0
+    out, err = capsys.readouterr()
+    assert "new-1 is better than old-0 by" in out and "a better seed is better, too" in err
+    shown = ["eval", "set/person_keypoints.json", "--results", "runs/old-0", *ONLY_NUMBERS, "--json", "e.json"]
+    assert cli.main(shown) == 0
+    assert 0 < read("e.json")["keypoints"]["ap"] < 1
+    Path("found.json").write_text(json.dumps(read("runs/old-0/best_results.json")["results"]))
+    capsys.readouterr()
+    assert cli.main(["compare", "found.json", "--against", "runs/new-0", "runs/new-1", *by]) == 0
+    assert "1 and 2 seeds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("a", "b", "expected"), [
+    (["runs/a-0", "runs/a-1"], ["runs/b-0", "runs/b-1"], ("a", "b")),
+    (["runs/one stage/seed-0", "runs/one stage/seed-1"], ["runs/two/seed-0", "runs/two/seed-1"], ("one stage", "two")),
+    (["x/found.json"], ["y/found.json"], ("x/found.json", "y/found.json")),
+    (["r-0", "r-1"], ["r-2"], ("r", "r-2")),
+    (["a", "b"], ["c", "d"], ("A", "B")),
+    (["r/0", "r/1"], ["r/2", "r/3"], ("A", "B")),
+])
+def test_sides_have_the_names_that_tell_them_apart(a: list[str], b: list[str], expected: tuple[str, str]) -> None:
+    assert titles(a, b) == expected
+
+
+def test_runs_that_cannot_be_compared_are_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_coco(Path("set"))
+    tiny_coco(Path("other"), images=3)
+    a_run("run", 0, 1)
+    a_run("unjudged", 0, 1)
+    Path("unjudged/best_results.json").unlink()
+    Path("empty").mkdir()
+    by = ["--truth", "set/person_keypoints.json"]
+    for words, code, said in (
+        (["run", "run", "--truth", "other/person_keypoints.json"], 1,
+         "run: was judged on another validation set than other/person_keypoints.json: 3 of its 4 image ids are among "
+         "the 3 there"),
+        (["run", "unjudged", *by], 1, "unjudged: keeps no results of a validation (no best_results.json)"),
+        (["empty", "run", *by], 1, "empty: a folder that is no run (no config.json)"),
+        (["run", *by], 2, "1 given, expected A and B; several a side are A ... --against B ..."),
+        (["run", "run", "--against", "run", *by], 2, "run is on one side twice"),
+        (["run", "run", *by, "--skeleton", "coco17"], 2, "--skeleton goes with files of results; a model or a"),
+    ):
+        assert cli.main(["compare", *words]) == code
+        err = capsys.readouterr().err
+        assert f"error: {said}" in err and err.count("\n") == 1
 
 
 def test_analyze_writes_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,10 @@ def test_it_is_killed_and_goes_on_to_a_table_and_a_plot(tmp_path, capsys):
     text = (out / "stages.md").read_text()
     assert "| 2 stages of u-300m | 2xu-300m |" in text and "answers nothing" in text and str(tmp_path) not in text
     assert (out / "stages.png").is_file()
+    one, two = ([str(out / f"runs/{arm}-of-u-300m/seed-{seed}") for seed in (0, 1)] for arm in ("1-stage", "2-stages"))
+    assert main(["compare", *one, "--against", *two, "--truth", str(val), "--bootstrap", "100"]) == 0
+    printed = capsys.readouterr()
+    assert "1-stage-of-u-300m and 2-stages-of-u-300m" in printed.out and "runs of one seed are compared" in printed.err
     assert main([*words[:4], "--samples", "64", *words[6:]]) == 1
     assert "had other settings (samples: 32 -> 64" in capsys.readouterr().err
 
@@ -136,6 +140,9 @@ def test_stages_trained_one_by_one_are_an_arm_like_any_other(tmp_path, capsys):
     run = tmp_path / "out/runs/stage-by-stage-the-hard-ones/seed-0"
     assert json.loads((run / "result.json").read_text())["ap"] == json.loads((run / "stages/2.json").read_text())["ap"]
     assert "stage by stage, the hard ones" in (tmp_path / "out/resampling.md").read_text()
+    assert main(["eval", str(val), "--results", str(run), "--bootstrap", "0", "--json", str(tmp_path / "e.json")]) == 0
+    assert json.loads((tmp_path / "e.json").read_text())["keypoints"]["ap"] == pytest.approx(
+        json.loads((run / "result.json").read_text())["ap"])
     capsys.readouterr()
     assert main(words) == 0
     assert "finished already" in capsys.readouterr().err

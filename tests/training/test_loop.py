@@ -19,6 +19,7 @@ from torch import nn
 
 from stagepose.cli import main
 from stagepose.errors import ConfigError, TrainingError
+from stagepose.evaluation import Judged
 from stagepose.training import journal, loop, optim, runs
 from stagepose.training.checkpoint import newest_checkpoint, read_json
 from stagepose.training.journal import Journal
@@ -700,8 +701,28 @@ def test_another_judge_is_noticed_and_its_numbers_are_compared_with_none_of_the_
     assert read_json(tmp_path / "run/best.json")["ap"] == 0.9
     with pytest.raises(ConfigError, match="val: 'easy' -> 'hard'"):
         train(JudgedTask("hard", 0.2), CONFIG, tmp_path / "run")
+    (tmp_path / "run/best_results.json").touch()
     train(JudgedTask("hard", 0.2), CONFIG, tmp_path / "run", accept_changes=True)
-    assert read_json(tmp_path / "run/best.json")["ap"] == 0.2
+    assert read_json(tmp_path / "run/best.json")["ap"] == 0.2 and not (tmp_path / "run/best_results.json").exists()
+
+
+class FindingTask(LineTask):
+    """Judged every few steps as ``aps`` says, the results being the number of the validation."""
+
+    def __init__(self, *aps):
+        super().__init__()
+        self.aps, self.judged = aps, 0
+
+    def evaluate(self, model):
+        self.judged += 1
+        return Judged({"ap": self.aps[self.judged - 1]}, [{"validation": self.judged}], [7, 3])
+
+
+def test_what_the_best_validation_found_is_kept(tmp_path):
+    train(FindingTask(0.2, 0.4, 0.3, 0.1), replace(CONFIG, evaluate_every=20), tmp_path)
+    assert read_json(tmp_path / "best_results.json") == {"step": 40, "images": [3, 7], "results": [{"validation": 2}]}
+    assert read_json(tmp_path / "best.json") == {"step": 40, "ap": 0.4}
+    assert read_json(tmp_path / "judged.json") == {"step": 80, "ap": 0.1}
 
 
 def test_bad_samples_are_named(tmp_path):

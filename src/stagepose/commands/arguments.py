@@ -27,6 +27,7 @@ OksNms: TypeAlias = Annotated[float | Literal["none", "auto"], arg(metavar="FLOA
 Numbers: TypeAlias = Annotated[tuple[float, ...], arg(metavar="FLOAT ...", help_behavior_hint=UNSAID)]
 Counts: TypeAlias = Annotated[tuple[int, ...], arg(metavar="INT ...", help_behavior_hint=UNSAID)]
 OptionalFile: TypeAlias = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint=UNSAID)]
+OptionalResults: TypeAlias = Annotated[Path | None, arg(metavar="FILE|RUN", help_behavior_hint=UNSAID)]
 OptionalFolder: TypeAlias = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint=UNSAID)]
 OptionalRun: TypeAlias = Annotated[Path | None, arg(metavar="RUN", help_behavior_hint=UNSAID)]
 OptionalTiles: TypeAlias = Annotated[int | Literal["auto"] | None, arg(metavar="INT|auto", help_behavior_hint=UNSAID)]

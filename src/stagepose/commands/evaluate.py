@@ -10,27 +10,26 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from stagepose import coco
-from stagepose.coco import resolve_skeleton
 from stagepose.coco.results import reordered
-from stagepose.commands.arguments import JsonFile, OptionalFile, OptionalName
+from stagepose.commands.arguments import AT_LEAST_ONE, UNSAID, JsonFile, OptionalFile, OptionalName
 from stagepose.commands.console import note, say, table, wrong_usage
+from stagepose.commands.contestants import Side, are_paired, judge_sides, titles
 from stagepose.commands.judging import (
     ModelOptions,
     People,
     PeopleOptions,
     find_people,
-    predict,
-    read_results,
-    read_truth,
 )
-from stagepose.errors import ConfigError, MissingExtraError
+from stagepose.errors import MissingExtraError
 from stagepose.evaluation import (
     BoxMetrics,
     Comparison,
     Judgement,
     PckComparison,
+    SeedComparison,
     compare,
     compare_pck,
+    compare_runs,
     evaluate_boxes,
     intervals,
     judge_keypoints,
@@ -44,7 +43,9 @@ from stagepose.images import printable
 
 DEFAULT_PEOPLE, DEFAULT_MODEL = PeopleOptions(), ModelOptions()
 SHOWN_SHARE = 0.1  # of the box's longer side: a keypoint's PCK that is printed of two results; --json has the others
-Contestant = Annotated[str, arg(metavar="RESULTS.json|MODEL")]
+WHO = "RESULTS.json|RUN|MODEL ..."
+Contestants = Annotated[list[str], arg(metavar=WHO, help_behavior_hint=AT_LEAST_ONE)]
+Rivals = Annotated[tuple[str, ...], arg(metavar=WHO, help_behavior_hint=UNSAID)]
 
 
 def evaluate(
@@ -138,9 +139,9 @@ def _shown(within: Interval | None) -> str:
 
 
 def compare_results(
-    a: Positional[Contestant],
-    b: Positional[Contestant],
+    contestants: Positional[Contestants],
     *,
+    against: Rivals = (),
     truth: Annotated[Path, arg(metavar="FILE.json")],
     skeleton: OptionalName = None,
     model: OmitArgPrefixes[ModelOptions] = DEFAULT_MODEL,
@@ -152,42 +153,66 @@ def compare_results(
     """Say whether B is really better than A, or whether the difference is within the luck of the pictures.
 
     Both are judged on the same draws of the pictures (a paired bootstrap), which tells much smaller differences than
-    two intervals side by side.
+    two intervals side by side. Several runs a side, A ... --against B ..., tell the luck of the seeds as well.
 
     Args:
-        a: COCO keypoint results (.json), or a pose model: a shipped name or an .onnx file.
-        b: The other.
+        contestants: A and B, or all of A with --against: COCO keypoint results (.json), run folders (what their best
+            validation found), or pose models (a shipped name or an .onnx file).
+        against: All of B: runs that differ from each other in their seeds alone, as those of A do.
         truth: COCO annotation file.
         skeleton: Keypoints of the results in their order, and the sigmas to judge them by; as for eval.
         model: For those that are models.
         pck: Print PCK of both as well: the share of joints within .05, .1 and .2 of the longer side of the person's
             box, of all keypoints, and of each within .1.
-        bootstrap: Draws of the pictures.
+        bootstrap: Draws of the pictures, and of the seeds.
         seed: Of the draws.
         json: Write all numbers here.
     """
-    names = [a, b]
-    models = [name for name in names if not name.endswith(".json")]
-    if not models and (idle := model.changed()):
-        wrong_usage(f"two files of results need no model; leave out {', '.join(idle)}")
-    if models and skeleton is not None:
-        wrong_usage("--skeleton goes with files of results; a model brings its own skeleton")
+    if not against and len(contestants) != 2:
+        wrong_usage(f"{len(contestants)} given, expected A and B; several a side are A ... --against B ...")
+    a, b = (contestants, against) if against else ([contestants[0]], [contestants[1]])
+    several = len(a) > 1 or len(b) > 1
+    if several and pck:
+        wrong_usage("--pck compares one with another; leave it out, or name one a side")
     check_draws(bootstrap, seed)
     if json is not None:
         require_place(json)
-        keep_inputs(json, [truth, *(Path(name) for name in names)])
-    predictors = {name: model.predictor((name,)) for name in models}
-    skeletons = {predictor.skeleton.names: predictor.skeleton for predictor in predictors.values()}
-    if len(skeletons) > 1:
-        raise ConfigError(f"{a} and {b} find different keypoints, whose AP cannot be compared")
-    wanted = next(iter(skeletons.values()), resolve_skeleton(skeleton) if skeleton else None)
-    dataset = read_truth(truth, wanted)
-    judged = []
-    for name in names:
-        results = (predict(predictors[name], dataset, truth, model).results if name in predictors
-                   else read_results(name, dataset, skeleton))
-        judged.append(judge_keypoints(dataset, results))
-    _report_comparison((a, b), judged, pck, bootstrap, seed, json)
+        keep_inputs(json, [truth, *(Path(name) for name in (*a, *b))])
+    side_a, side_b = judge_sides(a, b, truth, skeleton, model)
+    if several:
+        _report_seeds(side_a, side_b, bootstrap, seed, json)
+    else:
+        _report_comparison((a[0], b[0]), (side_a.judged[0], side_b.judged[0]), pck, bootstrap, seed, json)
+        if any(seed is not None for seed in (*side_a.seeds, *side_b.seeds)):
+            note("one run a side: a better seed is better, too; name several of each, A ... --against B ...")
+
+
+def _report_seeds(a: Side, b: Side, resamples: int, seed: int, json: Path | None) -> None:
+    paired = are_paired(a, b)
+    if paired:
+        a, b = a.by_seed(), b.by_seed()
+    comparison = compare_runs(a.judged, b.judged, paired=paired, resamples=resamples, seed=seed)
+    table(("measure", "A", "B", "B - A", "95 % interval", "over pictures alone"), comparison.rows())
+    say("")
+    say(comparison.verdict(*titles(a.names, b.names)))
+    note("runs of one seed are compared with each other" if paired else
+         "every run is compared with all of the other side: the seeds are not the same")
+    if comparison.images < FEW_PICTURES:
+        note(too_few(comparison.images))
+    if json is not None:
+        _write_seeds(json, a, b, comparison)
+
+
+def _write_seeds(json: Path, a: Side, b: Side, told: SeedComparison) -> None:
+    each = zip(NUMBERS, told.a, told.b, told.intervals, told.pictures, strict=True)
+    keypoints = {name: {"a": of_a, "b": of_b, "interval": _ends(within), "over_pictures": _ends(alone)}
+                 for name, of_a, of_b, within, alone in each}
+    write_json(json, {"a": list(a.names), "b": list(b.names), "images": told.images, "paired": told.paired,
+                      "keypoints": keypoints})
+
+
+def _ends(within: Interval | None) -> list[float] | None:
+    return [within.low, within.high] if within else None
 
 
 def _report_comparison(names: tuple[str, str], judged: Sequence[Judgement], with_pck: bool, resamples: int, seed: int,
@@ -201,7 +226,7 @@ def _report_comparison(names: tuple[str, str], judged: Sequence[Judgement], with
         table(("keypoint", *headings), [one.row() for one in pck if one.name == "all" or one.share == SHOWN_SHARE],
               words=2)
     say("")
-    say(comparison.verdict(*_short(*names)))
+    say(comparison.verdict(*titles(names[:1], names[1:])))
     if comparison.images < FEW_PICTURES:
         note(too_few(comparison.images))
     if json is not None:
@@ -210,7 +235,7 @@ def _report_comparison(names: tuple[str, str], judged: Sequence[Judgement], with
 
 def _write_comparison(json: Path, names: tuple[str, str], of_ap: Comparison, of_pck: Sequence[PckComparison]) -> None:
     def pair(a: float, b: float, within: Interval | None) -> dict[str, Any]:
-        return {"a": a, "b": b, "interval": [within.low, within.high] if within else None}
+        return {"a": a, "b": b, "interval": _ends(within)}
 
     keypoints = {name: pair(a, b, within)
                  for name, a, b, within in zip(NUMBERS, of_ap.a, of_ap.b, of_ap.intervals, strict=True)}
@@ -219,9 +244,3 @@ def _write_comparison(json: Path, names: tuple[str, str], of_ap: Comparison, of_
         pck.setdefault(one.name, []).append({"share": one.share, **pair(one.a, one.b, one.interval)})
     write_json(json, {"a": names[0], "b": names[1], "images": of_ap.images, "b_ahead": of_ap.better,
                       "keypoints": keypoints, "pck": pck})
-
-
-def _short(a: str, b: str) -> tuple[str, str]:
-    """Names without folders, where that tells the two apart."""
-    short: tuple[str, Any] = Path(a).name, Path(b).name
-    return (printable(short[0]), printable(short[1])) if short[0] != short[1] else (printable(a), printable(b))

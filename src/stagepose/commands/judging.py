@@ -15,15 +15,15 @@ from stagepose.commands.arguments import (
     ModelName,
     OksNms,
     OptionalCount,
-    OptionalFile,
     OptionalFolder,
     OptionalName,
+    OptionalResults,
     PoseModels,
 )
 from stagepose.commands.boxes import BoxFile
 from stagepose.commands.console import counter, note, wrong_usage
 from stagepose.errors import ConfigError
-from stagepose.evaluation import predict_dataset
+from stagepose.evaluation import JudgedRun, predict_dataset
 from stagepose.evaluation.run import Boxes
 from stagepose.images import printable
 from stagepose.oks import DEFAULT_RULE
@@ -96,13 +96,14 @@ class PeopleOptions(ModelOptions):
     """Whom to judge: ready results, or what a model finds.
 
     Attributes:
-        results: Judge these COCO keypoint results instead of a model; goes with no option of a model.
+        results: Judge these COCO keypoint results instead of a model, or what a run folder's best validation found;
+            goes with no option of a model.
         skeleton: Keypoints of the results in their order, and the sigmas to judge them by: a published skeleton's
             name, a skeleton file or an annotation file; by default those of FILE.json. A model brings its own.
         pose: Pose model: a shipped name or an .onnx file; of several the heatmaps' mean is taken.
     """
 
-    results: OptionalFile = None
+    results: OptionalResults = None
     skeleton: OptionalName = None
     pose: PoseModels = (DEFAULT_POSE,)
 
@@ -125,12 +126,30 @@ def find_people(file: Path, options: PeopleOptions, besides: tuple[str, ...] = (
         useful = ("--results", "--skeleton", *besides)
         if idle := [option for option in options.changed() if option not in useful]:
             wrong_usage(f"--results judges what is there already, without a model; leave out {', '.join(idle)}")
+        if options.results.is_dir():
+            return _of_run(JudgedRun.read(options.results), file, options.skeleton)
         dataset = read_truth(file, resolve_skeleton(options.skeleton) if options.skeleton else None)
         return People(dataset, read_results(options.results, dataset, options.skeleton))
     if options.skeleton is not None:
         wrong_usage("--skeleton goes with --results; a model brings its own skeleton")
     predictor = options.predictor(options.pose)
     return predict(predictor, read_truth(file, predictor.skeleton), file, options)
+
+
+def _of_run(run: JudgedRun, file: Path, skeleton: str | None) -> People:
+    if skeleton is not None:
+        wrong_usage("--skeleton goes with a file of results; a run brings its own skeleton")
+    dataset = read_truth(file, run.skeleton)
+    return People(dataset, results_of_run(run, dataset))
+
+
+def results_of_run(run: JudgedRun, dataset: coco.CocoDataset) -> list[dict[str, Any]]:
+    """What a run's best validation found; that its labels were others than these is said."""
+    results = run.results_on(dataset)
+    if run.val is not None and run.val != dataset.sha256:
+        note(f"{printable(str(run.folder))}: found on these pictures, of which its --val had other labels; judged "
+             "by these")
+    return results
 
 
 def read_results(path: str | Path, dataset: coco.CocoDataset, skeleton: str | None) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from stagepose.evaluation.detector import (
     evaluate_detector,
     evaluate_end_to_end,
 )
+from stagepose.evaluation.kept import Judged, JudgedRun
 from stagepose.evaluation.keypoints import (
     Judgement,
     KeypointMetrics,
@@ -18,6 +19,7 @@ from stagepose.evaluation.keypoints import (
 from stagepose.evaluation.pck import KeypointPck, PckMetrics, evaluate_pck
 from stagepose.evaluation.recall import Recall, recall_of_boxes, recall_rows
 from stagepose.evaluation.run import detect_dataset, ground_truth_boxes, predict_dataset
+from stagepose.evaluation.seeds import SeedComparison, compare_runs
 from stagepose.evaluation.sigmas import KeypointSigma, MeasuredSigmas, measure_sigmas
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "DetectorMetrics",
     "EndToEnd",
     "Interval",
+    "Judged",
+    "JudgedRun",
     "Judgement",
     "KeypointMetrics",
     "KeypointPck",
@@ -34,8 +38,10 @@ __all__ = [
     "PckComparison",
     "PckMetrics",
     "Recall",
+    "SeedComparison",
     "compare",
     "compare_pck",
+    "compare_runs",
     "detect_dataset",
     "evaluate_boxes",
     "evaluate_detector",

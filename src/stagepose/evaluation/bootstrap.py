@@ -56,10 +56,10 @@ def intervals(judged: Judgement, resamples: int = RESAMPLES, seed: int = 0) -> l
     images = judged.truth.image_count
     if images == 0:
         return [None] * len(LABELS)
-    return _percentiles(np.array([_numbers(judged, weights_I) for weights_I in draws(images, resamples, seed)]))
+    return percentiles(np.array([numbers_on(judged, weights_I) for weights_I in draws(images, resamples, seed)]))
 
 
-def _numbers(judged: Judgement, weights_I: NDArray[np.int64]) -> NDArray[np.float64]:
+def numbers_on(judged: Judgement, weights_I: NDArray[np.int64]) -> NDArray[np.float64]:
     """COCO's ten, NaN where a draw holds nobody of a size."""
     numbers = judged.numbers(weights_I)
     return np.where(numbers == NO_TRUTH, np.nan, numbers)
@@ -70,7 +70,7 @@ def too_few(images: int) -> str:
     return f"{images} pictures are few: draws of them are too much alike, and the intervals too narrow"
 
 
-def _percentiles(drawn_BS: NDArray[np.float64]) -> list[Interval | None]:
+def percentiles(drawn_BS: NDArray[np.float64]) -> list[Interval | None]:
     """By column; NaN are passed over."""
     edges = (100 - COVERAGE) / 2, (100 + COVERAGE) / 2
     kept = [column[~np.isnan(column)] for column in drawn_BS.T]
@@ -122,11 +122,11 @@ def compare(a: Judgement, b: Judgement, resamples: int = RESAMPLES, seed: int = 
     numbers = {"a": a.numbers().tolist(), "b": b.numbers().tolist()}
     if images == 0:
         return Comparison(**numbers, intervals=[None] * len(LABELS), better=0.5, images=0)
-    change_BS = np.array([_numbers(b, weights_I) - _numbers(a, weights_I)
+    change_BS = np.array([numbers_on(b, weights_I) - numbers_on(a, weights_I)
                           for weights_I in draws(images, resamples, seed)])
     ahead_B = change_BS[~np.isnan(change_BS[:, 0]), 0]
     better = float(((ahead_B > 0).mean() + (ahead_B >= 0).mean()) / 2) if len(ahead_B) else 0.5
-    return Comparison(**numbers, intervals=_percentiles(change_BS), better=better, images=images)
+    return Comparison(**numbers, intervals=percentiles(change_BS), better=better, images=images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +152,8 @@ def compare_pck(a: Judgement, b: Judgement, resamples: int = RESAMPLES, seed: in
     of_a, of_b = (np.nan_to_num(_pck(one, once_I), nan=NO_TRUTH).tolist() for one in counts)
     within: list[Interval | None] = [None] * len(of_a)
     if images:
-        within = _percentiles(np.array([_pck(counts[1], weights_I) - _pck(counts[0], weights_I)
-                                        for weights_I in draws(images, resamples, seed)]))
+        within = percentiles(np.array([_pck(counts[1], weights_I) - _pck(counts[0], weights_I)
+                                       for weights_I in draws(images, resamples, seed)]))
     rows = [(name, share) for name in ("all", *a.dataset.skeleton.names) for share in SHARES]
     return [PckComparison(name=name, share=share, a=one, b=other, interval=span)
             for (name, share), one, other, span in zip(rows, of_a, of_b, within, strict=True)]

@@ -1,6 +1,7 @@
 """A run folder while a training holds it: locked, its settings compared, its log and its judgements written.
 
-``config.json, log.jsonl, lock, budget.json, judged.json, best.json`` beside the steps, of which checkpoint.py tells.
+``config.json, log.jsonl, lock, budget.json, judged.json, best.json, best_results.json`` beside the steps, of which
+checkpoint.py tells.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import IO, Any, NamedTuple
 
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError
+from stagepose.evaluation.kept import KEPT, Judged
 from stagepose.training import distributed
 from stagepose.training.checkpoint import (
     BEST,
@@ -99,8 +101,8 @@ class Run:
         elif changes:
             self.append_log({"accepted changes": changes})
             if old is not None and old.get("val") != plain.get("val"):  # other numbers, which are not to be compared
-                (self.folder / BEST).unlink(missing_ok=True)
-                (self.folder / "judged.json").unlink(missing_ok=True)
+                for name in (BEST, KEPT, "judged.json"):
+                    (self.folder / name).unlink(missing_ok=True)
         if old != plain:
             files.write_json(path, plain)
 
@@ -129,10 +131,15 @@ class Run:
                 shutil.rmtree(old)
 
     def judged(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Note a saved step's validation; ``best.json`` names the step of the highest ``ap`` so far, if any has one."""
+        """Note a saved step's validation; ``best.json`` names the step of the highest ``ap`` so far, if any has one.
+
+        Its keypoint results are kept, where the numbers are of some.
+        """
         record = {"step": step, **metrics}
         best = self.folder / BEST
         if "ap" in record and (not best.is_file() or record["ap"] > read_number(best, "ap")):
+            if isinstance(metrics, Judged):  # first: stopped between the two, the step is judged again
+                metrics.write(self.folder / KEPT, step)
             files.write_json(best, record)
         files.write_json(self.folder / "judged.json", record)
 

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from stagepose import files
 from stagepose.errors import ConfigError
+from stagepose.evaluation.kept import OF_STAGE, Judged
 from stagepose.training import checkpoint, distributed, loop
 from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
@@ -183,7 +184,9 @@ class StagedTraining:
 
         def write() -> None:
             if metrics:
-                files.write_json(done.with_suffix(".json"), metrics | {"people": int(people.kept.sum())})
+                if isinstance(metrics, Judged):
+                    metrics.write(done.with_suffix(OF_STAGE))
+                files.write_json(done.with_suffix(".json"), {**metrics, "people": int(people.kept.sum())})
             files.write_bytes(done, checkpoint.packed(model.state_dict()))
 
         distributed.from_first(write)

@@ -15,7 +15,7 @@ from torch import nn
 from stagepose.coco import CocoDataset
 from stagepose.config import PredictorConfig
 from stagepose.draw import draw_people
-from stagepose.evaluation import evaluate_keypoints, gather_by_person, predict_dataset
+from stagepose.evaluation import Judged, evaluate_keypoints, gather_by_person, predict_dataset
 from stagepose.geometry import BOX_PADDING, crop_affine, fit_box
 from stagepose.heatmaps import Codec
 from stagepose.images import read_image
@@ -34,7 +34,7 @@ PEOPLE_OF_AN_IMAGE = 1_000_000  # more than any has
 
 @dataclass(frozen=True, kw_only=True)
 class PoseValidation:
-    """AP on ``dataset`` with ground-truth boxes; a callable that turns a model into named numbers."""
+    """AP on ``dataset`` with ground-truth boxes; a callable: a model -> named numbers, and what they measure."""
 
     dataset: CocoDataset
     images_dir: Path
@@ -54,9 +54,11 @@ class PoseValidation:
         parts = distributed.gather(by_person(results))
         if not distributed.first():
             return {}
-        metrics = evaluate_keypoints(self.dataset, gather_by_person(parts))
+        everybody = gather_by_person(parts)
+        metrics = evaluate_keypoints(self.dataset, everybody)
         log.info("validation: AP %.4f, AP50 %.4f", metrics.ap, metrics.ap50)
-        return {"ap": metrics.ap, "ap50": metrics.ap50, "ap75": metrics.ap75, "ar": metrics.ar}
+        return Judged({"ap": metrics.ap, "ap50": metrics.ap50, "ap75": metrics.ap75, "ar": metrics.ar}, everybody,
+                      (image.id for image in self.dataset.images))
 
     def overlays(self, model: nn.Module) -> NDArray[np.uint8] | None:
         """(SIDE, n * SIDE, 3): some of the set's people, evenly spaced, with what the model finds in their boxes."""

@@ -1,0 +1,106 @@
+"""What a training's best validation found, kept in its run folder, so that runs are compared without an export.
+
+Written and read side by side; reading needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stagepose.coco import jsonfile
+from stagepose.coco.dataset import CocoDataset
+from stagepose.coco.predictions import check_predictions
+from stagepose.coco.problems import as_error, errors
+from stagepose.errors import CheckpointError, SkeletonError
+from stagepose.evaluation.judge import Row
+from stagepose.images import printable
+from stagepose.skeleton import Skeleton
+
+KEPT = "best_results.json"  # in a run folder, beside best.json, of whose step it is
+OF_STAGE = ".results.json"  # ends the same of a finished stage of a stage-by-stage run
+
+
+class Judged(dict[str, float]):
+    """Numbers of a validation, and the COCO keypoint ``results`` that they measure on the images ``image_ids``."""
+
+    def __init__(self, numbers: Mapping[str, float], results: list[Row], image_ids: Iterable[int]) -> None:
+        super().__init__(numbers)
+        self.results, self.image_ids = results, sorted(image_ids)
+
+    def write(self, path: Path, step: int | None = None) -> None:
+        """Keep the results, atomically; ``step`` is the training's."""
+        jsonfile.write_json_compact(path, {"step": step, "images": self.image_ids, "results": self.results})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class JudgedRun:
+    """A run folder of a pose network with the results of its best validation; of stages, the last finished one's."""
+
+    folder: Path
+    path: Path  # of the results
+    skeleton: Skeleton
+    seed: int
+    val: str | None  # sha256 of the labels that it was judged by
+    image_ids: frozenset[int]
+    results: list[Row]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> JudgedRun:
+        """:class:`CheckpointError` where the folder is no such run, keeps no results, or is damaged."""
+        folder = Path(folder)
+        config_path, name = folder / "config.json", printable(str(folder))
+        if not config_path.is_file():
+            raise CheckpointError(f"{name}: a folder that is no run (no config.json); give a run folder, or a file")
+        config = _object(config_path)
+        if config.get("kind") not in ("pose", "stages"):
+            raise CheckpointError(f"{name}: a run of kind {config.get('kind')!r}; only runs of pose networks have "
+                                  "keypoint results")
+        path = _place(folder)
+        if not path.is_file():
+            raise CheckpointError(f"{name}: keeps no results of a validation (no {path.name}): it was not judged by "
+                                  "--val yet, or by an older StagePose; export it and give the .onnx file")
+        kept = _object(path)
+        try:
+            return cls(folder=folder, path=path, skeleton=Skeleton.from_json(config["skeleton"]),
+                       seed=int(config["train"]["seed"]), val=config.get("val"),
+                       image_ids=frozenset(kept["images"]), results=list(kept["results"]))
+        except (KeyError, TypeError, ValueError, SkeletonError) as error:
+            raise CheckpointError(f"{name}: {config_path.name} or {path.name} is damaged ({type(error).__name__}: "
+                                  f"{error}); export the run and give the .onnx file") from error
+
+    def results_on(self, dataset: CocoDataset) -> list[Row]:
+        """The results; :class:`CheckpointError` where the training was judged on other pictures than the set's."""
+        there = {image.id for image in dataset.images}
+        if there != self.image_ids:
+            truth = printable(str(dataset.path))
+            raise CheckpointError(f"{printable(str(self.folder))}: was judged on another validation set than {truth}: "
+                                  f"{len(there & self.image_ids)} of its {len(self.image_ids)} image ids are among the "
+                                  f"{len(there)} there; give its own, or export it and give the .onnx file")
+        if wrong := errors(check_predictions(self.results, dataset)):
+            raise as_error(self.path, wrong)
+        return self.results
+
+
+def _place(folder: Path) -> Path:
+    """Where a run's results are: those of the last finished stage, where there are stages."""
+    done = [int(path.stem) for path in folder.glob("stages/*.safetensors") if path.stem.isdecimal()]
+    if not done:
+        return folder / KEPT
+    of_stage = folder / "stages" / f"{max(done)}{OF_STAGE}"
+    return of_stage if of_stage.is_file() else folder / "stages" / str(max(done)) / KEPT
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object that StagePose wrote; :class:`CheckpointError` where it is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{printable(str(path))}: not readable as a JSON object ({error})") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{printable(str(path))}: not readable as a JSON object (it is a "
+                              f"{type(found).__name__})")
+    return found
