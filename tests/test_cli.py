@@ -57,6 +57,7 @@ SURFACE = {
              "--augmented", "--augment", "--input-size", "--box-padding", "--mirror", "--no-mirror"},
     "stats": {"--help"},
     "info": {"--help", "--json", "--no-json"},
+    "runs": {"--help", "--json", "--no-json", "--csv"},
     "serve": {"--help", "--host", "--port", "--allow-host", "--pose", "--detector", "--threshold", "--flip",
               "--no-flip", "--workers", "--threads", "--queue", "--timeout", "--max-bytes", "--max-pixels",
               "--provider"},

@@ -109,11 +109,11 @@ def _networks_rows(about: ModelInfo) -> Iterator[Row]:
 
 
 def _of_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:
-    config = _read(folder / RUN)
+    config = read_object(folder / RUN)
     steps = sorted(int(path.parent.name) for path in folder.glob(f"steps/{STEP}/MANIFEST.json"))
     stages = sorted(int(path.stem) for path in folder.glob("stages/*.safetensors") if path.stem.isdecimal())
     last = f"stages/{stages[-1]}.json" if stages else "judged.json"
-    best, judged = (_read(path) if path.is_file() else {} for path in (folder / "best.json", folder / last))
+    best, judged = (read_object(path) if path.is_file() else {} for path in (folder / "best.json", folder / last))
     described = {"run": str(folder), "steps": steps, "stages": stages, "best": best, "judged": judged, "config": config}
     try:
         rows = list(_runs_rows(config))
@@ -151,7 +151,7 @@ def _runs_rows(config: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _of_store(folder: Path) -> tuple[dict[str, Any], list[Row]]:
-    store = _read(folder / STORE)
+    store = read_object(folder / STORE)
     try:
         width, height = store["spec"]["input_size"]
         held = sum(int(shard["bytes"]) for shard in store["shards"])
@@ -176,7 +176,7 @@ def _times(padding: Padding) -> str:
     return f"{padding:g} times the box"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     try:
         found = json_module.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
