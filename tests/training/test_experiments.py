@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from tiny import tiny_coco, tiny_dict, two_sets, write_json
@@ -16,7 +16,7 @@ from stagepose.errors import ConfigError, MissingExtraError
 from stagepose.skeleton import COCO_17
 from stagepose.training.experiments import EXPERIMENTS, Outcome, estimate, experiment, write_outcome
 from stagepose.training.experiments.outcome import require_plots
-from stagepose.training.experiments.runner import Place, run_all
+from stagepose.training.experiments.runner import Place, folder_of, run_all
 from stagepose.training.machine import Machine
 from stagepose.training.networks import zoo
 from stagepose.training.runs import Setting, Source
@@ -94,6 +94,31 @@ def test_the_outcome_stands_beside_the_reports(tmp_path):
     assert "answers nothing" in (tmp_path / "backbone.md").read_text()
 
 
+def rows_of(*seeds):
+    """The two cells of the second arm about its differences; AP of (first arm, second arm) by seed."""
+    chosen = experiment("stages", "tiny").changed(seeds=len(seeds))
+    names = [arm.name for arm in chosen.arms]
+    return Outcome(chosen, dict(zip(names, map(list, zip(*seeds, strict=True)), strict=True))).rows()[1][-2:]
+
+
+def test_differences_are_told_seed_by_seed():
+    """A seed that is bad for both arms says nothing about either; two seeds must differ alike to tell anything."""
+    assert rows_of((70.0, 71.0), (60.0, 61.2), (65.0, 65.8)) == ["+1.0, +1.2, +0.8", "+0.5 to +1.5"]
+    assert rows_of((70.0, 71.0), (60.0, 62.0)) == ["+1.0, +2.0", "-4.9 to +7.9, not told apart"]
+    assert rows_of((70.0, 71.0)) == ["+1.0", "one seed: needs two or more"]
+    assert rows_of((70.0, 71.0), (60.0, None)) == ["+1.0", "one seed: needs two or more"]
+    assert rows_of((70.0, None)) == ["", ""]
+
+
+def test_an_outcome_on_the_way_says_how_many_runs_are_done(tmp_path):
+    chosen = experiment("stages", "tiny")
+    one, two = (arm.name for arm in chosen.arms)
+    write_outcome(Outcome(chosen, {one: [70.0, 60.0], two: [71.0, None]}), tmp_path, command="stagepose", data="")
+    text = (tmp_path / "stages.md").read_text()
+    assert "**3 of 4 runs done**" in text and "65.0 ± 7.1" in text and "| 71.0 | +1.0 | 71.0 | +1.0 |" in text
+    assert "stages.png" not in text and not (tmp_path / "stages.png").exists()
+
+
 def test_a_missing_plotter_is_said_before_the_training(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r'pip install "stagepose\[plots\]"'):
@@ -113,7 +138,7 @@ def test_it_is_killed_and_goes_on_to_a_table_and_a_plot(tmp_path, capsys):
     until(begun.is_file, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert first.is_file() and not (out / "stages.md").exists()
+    assert first.is_file() and "**1 of 4 runs done**" in (out / "stages.md").read_text()
     kept = first.stat().st_mtime_ns
     assert main(words) == 0
     printed = capsys.readouterr()
@@ -121,6 +146,7 @@ def test_it_is_killed_and_goes_on_to_a_table_and_a_plot(tmp_path, capsys):
     assert len(list(out.glob("runs/*/seed-*/result.json"))) == 4
     text = (out / "stages.md").read_text()
     assert "| 2 stages of u-300m | 2xu-300m |" in text and "answers nothing" in text and str(tmp_path) not in text
+    assert "runs done" not in text
     assert (out / "stages.png").is_file()
     one, two = ([str(out / f"runs/{arm}-of-u-300m/seed-{seed}") for seed in (0, 1)] for arm in ("1-stage", "2-stages"))
     assert main(["compare", *one, "--against", *two, "--truth", str(val), "--bootstrap", "100"]) == 0
@@ -192,6 +218,22 @@ def test_a_plan_needs_no_data(capsys):
     out = capsys.readouterr().out
     assert out.splitlines()[1].split() == ["ResNet-50", "7.07", "12,000,000", "1,000", "3.3"]
     assert out.splitlines()[-1].startswith("1 seeds: ")
+
+
+def test_a_plan_does_not_count_what_is_finished(tmp_path, capsys):
+    words = ["experiment", "stages", "--scale", "tiny", "--plan", "--throughput", "1", "--out", str(tmp_path)]
+    one, two = experiment("stages", "tiny").changed().arms
+    for arm, seed, samples in ((one, 0, 64), (one, 1, 32), (two, 1, 64)):  # the second had another schedule
+        folder = folder_of(arm, seed, tmp_path)
+        folder.mkdir(parents=True)
+        train = asdict(replace(arm.recipe.train, seed=seed, samples=samples))
+        write_json(folder, {"train": train}, "config.json")
+        write_json(folder, {"ap": 0.5}, "result.json")
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-3] for line in lines[1:3]] == ["64", "64"]
+    assert lines[3] == ("2 of 4 runs are finished and not counted: 1 stage of u-300m, seed 0; 2 stages of u-300m, "
+                        "seed 1")
 
 
 def test_other_keypoints_are_learnt_and_judged(tmp_path, capsys):

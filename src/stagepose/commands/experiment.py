@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +24,15 @@ from stagepose.commands.arguments import (
 from stagepose.commands.console import note, say, table, wrong_usage
 from stagepose.commands.trainings import started
 from stagepose.training import distributed, runs
-from stagepose.training.experiments import Outcome, Scale, estimate, experiment, run_all, write_outcome
+from stagepose.training.experiments import (
+    Outcome,
+    Scale,
+    estimate,
+    experiment,
+    finished_before,
+    run_all,
+    write_outcome,
+)
 from stagepose.training.experiments.outcome import require_plots
 from stagepose.training.experiments.plan import Experiment
 from stagepose.training.experiments.runner import Place
@@ -55,8 +65,8 @@ def run_experiment(
 
     backbone: depth, and the spatial ResNet. stages: one to four. initialisation: Gaussian or ImageNet weights.
     resampling: later stages on hard people, on as many at random, on everybody. extension: with generated people.
-    Stop it at any time; the same command goes on, and keeps what is finished. OUT/NAME.md and OUT/NAME.png come at the
-    end, the runs are in OUT/runs.
+    Stop it at any time; the same command goes on, and keeps what is finished. OUT/NAME.md is written after every run,
+    OUT/NAME.png at the end; the runs are in OUT/runs.
 
     Args:
         name: backbone, stages, initialisation, resampling or extension.
@@ -73,7 +83,7 @@ def run_experiment(
         pretrained: Folder of weights for the ImageNet arms at full scale.
         skeleton: Keypoints to learn, as for train.
         extra: Generated sets for extension, such as those of 'stagepose render', each FILE.json or FILE.json:WEIGHT.
-        plan: Say what it takes and stop.
+        plan: Say what the runs that are not finished in OUT take, and stop.
         throughput: Training pictures a second of the first arm on the device meant, for the plan; by default a few
             steps of every network are timed here.
         device: cpu, cuda, or auto.
@@ -84,14 +94,14 @@ def run_experiment(
     keypoints = resolve_skeleton(skeleton or "coco17")
     chosen = experiment(name, scale).changed(arms=arms, seeds=seeds, samples=samples, batch=batch)
     where = runs.prepare_device(device, threads)
+    folder = out or Path("runs") / f"{name}-{scale}"
     if plan or scale == "full":
-        _print_plan(chosen, len(keypoints), where, throughput)
+        _print_plan(chosen, len(keypoints), where, throughput, finished_before(chosen, folder))
     if plan:
         return
     if not data or val is None:
         wrong_usage("an experiment needs labelled pictures: --data FILE.json and --val FILE.json (or --plan)")
     require_plots()
-    folder = out or Path("runs") / f"{name}-{scale}"
     require_folder(folder)
     with started(where) as report:
         setting = runs.Setting(folder=crops or folder / "crops", val=val, init=None, device=where,
@@ -99,26 +109,33 @@ def run_experiment(
         place = Place(out=folder, sources=[runs.Source.parse(text) for text in data], skeleton=keypoints,
                       setting=setting, machine=runs.machine_for(where, workers, compile, resident=False),
                       pretrained=pretrained, extra=[runs.Source.parse(text, extra=True) for text in extra])
-        outcome = Outcome.of(chosen, run_all(chosen, place))
+        learnt = ", ".join(Path(text.rpartition(".json")[0]).name + ".json" for text in (*data, *extra))
+        write = partial(write_outcome, out=folder, command=_command(),
+                        data=f"Learnt from {learnt}, judged on {val.name}.")
+        outcome = Outcome.of(chosen, run_all(chosen, place, lambda results: write(Outcome.of(chosen, results))))
         if distributed.first():
-            learnt = ", ".join(Path(text.rpartition(".json")[0]).name + ".json" for text in (*data, *extra))
-            write_outcome(outcome, folder, command=_command(), data=f"Learnt from {learnt}, judged on {val.name}.")
+            write(outcome)  # also where all was finished before
             _print_outcome(outcome, folder)
 
 
-def _print_plan(chosen: Experiment, keypoints: int, device: str, throughput: float | None) -> None:
-    planned = estimate(chosen, keypoints, device, throughput)
+def _print_plan(chosen: Experiment, keypoints: int, device: str, throughput: float | None,
+                done: Mapping[str, Sequence[int]]) -> None:
+    planned = estimate(chosen, keypoints, device, throughput, done)
     rows = [(one.arm, f"{one.gmacs:.2f}", f"{one.samples:,}", f"{one.per_second:,.0f}", f"{one.hours:,.1f}")
             for one in planned]
     table(("arm", "GMACs", "samples", "pictures/s", "hours"), rows)
+    finished = [f"{arm}, seed {seed}" for arm, seeds in done.items() for seed in seeds]
+    if finished:
+        say(f"{len(finished)} of {len(chosen.arms) * chosen.seeds} runs are finished and not counted: "
+            f"{'; '.join(finished)}")
     unit = "hours of the device whose throughput was given" if throughput else f"hours on {device}"
     say(f"{chosen.seeds} seeds: {sum(one.hours for one in planned):,.1f} {unit}"
         + ("" if throughput else ", the networks and their gradients alone, timed over a few steps"))
 
 
 def _print_outcome(outcome: Outcome, folder: Path) -> None:
-    table(("arm", "report", "difference", "ours", "difference"),
-          [(row[0], row[2], row[3], row[4], row[5]) for row in outcome.rows()])
+    table(("arm", "report", "difference", "ours", "difference", "95 % interval"),
+          [(row[0], *row[2:6], row[-1]) for row in outcome.rows()])
     note(f"written to {folder / outcome.experiment.name}.md and .png")
 
 

@@ -4,7 +4,7 @@ from stagepose.training.experiments.estimate import Estimate, estimate
 from stagepose.training.experiments.outcome import Outcome, write_outcome
 from stagepose.training.experiments.plan import Arm, Experiment, Scale
 from stagepose.training.experiments.recipes import EXPERIMENTS, experiment
-from stagepose.training.experiments.runner import run_all
+from stagepose.training.experiments.runner import finished_before, run_all
 
 __all__ = [
     "EXPERIMENTS",
@@ -15,6 +15,7 @@ __all__ = [
     "Scale",
     "estimate",
     "experiment",
+    "finished_before",
     "run_all",
     "write_outcome",
 ]

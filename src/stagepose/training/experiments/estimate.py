@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,7 +23,7 @@ ON_A_CPU = 4
 
 @dataclass(frozen=True)
 class Estimate:
-    """One arm: multiply-accumulates of one picture forward, samples of all its runs, pictures a second."""
+    """One arm: multiply-accumulates of one picture forward, samples of the runs to do, pictures a second."""
 
     arm: str
     gmacs: float
@@ -31,12 +32,15 @@ class Estimate:
 
     @property
     def hours(self) -> float:
-        """Of the device, for all seeds."""
+        """Of the device, for all runs to do."""
         return self.samples / self.per_second / 3600
 
 
-def estimate(chosen: Experiment, keypoints: int, device: str, throughput: float | None = None) -> list[Estimate]:
-    """Every arm's time. ``throughput``: training pictures a second of the first arm's network on the device meant;
+def estimate(chosen: Experiment, keypoints: int, device: str, throughput: float | None = None,
+             done: Mapping[str, Collection[int]] | None = None) -> list[Estimate]:
+    """Every arm's time, but for its seeds that are ``done``.
+
+    ``throughput``: training pictures a second of the first arm's network on the device meant;
 
     the others' follow by their multiply-accumulates. None times a few steps of every network on ``device``: the network
     and its gradients alone, without reading and augmenting.
@@ -46,8 +50,9 @@ def estimate(chosen: Experiment, keypoints: int, device: str, throughput: float 
     gmacs = [_gmacs(arm, keypoints) for arm in chosen.arms]
     rates = ([throughput * gmacs[0] / one for one in gmacs] if throughput is not None else
              [_measured(arm, keypoints, device) for arm in chosen.arms])
-    return [Estimate(arm.name, one, arm.shown * chosen.seeds, rate)
-            for arm, one, rate in zip(chosen.arms, gmacs, rates, strict=True)]
+    left = [chosen.seeds - len((done or {}).get(arm.name, ())) for arm in chosen.arms]
+    return [Estimate(arm.name, one, arm.shown * runs, rate)
+            for arm, one, runs, rate in zip(chosen.arms, gmacs, left, rates, strict=True)]
 
 
 def _gmacs(arm: Arm, keypoints: int) -> float:

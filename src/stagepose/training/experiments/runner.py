@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from stagepose.training.runfolder import differences
 from stagepose.training.runs import Setting, Source
 
 RESULT = "result.json"  # in a run folder that is finished
+Results = dict[str, list[dict[str, Any] | None]]  # of every arm by seed; None of a run that is not finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +38,36 @@ class Place:
     extra: Sequence[Source] = ()  # generated sets, for the arms that are extended
 
 
-def run_all(chosen: Experiment, place: Place) -> dict[str, list[dict[str, Any]]]:
-    """Train what is not trained yet -> the results of every arm, a dict a seed."""
+def run_all(chosen: Experiment, place: Place, told: Callable[[Results], None] = lambda _: None) -> Results:
+    """Train what is not trained yet -> the results of every arm, a dict a seed.
+
+    ``told`` is given those there are after every run, on the first rank alone.
+    """
     _check(chosen, place)
-    results: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in chosen.arms}
+    results: Results = {arm.name: [_known(arm, seed, place) for seed in range(chosen.seeds)] for arm in chosen.arms}
     for seed in range(chosen.seeds):  # seed by seed: a first answer comes early, and every arm has as many
         for arm in chosen.arms:
-            results[arm.name].append(_run(arm, seed, place))
+            if results[arm.name][seed] is None:
+                results[arm.name][seed] = _run(arm, seed, place)
+                if distributed.first():
+                    told(results)
     return results
+
+
+def finished_before(chosen: Experiment, out: Path) -> dict[str, list[int]]:
+    """The seeds of every arm whose run in ``out`` is finished, with the schedule asked for; data is not looked at."""
+    return {arm.name: [seed for seed in range(chosen.seeds) if _has_schedule(folder_of(arm, seed, out), arm, seed)]
+            for arm in chosen.arms}
+
+
+def _has_schedule(folder: Path, arm: Arm, seed: int) -> bool:
+    if not (folder / RESULT).is_file():
+        return False
+    asked = json.loads(json.dumps({"train": asdict(replace(arm.recipe.train, seed=seed)),
+                                   "stages": None if arm.stages is None else asdict(arm.stages)}))
+    with checkpoint.settings_of(folder / "config.json"):
+        begun = checkpoint.read_json(folder / "config.json")
+        return not differences({"train": begun["train"], "stages": begun.get("stages")}, asked)
 
 
 def _check(chosen: Experiment, place: Place) -> None:
@@ -77,16 +100,27 @@ def _start(arm: Arm, place: Place) -> Path | None:
     return (place.pretrained or Path("pretrained")) / arm.pretrained
 
 
-def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
-    folder = folder_of(arm, seed, place.out)
+def _asked_for(arm: Arm, seed: int, place: Place) -> tuple[Arm, Setting, list[Source]]:
+    """An arm's recipe, setting and sets with a seed."""
     weights_file = _start(arm, place)
     setting = replace(place.setting, init=None if weights_file is None else str(weights_file))
     arm = replace(arm, recipe=replace(arm.recipe, train=replace(arm.recipe.train, seed=seed)))
-    recipe, sources = arm.recipe, [*place.sources, *(place.extra if arm.extended else ())]
+    return arm, setting, [*place.sources, *(place.extra if arm.extended else ())]
+
+
+def _known(arm: Arm, seed: int, place: Place) -> dict[str, Any] | None:
+    """The result of a run that is finished already; None where it is not."""
+    arm, setting, sources = _asked_for(arm, seed, place)
+    folder = folder_of(arm, seed, place.out)
     done = distributed.from_first(lambda: _finished(folder, arm, sources, place.skeleton, setting))
     if done is not None:
         setting.report(f"{arm.name}, seed {seed}: finished already, AP {done['ap']:.3f}")
-        return done
+    return done
+
+
+def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
+    arm, setting, sources = _asked_for(arm, seed, place)
+    folder, recipe = folder_of(arm, seed, place.out), arm.recipe
     setting.report(f"{arm.name}, seed {seed}: {arm.shown:,} samples, in {folder}")
     sets = runs.pose_sets(recipe, sources, place.skeleton, setting)
     if arm.stages is None:
