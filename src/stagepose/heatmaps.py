@@ -27,6 +27,7 @@ Heatmaps = NDArray[np.float32]  # (N, K, H, W), an ideal peak is 1
 
 PERSON = 0.23  # square root of a person's area, in heights of the crop, that udp-oks reckons with. People have about
 # .41 (a box padded by 1.25, half of it covered); narrower kernels keep sharp peaks: benchmarks/default_models.md
+TIE_DECIMALS = 5  # of heatmaps with peak 1: nearer values are equal, and the first in reading order comes first
 KERNELS = range(3, 32, 2)  # sides of a megvii target in heatmap pixels; the published ones are 5 to 15
 STRIDE = 4  # crop pixels per pixel of the finest heatmap, in every published codec
 
@@ -264,9 +265,8 @@ class Megvii(Codec):
     def decode(self, heatmaps_NKHW: NDArray[np.floating], sigmas_K: Sequence[float]) -> tuple[Float, Float]:
         heatmaps = np.asarray(heatmaps_NKHW, dtype=np.float32)
         pad, blur = 10, 5  # the released test code: 10 zeros around, then a 5x5 Gaussian
-        blurred = _blur(np.pad(heatmaps, ((0, 0), (0, 0), (pad, pad), (pad, pad))), blur)
-        first, _ = _argmax(blurred)
-        rest = blurred.copy()
+        rest = _blur(np.pad(heatmaps, ((0, 0), (0, 0), (pad, pad), (pad, pad))), blur).round(TIE_DECIMALS)
+        first, _ = _argmax(rest)
         n, k = np.indices(first.shape[:2])
         rest[n, k, first[..., 1].astype(int), first[..., 0].astype(int)] = 0
         second, _ = _argmax(rest)
