@@ -902,6 +902,23 @@ def test_eval_prints_ten_numbers_and_those_of_parts(capsys: pytest.CaptureFixtur
     assert read("numbers.json")["pck"]["all"]["labelled"] > 100
 
 
+@pytest.mark.parametrize(("words", "printed"), [
+    (EVAL, "keypoints  AP .50:.95"), (("eval-detector", EVAL[1], "--detector", "detector.onnx"), "person boxes  AP"),
+    (("analyze", *EVAL[1:]), "inversion"),
+])  # fmt: skip
+def test_a_full_disk_costs_no_numbers_that_long_work_has_found(words: tuple[str, ...], printed: str,
+                                                               monkeypatch: pytest.MonkeyPatch,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tiny_coco(Path("set"))
+    monkeypatch.setattr(os, "fsync", full)
+    assert cli.main([*words, "--out", "there"]) == 1
+    out, err = capsys.readouterr()
+    assert printed in out and err.splitlines()[-1].startswith("error: there") and "disk full" in err
+
+
 def test_eval_says_how_far_joints_are_off_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     tiny_coco(Path("set"))
     perfect = [{"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 1.0}

@@ -53,10 +53,10 @@ def analyze_results(
     of = people.results.name if people.results is not None else " + ".join(Path(name).name for name in people.pose)
     analysis = analyze(found.dataset, found.results, resamples=bootstrap, seed=seed, worst=gallery,
                        of=f"{of} on {file.name}")
+    _print(analysis)  # first: a full disk must not cost the numbers
     folder = coco.images_folder(file, people.images)
     blank = write_report(out / "report.html", analysis, found.dataset.skeleton, folder if folder.is_dir() else None)
     write_json(out / "analysis.json", analysis.to_json())
-    _print(analysis)
     if blank:
         note(f"{counted(blank, 'picture', 'pictures')} of the gallery left grey: not readable in "
              f"{printable(str(folder))}")

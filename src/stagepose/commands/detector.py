@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from stagepose import coco
 from stagepose.commands.arguments import (
     JsonFile,
@@ -17,7 +20,7 @@ from stagepose.commands.judging import read_truth
 from stagepose.evaluation import detect_dataset, evaluate_detector, evaluate_end_to_end, judge, recall_rows
 from stagepose.files import keep_inputs, require_place
 from stagepose.images import find_images, printable, read_image
-from stagepose.predictor import DEFAULT_DETECTOR, load
+from stagepose.predictor import DEFAULT_DETECTOR, Predictor, load
 from stagepose.runtime import DetectorModel
 from stagepose.structures import Detections
 
@@ -76,9 +79,17 @@ def eval_detector(
                 progress(done, len(empty))
     else:
         found = BoxFile.read(boxes, dataset.category_id).of_set(dataset)
-    if out is not None:
-        coco.write_results(out, coco.box_results(found))
-        note(f"boxes written to {printable(str(out))}")
+    try:
+        if out is not None:
+            coco.write_results(out, coco.box_results(found))
+            note(f"boxes written to {printable(str(out))}")
+    finally:  # a full disk must not cost the numbers
+        _report(dataset, found, of_nobody, predictor, folder)
+
+
+def _report(dataset: coco.CocoDataset, found: Mapping[int, Detections], of_nobody: Sequence[Detections],
+            predictor: Predictor | None, folder: Path) -> None:
+    """The tables: ``found`` by image id, ``of_nobody`` in pictures without people; keypoints with a predictor."""
     metrics = evaluate_detector(dataset, found, of_nobody)
     rows = [("person boxes", *row) for row in metrics.rows()]
     if predictor is not None:

@@ -85,12 +85,19 @@ def evaluate(
     if out is not None and json is not None and out.absolute() == json.absolute():
         wrong_usage(f"--out and --json are both {printable(str(out))}; name two files")
     found = find_people(file, people)
-    if out is not None:
-        names, order = found.dataset.skeleton.names, found.dataset.order_of_results
-        coco.write_results(out, reordered(found.results, names, order))
-        note(f"results written to {printable(str(out))}" + ("" if order == names else ", in the keypoint order of "
-                                                            f"{printable(str(file))}"))
-    _report(found, pck, bootstrap, seed, json)
+    try:
+        if out is not None:
+            _write(out, found, file)
+    finally:  # a full disk must not cost the numbers
+        _report(found, pck, bootstrap, seed, json)
+
+
+def _write(out: Path, found: People, file: Path) -> None:
+    """The results, as the server of the truth in ``file`` takes them."""
+    names, order = found.dataset.skeleton.names, found.dataset.order_of_results
+    coco.write_results(out, reordered(found.results, names, order))
+    note(f"results written to {printable(str(out))}" + ("" if order == names else ", in the keypoint order of "
+                                                        f"{printable(str(file))}"))
 
 
 def _report(found: People, with_pck: bool, resamples: int, seed: int, json: Path | None) -> None:

@@ -114,8 +114,9 @@ def run_experiment(
                         data=f"Learnt from {learnt}, judged on {val.name}.")
         outcome = Outcome.of(chosen, run_all(chosen, place, lambda results: write(Outcome.of(chosen, results))))
         if distributed.first():
+            _print_outcome(outcome)  # first: a full disk must not cost the numbers
             write(outcome)  # also where all was finished before
-            _print_outcome(outcome, folder)
+            note(f"written to {folder / outcome.experiment.name}.md and .png")
 
 
 def _print_plan(chosen: Experiment, keypoints: int, device: str, throughput: float | None,
@@ -133,10 +134,9 @@ def _print_plan(chosen: Experiment, keypoints: int, device: str, throughput: flo
         + ("" if throughput else ", the networks and their gradients alone, timed over a few steps"))
 
 
-def _print_outcome(outcome: Outcome, folder: Path) -> None:
+def _print_outcome(outcome: Outcome) -> None:
     table(("arm", "report", "difference", "ours", "difference", "95 % interval"),
           [(row[0], *row[2:6], row[-1]) for row in outcome.rows()])
-    note(f"written to {folder / outcome.experiment.name}.md and .png")
 
 
 def _command() -> str:

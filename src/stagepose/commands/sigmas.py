@@ -35,8 +35,8 @@ def sigmas(first: First, second: Second, *, out: File, skeleton: OptionalName = 
     require_place(out, ".toml")
     one = coco.read_dataset(first, skeleton=coco.resolve_skeleton(skeleton) if skeleton else None)
     measured = measure_sigmas(one, coco.read_dataset(second, skeleton=one.skeleton), out.stem)
-    write_text(out, measured.skeleton.to_toml())
     table(("keypoint", "pairs", "with its mirrored", "sigma", "before"), measured.rows())
     for line in measured.notes():
         note(line)
+    write_text(out, measured.skeleton.to_toml())
     note(f"written: {printable(str(out))}")
