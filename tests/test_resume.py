@@ -220,20 +220,31 @@ def test_with_nothing_to_go_on_from_it_begins_and_says_so(capsys: pytest.Capture
     assert out() == undisturbed()
 
 
-def test_a_run_at_work_is_not_gone_on_with_nor_harmed_by_one_begun_anew(tmp_path: Path,
-                                                                        capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("options", [["--resume"], []])
+def test_a_run_at_work_is_neither_gone_on_with_nor_begun_anew(options: list[str],
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
     Path("out").mkdir()
     first = Journal.begin(Path("out"), {})
     first.add("a.png", None, {"image": {}, "people": []})
-    assert predict("photos", "--resume") == 1
-    assert "unfinished.jsonl: its run is still at work; wait for its end" in capsys.readouterr().err
-    second = Journal.begin(Path("out"), {})
-    first.add("b.png", None, {"image": {}, "people": []})
+    before = out()
+    assert predict("photos", *options) == 1
+    err = capsys.readouterr().err
+    assert "unfinished.jsonl: its run is still at work; wait for its end" in err and "begun anew" not in err
+    assert out() == before
     first.finish()
-    second.close()
-    third = Journal.go_on(Path("out"), {})
-    assert third is not None and third.earlier == {}
-    third.close()
+    assert out() == {}
+
+
+def test_a_run_begun_anew_removes_what_one_that_was_killed_left_half_written() -> None:
+    stop()
+    journal = Path("out") / NAME
+    process = json.loads(journal.read_bytes().splitlines()[0])["process"]
+    with journal.open("a") as file:  # as somebody who went on with it, and was killed as well
+        file.write('{"process":999999999}\n{"process":"*"}\n')
+    for whose in (process, 999999999, 12345):
+        Path(f"out/.clip.pose.mp4.{whose}.tmp").write_bytes(b"much")
+    assert predict("photos") == 0
+    assert [name for name in out() if name.endswith(".tmp")] == [".clip.pose.mp4.12345.tmp"]
 
 
 def test_a_file_of_that_name_that_is_another_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

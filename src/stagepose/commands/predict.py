@@ -188,18 +188,20 @@ def _journal(out: Path, resume: bool, names: Sequence[str], settings: dict[str, 
     """Of what is done: the unfinished run's, or a new one."""
     shown = printable(str(out))
     if not resume:
-        if (out / UNFINISHED).exists():
+        is_there = (out / UNFINISHED).exists()
+        journal = Journal.begin(out, settings)
+        if is_there:
             note(f"{shown} has an unfinished run, which is begun anew; --resume would go on with it")
-        return Journal.begin(out, settings)
-    journal = Journal.go_on(out, settings)
-    if journal is None:
+        return journal
+    former = Journal.go_on(out, settings)
+    if former is None:
         note(f"no unfinished run in {shown}: begun with the first photo")
         return Journal.begin(out, settings)
-    there = sum(name in journal.earlier for name in names)
-    gone = len(journal.earlier) - there
+    there = sum(name in former.earlier for name in names)
+    gone = len(former.earlier) - there
     note(f"going on in {shown}: {there:,} of {counted(len(names), 'file', 'files')} done before"
          + (f"; {gone:,} others done before are not among them, and left out" if gone else ""))
-    return journal
+    return former
 
 
 def _begun_with(predictor: Predictor, boxes: Path | None, **options: Any) -> dict[str, Any]:

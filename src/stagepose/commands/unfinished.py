@@ -39,9 +39,10 @@ class Journal:
 
     @classmethod
     def begin(cls, out: Path, settings: Mapping[str, Any]) -> Journal:
-        """Anew. An earlier one is replaced: who may be writing it still writes into a file that has no name."""
+        """Anew, in the place of an earlier one; :class:`ConfigError` where that one's run is still at work."""
         path = out / NAME
         with writing(printable(str(path))):
+            cls._clear(path)
             head = _line({"what": KIND, "format": FORMAT, "process": os.getpid(), "settings": settings})
             temporary = temporary_name(path)
             try:
@@ -57,6 +58,20 @@ class Journal:
                 journal.close()
                 raise
         return journal
+
+    @classmethod
+    def _clear(cls, path: Path) -> None:
+        """Before another takes its place: what an earlier run's processes were writing when they were killed goes."""
+        try:
+            former = cls(path, FileIO(path, "r+"))
+        except FileNotFoundError:
+            return
+        try:
+            former._hold()
+            processes = [record["process"] for *_, record in former._lines() if isinstance(record.get("process"), int)]
+        finally:
+            former.close()  # before it is replaced, for Windows
+        _remove_temporaries(path.parent, processes)
 
     @classmethod
     def go_on(cls, out: Path, settings: Mapping[str, Any]) -> Journal | None:
