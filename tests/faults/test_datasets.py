@@ -25,6 +25,7 @@ from stagepose.coco import (
     write_clean,
     write_json_compact,
 )
+from stagepose.coco.instances import read_instances
 from stagepose.errors import DatasetError
 
 NAN, INF = float("nan"), float("inf")
@@ -44,6 +45,21 @@ def _one_line(error: DatasetError, *parts: str) -> None:
     assert "\n" not in str(error)
     for part in parts:
         assert part in str(error)
+
+
+@pytest.mark.parametrize("name", ["", " ", None, 5, "a\0.jpg", "\ud800.jpg", "\udbff/a.jpg"])
+def test_a_name_that_no_file_can_have_is_an_error_to_all_readers(tmp_path: Path, name: Any) -> None:
+    path = _file(tmp_path, lambda d: d["images"][0].update(file_name=name))
+    assert _kinds(path)["image-name"] == 1
+    for reader in (read_dataset, read_instances):
+        with pytest.raises(DatasetError) as caught:
+            reader(path)
+        _one_line(caught.value, "file_name is ", "expected the name of a picture")
+
+
+def test_a_name_that_is_no_text_is_one_all_the_same(tmp_path: Path) -> None:
+    path = _file(tmp_path, lambda d: d["images"][0].update(file_name="caf\udce9.jpg"))
+    assert "image-name" not in _kinds(path)
 
 
 # D1: not JSON

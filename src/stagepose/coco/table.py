@@ -167,7 +167,7 @@ def _parse_image(image: Any, index: int, problems: list[Problem]) -> ImageInfo |
         return None
     good = id_problem(image, "id", "image-id", where, "images", index, problems)
     name = image.get("file_name")
-    if not isinstance(name, str) or not name.strip():
+    if not isinstance(name, str) or not name.strip() or not _may_be_called(name):
         detail = f"file_name is {show(name)}, expected the name of a picture"
         problems.append(problem("image-name", where, detail, "images", index))
         good = False
@@ -178,6 +178,17 @@ def _parse_image(image: Any, index: int, problems: list[Problem]) -> ImageInfo |
             problems.append(problem("image-size", where, detail, "images", index))
             good = False
     return ImageInfo(image["id"], image["file_name"], int(image["width"]), int(image["height"])) if good else None
+
+
+def _may_be_called(name: str) -> bool:
+    """Whether a file can have this name: none has a zero byte in it, nor half of a surrogate pair.
+
+    Those that stand for bytes that are no text, as Python spells such names of Linux, are fine.
+    """
+    try:
+        return b"\0" not in name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def id_problem(
