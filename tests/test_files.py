@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,17 @@ def test_i7_a_name_that_is_no_text_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9" * 50)
     files.write_bytes(path, b"data")
     assert path.read_bytes() == b"data" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_i7_names_are_cut_between_characters_whatever_the_systems_encoding(tmp_path: Path) -> None:
+    assert [files.cut("aé写🏃", most) for most in (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 99)] == [
+        "", "a", "a", "aé", "aé", "aé", "aé写", "aé写", "aé写", "aé写🏃", "aé写🏃"]
+    assert files.cut("y" * 9, 4) == "yyyy"
+    code = "import sys; from stagepose.files import write_text\nfor name in sys.argv[1:]: write_text(name, 'x')"
+    names = ["ü ñ.jpg", "写真" * 41 + ".png"]
+    subprocess.run([sys.executable, "-c", code, *names], cwd=tmp_path, check=True,
+                   env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
 
 
 def test_a_name_too_long_is_one_error(tmp_path: Path) -> None:

@@ -72,8 +72,15 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def cut(name: str, most: int) -> str:
-    """The start of a name, of ``most`` bytes at most, without half a character at its end."""
-    return os.fsencode(name)[:most].decode("utf-8", "ignore")
+    """The start of a name, of ``most`` bytes at most, without half a character at its end.
+
+    As :mod:`os` spells names here: where it takes them for ASCII, bytes of other letters too are kept as they are.
+    """
+    whole = os.fsencode(name)
+    end = min(most, len(whole))
+    while most - 4 < end < len(whole) and whole[end] & 0xC0 == 0x80:  # goes on with a character of UTF-8
+        end -= 1
+    return os.fsdecode(whole[:end])
 
 
 @contextmanager
