@@ -1,6 +1,7 @@
 """encode and decode are inverses as far as each codec can be; the flip test has the bias it is known to have."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -238,3 +239,16 @@ def test_a_level_of_one_pixel_draws_what_lies_in_it():
     codec = UdpDark(input_size=(32, 32), stride=32)
     [[drawn]] = codec.encode(np.array([[[3.0, 4.0]]]), np.ones((1, 1), dtype=bool))
     assert drawn.shape == (1, 1) and 0.9 < drawn[0, 0] < 1
+
+
+def test_a_codec_comes_back_from_json_with_all_of_its_fields(monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class Soft(UdpDark):
+        temperature: float = 1.0
+        name: ClassVar[str] = "soft"
+
+    monkeypatch.setitem(CODECS, "soft", Soft)
+    codec = Soft(input_size=SIZE, temperature=0.1)
+    assert codec_from_json(codec.to_json()) == codec
+    with pytest.raises(ConfigError, match="temperature"):
+        codec_from_json({**UdpDark(input_size=SIZE).to_json(), "temperature": 0.1})

@@ -292,7 +292,7 @@ def codec_from_json(data: Mapping[str, Any]) -> Codec:
         raise ConfigError(f"heatmap codec {name!r} is unknown; use one of {sorted(CODECS)}")
     if data.get("flip_shift", kind.flip_shift) != kind.flip_shift or data.get("stride", STRIDE) != STRIDE:
         raise ConfigError(f"heatmap codec {name!r}: stride must be {STRIDE} and flip_shift {kind.flip_shift}")
-    extra = {k: v for k, v in data.items() if k in ("sigma", "kernel")}
+    extra = {key: value for key, value in data.items() if key not in ("name", "flip_shift", "stride", "input_size")}
     w, h = data["input_size"]
     try:
         return kind(input_size=(w, h), **extra)
