@@ -55,8 +55,10 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
     files.write_json(path, [1])
     before = path.read_bytes()
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StagePoseError, match="disk full"):
+    with pytest.raises(StagePoseError, match="disk full, 1 KB needed"):
         files.write_json(path, [2])
+    with pytest.raises(StagePoseError, match=r"disk full, 2\.0 MB needed"):
+        files.write_bytes(path, bytes(2_000_000))
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 

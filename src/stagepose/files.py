@@ -52,8 +52,13 @@ def write_chunks(path: str | Path, chunks: Iterable[bytes]) -> None:
         if not isinstance(error, OSError):
             raise
         if error.errno in FULL:
-            raise StagePoseError(f"{path}: disk full, {taken / 1e6:.1f} MB needed; {remedy(error)}") from error
+            raise StagePoseError(f"{path}: disk full, {_size(taken)} needed; {remedy(error)}") from error
         raise _refused(path, error) from error
+
+
+def _size(count: int) -> str:
+    """``count`` bytes in words: never 0.0 MB."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} KB"
 
 
 def temporary_name(path: Path) -> Path:

@@ -5,6 +5,7 @@ Pillow is kept to it here: no plugin but the one of the format, no grey in place
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from PIL import Image, ImageFile
 from stagepose.errors import ImageError
 from stagepose.imagefiles import printable
 
-READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and PNM"
+READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and binary PNM (P4, P5, P6)"
 HEAD = 512  # bytes looked at to tell formats apart
 TAIL = 64  # bytes at the end looked at for a format's last mark
 
@@ -49,6 +50,9 @@ STRANGERS = (
     (b"\0\0\0\x0cjxl ", "JPEG XL"),
     (b"\xff\x0a", "JPEG XL"),
 )
+LIKE_PNM = re.compile(rb"P([1237Ff])\s")  # its kin, which are not read: slow to unfold, or unknown to Pillow
+NAMES_OF_KIN = {b"1": "ASCII PNM (P1)", b"2": "ASCII PNM (P2)", b"3": "ASCII PNM (P3)", b"7": "PAM", b"F": "PFM",
+                b"f": "PFM"}
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"})
 MATROSKA = b"\x1a\x45\xdf\xa3"  # WebM too
@@ -69,13 +73,15 @@ def tell_format(file: IO[bytes], name: str) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
     if head[4:8] == b"ftyp":
-        if head[8:12] in AVIF_BRANDS:
+        if _brands(head) & AVIF_BRANDS and head[8:12] in AVIF_BRANDS | HEIF_BRANDS:
             return "AVIF"
         if head[8:12] in HEIF_BRANDS:
             raise ImageError(f"{name}: is HEIC, not a picture this reads; convert it to JPEG")
         raise ImageError(f"{name}: {VIDEO}")
     if (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head.startswith(MATROSKA):
         raise ImageError(f"{name}: {VIDEO}")
+    if kin := LIKE_PNM.match(head):
+        raise ImageError(f"{name}: is {NAMES_OF_KIN[kin[1]]}, not a picture this reads; {READABLE} are read")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for start, what in STRANGERS:
         if text.startswith(start.lower()):
@@ -83,6 +89,12 @@ def tell_format(file: IO[bytes], name: str) -> str:
                 what = "SVG"
             raise ImageError(f"{name}: is {what}, not a picture; {READABLE} are read")
     raise ImageError(f"{name}: not a picture in a known format (starts with {_shown(head[:12])}); {READABLE} are read")
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """What a file of the MP4 family says that it is: the major brand, and those that it is compatible with."""
+    end = int.from_bytes(head[:4], "big")
+    return {head[8:12], *(head[at:at + 4] for at in range(16, min(end, len(head)), 4))}
 
 
 def _shown(start: bytes) -> str:

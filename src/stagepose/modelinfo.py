@@ -206,9 +206,18 @@ def _info_sha256(described: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
+def _first_name(data: bytes) -> bytes:
+    """The name of the first file in a ZIP archive."""
+    return data[30:30 + int.from_bytes(data[26:28], "little")]
+
+
 def _refuse_pickles(data: bytes) -> None:
     """Name the usual wrong files. Nothing is ever unpickled here: a pickle can run any code."""
-    if data[:4] == b"PK\x03\x04" or (data[:1] == b"\x80" and data[1:2] in b"\x01\x02\x03\x04\x05" and len(data) > 1):
+    is_zip = data[:4] == b"PK\x03\x04"
+    if is_zip and b".pkl" not in (first := _first_name(data)):
+        what = "an .npz of NumPy arrays" if first.endswith(b".npy") else "a ZIP archive (a PyTorch checkpoint?)"
+        raise ModelError(f"this is {what}, without a network. Expected an .onnx file written by 'stagepose export'")
+    if is_zip or (data[:1] == b"\x80" and data[1:2] in b"\x01\x02\x03\x04\x05" and len(data) > 1):
         raise ModelError("this is a pickle (a PyTorch checkpoint?), which can run code when opened, so it is not "
                          "opened. Expected an .onnx file written by 'stagepose export'")
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data):

@@ -380,6 +380,10 @@ def test_i4_no_pixels_at_all_is_refused(size: tuple[int, int]) -> None:
         (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40), "is JPEG 2000"),
         (b"\xff\x4f\xff\x51" + bytes(40), "is JPEG 2000"),
         (b"8BPS\0\x01" + bytes(40), "is a Photoshop file"),
+        (b"P3\n1 1\n255\n9 9 9\n", "is ASCII PNM (P3), not a picture this reads; "),
+        (b"P7\nWIDTH 1\nHEIGHT 1\n", "is PAM"),
+        (b"Pf\n1 1\n-1.0\n" + bytes(4), "is PFM"),
+        (b"P9\n1 1\n255\n", "AVIF and binary PNM (P4, P5, P6) are read"),
         (b"\0\0\x01\0" + bytes(40), "not a picture in a known format"),
         (b"\xff\xd8\xff\xe0", "no readable JPEG"),
     ],
@@ -396,6 +400,14 @@ def test_i5_a_picture_under_a_wrong_suffix_is_read(tmp_path: Path) -> None:
     path = tmp_path / "photo.txt"
     path.write_bytes(encode(photo(), "PNG"))
     assert distance(read_image(path).pixels, photo()) == 0
+
+
+@pytest.mark.skipif("AVIF" not in KINDS, reason="this Pillow has no AVIF")
+def test_i5_an_avif_that_is_first_of_all_a_heif_is_read() -> None:
+    data = encode(photo(), "AVIF")
+    assert data[8:12] == b"avif" and b"avif" in data[16:int.from_bytes(data[:4], "big")]
+    assert distance(read_image(data[:8] + b"mif1" + data[12:]).pixels, photo()) < 4
+    assert "is a video" in refusal(data[:8] + b"isom" + data[12:])
 
 
 def test_i5_formats_off_the_list_are_refused_though_pillow_could() -> None:

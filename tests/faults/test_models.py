@@ -59,6 +59,16 @@ def test_m1_a_torch_checkpoint_is_named_for_what_it_is(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
+def test_m1_arrays_and_other_archives_are_no_pickles(tmp_path: Path) -> None:
+    np.savez(tmp_path / "body.npz", a=np.zeros(3))
+    with pytest.raises(ModelError, match=r"body\.npz: this is an \.npz of NumPy arrays, without a network"):
+        PoseModel(tmp_path / "body.npz")
+    with zipfile.ZipFile(tmp_path / "models.zip", "w") as archive:
+        archive.writestr("pose.onnx", pose_bytes())
+    with pytest.raises(ModelError, match="this is a ZIP archive"):
+        PoseModel(tmp_path / "models.zip")
+
+
 def test_m1_training_weights_are_named_for_what_they_are() -> None:
     header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     with pytest.raises(ModelError, match=r"safetensors.*stagepose export"):
