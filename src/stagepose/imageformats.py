@@ -5,6 +5,8 @@ Pillow is kept to it here: no plugin but the one of the format, no grey in place
 
 from __future__ import annotations
 
+import io
+import random
 import re
 import threading
 import warnings
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+import numpy as np
 from PIL import Image, ImageFile
 
 from stagepose.errors import ImageError
@@ -58,6 +61,9 @@ HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b
 MATROSKA = b"\x1a\x45\xdf\xa3"  # WebM too
 VIDEO = "is a video, not a picture; take its frames out first: ffmpeg -i VIDEO FOLDER/%06d.jpg"
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b"\0;"}  # 0: every part of a GIF ends so
+BLOCK = 8  # pixels a side that JPEG stores together
+NOISE = bytes(random.Random(0).choices(range(1, 255), k=4096))  # no 255, which begins a mark
+ARITHMETIC = (b"\xff\xc9", b"\xff\xca")  # marks of JPEGs whose last block may leave out its end; no others have them
 TURNING_CHUNKS = (b"eXIf", b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # of a PNG: a kind, two keywords
 
 
@@ -156,6 +162,29 @@ def header_tells_all(kind: str, file: IO[bytes]) -> bool:
     out = whole and not (kind == "PNG" and _turned_behind_pixels(file))
     file.seek(place)
     return out
+
+
+def refuse_grey_end(image: Image.Image, file: IO[bytes], name: str) -> None:
+    """:class:`ImageError` for a JPEG that was cut short and given its last mark all the same.
+
+    libjpeg fills the rest up with grey, and Pillow keeps its warning to itself. Where the last block of the decoded
+    ``image`` is that grey, ``file`` is decoded once more, with noise before the mark: to what is whole it makes no
+    difference. Pictures that end in another colour, all but a few, cost nothing; so do progressive ones that lack only
+    finer passes, and come out blurred.
+    """
+    width, height = image.size
+    last = image.crop(((width - 1) // BLOCK * BLOCK, (height - 1) // BLOCK * BLOCK, width, height))
+    if any(not 127 <= value <= 129 for values in np.array(last.getextrema()).reshape(-1, 2) for value in values):
+        return
+    file.seek(0)
+    data = file.read()
+    at = data.rfind(ENDINGS["JPEG"])
+    if at < 0 or any(mark in data for mark in ARITHMETIC):
+        return
+    again = open_image("JPEG", io.BytesIO(data[:at] + NOISE + data[at:]))
+    again.load()
+    if again.tobytes() != image.tobytes():
+        raise ImageError(f"{name}: JPEG cut short, its end is missing though it has the last mark; get the file again")
 
 
 def _turned_behind_pixels(file: IO[bytes]) -> bool:

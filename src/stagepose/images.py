@@ -29,7 +29,7 @@ from PIL import Image
 from stagepose.errors import ImageError
 from stagepose.files import write_bytes
 from stagepose.imagefiles import IMAGE_SUFFIXES, Source, find_images, open_source, printable
-from stagepose.imageformats import header_tells_all, no_grey, open_image, pillow_at_work, tell_format
+from stagepose.imageformats import header_tells_all, no_grey, open_image, pillow_at_work, refuse_grey_end, tell_format
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -172,6 +172,9 @@ def encode_image(pixels_HW3: NDArray[np.uint8], suffix: str, name: str) -> bytes
 def _decode(file: IO[bytes], name: str, max_pixels: int) -> Picture:
     kind, image = _open(file, name, max_pixels)
     picture = _upright(image, kind, name)
+    if kind == "JPEG":
+        with pillow_at_work(name, kind), no_grey:
+            refuse_grey_end(image, file, name)
     with pillow_at_work(name, kind):
         frames = _count_frames(image)
         image.close()

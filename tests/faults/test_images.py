@@ -22,6 +22,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, features
 
+from stagepose import imageformats
 from stagepose.errors import ImageError
 from stagepose.images import UPRIGHT, read_header, read_image
 
@@ -85,6 +86,39 @@ def test_i1_a_picture_cut_short_is_refused_by_name(kind: str, tolerant: bool, mo
         assert refusal(data[: int(len(data) * share)], name="half.jpg").startswith("half.jpg: ")
     assert ImageFile.LOAD_TRUNCATED_IMAGES is tolerant
     assert read_image(data).pixels.shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}, {"subsampling": 0, "optimize": True}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_i1_a_jpeg_cut_short_and_given_its_last_mark_is_refused(mode: str, options: dict[str, Any]) -> None:
+    data = encode(Image.effect_noise((200, 150), 60).convert(mode), "JPEG", **options)
+    assert read_image(data).pixels.shape == (150, 200, 3)
+    for share in (0.3, 0.5, 0.7, 0.9):
+        with pytest.raises(ImageError, match="half: JPEG cut short, its end is missing though it has the last mark"):
+            read_image(data[:int(len(data) * share)] + b"\xff\xd9", name="half")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"optimize": True},
+                                     {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}, {"quality": 100, "subsampling": 0}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_i1_a_whole_jpeg_that_ends_in_grey_is_read(mode: str, options: dict[str, Any],
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grey all over, and grey below a photo: decoded twice; another costs no second look."""
+    looks: list[str] = []
+    first = imageformats.open_image
+    monkeypatch.setattr(imageformats, "open_image", lambda kind, file: looks.append(kind) or first(kind, file))
+    grey = Image.new("RGB", (72, 90), (128, 128, 128))
+    below = grey.copy()
+    below.paste(photo(), (0, 0))
+    for picture in (grey, below):
+        data = encode(picture.convert(mode), "JPEG", **options)
+        for end in (b"", bytes(9), b"trailing \xff\xd9 bytes"):
+            read_image(data + end)
+    assert mode == "CMYK" or looks == ["JPEG"] * 6  # as images.py has its own name for the first
+    looks.clear()
+    read_image(encode(photo().convert(mode), "JPEG", **options))
+    read_image(encode(Image.new(mode, (99, 99), "white"), "JPEG", **options))
+    assert not looks
 
 
 def test_i1_a_gif_cut_at_what_looks_like_its_end_is_refused() -> None:
