@@ -69,7 +69,7 @@ COMMANDS: dict[str, Command] = {
     "import-detector": Command("stagepose.commands.import_detector:import_torchvision",
                                "turn a torchvision detector into one .onnx file", "train"),
     "info": Command("stagepose.commands.info:info", "say what a model is, what it learnt from, how good it is"),
-    "runs": Command("stagepose.commands.runs:runs", "say how far trainings are, how good, and where settings differ"),
+    "runs": Command("stagepose.commands.runs:runs", "say how far trainings are, how good, and how they differ"),
     "networks": Command("stagepose.commands.networks:networks", "list the pose networks and what they cost", "train"),
 }
 
