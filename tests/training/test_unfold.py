@@ -111,14 +111,20 @@ def test_in_training_mode_too_on_the_pictures_it_was_measured_on(file):
     assert (trained - evaluated).abs().max() < 0.02 * (evaluated.max() - evaluated.min())
 
 
-@pytest.mark.parametrize("bits", [16, 32])
-def test_batch_norms_after_transposed_convolutions_are_taken_as_the_file_has_them(tmp_path, bits):
-    path, mine = tmp_path / "simple.onnx", network("simple")
+def exported_and_unfolded(name, folder, bits):
+    """A network, and the one that its file becomes again, which computes what the file does."""
+    path, mine = folder / f"{name}.onnx", network(name)
     export_pose(mine, path, INFO, bits=bits)
-    like = network("simple", seed=5)
+    like = network(name, seed=5)
     like.load_state_dict(unfolded(rebuild(path, like), [pictures(1), pictures(2)]))
     crops = drawn_crops(CODEC.input_size, 9)
     assert np.allclose(NumpyHeatmaps(like)(crops), PoseModel(path, threads=1)(crops), atol=1e-4)
+    return mine, like
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_batch_norms_after_transposed_convolutions_are_taken_as_the_file_has_them(tmp_path, bits):
+    mine, like = exported_and_unfolded("simple", tmp_path, bits)
     for layer, theirs in zip(like.network.up, mine.network.up, strict=True):
         for name, tensor in layer.state_dict().items():
             if name != "num_batches_tracked":
@@ -130,12 +136,7 @@ def test_batch_norms_after_transposed_convolutions_are_taken_as_the_file_has_the
 @pytest.mark.parametrize("bits", [16, 32])
 def test_batch_norms_before_convolutions_are_taken_as_the_file_has_them(tmp_path, bits):
     """An hourglass's: those behind a sum stand in the file, those behind a convolution were folded into it."""
-    path, mine = tmp_path / "hourglass.onnx", network("hourglass")
-    export_pose(mine, path, INFO, bits=bits)
-    like = network("hourglass", seed=5)
-    like.load_state_dict(unfolded(rebuild(path, like), [pictures(1), pictures(2)]))
-    crops = drawn_crops(CODEC.input_size, 9)
-    assert np.allclose(NumpyHeatmaps(like)(crops), PoseModel(path, threads=1)(crops), atol=1e-4)
+    mine, like = exported_and_unfolded("hourglass", tmp_path, bits)
     for own, theirs in zip(like.network.stem[1].body[0][0].state_dict().items(),
                            mine.network.stem[1].body[0][0].state_dict().items(), strict=True):
         if own[0] != "num_batches_tracked":
