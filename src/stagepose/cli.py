@@ -115,7 +115,7 @@ def _system_error(error: OSError) -> int:
 
 
 def _refusal(text: str) -> int:
-    from stagepose.imagefiles import one_line  # a path may have a line break in it
+    from stagepose.lines import one_line  # a path may have a line break in it
 
     note(f"error: {one_line(text)}")
     return ERROR

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import IO
 
 from stagepose.errors import ImageError
+from stagepose.lines import printable
 
 Source = str | Path | bytes | IO[bytes]  # of an encoded picture
 
@@ -47,17 +48,6 @@ def path_ends(name: str) -> list[str]:
     path = PurePath(name)
     steps = path.parts[bool(path.anchor):]
     return ["/".join(steps[at:]) for at in range(len(steps))]
-
-
-def printable(name: str) -> str:
-    """``name`` on one line, as :func:`one_line` has it, the middle of a very long one cut."""
-    escaped = one_line(name)
-    return escaped if len(escaped) <= 400 else f"{escaped[:300]}...{escaped[-60:]}"
-
-
-def one_line(text: str) -> str:
-    """``text`` with control characters, line breaks and the like escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 @contextmanager
@@ -156,7 +146,7 @@ class _Tree:
     def matching(self, path: Path) -> Iterator[Path]:
         """What a glob gives of one match: the file if it looks like a picture, all that look so below a folder."""
         if path.is_dir() and not path.name.startswith("."):
-            yield from self.walk(path, printable(str(path)))
+            yield from self.walk(path, printable(path))
         elif _looks_like_one(path, self.suffixes):
             yield path
 
@@ -183,7 +173,7 @@ class _Tree:
 
 def _listed(folder: Path, shown: str, suffixes: frozenset[str]) -> _Listing:
     def unreadable(error: OSError) -> None:
-        raise ImageError(f"{shown}: cannot list {printable(str(error.filename))}: {error.strerror}") from error
+        raise ImageError(f"{shown}: cannot list {printable(error.filename)}: {error.strerror}") from error
 
     _, names, files = next(os.walk(folder, onerror=unreadable))
     folders = [folder / name for name in sorted(names) if not name.startswith(".")]

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from stagepose.errors import ImageError
-from stagepose.imagefiles import printable
+from stagepose.lines import printable
 
 READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and binary PNM (P4, P5, P6)"
 HEAD = 512  # bytes looked at to tell formats apart
@@ -217,10 +217,10 @@ def pillow_at_work(name: str, kind: str) -> Iterator[None]:
     except ImportError as error:
         raise ImageError(f"{name}: this Pillow cannot read {kind}; run 'pip install -U pillow', or use JPEG") from error
     except SyntaxError as error:  # how Pillow says "not mine after all"
-        reason = f"its header is damaged, or says 0 pixels or an unknown kind of pixel: {printable(str(error))}"
+        reason = f"its header is damaged, or says 0 pixels or an unknown kind of pixel: {printable(error)}"
         raise ImageError(f"{name}: no readable {kind} ({reason}); save it again as 8-bit RGB") from error
     except Exception as error:
-        reason = printable(str(error)) or type(error).__name__
+        reason = printable(error) or type(error).__name__
         raise ImageError(f"{name}: {kind} damaged or cut short ({reason}); get the file again") from error
 
 

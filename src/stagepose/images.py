@@ -28,8 +28,9 @@ from PIL import Image
 
 from stagepose.errors import ImageError
 from stagepose.files import write_bytes
-from stagepose.imagefiles import IMAGE_SUFFIXES, Source, find_images, open_source, printable
+from stagepose.imagefiles import IMAGE_SUFFIXES, Source, find_images, open_source
 from stagepose.imageformats import header_tells_all, no_grey, open_image, pillow_at_work, refuse_grey_end, tell_format
+from stagepose.lines import printable
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -40,7 +41,6 @@ __all__ = [
     "Picture",
     "encode_image",
     "find_images",
-    "printable",
     "read_header",
     "read_image",
     "write_image",

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from stagepose.cores import available_cores
 from stagepose.errors import ConfigError, ModelError
 from stagepose.geometry import Size
-from stagepose.imagefiles import printable
+from stagepose.lines import in_short, printable
 from stagepose.modelinfo import ModelInfo, ModelKind, verify
 from stagepose.names import meant
 from stagepose.structures import Detections
@@ -153,7 +153,7 @@ def resolve(name_or_path: str | Path, kind: ModelKind | None = None) -> Path:
     try:
         return _resolved(name_or_path, kind)
     except OSError as error:  # a name too long, a folder that may not be entered
-        raise ModelError(f"model {printable(str(name_or_path))!r}: {error.strerror}; check the path and its permissions"
+        raise ModelError(f"model {printable(name_or_path)!r}: {error.strerror}; check the path and its permissions"
                          ) from error
 
 
@@ -221,7 +221,7 @@ def _open(source: str | Path | bytes, kind: ModelKind, threads: int | None,
     try:
         session = ort.InferenceSession(data, options, providers=chosen)
     except Exception as error:  # ONNX Runtime's exceptions have no common root below Exception
-        raise ModelError(f"{_label(source)}: ONNX Runtime cannot open it: {_one_line(error)}") from error
+        raise ModelError(f"{_label(source)}: ONNX Runtime cannot open it: {in_short(error)}") from error
     missing = sorted({name for name, _ in chosen} - set(session.get_providers()))
     if missing:
         raise ModelError(f"{_label(source)}: ONNX Runtime could not start {missing}; it has fallen back to "
@@ -287,7 +287,7 @@ def _run(source: str, session: ort.InferenceSession, value: NDArray[np.uint8]) -
     try:
         return list(session.run(None, {session.get_inputs()[0].name: value}))
     except Exception as error:  # as above
-        raise ModelError(f"{source}: failed on an input of shape {value.shape}: {_one_line(error)}") from error
+        raise ModelError(f"{source}: failed on an input of shape {value.shape}: {in_short(error)}") from error
 
 
 def _expect(source: str, found: Sequence[Any], wanted: Sequence[tuple[str, tuple[int | None, ...]]]) -> None:
@@ -313,7 +313,3 @@ def _prepare(image: NDArray[np.uint8], limit: int) -> tuple[NDArray[np.uint8], N
     if down or right:
         image = np.pad(image, ((0, down), (0, right), (0, 0)))
     return np.ascontiguousarray(image), np.array([width / size[0], height / size[1]])
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

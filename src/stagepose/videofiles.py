@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
 from stagepose.files import put_in_place, temporary_name, writing
 from stagepose.imageformats import AVIF_BRANDS, HEIF_BRANDS
-from stagepose.images import MAX_PIXELS, Picture, printable, read_image
+from stagepose.images import MAX_PIXELS, Picture, read_image
+from stagepose.lines import printable
 from stagepose.structures import Person, is_within
 from stagepose.videogaps import Pace, end_notice
 
@@ -149,7 +150,7 @@ class VideoReader:
     def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS, part: Part = WHOLE,
                  on_audio: Callable[[AudioPacket], None] | None = None) -> None:
         self._av = _pyav()
-        self.name, self.max_pixels, self.on_audio, self.part = printable(str(path)), max_pixels, on_audio, part
+        self.name, self.max_pixels, self.on_audio, self.part = printable(path), max_pixels, on_audio, part
         self.notices: list[str] = []
         self.frames = self._packets = self._broken = self._scaled = 0
         self._pace, self._reached = Pace(), 0.0  # the latter: where the last packet ends, of pictures or sound
@@ -324,7 +325,7 @@ class VideoWriter:
         if not isinstance(rate, Fraction):
             rate = Fraction(rate).limit_denominator(1001)
         self._av = _pyav()
-        self.path, self.name = Path(path), printable(str(path))
+        self.path, self.name = Path(path), printable(path)
         self.width, self.height = width, height
         if self.path.exists() and not self.path.is_file():
             raise StagePoseError(f"{self.name}: cannot be written: no ordinary file; name another")

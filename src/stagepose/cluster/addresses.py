@@ -12,7 +12,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from stagepose.errors import ImageError
-from stagepose.images import IMAGE_SUFFIXES, find_images, printable
+from stagepose.images import IMAGE_SUFFIXES, find_images
+from stagepose.lines import printable
 
 LARGEST = 1_000_000_000  # bytes of a picture's file in storage, which is in memory as a whole
 

@@ -14,7 +14,8 @@ from stagepose.ahead import in_order
 from stagepose.cluster.addresses import fetch, is_uri
 from stagepose.coco import person_result
 from stagepose.errors import ConfigError, ImageError, ModelError
-from stagepose.images import Picture, printable, read_image
+from stagepose.images import Picture, read_image
+from stagepose.lines import printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Model, load
 
 MANY = 8  # pictures: where the models fail at so many and manage none, it is not the pictures

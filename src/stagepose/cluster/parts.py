@@ -23,7 +23,7 @@ from pyarrow import parquet
 
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.files import held, write_bytes, write_text, writing
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.making.folder import claim
 
 NOTE, FOLDER, WORD = "run.json", "parts", "at_work"
@@ -37,7 +37,7 @@ def taken(out: Path, identity: Mapping[str, Any]) -> Iterator[str]:
     claim(out, NOTE, identity, "stagepose cluster")
     with (out / NOTE).open("r+") as file:
         if not held(file) or not os.path.samestat(os.fstat(file.fileno()), (out / NOTE).stat()):
-            raise ConfigError(f"{printable(str(out))}: another run is at work there; wait for its end, or choose "
+            raise ConfigError(f"{printable(out)}: another run is at work there; wait for its end, or choose "
                               "another folder")
         word = uuid.uuid4().hex
         write_text(out / WORD, word)
@@ -58,13 +58,13 @@ def write_part(out: Path, table: pa.Table, word: str) -> None:
     path = out / FOLDER / f"people-{hashlib.sha256(addresses.encode()).hexdigest()[:16]}.parquet"
     unnamed = out / FOLDER / f".{uuid.uuid4().hex}.tmp"
     _write(unnamed, table)
-    with writing(printable(str(path))):
+    with writing(printable(path)):
         if (out / WORD).read_text() == word:
             with suppress(FileNotFoundError):  # removed since
                 unnamed.replace(path)
                 return
         unnamed.unlink(missing_ok=True)
-    raise ConfigError(f"{printable(str(out))}: another run has taken the folder; this one ends")
+    raise ConfigError(f"{printable(out)}: another run has taken the folder; this one ends")
 
 
 def done(out: Path, wanted: Set[str], again: bool) -> dict[str, bool]:
@@ -104,5 +104,5 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         return parquet.read_table(path, columns=columns, partitioning=None)
     except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{printable(str(path))}: is damaged, or no part of this run; remove it, and its pictures "
+        raise DatasetError(f"{printable(path)}: is damaged, or no part of this run; remove it, and its pictures "
                            "are looked at again") from error

@@ -27,7 +27,7 @@ from stagepose.cluster.parts import IMAGE, NOTE, done, taken, write_part
 from stagepose.cores import available_cores
 from stagepose.errors import ConfigError, StagePoseError
 from stagepose.files import write_bytes
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Model, Predictor, load
 from stagepose.runtime import DetectorModel, resolve
 
@@ -131,7 +131,7 @@ class _Order:
                                  f"{self.version} where the run was begun; install the same on all")
         for folder, what in ((self.out / NOTE, self.out), (self.photos, self.photos)):
             if folder is not None and not folder.exists():
-                raise StagePoseError(f"{printable(str(what))}: is not there on the machine {platform.node()}; choose a "
+                raise StagePoseError(f"{printable(what)}: is not there on the machine {platform.node()}; choose a "
                                      "folder that all machines see under one path")
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from stagepose.coco.problems import Problem, problem, show
 from stagepose.coco.table import ImageInfo
 from stagepose.errors import DatasetError, ImageError
-from stagepose.images import printable, read_header
+from stagepose.images import read_header
+from stagepose.lines import printable
 
 
 def images_folder(path: str | Path, given: str | Path | None = None) -> Path:
@@ -25,8 +26,8 @@ def require_images_folder(path: str | Path, given: str | Path | None = None) -> 
     """The same; :class:`DatasetError` where there is no such folder."""
     folder = images_folder(path, given)
     if not folder.is_dir():
-        raise DatasetError(f"{printable(str(folder))}: no such folder; --images names the one that holds the pictures "
-                           f"of {printable(str(path))}")
+        raise DatasetError(f"{printable(folder)}: no such folder; --images names the one that holds the pictures "
+                           f"of {printable(path)}")
     return folder
 
 

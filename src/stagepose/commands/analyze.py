@@ -16,7 +16,7 @@ from stagepose.evaluation.bootstrap import RESAMPLES, check_draws
 from stagepose.evaluation.report import write_report
 from stagepose.evaluation.taxonomy import KINDS
 from stagepose.files import require_place, write_json
-from stagepose.images import printable
+from stagepose.lines import printable
 
 DEFAULT_PEOPLE = PeopleOptions()
 
@@ -59,8 +59,8 @@ def analyze_results(
     write_json(out / "analysis.json", analysis.to_json())
     if blank:
         note(f"{counted(blank, 'picture', 'pictures')} of the gallery left grey: not readable in "
-             f"{printable(str(folder))}")
-    note(f"written to {printable(str(out / 'report.html'))} and analysis.json beside it")
+             f"{printable(folder)}")
+    note(f"written to {printable(out / 'report.html')} and analysis.json beside it")
 
 
 def _print(analysis: Analysis) -> None:

@@ -22,7 +22,7 @@ from stagepose.commands.console import counted, note
 from stagepose.errors import DatasetError
 from stagepose.geometry import xyxy_to_xywh
 from stagepose.imagefiles import path_ends
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.structures import Detections
 
 LARGEST_ID = 2**53  # what every reader of JSON holds exactly
@@ -51,7 +51,7 @@ class BoxFile:
         rows = [_with_bbox(row) for row in raw] if isinstance(raw, list) else raw
         boxes = boxes_of_results(rows, path, category_id)
         if others := len(raw) - sum(map(len, boxes.values())):
-            note(f"{counted(others, 'box', 'boxes')} of {printable(str(path))} passed over, of other categories than "
+            note(f"{counted(others, 'box', 'boxes')} of {printable(path)} passed over, of other categories than "
                  "the people's")
         names = _ids_of_names(((row["file_name"], row["image_id"]) for row in raw
                                if isinstance(row.get("file_name"), str)), path)
@@ -72,10 +72,10 @@ class BoxFile:
         """A photo's boxes, none where the file has none for its id; :class:`DatasetError` when it has no id."""
         image_id = self.image_id(name)
         if image_id is None and (told := self._told(name)):
-            raise DatasetError(f"{printable(name)}: {printable(str(self.path))} has several pictures called "
+            raise DatasetError(f"{printable(name)}: {printable(self.path)} has several pictures called "
                                f"{printable(told)}; name the photo by as much of its path as tells them apart")
         if image_id is None:
-            raise DatasetError(f"{printable(name)}: {printable(str(self.path))} has no entry with this file_name, and "
+            raise DatasetError(f"{printable(name)}: {printable(self.path)} has no entry with this file_name, and "
                                "the name ends in no number to be its image_id")
         return self.boxes.get(image_id, _certain(np.zeros((0, 4))))
 
@@ -90,15 +90,15 @@ class BoxFile:
             if image_id in self.boxes and self._told(name) is None:
                 assert image_id is not None
                 if claimed.setdefault(image_id, name) != name:
-                    raise DatasetError(f"{printable(str(self.path))}: its boxes of image {image_id} could be those of "
+                    raise DatasetError(f"{printable(self.path)}: its boxes of image {image_id} could be those of "
                                        f"{printable(claimed[image_id])} and of {printable(name)}; give its entries a "
                                        "file_name, or name the photos of one folder alone")
         if not self.boxes:
-            raise DatasetError(f"{printable(str(self.path))}: holds no box of a person; leave --boxes out to have them "
+            raise DatasetError(f"{printable(self.path)}: holds no box of a person; leave --boxes out to have them "
                                "found")
         if ids and not any(image_id in self.boxes for image_id in ids):
             theirs = f"the photos' ids {ids[:3]}" if any(ids) else "no photo's name ends in a number to be its id"
-            raise DatasetError(f"{printable(str(self.path))}: has boxes for none of the photos: its image ids begin "
+            raise DatasetError(f"{printable(self.path)}: has boxes for none of the photos: its image ids begin "
                                f"{sorted(self.boxes)[:3]}, {theirs}. Give its entries a file_name")
 
     def below(self, threshold: float, names: Sequence[str]) -> int:
@@ -110,11 +110,11 @@ class BoxFile:
         """Boxes on a set's pictures. Published files hold those of a whole split: the others are counted and left."""
         mine = {image_id: boxes for image_id, boxes in self.boxes.items() if image_id in dataset.image_by_id}
         if self.boxes and not mine:
-            raise DatasetError(f"{printable(str(self.path))}: has boxes for none of the {len(dataset.images)} images: "
+            raise DatasetError(f"{printable(self.path)}: has boxes for none of the {len(dataset.images)} images: "
                                f"its image ids begin {sorted(self.boxes)[:3]}, the set's "
                                f"{sorted(dataset.image_by_id)[:3]}")
         if len(mine) < len(self.boxes):
-            note(f"{len(self.boxes) - len(mine)} images of {printable(str(self.path))} are not in this set: left out")
+            note(f"{len(self.boxes) - len(mine)} images of {printable(self.path)} are not in this set: left out")
         return mine
 
 
@@ -140,7 +140,7 @@ def _ids_of_names(pairs: Iterable[tuple[str, int]], path: Path) -> dict[str, int
         if (other_id, other_name) != (image_id, name):
             wrong = (f"image {image_id} is {printable(other_name)} and {printable(name)}" if other_name != name
                      else f"{printable(name)} is image {other_id} and image {image_id}")
-            raise DatasetError(f"{printable(str(path))}: {wrong}; give every picture one image_id and one file_name, "
+            raise DatasetError(f"{printable(path)}: {wrong}; give every picture one image_id and one file_name, "
                                "which no other has")
     return ids
 

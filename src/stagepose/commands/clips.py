@@ -17,7 +17,7 @@ from stagepose.commands.console import note
 from stagepose.commands.spreadsheet import csv_line, joint_cells, remove_csv
 from stagepose.errors import StagePoseError
 from stagepose.files import put_in_place, temporary_name, write_all, writing
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.predictor import Predictor
 from stagepose.structures import Person
 from stagepose.videofiles import Frame, Part, VideoReader, VideoWriter
@@ -85,7 +85,7 @@ class Growing:
         self.temporary.unlink(missing_ok=True)
 
     def _faults(self) -> AbstractContextManager[None]:
-        return writing(printable(str(self.path)))
+        return writing(printable(self.path))
 
 
 @dataclass
@@ -171,19 +171,19 @@ class Clip:
         A table is known by its heading, an overlay by the earlier run's list.
         """
         if TABLE not in self._written and remove_csv(self.path(TABLE), OF_FRAME):
-            note(f"{printable(str(self.path(TABLE)))}, of an earlier run, removed; --csv writes one of this run")
+            note(f"{printable(self.path(TABLE))}, of an earlier run, removed; --csv writes one of this run")
         overlay = self.path(OVERLAY)
         if OVERLAY in self._written or not overlay.exists():
             return
         if overlay.name not in self.settings.former:
-            note(f"{printable(str(overlay))} is not known to be of an earlier run; left as it is")
+            note(f"{printable(overlay)} is not known to be of an earlier run; left as it is")
             return
         try:
             overlay.unlink()
         except OSError as error:
-            raise StagePoseError(f"{printable(str(overlay))}: of an earlier run, and cannot be removed: "
+            raise StagePoseError(f"{printable(overlay)}: of an earlier run, and cannot be removed: "
                                  f"{error.strerror}") from error
-        note(f"{printable(str(overlay))}, of an earlier run, removed")
+        note(f"{printable(overlay)}, of an earlier run, removed")
 
     def notices(self, reader: VideoReader) -> list[str]:
         return [*reader.notices, *(self._overlay.notices if self._overlay else ())]

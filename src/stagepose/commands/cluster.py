@@ -18,7 +18,8 @@ from stagepose.commands.arguments import (
 )
 from stagepose.commands.console import counted, counter_or_lines, note, say, wrong_usage
 from stagepose.commands.stopping import ending_in_order
-from stagepose.images import MAX_PIXELS, printable
+from stagepose.images import MAX_PIXELS
+from stagepose.lines import printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE
 from stagepose.structures import KeepBy
 
@@ -94,7 +95,7 @@ def cluster(
         unused = f"; {found.earlier_failed:,} of them could not be used: --again tries them once more"
         note(f"{counted(found.earlier, 'photo was', 'photos were')} looked at before"
              + unused * bool(found.earlier_failed))
-    used, rows = found.pictures - found.failed, f"{printable(str(out))}/parts"
+    used, rows = found.pictures - found.failed, f"{printable(out)}/parts"
     if found.pictures:
         say(f"{counted(found.people, 'person', 'people')} in {used:,} of {counted(found.pictures, 'photo', 'photos')}; "
             f"their rows are in {rows}")

@@ -11,7 +11,7 @@ from stagepose.commands.console import wrong_usage
 from stagepose.commands.judging import ModelOptions, predict, read_results, read_truth, results_of_run
 from stagepose.errors import ConfigError
 from stagepose.evaluation import JudgedRun, Judgement, judge_keypoints
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.predictor import Predictor
 from stagepose.runtime import shipped
 from stagepose.skeleton import Skeleton

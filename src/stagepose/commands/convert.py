@@ -15,7 +15,7 @@ from stagepose.commands.console import counted, note, say, wrong_usage
 from stagepose.draw import JOINT_THRESHOLD
 from stagepose.errors import DatasetError
 from stagepose.files import keep_inputs, require_place
-from stagepose.images import printable
+from stagepose.lines import printable
 
 Source = Positional[Annotated[Path, arg(metavar="IN")]]
 Place = Annotated[Path, arg(metavar="FILE|DIR")]
@@ -61,11 +61,11 @@ def convert(
     if not 0 <= joint_threshold <= 1:
         wrong_usage(f"--joint-threshold is {joint_threshold}; it is a score, between 0 and 1")
     if to == "coco" and out.suffix.lower() != ".json":
-        wrong_usage(f"--out {printable(str(out))}: a COCO file is known by its suffix .json")
+        wrong_usage(f"--out {printable(out)}: a COCO file is known by its suffix .json")
     kind, place = formats.detect(source, None if format == "auto" else format)
     _refuse_idle(kind, to, images, split, estimate_areas, drop_bad)
     if images and not images.is_dir():
-        raise DatasetError(f"{printable(str(images))}: no such folder; --images names the one that holds the pictures")
+        raise DatasetError(f"{printable(images)}: no such folder; --images names the one that holds the pictures")
     opened = formats.open_source(kind, place, images=images, category=category, threshold=joint_threshold,
                                  skeleton=resolve_skeleton(skeleton) if skeleton else None)
     chosen = [split] if split else opened.splits
@@ -84,7 +84,7 @@ def convert(
     for one, target in targets.items():
         for line in formats.write(to, read[one], target, split=one, links=link, estimate_areas=estimate_areas):
             note(printable(line))
-        say(f"written: {printable(str(target))}")
+        say(f"written: {printable(target)}")
 
 
 def _target(out: Path, to: str, split: str) -> Path:
@@ -112,7 +112,7 @@ def _tell(kind: str, place: Path, labels: formats.Labels) -> None:
     people, images = labels.dataset, labels.dataset.images
     empty = sum(not len(rows) for rows in people.rows_by_image.values())
     without = f" ({empty} without people)" if empty else ""
-    say(f"{printable(str(place))}: {kind}, {counted(len(images), 'picture', 'pictures')}{without}, "
+    say(f"{printable(place)}: {kind}, {counted(len(images), 'picture', 'pictures')}{without}, "
         f"{counted(len(people), 'person', 'people')}")
     listed = ", ".join(f"{name} {count}" for name, count in formats.labelled(labels).items())
     say(f"keypoints of skeleton {people.skeleton.name}, by name: {printable(listed)}")
@@ -128,12 +128,12 @@ def _without_mistakes(labels: formats.Labels, drop: bool) -> formats.Labels:
     kinds = summarise(problems)
     if drop:
         listed = ", ".join(f"{kind.count} x {kind.kind}" for kind in kinds)
-        note(f"pictures with mistakes are left out ({listed}); the first: {printable(str(problems[0]))}")
+        note(f"pictures with mistakes are left out ({listed}); the first: {printable(problems[0])}")
         return replace(labels, problems=[])
     if len(problems) == 1:
         raise DatasetError(f"{problems[0]}; {problems[0].remedy}")
     for kind in kinds:
         note(f"{kind.count} x {kind.kind}: {kind.remedy}")
         for example in kind.examples:
-            note(f"    {printable(str(example))}")
+            note(f"    {printable(example)}")
     raise DatasetError(f"{len(problems)} mistakes, see above; mend them, or leave their pictures out with --drop-bad")

@@ -18,7 +18,7 @@ from stagepose.commands.arguments import (
 from stagepose.commands.console import counted, note, say, table, wrong_usage
 from stagepose.errors import DatasetError
 from stagepose.files import keep_inputs
-from stagepose.images import printable
+from stagepose.lines import printable
 
 
 def check(
@@ -43,15 +43,15 @@ def check(
     """
     if not file.is_file():
         what = "not a file" if file.exists() else "no such file"
-        raise DatasetError(f"{printable(str(file))}: {what}; give a COCO annotation file")
+        raise DatasetError(f"{printable(file)}: {what}; give a COCO annotation file")
     folder = _pictures_of(file, images)
     problems = coco.check_dataset(file, images_dir=folder, other=against)
     for kind in coco.summarise(problems):
         say(f"{kind.severity}: {kind.count} x {kind.kind}: {kind.remedy}")
         for example in kind.examples:
-            say(f"    {printable(str(example))}")
+            say(f"    {printable(example)}")
     wrong = sum(problem.severity == "error" for problem in problems)
-    note(f"{printable(str(file))}: {counted(wrong, 'error', 'errors')}, "
+    note(f"{printable(file)}: {counted(wrong, 'error', 'errors')}, "
          f"{counted(len(problems) - wrong, 'warning', 'warnings')}")
     if write_clean is None:
         return 1 if wrong else 0
@@ -59,7 +59,7 @@ def check(
     changes = coco.write_clean(file, write_clean, images_dir=folder, other=against, estimate_areas=estimate_areas)
     for line in changes.lines():
         say(line)
-    note(f"clean copy written to {printable(str(write_clean))}")
+    note(f"clean copy written to {printable(write_clean)}")
     return 0
 
 
@@ -73,7 +73,7 @@ def stats(files: JsonFiles) -> None:
     """
     if not files:
         wrong_usage("name at least one annotation file")
-    counted = [(printable(str(file)), coco.statistics(coco.read_dataset(file))) for file in files]
+    counted = [(printable(file), coco.statistics(coco.read_dataset(file))) for file in files]
     table(coco.STATISTICS_HEADER, coco.statistics_rows(counted))
 
 
@@ -118,7 +118,7 @@ def split(
     table(coco.STATISTICS_HEADER, rows)
     for line in about["notes"]:
         note(printable(line))
-    note(f"written: {', '.join(printable(str(target)) for target in targets.values())}")
+    note(f"written: {', '.join(printable(target) for target in targets.values())}")
 
 
 def _pictures_of(file: Path, given: Path | None) -> Path | None:
@@ -127,6 +127,6 @@ def _pictures_of(file: Path, given: Path | None) -> Path | None:
     if folder.is_dir():
         return folder
     if given is not None:
-        raise DatasetError(f"{printable(str(given))}: no such folder; --images names the one that holds the pictures")
-    note(f"pictures not looked at: there is no folder {printable(str(folder))}; --images names it")
+        raise DatasetError(f"{printable(given)}: no such folder; --images names the one that holds the pictures")
+    note(f"pictures not looked at: there is no folder {printable(folder)}; --images names it")
     return None

@@ -19,7 +19,8 @@ from stagepose.commands.console import counter, note, say, table, wrong_usage
 from stagepose.commands.judging import read_truth
 from stagepose.evaluation import detect_dataset, evaluate_detector, evaluate_end_to_end, judge, recall_rows
 from stagepose.files import keep_inputs, require_place
-from stagepose.images import find_images, printable, read_image
+from stagepose.images import find_images, read_image
+from stagepose.lines import printable
 from stagepose.predictor import DEFAULT_DETECTOR, Predictor, load
 from stagepose.runtime import DetectorModel
 from stagepose.structures import Detections
@@ -82,7 +83,7 @@ def eval_detector(
     try:
         if out is not None:
             coco.write_results(out, coco.box_results(found))
-            note(f"boxes written to {printable(str(out))}")
+            note(f"boxes written to {printable(out)}")
     finally:  # a full disk must not cost the numbers
         _report(dataset, found, of_nobody, predictor, folder)
 

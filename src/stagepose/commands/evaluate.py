@@ -39,7 +39,7 @@ from stagepose.evaluation.breakdown import all_parts
 from stagepose.evaluation.keypoints import NUMBERS, metrics_of
 from stagepose.evaluation.pck import HEADINGS, pck_of
 from stagepose.files import keep_inputs, require_place, write_json
-from stagepose.images import printable
+from stagepose.lines import printable
 
 DEFAULT_PEOPLE, DEFAULT_MODEL = PeopleOptions(), ModelOptions()
 SHOWN_SHARE = 0.1  # of the box's longer side: a keypoint's PCK that is printed of two results; --json has the others
@@ -83,7 +83,7 @@ def evaluate(
         require_place(wanted)
         keep_inputs(wanted, filter(None, (file, people.results)))
     if out is not None and json is not None and out.absolute() == json.absolute():
-        wrong_usage(f"--out and --json are both {printable(str(out))}; name two files")
+        wrong_usage(f"--out and --json are both {printable(out)}; name two files")
     found = find_people(file, people)
     try:
         if out is not None:
@@ -96,8 +96,8 @@ def _write(out: Path, found: People, file: Path) -> None:
     """The results, as the server of the truth in ``file`` takes them."""
     names, order = found.dataset.skeleton.names, found.dataset.order_of_results
     coco.write_results(out, reordered(found.results, names, order))
-    note(f"results written to {printable(str(out))}" + ("" if order == names else ", in the keypoint order of "
-                                                        f"{printable(str(file))}"))
+    note(f"results written to {printable(out)}" + ("" if order == names else ", in the keypoint order of "
+                                                        f"{printable(file)}"))
 
 
 def _report(found: People, with_pck: bool, resamples: int, seed: int, json: Path | None) -> None:

@@ -23,7 +23,7 @@ from stagepose.errors import ConfigError, DatasetError, needing
 from stagepose.extend import Extended, Judge, Recipe, extend_set
 from stagepose.extend.judge import LEAST_OKS
 from stagepose.extend.paste import PasteConfig, PasteRecipe
-from stagepose.images import printable
+from stagepose.lines import printable
 
 By = Literal["paste", "gan"]
 BAR = 40  # letters of the longest bar of the histogram
@@ -72,7 +72,7 @@ class GanOptions:
         """With the network of the run; needs the extra 'train'."""
         if self.with_run is None:
             raise ConfigError("--by gan needs a trained network: train one with 'stagepose gan train PRESET --data "
-                              f"{printable(str(data))} --out RUN', and name it with --with RUN")
+                              f"{printable(data)} --out RUN', and name it with --with RUN")
         if self.device != "cpu" and (jobs or 1) > 1:
             raise ConfigError(f"--device {self.device} is one for all: use it with --jobs 1")
         with needing("train"):
@@ -120,7 +120,7 @@ def extend(
         jobs: Processes; one a core by default.
     """
     if not data.is_file():
-        raise DatasetError(f"{printable(str(data))}: no such file; name a COCO annotation file")
+        raise DatasetError(f"{printable(data)}: no such file; name a COCO annotation file")
     recipe: Recipe = paste.recipe(data, seed) if by == "paste" else gan.recipe(data, seed, jobs)
     if (by == "paste" and gan != GAN) or (by == "gan" and paste != PASTE):
         other = "gan" if by == "paste" else "paste"

@@ -10,7 +10,8 @@ from tyro.conf import Positional, arg
 from stagepose.commands.arguments import File, OptionalFile, OptionalFolder, OptionalText, OptionalTexts
 from stagepose.commands.console import note, say
 from stagepose.files import require_place
-from stagepose.images import find_images, printable, read_image
+from stagepose.images import find_images, read_image
+from stagepose.lines import printable
 from stagepose.modelinfo import ModelInfo
 from stagepose.training.detector.foreign import LONGEST, check_architecture, import_detector, torchvision_detector
 from stagepose.training.storage import Bits
@@ -58,5 +59,5 @@ def import_torchvision(
                      training_data=tuple(training_data or ()))
     made = import_detector(model, out, info, bits=bits, pictures=shown)
     gap = made.difference
-    say(f"{printable(str(out))}: {made.megabytes:.1f} MB; {gap.compared - gap.unmatched} of {gap.compared} boxes agree "
+    say(f"{printable(out)}: {made.megabytes:.1f} MB; {gap.compared - gap.unmatched} of {gap.compared} boxes agree "
         f"with torchvision's, within {gap.box:.2g} of the picture's longer side and {gap.score:.2g} in score")

@@ -18,7 +18,7 @@ from tyro.conf import Positional, arg
 from stagepose.commands.console import counted, say
 from stagepose.errors import CheckpointError, DatasetError, ModelError, StagePoseError
 from stagepose.geometry import BOX_PADDING, Padding
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.modelinfo import ModelInfo
 from stagepose.runtime import export_line, read_info, resolve, shipped
 
@@ -86,8 +86,8 @@ def _of_file(path: Path) -> tuple[dict[str, Any], list[Row]]:
         ("licence", _text(about.licence) or "not said in the file"),
         ("metrics", _pairs(about.metrics) or "none in the file"),
         ("more", _pairs(about.extra)),
-        ("file", f"{printable(str(path))}, {_size(len(data))}"),
-        ("card", printable(str(card)) if has_card else ""),
+        ("file", f"{printable(path)}, {_size(len(data))}"),
+        ("card", printable(card) if has_card else ""),
         ("sha256", digest),
         ("sha256 of weights", about.sha256),
     ]
@@ -118,13 +118,13 @@ def _of_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     try:
         rows = list(_runs_rows(config))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{printable(str(folder / RUN))}: not the settings of a run that this version knows "
+        raise CheckpointError(f"{printable(folder / RUN)}: not the settings of a run that this version knows "
                               f"({type(error).__name__}: {error})") from error
     of = f" of {config['row']}" if "row" in config else ""
     done = f"stage {stages[-1]}{of} done" if stages else f"step {steps[-1]:,}" if steps else "no checkpoint yet"
     export = export_line(folder) if (steps or stages) and config["kind"] != "repair" else ""
     return described, [*rows, ("trained to", done), ("best", _pairs(best)), ("last judged", _pairs(judged)),
-                       ("folder", printable(str(folder))), ("a file of it", export)]
+                       ("folder", printable(folder)), ("a file of it", export)]
 
 
 def _runs_rows(config: Mapping[str, Any]) -> Iterator[Row]:
@@ -163,10 +163,10 @@ def _of_store(folder: Path) -> tuple[dict[str, Any], list[Row]]:
             ("cut for", f"crops of {width} x {height} pixels (width x height)"),
             ("kept", f"{store['spec']['context']:g} times that, to be turned and zoomed out"),
             ("keypoints", _keypoints(store["skeleton"])),
-            ("folder", f"{printable(str(folder))}, {_size(held)}"),
+            ("folder", f"{printable(folder)}, {_size(held)}"),
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{printable(str(folder / STORE))}: not what packed people have there "
+        raise DatasetError(f"{printable(folder / STORE)}: not what packed people have there "
                            f"({type(error).__name__}: {error}); delete the folder and pack again") from error
 
 
@@ -180,17 +180,17 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         found = json_module.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise StagePoseError(f"{printable(str(path))}: cannot read: {error.strerror}") from error
+        raise StagePoseError(f"{printable(path)}: cannot read: {error.strerror}") from error
     except ValueError as error:
-        raise StagePoseError(f"{printable(str(path))}: not readable as a JSON object ({error})") from error
+        raise StagePoseError(f"{printable(path)}: not readable as a JSON object ({error})") from error
     if not isinstance(found, dict):
-        raise StagePoseError(f"{printable(str(path))}: not readable as a JSON object (it is a {type(found).__name__})")
+        raise StagePoseError(f"{printable(path)}: not readable as a JSON object (it is a {type(found).__name__})")
     return found
 
 
 def _keypoints(skeleton: Mapping[str, Any]) -> str:
-    names = [printable(str(name)) for name in skeleton["names"]]
-    return f"{len(names)} of {printable(str(skeleton['name']))}: {', '.join(names)}"
+    names = [printable(name) for name in skeleton["names"]]
+    return f"{len(names)} of {printable(skeleton['name'])}: {', '.join(names)}"
 
 
 def _codec(codec: Mapping[str, Any]) -> str:
@@ -212,7 +212,7 @@ def _value(value: Any) -> str:
 
 
 def _text(value: object) -> str:
-    return printable(str(value))
+    return printable(value)
 
 
 def _size(count: int) -> str:

@@ -25,7 +25,7 @@ from stagepose.commands.console import counter, note, wrong_usage
 from stagepose.errors import ConfigError
 from stagepose.evaluation import JudgedRun, predict_dataset
 from stagepose.evaluation.run import Boxes
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.oks import DEFAULT_RULE
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
 from stagepose.runtime import Detector
@@ -147,7 +147,7 @@ def results_of_run(run: JudgedRun, dataset: coco.CocoDataset) -> list[dict[str, 
     """What a run's best validation found; that its labels were others than these is said."""
     results = run.results_on(dataset)
     if run.val is not None and run.val != dataset.sha256:
-        note(f"{printable(str(run.folder))}: found on these pictures, of which its --val had other labels; judged "
+        note(f"{printable(run.folder)}: found on these pictures, of which its --val had other labels; judged "
              "by these")
     return results
 
@@ -160,10 +160,10 @@ def read_results(path: str | Path, dataset: coco.CocoDataset, skeleton: str | No
     order = dataset.skeleton.names if skeleton else dataset.order_of_results
     results = coco.read_keypoint_results(path, dataset, order)
     if results and order != dataset.skeleton.names:
-        note(f"{printable(str(path))}: read in the order of the truth's file, {', '.join(order)}; if it is that of "
+        note(f"{printable(path)}: read in the order of the truth's file, {', '.join(order)}; if it is that of "
              f"{dataset.skeleton.name}, --skeleton {dataset.skeleton.name} says so")
     if not results:
-        note(f"warning: {printable(str(path))} is an empty list of results: nobody is found, so that AP and AR are 0 "
+        note(f"warning: {printable(path)} is an empty list of results: nobody is found, so that AP and AR are 0 "
              "wherever there are people")
     return results
 
@@ -189,7 +189,7 @@ def read_truth(file: Path, wanted: Skeleton | None) -> coco.CocoDataset:
     assert dataset.own is not None
     truth = target_skeleton(dataset.own)
     if not any(c.get("keypoints") for c in dataset.raw["categories"] if c["id"] == dataset.category_id):
-        note(f"{printable(str(file))} names no keypoints: they are taken to be those of {dataset.own.name}, in its "
+        note(f"{printable(file)} names no keypoints: they are taken to be those of {dataset.own.name}, in its "
              "order")
     if wanted is None:
         if guessed := [name for name in truth.names if truth.name not in SKELETONS and name not in COCO_17.names]:

@@ -21,7 +21,7 @@ from stagepose.draw import JOINT_THRESHOLD
 from stagepose.errors import DatasetError
 from stagepose.files import cut, require_place, write_text
 from stagepose.formats.found import IMAGES, PEOPLE
-from stagepose.images import printable
+from stagepose.lines import printable
 
 Found = Positional[Annotated[Path, arg(metavar="FOUND")]]
 Record = Mapping[str, Any]
@@ -55,7 +55,7 @@ def openpose(
     try:
         names = about["keypoints"]
         if not about["complete"]:
-            note(f"{printable(str(found))}: that run was stopped; what it had found is written")
+            note(f"{printable(found)}: that run was stopped; what it had found is written")
         for name, people in _pictures(found, about):
             made = [(rearranged(np.reshape(person["keypoints"], (-1, 3)), names, layout, least=joint_threshold),
                      person.get("track_id")) for person in people]
@@ -63,10 +63,10 @@ def openpose(
         photos, frames = len(about.get("images", [])), sum(
             video["frames"] for video in about.get("videos", []) if "results" in video)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise DatasetError(f"{printable(str(found))}: not {OURS} ({type(error).__name__}: {error})") from error
+        raise DatasetError(f"{printable(found)}: not {OURS} ({type(error).__name__}: {error})") from error
     told = [counted(count, one, many) for count, one, many in ((photos, "photo", "photos"), (frames, "frame", "frames"))
             if count]
-    say(f"{printable(str(out))}: {' and '.join(told) or 'nothing'} in OpenPose's {layout}")
+    say(f"{printable(out)}: {' and '.join(told) or 'nothing'} in OpenPose's {layout}")
 
 
 def _pictures(found: Path, about: Record) -> Iterator[tuple[str, list[Record]]]:
@@ -94,7 +94,7 @@ def _people_by(key: str, file: Path, known: Container[Any]) -> dict[Any, list[Re
     if lost := [value for value in people if value not in known]:
         whose = counted(sum(len(people[value]) for value in lost), "person", "people")
         which = f"{key} {show(lost[0])}{' and others' if lost[1:] else ''}"
-        raise DatasetError(f"{printable(str(file))}: {whose} of {which}, which {IMAGES} does not have; name a folder "
+        raise DatasetError(f"{printable(file)}: {whose} of {which}, which {IMAGES} does not have; name a folder "
                            "that predict wrote as a whole")
     return people
 

@@ -13,7 +13,7 @@ from stagepose.commands.spreadsheet import remove_csv, write_csv
 from stagepose.commands.unfinished import Journal
 from stagepose.errors import StagePoseError
 from stagepose.files import write_json_object
-from stagepose.images import printable
+from stagepose.lines import printable
 
 TABLE = "people.csv"
 
@@ -50,7 +50,7 @@ class Outcome:
             write_csv(out / TABLE, self._people(), self.keypoints, self.csv_threshold)
         elif remove_csv(out / TABLE):
             why = "this run has no photos" if self.csv else "--csv writes one of this run"
-            note(f"{printable(str(out / TABLE))}, of an earlier run, removed; {why}")
+            note(f"{printable(out / TABLE)}, of an earlier run, removed; {why}")
         videos = {"videos": self.videos} if self.videos else {}
         write_json_object(out / "images.json", {"complete": self.complete, "keypoints": list(self.keypoints),
                                                 "images": self._images(), **videos, "failed": self.failed})
@@ -90,7 +90,7 @@ def finish(out: Path, outcome: Outcome, strict: bool, clips: int) -> int:
         frames, people = (sum(video[what] for video in outcome.videos) for what in ("frames", "people"))
         counts.append(f"{counted(len(outcome.videos), 'video', 'videos')}, {counted(frames, 'frame', 'frames')}, "
                       f"{counted(people, 'person', 'people')}")
-    note(f"{'; '.join(counts)}; written to {printable(str(out))}")
+    note(f"{'; '.join(counts)}; written to {printable(out)}")
     if outcome.failed:
         note(f"{counted(len(outcome.failed), 'file', 'files') if clips else photos(len(outcome.failed))} "
              "could not be used, see above")
@@ -108,7 +108,7 @@ def rescue(out: Path, outcome: Outcome, stills: int, clips: int) -> None:
         outcome.journal.close()
     done = f"{outcome.photos:,} of {photos(stills)}" if stills or not clips else ""
     done += f"{', ' if done else ''}{len(outcome.videos):,} of {counted(clips, 'video', 'videos')}" if clips else ""
-    note(f"stopped after {done}; what was found in them is written to {printable(str(out))}, marked \"complete\": "
+    note(f"stopped after {done}; what was found in them is written to {printable(out)}, marked \"complete\": "
          "false; --resume goes on from there")
 
 

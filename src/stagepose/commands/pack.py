@@ -10,7 +10,7 @@ from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import Folder, JsonFiles, ModelName, OptionalCount, OptionalFolder
 from stagepose.commands.console import counted, counter_or_lines, say, wrong_usage
 from stagepose.geometry import BOX_PADDING
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.training.crops import CropSpec, CropStore, PackConfig, pack_file
 
 
@@ -54,7 +54,7 @@ def pack(
     joints = resolve_skeleton(skeleton)
     for file in files:
         folder = coco.require_images_folder(file, images) if file.is_file() else coco.images_folder(file, images)
-        shown = printable(str(file))
+        shown = printable(file)
         with counter_or_lines(shown, f"{shown}: people cut out of") as progress:
             store = pack_file(file, folder, out, spec=spec, skeleton=joints, config=config, drop_bad=drop_bad,
                               progress=progress)
@@ -62,7 +62,7 @@ def pack(
 
 
 def _tell(file: Path, store: CropStore) -> None:
-    say(f"{printable(str(store.home))}: {counted(len(store), 'person', 'people')} of {printable(str(file))}, "
+    say(f"{printable(store.home)}: {counted(len(store), 'person', 'people')} of {printable(file)}, "
         f"{store.megabytes:,.1f} MB")
     for reason, count in store.left_out.items():
         if count:

@@ -33,7 +33,8 @@ from stagepose.commands.unfinished import Journal, stamp_of
 from stagepose.draw import JOINT_THRESHOLD, Labels, draw_people
 from stagepose.errors import ImageError, MissingExtraError, StagePoseError, VideoError
 from stagepose.files import keep_inputs, require_place
-from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images, printable
+from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images
+from stagepose.lines import printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
 from stagepose.runtime import DetectorModel
 from stagepose.structures import KeepBy
@@ -152,7 +153,7 @@ def predict(
     failed: list[dict[str, str]] = []
     paths = _expand(photos, out, failed)
     if not paths:  # mistyped, mostly: an earlier run's results are not lost for it
-        note(f"nothing to look at; {printable(str(out))} is left as it was")
+        note(f"nothing to look at; {printable(out)} is left as it was")
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
@@ -186,7 +187,7 @@ def predict(
 
 def _journal(out: Path, resume: bool, names: Sequence[str], settings: dict[str, Any]) -> Journal:
     """Of what is done: the unfinished run's, or a new one."""
-    shown = printable(str(out))
+    shown = printable(out)
     if not resume:
         is_there = (out / UNFINISHED).exists()
         journal = Journal.begin(out, settings)
@@ -267,7 +268,7 @@ def _make_folder(out: Path, boxes: Path | None) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = "a file of that name is there" if isinstance(error, FileExistsError) else error.strerror
-        raise StagePoseError(f"{printable(str(out))}: cannot make this folder: {reason}; choose another with --out"
+        raise StagePoseError(f"{printable(out)}: cannot make this folder: {reason}; choose another with --out"
                              ) from error
     for name in ("people.json", "images.json", TABLE, UNFINISHED):
         require_place(out / name)
@@ -293,7 +294,7 @@ def _expand(photos: Sequence[str], out: Path, failed: list[dict[str, str]]) -> l
             else:
                 found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - keeps links apart
     if ours:
-        note(f"{counted(len(ours), 'overlay', 'overlays')} of an earlier run in {printable(str(out))} left out")
+        note(f"{counted(len(ours), 'overlay', 'overlays')} of an earlier run in {printable(out)} left out")
     return list(found.values())
 
 
@@ -313,7 +314,7 @@ def _check_boxes(given: BoxFile, names: Sequence[str], threshold: float) -> None
     """An error where not one of the photos has boxes, and how many of theirs are not looked into."""
     given.require_any(names)
     if unsure := given.below(threshold, names):
-        note(f"{counted(unsure, 'box', 'boxes')} of {printable(str(given.path))} left out, with a score below "
+        note(f"{counted(unsure, 'box', 'boxes')} of {printable(given.path)} left out, with a score below "
              f"{threshold:g}; --threshold 0 looks into all")
 
 

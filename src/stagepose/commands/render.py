@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 from stagepose.commands.arguments import Folder, OptionalCount, OptionalFile, OptionalFolder
 from stagepose.commands.console import counted, counter_or_lines, say
 from stagepose.cores import available_cores
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.making import draw_sheet
 from stagepose.rendering import RenderConfig, render_set
 from stagepose.rendering.landmarks import COCO_FILE
@@ -49,5 +49,5 @@ def render(
         processes = available_cores() if jobs is None else jobs
         done = render_set(pictures, out, config, jobs=processes, progress=progress)
     draw_sheet(done.file)
-    say(f"{printable(str(done.file))}: {counted(done.pictures, 'picture', 'pictures')}, "
+    say(f"{printable(done.file)}: {counted(done.pictures, 'picture', 'pictures')}, "
         f"{counted(done.people, 'person', 'people')}, {done.with_keypoints:,} with keypoints")

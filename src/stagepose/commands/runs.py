@@ -19,7 +19,7 @@ from stagepose.commands.info import RUN, STEP, read_object
 from stagepose.commands.spreadsheet import csv_line
 from stagepose.errors import StagePoseError
 from stagepose.files import require_place, write_chunks
-from stagepose.images import printable
+from stagepose.lines import printable
 
 DEEPEST = 4  # folders below a given one in which runs are looked for: an experiment's OUT/runs/ARM/seed-N is one
 DIGEST, SHOWN_DIGEST = 64, 8  # letters of a sha256, and those of it that are shown
@@ -60,14 +60,14 @@ class RunLine:
             return cls(folder=folder, step=step, samples=shown, ap=_number(best, "ap"), ap50=_number(best, "ap50"),
                        state=state, finished=finished, settings=dict(_flat(config)))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StagePoseError(f"{printable(str(folder))}: not a run that this version knows "
+            raise StagePoseError(f"{printable(folder)}: not a run that this version knows "
                                  f"({type(error).__name__}: {error})") from error
 
     def cells(self, settings: Iterable[str]) -> list[str]:
         """Of the table."""
         numbers = ["" if one is None else f"{one:.3f}" for one in (self.ap, self.ap50)]
         counts = ["" if one is None else f"{one:,}" for one in (self.step, self.samples)]
-        return [printable(str(self.folder)), *counts, *numbers, self.state,
+        return [printable(self.folder), *counts, *numbers, self.state,
                 *(_text(self.settings.get(name, NOT_THERE)) for name in settings)]
 
     def to_json(self, settings: Iterable[str]) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def runs(dirs: Dirs, *, json: bool = False, csv: OptionalFile = None) -> None:
     if unread:
         note(f"left out: {counted(len(unread), 'folder', 'folders')} without a run that can be read")
     if not lines:
-        raise StagePoseError(f"no run in {', '.join(printable(str(path)) for path in dirs)}; give folders that "
+        raise StagePoseError(f"no run in {', '.join(printable(path) for path in dirs)}; give folders that "
                              "'stagepose train --out' made")
     settings = differing([line.settings for line in lines])
     if csv is not None:
@@ -117,7 +117,7 @@ def read_runs(dirs: Sequence[Path]) -> tuple[list[RunLine], list[str]]:
         found = list(_run_folders(given, DEEPEST))
         if not found:
             what = f"no run in it (no {RUN})" if given.is_dir() else "no such folder"
-            unread.append(f"{printable(str(given))}: {what}")
+            unread.append(f"{printable(given)}: {what}")
         for folder in found:
             try:
                 lines.setdefault(folder.resolve(), RunLine.read(folder))

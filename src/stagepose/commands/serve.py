@@ -10,7 +10,8 @@ from tyro.conf import arg
 from stagepose.commands.arguments import UNSAID, ModelName, OptionalCount, OptionalNumber
 from stagepose.commands.console import counted, note, wrong_usage
 from stagepose.cores import available_cores
-from stagepose.images import MAX_PIXELS, printable
+from stagepose.images import MAX_PIXELS
+from stagepose.lines import printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE
 from stagepose.serving.server import Settings
 from stagepose.serving.server import serve as run_server

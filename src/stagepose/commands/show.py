@@ -23,8 +23,9 @@ from stagepose.commands.console import counted, counter, note, say, wrong_usage
 from stagepose.commands.overlays import LABELS, Overlays, Source
 from stagepose.errors import ConfigError, DatasetError, ImageError, needing
 from stagepose.files import require_place
-from stagepose.images import MAX_PIXELS, printable
+from stagepose.images import MAX_PIXELS
 from stagepose.labelled import draw_labels
+from stagepose.lines import printable
 
 SHEET = "sheet.jpg"
 LEAST_SIDE = 1000  # pixels of an overlay's longer side: smaller pictures are enlarged, or a small person is a blot
@@ -104,7 +105,7 @@ def _show_labels(file: Path, out: Path, images: Path | None, count: int | None, 
     labelled = set(dataset.image_ids[dataset.with_keypoints()].tolist())
     pool = dataset.image_by_id.keys() if all_images else labelled
     if not pool:
-        raise DatasetError(f"{printable(str(file))}: no picture has people with labelled keypoints, of "
+        raise DatasetError(f"{printable(file)}: no picture has people with labelled keypoints, of "
                            f"{counted(len(dataset.images), 'picture', 'pictures')}; --all-images draws them all the "
                            "same")
     drawn = coco.drawn_by_lot(pool, count, seed)
@@ -120,7 +121,7 @@ def _show_labels(file: Path, out: Path, images: Path | None, count: int | None, 
                 note(f"skipped: {error}")
                 failed += 1
             step(done, len(chosen))
-    note(f"{len(chosen) - failed:,} of {counted(len(pool), 'picture', 'pictures')}; written to {printable(str(out))}")
+    note(f"{len(chosen) - failed:,} of {counted(len(pool), 'picture', 'pictures')}; written to {printable(out)}")
     if failed:
         note(f"{counted(failed, 'picture', 'pictures')} could not be used, see above")
     return 1 if failed == len(chosen) else 0
@@ -157,5 +158,5 @@ def _show_samples(file: Path, sheet: Path, images: Path | None, count: int, seed
     dataset = coco.read_dataset(file, skeleton=coco.resolve_skeleton(skeleton))
     task = task_to_look_at(recipe, dataset, coco.require_images_folder(file, images), seed)
     write_samples(task, count, sheet)
-    say(f"{printable(str(sheet))}: the first {counted(count, 'sample', 'samples')} of {len(task.reader):,} people, "
+    say(f"{printable(sheet)}: the first {counted(count, 'sample', 'samples')} of {len(task.reader):,} people, "
         "as the network is shown them")

@@ -12,7 +12,7 @@ from stagepose.commands.arguments import File, OptionalName
 from stagepose.commands.console import note, table
 from stagepose.evaluation import measure_sigmas
 from stagepose.files import keep_inputs, require_place, write_text
-from stagepose.images import printable
+from stagepose.lines import printable
 
 First = Positional[Annotated[Path, arg(metavar="FIRST.json")]]
 Second = Positional[Annotated[Path, arg(metavar="SECOND.json")]]
@@ -39,4 +39,4 @@ def sigmas(first: First, second: Second, *, out: File, skeleton: OptionalName = 
     for line in measured.notes():
         note(line)
     write_text(out, measured.skeleton.to_toml())
-    note(f"written: {printable(str(out))}")
+    note(f"written: {printable(out)}")

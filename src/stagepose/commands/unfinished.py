@@ -17,7 +17,7 @@ from typing import Any
 
 from stagepose.errors import ConfigError
 from stagepose.files import held, temporary_name, write_all, writing
-from stagepose.images import printable
+from stagepose.lines import printable
 
 NAME = "unfinished.jsonl"
 KIND = "unfinished run of stagepose predict"
@@ -41,7 +41,7 @@ class Journal:
     def begin(cls, out: Path, settings: Mapping[str, Any]) -> Journal:
         """Anew, in the place of an earlier one; :class:`ConfigError` where that one's run is still at work."""
         path = out / NAME
-        with writing(printable(str(path))):
+        with writing(printable(path)):
             cls._clear(path)
             head = _line({"what": KIND, "format": FORMAT, "process": os.getpid(), "settings": settings})
             temporary = temporary_name(path)
@@ -77,7 +77,7 @@ class Journal:
     def go_on(cls, out: Path, settings: Mapping[str, Any]) -> Journal | None:
         """That of an earlier process, None where there is none; :class:`ConfigError` says which settings differ."""
         path = out / NAME
-        with writing(printable(str(path))):
+        with writing(printable(path)):
             try:
                 journal = cls(path, FileIO(path, "r+"))
             except FileNotFoundError:
@@ -93,7 +93,7 @@ class Journal:
 
     def add(self, name: str | None, stamp: list[int] | None, record: Mapping[str, Any]) -> None:
         """A photo or video is done, with all its files; ``stamp`` is :func:`stamp_of` it before it was read."""
-        with writing(printable(str(self.path))):
+        with writing(printable(self.path)):
             self._done[name] = self._append({"file_name": name, "file": stamp, **record})
 
     def __getitem__(self, name: str | None) -> dict[str, Any] | None:
@@ -125,7 +125,7 @@ class Journal:
 
     def _hold(self) -> None:
         if not held(self._file):
-            raise ConfigError(f"{printable(str(self.path))}: its run is still at work; wait for its end, or choose "
+            raise ConfigError(f"{printable(self.path)}: its run is still at work; wait for its end, or choose "
                               "another folder with --out")
 
     def _append(self, record: Mapping[str, Any]) -> tuple[int, int]:
@@ -137,7 +137,7 @@ class Journal:
         return place
 
     def _at(self, start: int, length: int) -> Any:
-        with writing(printable(str(self.path))):
+        with writing(printable(self.path)):
             self._file.seek(start)
             return json.loads(self._file.read(length))
 
@@ -146,7 +146,7 @@ class Journal:
         lines = self._lines()
         head: dict[str, Any] = next(lines, (0, 0, {}))[2]
         if head.get("what") != KIND or head.get("format") != FORMAT:
-            raise ConfigError(f"{printable(str(self.path))}: is not from this version of StagePose; leave --resume out "
+            raise ConfigError(f"{printable(self.path)}: is not from this version of StagePose; leave --resume out "
                               "to begin anew, or choose another folder with --out")
         _refuse_others(self.path.parent, head["settings"], settings)
         owner: dict[str, str] = {}
@@ -199,12 +199,12 @@ def _refuse_others(out: Path, begun: Mapping[str, Any], wanted: Mapping[str, Any
     differing = [f"{name} {_shown(begun.get(name))}, now {_shown(wanted.get(name))}"
                  for name in {**begun, **wanted} if begun.get(name) != wanted.get(name)]
     if differing:
-        raise ConfigError(f"{printable(str(out))}: its unfinished run was begun with {'; '.join(differing)}. Give the "
+        raise ConfigError(f"{printable(out)}: its unfinished run was begun with {'; '.join(differing)}. Give the "
                           "same to go on with it; leave --resume out to begin anew")
 
 
 def _shown(value: Any) -> str:
-    return {"None": "none", "True": "on", "False": "off"}.get(str(value), printable(str(value)))
+    return {"None": "none", "True": "on", "False": "off"}.get(str(value), printable(value))
 
 
 def _remove_temporaries(out: Path, processes: list[int]) -> None:

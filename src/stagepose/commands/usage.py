@@ -23,7 +23,7 @@ from typing import Any
 import tyro
 
 from stagepose.commands.console import wrong_usage
-from stagepose.imagefiles import printable
+from stagepose.lines import printable
 from stagepose.names import meant
 
 Function = Callable[..., int | None]

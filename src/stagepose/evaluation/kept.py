@@ -17,7 +17,7 @@ from stagepose.coco.predictions import check_predictions
 from stagepose.coco.problems import as_error, errors
 from stagepose.errors import CheckpointError, SkeletonError
 from stagepose.evaluation.judge import Row
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.skeleton import Skeleton
 
 KEPT = "best_results.json"  # in a run folder, beside best.json, of whose step it is
@@ -52,7 +52,7 @@ class JudgedRun:
     def read(cls, folder: str | Path) -> JudgedRun:
         """:class:`CheckpointError` where the folder is no such run, keeps no results, or is damaged."""
         folder = Path(folder)
-        config_path, name = folder / "config.json", printable(str(folder))
+        config_path, name = folder / "config.json", printable(folder)
         if not config_path.is_file():
             raise CheckpointError(f"{name}: a folder that is no run (no config.json); give a run folder, or a file")
         config = _object(config_path)
@@ -76,8 +76,8 @@ class JudgedRun:
         """The results; :class:`CheckpointError` where the training was judged on other pictures than the set's."""
         there = {image.id for image in dataset.images}
         if there != self.image_ids:
-            truth = printable(str(dataset.path))
-            raise CheckpointError(f"{printable(str(self.folder))}: was judged on another validation set than {truth}: "
+            truth = printable(dataset.path)
+            raise CheckpointError(f"{printable(self.folder)}: was judged on another validation set than {truth}: "
                                   f"{len(there & self.image_ids)} of its {len(self.image_ids)} image ids are among the "
                                   f"{len(there)} there; give its own, or export it and give the .onnx file")
         if wrong := errors(check_predictions(self.results, dataset)):
@@ -99,8 +99,8 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{printable(str(path))}: not readable as a JSON object ({error})") from error
+        raise CheckpointError(f"{printable(path)}: not readable as a JSON object ({error})") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{printable(str(path))}: not readable as a JSON object (it is a "
+        raise CheckpointError(f"{printable(path)}: not readable as a JSON object (it is a "
                               f"{type(found).__name__})")
     return found

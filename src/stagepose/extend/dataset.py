@@ -24,7 +24,7 @@ from stagepose.extend.judge import Judge
 from stagepose.extend.made import Recipe
 from stagepose.extend.worker import Order, Row, Workshop, note_of, start_worker, work
 from stagepose.files import write_json
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.making import Progress, claim, draw_sheet, in_processes, read_json, refuse_fewer
 
 FORMAT = 3  # of what is made: raised when the same seed would no longer give the same pictures and labels
@@ -137,7 +137,7 @@ def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity
             "acceptance": round(done.acceptance, 4), **asdict(done)}
     write_json(out / "report.json", said | {"file": Path(done.file).name})
     if not done.people:
-        raise DatasetError(f"{printable(str(out))}: nobody to keep of {len(rows)} pictures asked for: {_why(done)}; "
+        raise DatasetError(f"{printable(out)}: nobody to keep of {len(rows)} pictures asked for: {_why(done)}; "
                            "ask for more, or look at report.json there")
     about = {"description": f"People made of others, by stagepose gan extend --by {recipe.by}", "generated": True,
              "seed": recipe.seed, "extend": identity}

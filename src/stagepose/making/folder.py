@@ -10,7 +10,7 @@ from typing import Any
 
 from stagepose.errors import DatasetError
 from stagepose.files import write_json
-from stagepose.images import printable
+from stagepose.lines import printable
 
 
 def claim(out: Path, note: str, identity: Mapping[str, Any], verb: str) -> None:
@@ -19,7 +19,7 @@ def claim(out: Path, note: str, identity: Mapping[str, Any], verb: str) -> None:
     :class:`DatasetError` names the first setting that was another. ``format`` among them is no user's: it says which
     pictures the same settings give.
     """
-    file, shown = out / note, printable(str(out))
+    file, shown = out / note, printable(out)
     if not file.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise DatasetError(f"{shown}: is not an empty folder, and none that was begun by {verb}; choose another")
@@ -27,7 +27,7 @@ def claim(out: Path, note: str, identity: Mapping[str, Any], verb: str) -> None:
         return
     begun = read_json(file)
     if not isinstance(begun, dict):
-        raise DatasetError(f"{printable(str(file))}: cannot be read; choose another folder")
+        raise DatasetError(f"{printable(file)}: cannot be read; choose another folder")
     wanted = json.loads(json.dumps(identity))  # as the file gives it back
     if begun.get("format") != wanted.get("format"):
         raise DatasetError(f"{shown}: was begun by another version of {verb}, which makes other pictures of the same "
@@ -45,14 +45,14 @@ def contents_digest(files: Sequence[Path]) -> str:
         try:
             total.update(hashlib.sha256(file.read_bytes()).digest())
         except OSError as error:
-            raise DatasetError(f"{printable(str(file))}: cannot be read: {error.strerror}") from error
+            raise DatasetError(f"{printable(file)}: cannot be read: {error.strerror}") from error
     return total.hexdigest()[:16] if files else ""
 
 
 def refuse_fewer(out: Path, there: int, count: int) -> None:
     """:class:`DatasetError` where more pictures are made already than are asked for: none is ever taken away."""
     if there > count:
-        raise DatasetError(f"{printable(str(out))}: has come to picture {there} already, {count} are asked for; ask "
+        raise DatasetError(f"{printable(out)}: has come to picture {there} already, {count} are asked for; ask "
                            "for as many or more, or choose another folder")
 
 

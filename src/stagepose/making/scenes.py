@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from stagepose.errors import DatasetError
-from stagepose.images import find_images, printable, read_header
+from stagepose.images import find_images, read_header
+from stagepose.lines import printable
 
 
 def scenes_in(folder: Path, option: str) -> tuple[Path, ...]:
@@ -14,7 +15,7 @@ def scenes_in(folder: Path, option: str) -> tuple[Path, ...]:
     In the order of their names.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{printable(str(folder))}: no such folder; {option} names one of pictures without people")
+        raise DatasetError(f"{printable(folder)}: no such folder; {option} names one of pictures without people")
     files = tuple(sorted(find_images([folder])))
     for file in files:
         read_header(file)

@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stagepose.errors import ConfigError
-from stagepose.images import printable
+from stagepose.lines import printable
 from stagepose.serving.app import make_app
 from stagepose.serving.body import Limits
 from stagepose.serving.guard import LINGER

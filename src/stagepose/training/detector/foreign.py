@@ -21,6 +21,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError
+from stagepose.lines import in_short
 from stagepose.modelinfo import ModelInfo, stamp
 from stagepose.training import checkpoint
 from stagepose.training.detector.export import OPSET, Difference, Picture, Tolerance, compare, drawn_pictures
@@ -110,7 +111,7 @@ def _fetched(name: str) -> checkpoint.Tensors:
     try:
         found: checkpoint.Tensors = get_model_weights(name).DEFAULT.get_state_dict(check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:  # no network, or a file that is not what it should be
-        raise CheckpointError(f"{name}: torchvision's weights could not be fetched ({_one_line(error)}); fetch them "
+        raise CheckpointError(f"{name}: torchvision's weights could not be fetched ({in_short(error)}); fetch them "
                               "elsewhere and give the file with --weights") from error
     return found
 
@@ -130,7 +131,7 @@ def _from_file(path: Path) -> checkpoint.Tensors:
                               "(a whole model?), which can run code when opened; give a file of the model's "
                               "state_dict()") from error
     except Exception as error:  # torch's unpickler raises whatever a damaged file makes it raise
-        raise CheckpointError(f"{path}: no weights can be read from it ({_one_line(error)}); give a .safetensors or a "
+        raise CheckpointError(f"{path}: no weights can be read from it ({in_short(error)}); give a .safetensors or a "
                               ".pth file that holds a state_dict") from error
     for key in NESTED:
         found = found[key] if isinstance(found, dict) and isinstance(found.get(key), dict) else found
@@ -156,7 +157,3 @@ def import_detector(model: nn.Module, path: str | Path, info: ModelInfo, *, bits
     difference.require(path, tolerance)
     files.write_bytes(path, data)
     return Imported(Path(path), len(data) / 1e6, difference)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
