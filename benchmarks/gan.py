@@ -52,7 +52,8 @@ from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig
 from stagepose.training.networks.zoo import build
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import pose_small
 from stagepose.training.start import fresh
 

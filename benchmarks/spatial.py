@@ -22,7 +22,8 @@ from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.resnet import ResNetStem, ResNetTrunk
 from stagepose.training.networks.ustage import UStage
 from stagepose.training.networks.zoo import RES101, SPATIAL101, SPATIAL101_EQUAL, StageOptions, in_a_row
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 
 SEEDS = (1, 2, 3)
 ARMS = {"3-4-23-3": RES101, "4-8-16-3": SPATIAL101, "4-8-18-3": SPATIAL101_EQUAL}

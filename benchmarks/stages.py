@@ -39,7 +39,8 @@ from stagepose.training.inference import PoseInference, Reading
 from stagepose.training.loop import TrainConfig
 from stagepose.training.networks.zoo import StageOptions, build
 from stagepose.training.people import Chosen
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.stages import StagedTraining, StagesConfig
 from stagepose.training.start import fresh
 from stagepose.training.table import Table

@@ -23,7 +23,7 @@ from stagepose.training.augment import AugmentConfig
 from stagepose.training.crops import CropStore
 from stagepose.training.loop import TrainConfig
 from stagepose.training.people import Chosen
-from stagepose.training.pose import PoseConfig
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import PoseRecipe
 from stagepose.training.stages import StagedTraining, StagesConfig
 from stagepose.training.table import Table

@@ -32,7 +32,8 @@ from stagepose.training import distributed, loop, targets
 from stagepose.training.crops import open_store
 from stagepose.training.machine import Machine, use_threads
 from stagepose.training.networks import zoo
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 CODEC = UdpDark(input_size=SPECS["raw"].input_size)

@@ -43,7 +43,8 @@ from stagepose.training.networks.cost import count, on_meta
 from stagepose.training.networks.zoo import build, trunk_of
 from stagepose.training.optim import make_optimizer
 from stagepose.training.people import fits_on_device, load_resident
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES, ROUNDS, SKIPPED = 500, 3, 1  # the first step pays for warming up

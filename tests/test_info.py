@@ -125,14 +125,15 @@ def test_what_is_no_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
         assert message in err and err.count("\n") == 1 and out == ""
 
 
-@pytest.mark.parametrize("depth", [400, 100_000])  # parsed, and too deep to be parsed
-def test_json_nested_without_end_is_one_line(depth: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("depth", "where"), [(400, "run"), (100_000, "run/best.json")])  # parsed, and too deep for it
+def test_json_nested_without_end_is_one_line(depth: int, where: str, capsys: pytest.CaptureFixture[str]) -> None:
     train, nested = '{"samples": 8, "batch": 2, "lr": 0.1, "seed": 0}', '{"a": ' * depth + "1" + "}" * depth
     Path("run").mkdir()
     Path("run/config.json").write_text(f'{{"kind": "repair", "train": {train}}}')
     Path("run/best.json").write_text(nested)
     assert cli.main(["info", "run"]) == 1
-    assert capsys.readouterr() == ("", "error: run: the JSON in it is nested too deeply; StagePose writes none such\n")
+    said = f"error: {where}: the JSON in it is nested too deeply; StagePose writes none such\n"
+    assert capsys.readouterr() == ("", said)
 
 
 def test_the_command_for_a_run_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:

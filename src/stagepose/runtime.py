@@ -26,6 +26,7 @@ from stagepose.geometry import Size
 from stagepose.lines import in_short, printable
 from stagepose.modelinfo import ModelInfo, ModelKind, verify
 from stagepose.names import meant
+from stagepose.runfiles import CONFIG
 from stagepose.structures import Detections
 
 SESSION_ENTRIES = {
@@ -164,7 +165,7 @@ def _resolved(name_or_path: str | Path, kind: ModelKind | None) -> Path:
             return inside
     path = Path(name_or_path)
     if not path.is_file():
-        if (path / "config.json").is_file():
+        if (path / CONFIG).is_file():
             raise ModelError(f"model {str(name_or_path)!r}: a run folder; make a model file of it: {export_line(path)}")
         what = "is not a file" if path.exists() else "no such file"
         names = shipped(kind)

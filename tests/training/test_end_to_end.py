@@ -26,7 +26,8 @@ from stagepose.training.export import export_pose
 from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.networks.zoo import build
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import OWN_PRESETS
 from stagepose.training.validation import PoseValidation
 

@@ -19,7 +19,8 @@ from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.losses import stage_losses
 from stagepose.training.networks.zoo import build
-from stagepose.training.pose import Looks, PoseConfig, PoseTask
+from stagepose.training.pose import Looks, PoseTask
+from stagepose.training.poseconfig import PoseConfig
 
 CODEC = UdpDark(input_size=(64, 64))
 CONFIG = PoseConfig(network="u-300m", codec=CODEC)

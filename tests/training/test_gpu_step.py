@@ -25,7 +25,8 @@ from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig
 from stagepose.training.machine import Machine
 from stagepose.training.networks.zoo import build
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 
 from .detector.small import detector, tiny_data
 from .gan.drawn import drawn_coco

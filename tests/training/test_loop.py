@@ -20,8 +20,9 @@ from torch import nn
 from stagepose.cli import main
 from stagepose.errors import ConfigError, TrainingError
 from stagepose.evaluation import Judged
+from stagepose.runfiles import read_object
 from stagepose.training import journal, loop, optim, runs
-from stagepose.training.checkpoint import newest_checkpoint, read_json
+from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.journal import Journal
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.machine import Machine
@@ -173,7 +174,7 @@ def test_a_stop_during_the_last_validation_is_a_stop(tmp_path, evaluate_every):
     config = replace(CONFIG, evaluate_every=evaluate_every)
     with pytest.raises(SystemExit) as stop:
         train(Stopped(), config, tmp_path / "run")
-    assert stop.value.code == 143 and read_json(tmp_path / "run/judged.json")["step"] == 80
+    assert stop.value.code == 143 and read_object(tmp_path / "run/judged.json")["step"] == 80
     task = LineTask()
     train(task, config, tmp_path / "run")
     assert task.calls == 0
@@ -698,12 +699,12 @@ class JudgedTask(LineTask):
 def test_another_judge_is_noticed_and_its_numbers_are_compared_with_none_of_the_old(tmp_path):
     train(JudgedTask("", 0.0), CONFIG, tmp_path / "run")
     train(JudgedTask("easy", 0.9), CONFIG, tmp_path / "run")  # where there was none, nothing changes
-    assert read_json(tmp_path / "run/best.json")["ap"] == 0.9
+    assert read_object(tmp_path / "run/best.json")["ap"] == 0.9
     with pytest.raises(ConfigError, match="val: 'easy' -> 'hard'"):
         train(JudgedTask("hard", 0.2), CONFIG, tmp_path / "run")
     (tmp_path / "run/best_results.json").touch()
     train(JudgedTask("hard", 0.2), CONFIG, tmp_path / "run", accept_changes=True)
-    assert read_json(tmp_path / "run/best.json")["ap"] == 0.2 and not (tmp_path / "run/best_results.json").exists()
+    assert read_object(tmp_path / "run/best.json")["ap"] == 0.2 and not (tmp_path / "run/best_results.json").exists()
 
 
 class FindingTask(LineTask):
@@ -720,9 +721,9 @@ class FindingTask(LineTask):
 
 def test_what_the_best_validation_found_is_kept(tmp_path):
     train(FindingTask(0.2, 0.4, 0.3, 0.1), replace(CONFIG, evaluate_every=20), tmp_path)
-    assert read_json(tmp_path / "best_results.json") == {"step": 40, "images": [3, 7], "results": [{"validation": 2}]}
-    assert read_json(tmp_path / "best.json") == {"step": 40, "ap": 0.4}
-    assert read_json(tmp_path / "judged.json") == {"step": 80, "ap": 0.1}
+    assert read_object(tmp_path / "best_results.json") == {"step": 40, "images": [3, 7], "results": [{"validation": 2}]}
+    assert read_object(tmp_path / "best.json") == {"step": 40, "ap": 0.4}
+    assert read_object(tmp_path / "judged.json") == {"step": 80, "ap": 0.1}
 
 
 def test_bad_samples_are_named(tmp_path):

@@ -29,7 +29,8 @@ from stagepose.training.inference import PoseInference
 from stagepose.training.machine import Machine
 from stagepose.training.networks.zoo import NETWORKS, build
 from stagepose.training.people import Chosen, PoseData
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import POSE_PRESETS, RECIPES, of_network, pose_preset
 from stagepose.training.targets import encode
 

@@ -32,7 +32,8 @@ from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.networks.zoo import StageOptions, build
 from stagepose.training.people import Chosen, PoseData, spread
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.stages import StagedTraining, StagesConfig, chosen, earlier_slower, folds_by_picture
 from stagepose.training.table import Table, examine, recalibrate
 from stagepose.training.trained import open_pose

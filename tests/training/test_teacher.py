@@ -20,7 +20,8 @@ from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig, augment
 from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.networks.zoo import build
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.teacher import SURE, open_teacher, taught
 
 CODEC = UdpDark(input_size=(64, 64))

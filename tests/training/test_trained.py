@@ -16,7 +16,8 @@ from stagepose.skeleton import COCO_17
 from stagepose.training import loop
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.networks.zoo import build
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.trained import Mixed, averaged_weights, open_pose
 
 CONFIG = PoseConfig(network="u-300m", codec=UdpDark(input_size=(64, 64)), box_padding=1.1)

@@ -7,8 +7,8 @@ from pathlib import Path
 from stagepose.commands.arguments import File, OptionalFolder, Run
 from stagepose.commands.console import note, say, table
 from stagepose.errors import ConfigError
+from stagepose.runfiles import STAGES
 from stagepose.training import hardest
-from stagepose.training.checkpoint import STAGES
 from stagepose.training.table import Table
 
 LISTED = 10  # on the terminal

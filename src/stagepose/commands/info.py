@@ -20,13 +20,13 @@ from stagepose.errors import CheckpointError, DatasetError, ModelError, StagePos
 from stagepose.geometry import BOX_PADDING, Padding
 from stagepose.lines import printable
 from stagepose.modelinfo import ModelInfo
+from stagepose.runfiles import BEST, CONFIG, JUDGED, STAGES, finished_stages, read_object, read_optional, saved_steps
 from stagepose.runtime import export_line, read_info, resolve, shipped
 
 Row = tuple[str, str]
 WIDEST = 120  # of the text, on however wide a terminal
 SCHEDULE = ("samples", "batch", "lr", "seed")  # what is told of a run's
-STEP = 9 * "[0-9]"  # the name of a step's folder
-RUN, STORE = "config.json", "store.json"  # what a run folder and a crop store have
+STORE = "store.json"  # what a crop store has
 
 
 def info(model: Positional[Annotated[str, arg(metavar="MODEL")]], *, json: bool = False) -> None:
@@ -56,12 +56,12 @@ def _look_at(model: str) -> tuple[dict[str, Any], list[Row]]:
     folder = Path(model)
     if model in shipped() or not folder.is_dir():
         return _of_file(resolve(model))
-    if (folder / RUN).is_file():
+    if (folder / CONFIG).is_file():
         return _of_run(folder)
     if (folder / STORE).is_file():
         return _of_store(folder)
-    raise ModelError(f"{printable(model)}: a folder that is neither a run (no {RUN}) nor packed people (no {STORE}); "
-                     f"give such a folder, an .onnx file or one of the names that ship: {', '.join(shipped())}")
+    raise ModelError(f"{printable(model)}: a folder that is neither a run (no {CONFIG}) nor packed people (no {STORE}"
+                     f"); give such a folder, an .onnx file or one of the names that ship: {', '.join(shipped())}")
 
 
 def _show(rows: Sequence[Row]) -> None:
@@ -109,16 +109,15 @@ def _networks_rows(about: ModelInfo) -> Iterator[Row]:
 
 
 def _of_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:
-    config = read_object(folder / RUN)
-    steps = sorted(int(path.parent.name) for path in folder.glob(f"steps/{STEP}/MANIFEST.json"))
-    stages = sorted(int(path.stem) for path in folder.glob("stages/*.safetensors") if path.stem.isdecimal())
-    last = f"stages/{stages[-1]}.json" if stages else "judged.json"
-    best, judged = (read_object(path) if path.is_file() else {} for path in (folder / "best.json", folder / last))
+    config = read_object(folder / CONFIG)
+    steps, stages = [int(path.name) for path in saved_steps(folder)], finished_stages(folder)
+    last = f"{STAGES}/{stages[-1]}.json" if stages else JUDGED
+    best, judged = read_optional(folder / BEST), read_optional(folder / last)
     described = {"run": str(folder), "steps": steps, "stages": stages, "best": best, "judged": judged, "config": config}
     try:
         rows = list(_runs_rows(config))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{printable(folder / RUN)}: not the settings of a run that this version knows "
+        raise CheckpointError(f"{printable(folder / CONFIG)}: not the settings of a run that this version knows "
                               f"({type(error).__name__}: {error})") from error
     of = f" of {config['row']}" if "row" in config else ""
     done = f"stage {stages[-1]}{of} done" if stages else f"step {steps[-1]:,}" if steps else "no checkpoint yet"
@@ -151,7 +150,7 @@ def _runs_rows(config: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _of_store(folder: Path) -> tuple[dict[str, Any], list[Row]]:
-    store = read_object(folder / STORE)
+    store = read_object(folder / STORE, DatasetError)
     try:
         width, height = store["spec"]["input_size"]
         held = sum(int(shard["bytes"]) for shard in store["shards"])
@@ -174,18 +173,6 @@ def _times(padding: Padding) -> str:
     if isinstance(padding, tuple):
         return f"{padding[0]:g} times the box's width and {padding[1]:g} times its height, then to the crop's shape"
     return f"{padding:g} times the box"
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    try:
-        found = json_module.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StagePoseError(f"{printable(path)}: cannot read: {error.strerror}") from error
-    except ValueError as error:
-        raise StagePoseError(f"{printable(path)}: not readable as a JSON object ({error})") from error
-    if not isinstance(found, dict):
-        raise StagePoseError(f"{printable(path)}: not readable as a JSON object (it is a {type(found).__name__})")
-    return found
 
 
 def _keypoints(skeleton: Mapping[str, Any]) -> str:

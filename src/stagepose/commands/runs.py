@@ -15,11 +15,21 @@ from tyro.conf import Positional, arg
 
 from stagepose.commands.arguments import AT_LEAST_ONE, OptionalFile
 from stagepose.commands.console import counted, note, say, table
-from stagepose.commands.info import RUN, STEP, read_object
 from stagepose.commands.spreadsheet import csv_line
 from stagepose.errors import StagePoseError
 from stagepose.files import require_place, write_chunks
 from stagepose.lines import printable
+from stagepose.runfiles import (
+    BEST,
+    BUDGET,
+    CONFIG,
+    STAGES,
+    finished_stages,
+    patience_is_out,
+    read_object,
+    read_optional,
+    saved_steps,
+)
 
 DEEPEST = 4  # folders below a given one in which runs are looked for: an experiment's OUT/runs/ARM/seed-N is one
 DIGEST, SHOWN_DIGEST = 64, 8  # letters of a sha256, and those of it that are shown
@@ -46,14 +56,13 @@ class RunLine:
     @classmethod
     def read(cls, folder: Path) -> RunLine:
         """:class:`StagePoseError` where a file of it is damaged."""
-        config = read_object(folder / RUN)
+        config = read_object(folder / CONFIG)
         try:
             train = config["train"]
-            steps = sorted(folder.glob(f"steps/{STEP}/MANIFEST.json"))
-            done = sorted(int(path.stem) for path in folder.glob("stages/*.safetensors") if path.stem.isdecimal())
-            best = _optional(folder / (f"stages/{done[-1]}.json" if done else "best.json"))
-            step = int(steps[-1].parent.name) if steps else None
-            shown = _shown(steps[-1].parent, train) if steps else None
+            steps, done = saved_steps(folder), finished_stages(folder)
+            best = read_optional(folder / (f"{STAGES}/{done[-1]}.json" if done else BEST))
+            step = int(steps[-1].name) if steps else None
+            shown = _shown(steps[-1], train) if steps else None
             finished, state = _state(folder, config, done, shown)
             if not finished and not done and _has_lost_patience(train, best, step):
                 finished, state = True, "stopped early"
@@ -116,7 +125,7 @@ def read_runs(dirs: Sequence[Path]) -> tuple[list[RunLine], list[str]]:
     for given in dirs:
         found = list(_run_folders(given, DEEPEST))
         if not found:
-            what = f"no run in it (no {RUN})" if given.is_dir() else "no such folder"
+            what = f"no run in it (no {CONFIG})" if given.is_dir() else "no such folder"
             unread.append(f"{printable(given)}: {what}")
         for folder in found:
             try:
@@ -128,7 +137,7 @@ def read_runs(dirs: Sequence[Path]) -> tuple[list[RunLine], list[str]]:
 
 def _run_folders(folder: Path, deepest: int) -> Iterator[Path]:
     """Itself, or those below it; what lies in a run, such as the runs of stages, is a part of it."""
-    if (folder / RUN).is_file():
+    if (folder / CONFIG).is_file():
         yield folder
     elif deepest and folder.is_dir():
         for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -160,7 +169,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _shown(step: Path, train: Mapping[str, Any]) -> int:
     """Samples until a checkpoint; older ones do not say how many."""
-    return int(_optional(step / "state.json").get("samples", int(step.name) * int(train["batch"])))
+    return int(read_optional(step / "state.json").get("samples", int(step.name) * int(train["batch"])))
 
 
 def _state(folder: Path, config: Mapping[str, Any], stages: Sequence[int], shown: int | None) -> tuple[bool, str]:
@@ -170,7 +179,7 @@ def _state(folder: Path, config: Mapping[str, Any], stages: Sequence[int], shown
         return last >= row, "finished" if last >= row else f"stage {last} of {row} done"
     if shown is None:
         return False, "no checkpoint yet"
-    total = int(config["train"].get("samples") or _optional(folder / "budget.json").get("samples", 0))
+    total = int(config["train"].get("samples") or read_optional(folder / BUDGET).get("samples", 0))
     if total and shown >= total:
         return True, "finished"
     return False, f"{shown / total:.0%} done" if total else "begun"
@@ -178,13 +187,8 @@ def _state(folder: Path, config: Mapping[str, Any], stages: Sequence[int], shown
 
 def _has_lost_patience(train: Mapping[str, Any], best: Mapping[str, Any], step: int | None) -> bool:
     """Whether so many validations in a row have not raised the AP as end a training."""
-    most = int(train.get("patience", 0)) * int(train.get("evaluate_every", 0))
-    return bool(most) and step is not None and "step" in best and step - int(best["step"]) >= most
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none."""
-    return read_object(path) if path.is_file() else {}
+    patience, every = int(train.get("patience", 0)), int(train.get("evaluate_every", 0))
+    return step is not None and "step" in best and patience_is_out(patience, every, step=step, best=int(best["step"]))
 
 
 def _number(values: Mapping[str, Any], name: str) -> float | None:

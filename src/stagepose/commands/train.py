@@ -47,7 +47,7 @@ from stagepose.training.inference import Reading
 from stagepose.training.losses import KINDS, HeatmapLoss
 from stagepose.training.networks.zoo import StageOptions
 from stagepose.training.optim import OPTIMIZERS, SCHEDULES, OptimizerKind, Schedule
-from stagepose.training.pose import PoseConfig
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import PoseRecipe, pose_preset
 from stagepose.training.runfolder import require_folder
 from stagepose.training.settings import changed

@@ -5,11 +5,9 @@ Written and read side by side; reading needs no torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stagepose.coco import jsonfile
 from stagepose.coco.dataset import CocoDataset
@@ -18,6 +16,7 @@ from stagepose.coco.problems import as_error, errors
 from stagepose.errors import CheckpointError, SkeletonError
 from stagepose.evaluation.judge import Row
 from stagepose.lines import printable
+from stagepose.runfiles import CONFIG, STAGES, finished_stages, read_object
 from stagepose.skeleton import Skeleton
 
 KEPT = "best_results.json"  # in a run folder, beside best.json, of whose step it is
@@ -52,10 +51,10 @@ class JudgedRun:
     def read(cls, folder: str | Path) -> JudgedRun:
         """:class:`CheckpointError` where the folder is no such run, keeps no results, or is damaged."""
         folder = Path(folder)
-        config_path, name = folder / "config.json", printable(folder)
+        config_path, name = folder / CONFIG, printable(folder)
         if not config_path.is_file():
-            raise CheckpointError(f"{name}: a folder that is no run (no config.json); give a run folder, or a file")
-        config = _object(config_path)
+            raise CheckpointError(f"{name}: a folder that is no run (no {CONFIG}); give a run folder, or a file")
+        config = read_object(config_path)
         if config.get("kind") not in ("pose", "stages"):
             raise CheckpointError(f"{name}: a run of kind {config.get('kind')!r}; only runs of pose networks have "
                                   "keypoint results")
@@ -63,7 +62,7 @@ class JudgedRun:
         if not path.is_file():
             raise CheckpointError(f"{name}: keeps no results of a validation (no {path.name}): it was not judged by "
                                   "--val yet, or by an older StagePose; export it and give the .onnx file")
-        kept = _object(path)
+        kept = read_object(path)
         try:
             return cls(folder=folder, path=path, skeleton=Skeleton.from_json(config["skeleton"]),
                        seed=int(config["train"]["seed"]), val=config.get("val"),
@@ -85,22 +84,10 @@ class JudgedRun:
         return self.results
 
 
-def _place(folder: Path) -> Path:
+def _place(run: Path) -> Path:
     """Where a run's results are: those of the last finished stage, where there are stages."""
-    done = [int(path.stem) for path in folder.glob("stages/*.safetensors") if path.stem.isdecimal()]
+    done = finished_stages(run)
     if not done:
-        return folder / KEPT
-    of_stage = folder / "stages" / f"{max(done)}{OF_STAGE}"
-    return of_stage if of_stage.is_file() else folder / "stages" / str(max(done)) / KEPT
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON object that StagePose wrote; :class:`CheckpointError` where it is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{printable(path)}: not readable as a JSON object ({error})") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{printable(path)}: not readable as a JSON object (it is a "
-                              f"{type(found).__name__})")
-    return found
+        return run / KEPT
+    of_stage = run / STAGES / f"{done[-1]}{OF_STAGE}"
+    return of_stage if of_stage.is_file() else run / STAGES / str(done[-1]) / KEPT

@@ -25,15 +25,13 @@ from torch import Tensor, nn
 
 from stagepose import files
 from stagepose.errors import CheckpointError, StagePoseError
+from stagepose.runfiles import BEST, JUDGED, STAGES, STEP, finished_stages, read_object, read_optional
 from stagepose.runtime import shipped
 
 log = logging.getLogger(__name__)
 
-BEST = "best.json"  # names the step of the best validation
-STAGES = "stages"  # folder of a stage-by-stage run: N/ the run of a stage, N.safetensors its weights when it is done
 FORMAT = 1
 OWN_DIGEST = "manifest_sha256"  # of the manifest's other fields; every later format has it too
-STEP = 9 * "[0-9]"  # the name of a step's folder
 PARTIAL = ".tmp"  # ends it while it is written
 Tensors = dict[str, Tensor]
 
@@ -171,32 +169,18 @@ def newest_checkpoint(folder: str | Path) -> Checkpoint | None:
 
 def judged(run: Path) -> dict[str, float]:
     """The newest validation of a run folder; empty where there is none, and on ranks that do not see the folder."""
-    path = run / "judged.json"
-    return {k: v for k, v in read_json(path).items() if k != "step"} if path.is_file() else {}
+    return {k: v for k, v in read_optional(run / JUDGED).items() if k != "step"}
 
 
 def last_stage(run: Path) -> Path | None:
     """The weights of the last finished stage of a stage-by-stage run; None where ``run`` is no such run."""
-    numbered = {int(f.stem): f for f in (run / STAGES).glob("*.safetensors") if f.stem.isdecimal()}
-    return numbered[max(numbered)] if numbered else None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object that StagePose wrote; :class:`CheckpointError` when it is missing or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not readable as a JSON object ({error})") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: not readable as a JSON object (it is a {type(found).__name__})")
-    return found
+    done = finished_stages(run)
+    return run / STAGES / f"{done[-1]}.safetensors" if done else None
 
 
 def read_number(path: Path, name: str) -> float:
     """A number in a JSON object that StagePose wrote; :class:`CheckpointError` where it has none of that name."""
-    value = read_json(path).get(name)
+    value = read_object(path).get(name)
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         raise CheckpointError(f"{path}: {name} is {value!r}, expected a number; the file is damaged")
     return value

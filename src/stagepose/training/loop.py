@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from stagepose import files
 from stagepose.errors import ConfigError, TrainingError
+from stagepose.runfiles import BUDGET, patience_is_out, read_object
 from stagepose.training import checkpoint, distributed
 from stagepose.training.feed import Feed, Reader
 from stagepose.training.journal import Journal, numbers
@@ -39,7 +40,7 @@ from stagepose.training.optim import (
     set_lr,
 )
 from stagepose.training.randomness import SampleKey
-from stagepose.training.runfolder import BUDGET, Run, open_run
+from stagepose.training.runfolder import Run, open_run
 
 log = logging.getLogger(__name__)
 
@@ -291,7 +292,7 @@ def _goes_on(run: Run, task: Task, config: TrainConfig, ema: Ema, step: int, jou
     if step and _every(config.evaluate_every, step) and not _is_judged(run, step):
         _judge(run, task, ema, step, journal)
     best = distributed.from_first(run.best) if config.patience else None
-    if best is None or step - best.step < config.patience * config.evaluate_every:
+    if best is None or not patience_is_out(config.patience, config.evaluate_every, step=step, best=best.step):
         return True
     why = f"the AP has not risen in {(step - best.step) // config.evaluate_every} validations"
     run.append_log({"step": step, "stopped early": why, "best step": best.step, "best ap": best.ap})
@@ -350,7 +351,7 @@ def _known_budget(path: Path, what: dict[str, float]) -> int:
     """The samples of ``budget.json``; 0 without one, or where it is that of other minutes or another batch."""
     if not path.is_file():
         return 0
-    said = checkpoint.read_json(path)
+    said = read_object(path)
     is_other = any(said.get(name, value) != value for name, value in what.items())  # older ones say neither
     return 0 if is_other else int(checkpoint.read_number(path, "samples"))
 

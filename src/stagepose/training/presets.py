@@ -13,7 +13,7 @@ from stagepose.training.augment import AugmentConfig
 from stagepose.training.detector.presets import DETECTOR_PRESETS
 from stagepose.training.loop import TrainConfig
 from stagepose.training.networks.zoo import NETWORKS
-from stagepose.training.pose import PoseConfig
+from stagepose.training.poseconfig import PoseConfig
 
 PRETRAINED_AT_HALF = (("network.stages.0.trunk.", 0.5),)  # what ImageNet has taught learns more slowly
 PRETRAINED_AT_A_THIRD = (("network.stages.0.trunk.", 1 / 3),)

@@ -18,21 +18,18 @@ from typing import IO, Any, NamedTuple
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError
 from stagepose.evaluation.kept import KEPT, Judged
+from stagepose.runfiles import BEST, BUDGET, CONFIG, JUDGED, STEP, read_object, read_optional
 from stagepose.training import distributed
 from stagepose.training.checkpoint import (
-    BEST,
     PARTIAL,
-    STEP,
     Checkpoint,
     Tensors,
     newest_checkpoint,
-    read_json,
     read_number,
     save_step,
     step_folders,
 )
 
-BUDGET = "budget.json"  # minutes as samples: see loop.py
 FREE = ("train.patience",)  # settings that may be others each time a run goes on: they change no step of it
 KEEP = 2  # newest steps that stay; the best one stays besides
 
@@ -87,9 +84,9 @@ class Run:
         self.close()
 
     def _check_config(self, config: Mapping[str, Any], accept_changes: bool) -> None:
-        path = self.folder / "config.json"
+        path = self.folder / CONFIG
         plain = json.loads(json.dumps(config))
-        old = read_json(path) if path.is_file() else None
+        old = read_object(path) if path.is_file() else None
         changes = differences(old, plain) if old is not None else []
         if changes and not any(self.folder.rglob("*.safetensors")):
             self.append_log({"changed before anything was saved": changes})
@@ -101,7 +98,7 @@ class Run:
         elif changes:
             self.append_log({"accepted changes": changes})
             if old is not None and old.get("val") != plain.get("val"):  # other numbers, which are not to be compared
-                for name in (BEST, KEPT, "judged.json"):
+                for name in (BEST, KEPT, JUDGED):
                     (self.folder / name).unlink(missing_ok=True)
         if old != plain:
             files.write_json(path, plain)
@@ -141,7 +138,7 @@ class Run:
             if isinstance(metrics, Judged):  # first: stopped between the two, the step is judged again
                 metrics.write(self.folder / KEPT, step)
             files.write_json(best, record)
-        files.write_json(self.folder / "judged.json", record)
+        files.write_json(self.folder / JUDGED, record)
 
     def best(self) -> Best | None:
         """The best validation so far; None before any that had an ``ap``."""
@@ -150,8 +147,7 @@ class Run:
 
     def is_judged(self, step: int) -> bool:
         """Whether ``step`` was the last one noted by :meth:`judged`."""
-        path = self.folder / "judged.json"
-        return path.is_file() and read_json(path).get("step") == step
+        return read_optional(self.folder / JUDGED).get("step") == step
 
     def newest(self) -> Checkpoint | None:
         """The newest step that is whole; a damaged one is named in a warning and passed over.

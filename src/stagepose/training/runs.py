@@ -22,6 +22,7 @@ from stagepose.errors import CheckpointError, ConfigError, DatasetError, ModelEr
 from stagepose.evaluation.matching import truth_of
 from stagepose.images import read_image
 from stagepose.modelinfo import ModelInfo
+from stagepose.runfiles import CONFIG, STAGES, read_object
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint, distributed, start, trained
 from stagepose.training.augment import refuse_mirroring
@@ -35,7 +36,8 @@ from stagepose.training.networks.cost import on_meta
 from stagepose.training.networks.efficientnet_lite import imagenet_package
 from stagepose.training.networks.zoo import build, row_length, trunk_of
 from stagepose.training.people import fits_on_device, load_resident, spread
-from stagepose.training.pose import PoseTask, check_fits
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import check_fits
 from stagepose.training.presets import PoseRecipe
 from stagepose.training.stages import StagedTraining, StagesConfig
 from stagepose.training.storage import Bits
@@ -128,10 +130,10 @@ def going_on(setting: Setting, out: Path, networks: Sequence[Path]) -> Setting:
 
 
 def _began_with(out: Path, networks: Sequence[Path]) -> str | None:
-    config = out / trained.CONFIG
+    config = out / CONFIG
     if not config.is_file() or not all(map(checkpoint.has_begun, networks)):
         return None
-    known = checkpoint.read_json(config).get("init")
+    known = read_object(config).get("init")
     return known if isinstance(known, str) else None
 
 
@@ -389,7 +391,7 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
     mean of the weights with. Returns what was compared, in words.
     """
     described: dict[str, Any] = {"name": name, "licence": licence, "training_data": training_data,
-                                 "metrics": checkpoint.read_json(metrics) if metrics else {}}
+                                 "metrics": read_object(metrics) if metrics else {}}
     config = trained.config_of(run)
     if config.get("kind") in trained.POSE_KINDS:
         if pictures:
@@ -419,7 +421,7 @@ def export_run(run: Path, out: Path, *, name: str, licence: str, training_data: 
 
 def _route_score(run: Path, below: float) -> float:
     """The mean peak at which the people of a stage-by-stage run have an OKS of ``below`` after stage 1."""
-    table = run / checkpoint.STAGES / "1.npz"
+    table = run / STAGES / "1.npz"
     if not table.is_file():
         raise ConfigError(f"{run}: no table of who is found how well after stage 1, by which a router decides; only "
                           "runs of 'stagepose train-stages' have one. Use reading last or mean")

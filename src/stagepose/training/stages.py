@@ -34,6 +34,7 @@ from torch import Tensor
 from stagepose import files
 from stagepose.errors import ConfigError
 from stagepose.evaluation.kept import OF_STAGE, Judged
+from stagepose.runfiles import STAGES
 from stagepose.training import checkpoint, distributed, loop
 from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
@@ -42,7 +43,8 @@ from stagepose.training.machine import Machine
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import row_length
 from stagepose.training.people import Chosen, spread
-from stagepose.training.pose import PoseConfig, PoseJudge, PoseTask
+from stagepose.training.pose import PoseJudge, PoseTask
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.randomness import generator
 from stagepose.training.runfolder import open_run
 from stagepose.training.start import fresh
@@ -193,7 +195,7 @@ class StagedTraining:
 
     def table_after(self, stage: int) -> Table:
         """The OKS of everybody after ``stage``, each person judged by a network that has not seen its picture."""
-        path = self.out / checkpoint.STAGES / f"{stage}.npz"
+        path = self.out / STAGES / f"{stage}.npz"
         known = distributed.from_first(lambda: Table.read(path) if path.is_file() else None)
         if known is not None:
             known.check(self.stores, path)
@@ -233,7 +235,7 @@ class StagedTraining:
 
     def _weights_file(self, stage: int, fold: int | None) -> Path:
         name = f"{stage}" if fold is None else f"{stage}-fold{fold}"
-        return self.out / checkpoint.STAGES / f"{name}.safetensors"
+        return self.out / STAGES / f"{name}.safetensors"
 
     def _finished(self, stage: int, fold: int | None) -> checkpoint.Tensors | None:
         """The weights of a finished network, as the first rank finds them; None where it is not done."""
@@ -243,7 +245,7 @@ class StagedTraining:
 
 def first_networks(out: Path, folds: int) -> list[Path]:
     """The run folders of what a stage-by-stage run in ``out`` trains as stage 1: its own network, and the judges."""
-    return [out / checkpoint.STAGES / name for name in ("1", *(f"1-fold{fold}" for fold in range(folds)))]
+    return [out / STAGES / name for name in ("1", *(f"1-fold{fold}" for fold in range(folds)))]
 
 
 def chosen(table: Table, stage: int, config: StagesConfig, seed: int) -> Chosen:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stagepose.errors import CheckpointError, ModelError
+from stagepose.runfiles import CONFIG, read_object
 from stagepose.runtime import read_info
 from stagepose.skeleton import Skeleton, map_by_name
 from stagepose.training import checkpoint
@@ -70,8 +71,8 @@ def require_start(init: str, make: Make, keypoints: int) -> None:
     if is_model_file(init):
         _as_in_file(init, make, keypoints)
         return
-    config = Path(init) / "config.json"
-    kind = checkpoint.read_json(config).get("kind", "pose") if config.is_file() else "pose"
+    config = Path(init) / CONFIG
+    kind = read_object(config).get("kind", "pose") if config.is_file() else "pose"
     if kind not in POSE_KINDS:
         raise CheckpointError(f"{init}: a run of kind {kind!r}; a pose network begins with one of a pose network")
     checkpoint.matching(on_meta(lambda: make(keypoints)), checkpoint.load_weights(init), init)
@@ -107,10 +108,10 @@ def digest_of(source: str) -> str:
 
 def skeleton_of(run: Path) -> Skeleton | None:
     """The skeleton that a run folder trained, None where ``run`` is none."""
-    config = run / "config.json"
+    config = run / CONFIG
     if not config.is_file():
         return None
-    described = checkpoint.read_json(config).get("skeleton")
+    described = read_object(config).get("skeleton")
     return Skeleton.from_json(described) if described else None
 
 

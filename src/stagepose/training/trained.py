@@ -12,6 +12,7 @@ from stagepose.errors import CheckpointError, ConfigError, ModelError, StagePose
 from stagepose.geometry import BOX_PADDING, Padding
 from stagepose.heatmaps import Codec, codec_from_json
 from stagepose.modelinfo import ModelInfo
+from stagepose.runfiles import CONFIG, read_object
 from stagepose.runtime import read_info, shipped
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint
@@ -20,7 +21,6 @@ from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import ROWS, StageOptions, build
 from stagepose.training.unfold import Rebuilt, rebuild
 
-CONFIG = "config.json"
 SHIPPED_NETWORK = "lite0-u"  # of files that do not tell their network, as those did not that shipped first
 POSE_KINDS = ("pose", "stages")  # of runs that leave a pose network behind
 
@@ -154,8 +154,8 @@ def is_gone(source: str) -> bool:
 def config_of(run: Path) -> dict[str, Any]:
     """Every setting of a run; :class:`CheckpointError` where ``run`` is no run folder."""
     if not (run / CONFIG).is_file():
-        raise CheckpointError(f"{run}: no run folder of 'stagepose train': it has no config.json")
-    return checkpoint.read_json(run / CONFIG)
+        raise CheckpointError(f"{run}: no run folder of 'stagepose train': it has no {CONFIG}")
+    return read_object(run / CONFIG)
 
 
 def averaged_weights(run: Path, step: int | None = None, mix: Sequence[Mixed] = ()) -> checkpoint.Tensors:

@@ -26,7 +26,8 @@ from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.networks.repair import PatchCritic, RepairNet
 from stagepose.training.networks.zoo import build
-from stagepose.training.pose import PoseConfig, PoseTask
+from stagepose.training.pose import PoseTask
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.runs import Source
 from stagepose.training.trained import open_pose
 

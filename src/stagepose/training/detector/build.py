@@ -13,6 +13,7 @@ from stagepose.coco import read_dataset, refuse_bad_pictures, refuse_generated
 from stagepose.coco.samepicture import image_key
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.modelinfo import ModelInfo
+from stagepose.runfiles import CONFIG
 from stagepose.training import checkpoint
 from stagepose.training.detector.cache import open_or_decode
 from stagepose.training.detector.config import DetectorConfig
@@ -75,7 +76,7 @@ def _validation(val: Path, path: Path, boxes: BoxSet) -> BoxValidation:
 def export_detector_run(config: Mapping[str, Any], weights: checkpoint.Tensors, run: Path, out: Path,
                         described: Mapping[str, Any], *, bits: Bits, pictures: Sequence[Picture]) -> str:
     """Write a run's detector as one model file -> what was compared, in words."""
-    with checkpoint.settings_of(run / "config.json"):
+    with checkpoint.settings_of(run / CONFIG):
         detector = Detector(DetectorConfig.from_json(config["detector"]), filled=True)
     checkpoint.fill(detector, weights, str(run))
     side = detector.config.long_side

@@ -16,7 +16,7 @@ from stagepose.heatmaps import UdpDark
 from stagepose.training.augment import AugmentConfig
 from stagepose.training.experiments.plan import Arm, Experiment, Scale
 from stagepose.training.loop import TrainConfig
-from stagepose.training.pose import PoseConfig
+from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import PoseRecipe, of_network
 from stagepose.training.stages import Pick, StagesConfig
 

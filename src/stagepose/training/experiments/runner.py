@@ -13,6 +13,7 @@ from typing import Any
 from stagepose import files
 from stagepose.coco import read_dataset
 from stagepose.errors import ConfigError, DatasetError
+from stagepose.runfiles import CONFIG, JUDGED, read_object
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint, distributed, loop, runs, start
 from stagepose.training.crops import fingerprint_of
@@ -65,8 +66,8 @@ def _has_schedule(folder: Path, arm: Arm, seed: int) -> bool:
         return False
     asked = json.loads(json.dumps({"train": asdict(replace(arm.recipe.train, seed=seed)),
                                    "stages": None if arm.stages is None else asdict(arm.stages)}))
-    with checkpoint.settings_of(folder / "config.json"):
-        begun = checkpoint.read_json(folder / "config.json")
+    with checkpoint.settings_of(folder / CONFIG):
+        begun = read_object(folder / CONFIG)
         return not differences({"train": begun["train"], "stages": begun.get("stages")}, asked)
 
 
@@ -125,7 +126,7 @@ def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
     sets = runs.pose_sets(recipe, sources, place.skeleton, setting)
     if arm.stages is None:
         loop.train(runs.pose_task(recipe, sets, setting), recipe.train, folder, place.machine)
-        judged = folder / "judged.json"
+        judged = folder / JUDGED
     else:
         weights = runs.staged_training(recipe, arm.stages, sets, setting, folder, place.machine,
                                        accept_changes=False).run()
@@ -139,12 +140,12 @@ def _finished(folder: Path, arm: Arm, sources: Sequence[Source], skeleton: Skele
     if not (folder / RESULT).is_file():
         return None
     asked = _asked(arm, sources, skeleton, setting)
-    with checkpoint.settings_of(folder / "config.json"):
-        changes = _changes(checkpoint.read_json(folder / "config.json"), asked)
+    with checkpoint.settings_of(folder / CONFIG):
+        changes = _changes(read_object(folder / CONFIG), asked)
     if changes:
         raise ConfigError(f"{folder}: this finished run had other settings ({'; '.join(changes)}); use them again, or "
                           "another --out")
-    return checkpoint.read_json(folder / RESULT)
+    return read_object(folder / RESULT)
 
 
 def _asked(arm: Arm, sources: Sequence[Source], skeleton: Skeleton, setting: Setting) -> dict[str, Any]:
@@ -178,7 +179,7 @@ def _changes(begun: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
 def _finish(folder: Path, judged: Path, config: loop.TrainConfig) -> dict[str, Any]:
     """The last validation, which is that of the whole schedule: never the best of several."""
-    last = checkpoint.read_json(judged)
+    last = read_object(judged)
     result = {name: last[name] for name in ("ap", "ap50", "ap75", "ar")} | {"seed": config.seed}
     files.write_json(folder / RESULT, result)
     return result

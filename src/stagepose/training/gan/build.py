@@ -11,6 +11,7 @@ import torch
 
 from stagepose.errors import CheckpointError, ConfigError, ModelError
 from stagepose.heatmaps import Megvii
+from stagepose.runfiles import CONFIG, read_object
 from stagepose.runtime import resolve
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint, start
@@ -23,7 +24,7 @@ from stagepose.training.gan.task import PICTURE_CHANNELS, RepairConfig, RepairTa
 from stagepose.training.networks.repair import Repairer, RepairNet
 from stagepose.training.people import fits_on_device, load_resident
 from stagepose.training.runs import Report, Source, packing
-from stagepose.training.trained import CONFIG, is_model_file, open_taught
+from stagepose.training.trained import is_model_file, open_taught
 
 
 def repair_task(recipe: RepairRecipe, sources: Sequence[Source], skeleton: Skeleton, *, folder: Path, seed: int,
@@ -80,19 +81,19 @@ def _known_as(source: str, run: Path | None) -> str:
     config = None if run is None else run / CONFIG
     if config is not None and config.is_file() and is_model_file(source):
         whole = hashlib.sha256(resolve(source).read_bytes()).hexdigest()
-        if checkpoint.read_json(config).get("teacher") == {"sha256": whole}:
+        if read_object(config).get("teacher") == {"sha256": whole}:
             return whole
     return start.digest_of(source)
 
 
 def read_config(run: Path) -> tuple[RepairConfig, Skeleton, dict[str, Any]]:
     """What a run was trained with; :class:`ConfigError` where it is no run of ``stagepose gan train``."""
-    if not (run / "config.json").is_file():
-        raise CheckpointError(f"{run}: no run folder of 'stagepose gan train': it has no config.json")
-    config = checkpoint.read_json(run / "config.json")
+    if not (run / CONFIG).is_file():
+        raise CheckpointError(f"{run}: no run folder of 'stagepose gan train': it has no {CONFIG}")
+    config = read_object(run / CONFIG)
     if config.get("kind") != "repair":
         raise ConfigError(f"{run}: a run of kind {config.get('kind')!r}, expected one of 'stagepose gan train'")
-    with checkpoint.settings_of(run / "config.json"):
+    with checkpoint.settings_of(run / CONFIG):
         return RepairConfig.from_json(config["repair"]), Skeleton.from_json(config["skeleton"]), config
 
 

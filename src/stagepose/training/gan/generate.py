@@ -25,8 +25,9 @@ from stagepose.extend.made import notes_of, refuse_unfit, source_of
 from stagepose.geometry import Affine, Float, Size, crop_affine
 from stagepose.images import read_image
 from stagepose.making import contents_digest, in_picture
+from stagepose.runfiles import STAGES
 from stagepose.skeleton import Skeleton
-from stagepose.training.checkpoint import STAGES, digest
+from stagepose.training.checkpoint import digest
 from stagepose.training.cutting import canvas_box
 from stagepose.training.gan.build import load_generator, read_config
 from stagepose.training.gan.carry import carry_to, covered
