@@ -627,8 +627,8 @@ def test_the_public_surface_is_pinned() -> None:
         "COCO_17", "CROWDPOSE_14", "LSP_14", "MPII_16", "CheckpointError", "ConfigError", "DatasetError", "Detections",
         "Frame", "ImageError", "MissingExtraError", "ModelError", "ModelInfo", "Part", "Person", "Picture", "Predictor",
         "PredictorConfig", "Skeleton", "SkeletonError", "Smoother", "StagePoseError", "Tracker", "TrainingError",
-        "VideoError", "VideoReader", "VideoWriter", "__version__", "draw_people", "load", "people_in", "read_image",
-        "video", "write_image",
+        "VideoError", "VideoReader", "VideoWriter", "__version__", "draw_people", "load", "newest", "people_in",
+        "read_image", "video", "write_image",
     }  # fmt: skip
     assert all(getattr(stagepose, name) is not None for name in stagepose.__all__)
     assert dir(stagepose) == sorted(stagepose.__all__)

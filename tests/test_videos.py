@@ -441,6 +441,19 @@ def test_after_a_gap_the_detector_looks() -> None:
     assert detector.calls == 2
 
 
+@pytest.mark.parametrize(("cuts", "ids", "calls"), [(True, [[1]] * 3 + [[2]] * 3, 2), (False, [[1]] * 6, 1)])
+def test_after_a_cut_the_detector_looks_and_everyone_is_somebody_new(cuts: bool, ids: list[list[int]],
+                                                                     calls: int) -> None:
+    every = stagepose.load("pose.onnx", "detector.onnx", threads=1)
+    detector = Counting(every.detector)
+    some = stagepose.Predictor(every.info, every.network, detector, every.config)
+    first, second = dots(ONE), dots(ONE)
+    first[:40], second[-40:] = (0, 0, 255), (0, 0, 255)  # grounds that the toy networks do not see
+    frames = [stagepose.Frame(n, n / RATE, picture) for n, picture in enumerate([first] * 3 + [second] * 3)]
+    found = stagepose.people_in(frames, some, detect_every=6, cuts=cuts)
+    assert [[person.track_id for person in frame.people] for frame in found] == ids and detector.calls == calls
+
+
 def test_who_is_there_in_every_frame_stays_who_it_is_however_slow_the_camera() -> None:
     predictor = stagepose.load("pose.onnx", "detector.onnx", threads=1)
     frames = [stagepose.Frame(n, 2.5 * n, dots(ONE)) for n in range(5)]

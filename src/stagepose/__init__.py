@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stagepose.ahead import newest
     from stagepose.config import PredictorConfig
     from stagepose.draw import draw_people
     from stagepose.errors import (
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
+    "stagepose.ahead": ("newest",),
     "stagepose.config": ("PredictorConfig",),
     "stagepose.draw": ("draw_people",),
     "stagepose.errors": (
@@ -96,6 +98,7 @@ __all__ = [
     "__version__",
     "draw_people",
     "load",
+    "newest",
     "people_in",
     "read_image",
     "video",

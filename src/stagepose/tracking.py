@@ -168,6 +168,10 @@ class Tracker:
         covered = _covered(people, unseen)
         return [self._see(names[m], people[m], time, covered[m]) for m in sorted(names)]
 
+    def forget(self) -> None:
+        """All tracks are over: whoever comes is somebody new."""
+        self.tracks = {}
+
     def expected(self, time: float) -> list[tuple[int, Float]]:
         """(track id, box) of everyone seen in the last frame: where to look for them next."""
         return [(name, track.box_at(time)) for name, track in self.tracks.items()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stagepose.cuts import CutFinder
 from stagepose.errors import ConfigError
 from stagepose.predictor import Predictor, load
 from stagepose.smoothing import Smoother
@@ -22,12 +23,13 @@ MOST_CHANGE = 1.25  # of a followed box's size from frame to frame
 
 
 def video(path: str | Path, predictor: Predictor | None = None, *, detect_every: int = 1, smooth: bool = True,
-          tracker: Tracker | None = None, part: Part = WHOLE) -> Iterator[Frame]:
+          cuts: bool = True, tracker: Tracker | None = None, part: Part = WHOLE) -> Iterator[Frame]:
     """Every frame of a video, or of a part of it, with its people, each with a ``track_id``; one in memory at a time.
 
     The predictor is by default the models that ship. ``detect_every`` N: the detector looks at every Nth frame, and
     between them people are looked for where they should be by now; whoever comes in is found at the next. It looks
-    after a gap of more than a second as well. ``smooth``: keypoints by a :class:`Smoother`. Of a predictor that keeps a
+    after a gap of more than a second as well. ``smooth``: keypoints by a :class:`Smoother`. ``cuts``: after a hard cut
+    (:mod:`.cuts`) the detector looks at once, and everyone is somebody new. Of a predictor that keeps a
     few people each is kept until the track is over, and only then somebody else. :class:`VideoError` for a file that
     cannot be read, :class:`MissingExtraError` where PyAV is not installed, :class:`ConfigError` for a setting out of
     range: at the call, before the first frame.
@@ -35,13 +37,13 @@ def video(path: str | Path, predictor: Predictor | None = None, *, detect_every:
     every = _checked(detect_every)
     predictor = predictor or load()
     reader = VideoReader(path, max_pixels=predictor.config.max_pixels, part=part)
-    return _read(reader, predictor, every, smooth, tracker)
+    return _read(reader, predictor, every, smooth, cuts, tracker)
 
 
 def people_in(frames: Iterable[Frame], predictor: Predictor, *, detect_every: int = 1,
-              smooth: bool = True, tracker: Tracker | None = None) -> Iterator[Frame]:
+              smooth: bool = True, cuts: bool = True, tracker: Tracker | None = None) -> Iterator[Frame]:
     """As :func:`video`, of frames from anywhere, such as a camera's: their times must increase."""
-    return _people_in(frames, predictor, _checked(detect_every), smooth, tracker)
+    return _people_in(frames, predictor, _checked(detect_every), smooth, cuts, tracker)
 
 
 def _checked(detect_every: int) -> int:
@@ -51,22 +53,25 @@ def _checked(detect_every: int) -> int:
     return int(detect_every)
 
 
-def _read(reader: VideoReader, predictor: Predictor, every: int, smooth: bool,
+def _read(reader: VideoReader, predictor: Predictor, every: int, smooth: bool, cuts: bool,
           tracker: Tracker | None) -> Iterator[Frame]:
     with reader:
-        yield from _people_in(reader, predictor, every, smooth, tracker)
+        yield from _people_in(reader, predictor, every, smooth, cuts, tracker)
 
 
-def _people_in(frames: Iterable[Frame], predictor: Predictor, every: int, smooth: bool,
+def _people_in(frames: Iterable[Frame], predictor: Predictor, every: int, smooth: bool, cuts: bool,
                tracker: Tracker | None) -> Iterator[Frame]:
     least = UNSURE * predictor.threshold
     finder = predictor.with_config(threshold=least, keep=None, keep_by="score")  # all, to be told apart
     tracker = tracker or Tracker(threshold=predictor.threshold)
-    smoother = Smoother() if smooth else None
+    smoother, cut_finder = Smoother() if smooth else None, CutFinder() if cuts else None
     kept: set[int] = set()
     before = -np.inf
     for number, frame in enumerate(frames):
-        looks = number % every == 0 or frame.time - before > LONGEST_GAP
+        is_cut = cut_finder is not None and cut_finder.is_cut(frame.picture.pixels)
+        if is_cut:
+            tracker.forget()
+        looks = number % every == 0 or frame.time - before > LONGEST_GAP or is_cut
         before = frame.time
         people = finder.people(frame.picture) if looks else _followed(tracker, finder, frame, least)
         people = tracker.update(people, frame.time)
