@@ -1,6 +1,6 @@
-"""People in video: who keeps the id, what it costs by ``detect_every``, memory, trembling.
+"""People in video: who keeps the id, what it costs by ``detect_every``, memory, jitter.
 
-``python benchmarks/video.py`` writes video.md; ``python benchmarks/video.py ids`` prints its table of ids alone. The
+``python benchmarks/video.py`` writes video.md; with ``ids`` or ``smoothing`` it prints that table alone. The
 clips are made here: rendered people walk past one another and behind a wall (clips.py), two of examples/ cross on a
 grey ground with a camera's noise, or stand still. Times are this process's seconds on one thread, medians of 3 rounds.
 """
@@ -12,7 +12,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
@@ -42,20 +43,27 @@ CLEAR = 0.8  # of a walker that is seen, where their id is asked for
 HIDDEN = 0.5
 
 
-def make(path: Path, predictor: stagepose.Predictor, frames: int, speed: float, noise: float = 6.0) -> None:
-    """Two people who cross at ``speed`` pixels a frame, and noise of so many grey levels."""
+def make(path: Path, predictor: stagepose.Predictor, frames: int, speed: float) -> None:
+    """Two people who cross at ``speed`` pixels a frame."""
+    columns = np.stack([40 + speed * np.arange(frames), 500 - speed * np.arange(frames)], axis=1)
+    with stagepose.VideoWriter(path, *SIZE, Fraction(RATE)) as writer:
+        for frame in moved(predictor, columns):
+            writer.add(frame.picture.pixels, frame.time)
+
+
+def moved(predictor: stagepose.Predictor, columns_T2: np.ndarray, noise: float = 6.0) -> Iterator[stagepose.Frame]:
+    """The two people of an example with their left edge in these columns, frame by frame, and a camera's noise."""
     picture = stagepose.read_image(ROOT / "examples" / "rendered_people.jpg").pixels
-    people = predictor(picture)[0][:2]
     cuts = [picture[max(int(y1) - 10, 0):int(y2) + 10, max(int(x1) - 10, 0):int(x2) + 10]
-            for x1, y1, x2, y2 in (person.box for person in people)]
-    rng, writer = np.random.default_rng(0), stagepose.VideoWriter(path, *SIZE, Fraction(RATE))
-    for n in range(frames):
+            for x1, y1, x2, y2 in (person.box for person in predictor(picture)[0][:2])]
+    rng = np.random.default_rng(0)
+    for n, columns in enumerate(np.round(columns_T2).astype(int)):
         canvas = np.full((SIZE[1], SIZE[0], 3), 150.0)
-        for cut, x in zip(cuts, (round(40 + speed * n), round(500 - speed * n)), strict=True):
+        for cut, x in zip(cuts, columns, strict=True):
             height, width = cut.shape[:2]
             canvas[20:20 + height, x:x + width] = cut[:, :SIZE[0] - x]
-        writer.add(np.clip(canvas + rng.normal(0, noise, canvas.shape), 0, 255).astype(np.uint8), n / RATE)
-    writer.close()
+        pixels = np.clip(canvas + rng.normal(0, noise, canvas.shape), 0, 255).astype(np.uint8)
+        yield stagepose.Frame(n, n / RATE, pixels)
 
 
 def ids_kept(predictor: stagepose.Predictor) -> list[list[str]]:
@@ -153,14 +161,33 @@ def peak_megabytes(clip: Path, out: Path) -> float:
     return float(done.stdout.split()[-1])
 
 
-def trembling(clip: Path, predictor: stagepose.Predictor, smooth: bool) -> float:
-    """Pixels (root mean square) that sure joints of people who stand still move from a frame to the next."""
-    paths: dict[int | None, list[np.ndarray]] = {}
-    for frame in list(stagepose.video(clip, predictor, smooth=smooth))[RATE:]:
-        for person in frame.people:
-            sure = person.scores[:, None] >= 0.3
-            paths.setdefault(person.track_id, []).append(np.where(sure, person.keypoints, np.nan))
-    return float(np.sqrt(np.nanmean([(np.diff(np.array(path), axis=0) ** 2).sum(-1) for path in paths.values()])))
+def jitter(predictor: stagepose.Predictor) -> list[list[str]]:
+    """A row for each way to move: how far sure joints are from the exact motion, and jump against it, in pixels."""
+    seconds = np.arange(FRAMES)[:, None] / RATE
+    rows = []
+    for how, motion in {"stand": 0 * seconds, "walk": 50 * seconds, "go to and fro": 40 * np.sin(5 * seconds)}.items():
+        columns = np.round(np.array([60, 380]) + motion)
+        frames = list(stagepose.people_in(moved(predictor, columns), predictor, smooth=False))
+        smoother = stagepose.Smoother()
+        smooth = [replace(frame, people=tuple(smoother.update(frame.people, frame.time))) for frame in frames]
+        numbers = [number for some in (frames, smooth) for number in off(some, columns)]
+        rows.append([how, *(f"{number:.2f}" for number in numbers)])
+    return rows
+
+
+def off(frames: list[stagepose.Frame], columns_T2: np.ndarray) -> tuple[float, float]:
+    """Pixels, medians over sure joints: (off their own mean place on the body, from a frame to the next)."""
+    places, jumps = [], []
+    for which in range(2):
+        found = [min(frame.people, key=lambda person, x=columns[which]: abs(person.box[0] - x - 10))
+                 for frame, columns in zip(frames, columns_T2, strict=True)]
+        points = np.array([np.where(one.scores[:, None] >= 0.3, one.keypoints, np.nan) for one in found])
+        points[..., 0] -= columns_T2[:, which, None]
+        points = points[RATE // 2 :]
+        points -= np.nanmean(points, axis=0)
+        places.append(np.linalg.norm(points, axis=-1))
+        jumps.append(np.linalg.norm(np.diff(points, axis=0), axis=-1))
+    return float(np.nanmedian(places)), float(np.nanmedian(jumps))
 
 
 def ids_table(predictor: stagepose.Predictor) -> list[str]:
@@ -169,23 +196,30 @@ def ids_table(predictor: stagepose.Predictor) -> list[str]:
     return table(heads, ids_kept(predictor))
 
 
+def smoothing_table(predictor: stagepose.Predictor) -> list[str]:
+    heads = ("two who", "off as found", "from a frame to the next", "off smoothed", "from a frame to the next")
+    return ["How far sure joints are from where the known motion has them, and how far they jump against it from a "
+            "frame to the next (pixels, medians):", "", *table(heads, jitter(predictor))]
+
+
 def main() -> None:
     predictor = stagepose.load(threads=1)
+    if sys.argv[1:] == ["smoothing"]:
+        sys.stdout.write("\n".join(smoothing_table(predictor)) + "\n")
+        return
     if sys.argv[1:] == ["ids"]:
         sys.stdout.write("\n".join(ids_table(predictor)) + "\n")
         return
-    ids = ids_table(predictor)
+    ids, smoothing = ids_table(predictor), smoothing_table(predictor)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        crossing, still, long = (folder / f"{what}.mp4" for what in ("crossing", "still", "long"))
+        crossing, long = (folder / f"{what}.mp4" for what in ("crossing", "long"))
         make(crossing, predictor, FRAMES, 6.0)
-        make(still, predictor, 3 * RATE, 0.0)
         make(long, predictor, 10 * FRAMES, 0.6)
         detection = by_detection(crossing, predictor)
         costs = [[str(count), *(f"{cost:.2f}" for cost in alone(count))] for count in (2, CROWD)]
         memory = [[str(frames), f"{peak_megabytes(path, folder / 'out'):.0f}"]
                   for frames, path in ((FRAMES, crossing), (10 * FRAMES, long))]
-        raw, smoothed = (trembling(still, predictor, smooth) for smooth in (False, True))
     lines = ["# People in video", "",
              f"`python benchmarks/video.py`, commit {commit()}, {date.today()}, {platform.machine()}, one thread of a "
              f"machine that others use too: processor seconds, medians of {ROUNDS}. {SIZE[0]} x {SIZE[1]}, {RATE} "
@@ -199,8 +233,7 @@ def main() -> None:
              "Tracking and smoothing alone, milliseconds a frame:", "",
              *table(("people", "tracking", "smoothing"), costs), "",
              "Peak memory of `stagepose predict`, overlay included:", "", *table(("frames", "MB"), memory), "",
-             f"People who stand still before a camera that is noisy: joints move {raw:.2f} pixels from a frame to the "
-             f"next (root mean square), smoothed {smoothed:.2f}.", ""]
+             *smoothing, ""]
     write_text(ROOT / "benchmarks" / "video.md", "\n".join(lines))
 
 
