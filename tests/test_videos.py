@@ -706,6 +706,23 @@ def test_a_writer_leaves_its_file_whole_or_nothing() -> None:
     assert sorted(path.name for path in Path().iterdir()) == ["a.mp4", "detector.onnx", "folder.mp4", "pose.onnx"]
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_an_exception_leaves_no_part_of_a_video_and_the_file_of_before(error: type[BaseException]) -> None:
+    frame = np.full((48, 64, 3), 90, np.uint8)
+
+    def write(path: str) -> None:
+        with VideoWriter(path, 64, 48, 10) as writer:
+            writer.add(frame, 0.0)
+            raise error
+
+    Path("a.mp4").write_bytes(b"of before")
+    for path in ("a.mp4", "b.mp4"):
+        with pytest.raises(error):
+            write(path)
+    assert Path("a.mp4").read_bytes() == b"of before"
+    assert sorted(path.name for path in Path().iterdir()) == ["a.mp4", "detector.onnx", "pose.onnx"]
+
+
 @pytest.mark.parametrize("begin", [lambda: VideoWriter("a.mp4", 160, 120, 30),
                                    lambda: Growing(Path("a.mp4"), b"", b"")])
 def test_a_file_has_its_name_once_the_disk_has_it_all(begin: Any, monkeypatch: pytest.MonkeyPatch) -> None:

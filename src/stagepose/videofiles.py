@@ -314,8 +314,9 @@ class VideoWriter:
     ``rate`` is what players are told; times may be uneven. Odd sizes get one more column or row, since H.264 as players
     know it has even ones. ``audio`` is the stream that :meth:`add_audio`'s packets come from: it is copied, else made
     AAC, else left out, as ``notices`` says. ``start`` is the time that becomes the file's 0:
-    clocks of broadcasts and cameras begin anywhere. :meth:`close`, or the end of a ``with``, makes the
-    file whole after any number of frames and gives it its name; until then it is a hidden one beside it.
+    clocks of broadcasts and cameras begin anywhere. :meth:`close`, or the end of a ``with``, makes the file whole after
+    any number of frames and gives it its name; until then it is a hidden one beside it. A ``with`` that an exception
+    leaves is :meth:`discard`: whatever had the name before stays.
     """
 
     def __init__(self, path: str | Path, width: int, height: int, rate: Fraction | float, audio: Any = None, *,
@@ -353,8 +354,11 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
 
     def _open(self, width: int, height: int, rate: Fraction, audio: Any, copies: bool) -> None:
         with self._faults():
