@@ -281,6 +281,34 @@ def test_pixels_that_are_not_square_are_shown_as_wide_as_before(turned: bool, as
         assert video.codec_context.sample_aspect_ratio == aspect
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("part", [WHOLE, Part(0.5)])
+def test_a_reader_knows_its_size_before_its_first_frame_which_is_given_all_the_same(turned: bool, part: Part) -> None:
+    data = bytearray(Path(clip(aspect=Fraction(4, 3))).read_bytes())
+    if turned:
+        place = data.index(b"tkhd") + 44
+        data[place:place + 20] = b"".join(n.to_bytes(4, "big", signed=True) for n in (0, 65536, 0, -65536, 0))
+        Path("clip.mp4").write_bytes(data)
+    with VideoReader("clip.mp4", part=part) as reader:
+        size = reader.width, reader.height
+        assert (size, reader.pixel_aspect) == (((240, 320), Fraction(3, 4)) if turned else ((320, 240), Fraction(4, 3)))
+        frames = list(reader)
+    assert [frame.index for frame in frames] == list(range(10))[5 if part.start else 0:]
+    assert {frame.picture.pixels.shape for frame in frames} == {(*size[::-1], 3)}
+
+
+def test_a_reader_without_a_frame_has_no_size() -> None:
+    with VideoReader(clip(), part=Part(9)) as reader:
+        with pytest.raises(VideoError, match="has no frame from second 9 on"):
+            _ = reader.width
+        with pytest.raises(VideoError, match="gives no frames any more"):
+            list(reader)
+    with VideoReader("clip.mp4") as closed:
+        pass
+    with pytest.raises(VideoError, match="is closed"):
+        _ = closed.height
+
+
 @pytest.mark.parametrize("source", [0, "rtsp://camera/1", "https://example.org/clip.mp4"])
 def test_a_camera_or_a_stream_is_told_where_its_frames_may_go(source: Any) -> None:
     with pytest.raises(VideoError, match=f"^{source}: not a file; .* people_in"):

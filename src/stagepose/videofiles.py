@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
+from itertools import chain
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -141,7 +143,8 @@ class VideoReader:
     """The upright frames of a video file, or of a part of it, in order: iterate it, once. A context manager.
 
     ``width`` and ``height`` are the upright first frame's, ``pixel_aspect`` its pixels' width over their height, which
-    players stretch by; a frame of another size is scaled to it. ``start`` is the time at which the file, or its part,
+    players stretch by; asked for before that frame is given, they decode it. A frame of another size is scaled to it.
+    ``start`` is the time at which the file, or its part,
     begins, ``rate`` the frames a second that are given. What cannot be decoded is left out; ``notices`` says so, when
     the end is reached. ``on_audio`` is called with every packet of the first audio stream, ``audio``, as the file has
     them among the frames. What lies before a part is decoded too: only so is each frame's number known.
@@ -163,6 +166,8 @@ class VideoReader:
         except (self._av.error.FFmpegError, ValueError) as error:
             raise VideoError(f"{self.name}: cannot be read as a video: {_why(error)}; it may be cut off or no video, "
                              "get it again or convert it to MP4") from error
+        self._raw: Iterator[tuple[int, float, Any]] = self._wanted()  # begins when asked for the first time
+        self._closed = False
         try:
             self._open_streams()
         except BaseException:
@@ -197,21 +202,44 @@ class VideoReader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed = True
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, time, frame in self._wanted():
+        self._first  # noqa: B018 - before the loop takes it
+        for index, time, frame in self._raw:
             pixels = self._upright(frame)
-            if self.frames == 0:
-                self.height, self.width = pixels.shape[:2]
-                aspect = Fraction(self._stream.codec_context.sample_aspect_ratio or 1)
-                self.pixel_aspect = 1 / aspect if _turn(frame).swaps else aspect
             self.frames += 1
             yield Frame(index, time, Picture(pixels, f"{self.name} frame {index}"))
         if self._broken:
             self.notices.append(f"{self._broken} of its packets are corrupt; their frames are left out")
         if self._scaled:
             self.notices.append(f"{self._scaled} frames are of another size; scaled to {self.width} x {self.height}")
+
+    @property
+    def width(self) -> int:
+        return self._first[0]
+
+    @property
+    def height(self) -> int:
+        return self._first[1]
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        return self._first[2]
+
+    @cached_property
+    def _first(self) -> tuple[int, int, Fraction]:
+        """(width, height, pixel aspect) of the first frame, which is decoded for them and given in its turn."""
+        first = None if self._closed else next(self._raw, None)
+        if first is None:
+            why = "is closed" if self._closed else "gives no frames any more"
+            raise VideoError(f"{self.name}: {why}; open it again")
+        self._raw, frame = chain([first], self._raw), first[2]
+        aspect = Fraction(self._stream.codec_context.sample_aspect_ratio or 1)
+        if _turn(frame).swaps:
+            return frame.height, frame.width, 1 / aspect
+        return frame.width, frame.height, aspect
 
     def _wanted(self) -> Iterator[tuple[int, float, Any]]:
         """The frames of the part, as decoded, with their numbers and times."""
@@ -283,7 +311,7 @@ class VideoReader:
     def _upright(self, frame: Any) -> NDArray[np.uint8]:
         self._check_size(frame.width, frame.height)
         pixels = _turn(frame).upright(self._rgb(frame))
-        if self.frames and pixels.shape[:2] != (self.height, self.width):
+        if pixels.shape[:2] != (self.height, self.width):
             import cv2
 
             self._scaled += 1
