@@ -24,8 +24,10 @@ import stagepose
 from stagepose import cli
 from stagepose.commands.clips import Growing
 from stagepose.errors import ConfigError, MissingExtraError, StagePoseError, VideoError
-from stagepose.videofiles import WHOLE, Part, VideoReader, VideoWriter, is_video
+from stagepose.filekinds import is_video
+from stagepose.videoreader import WHOLE, Part, VideoReader
 from stagepose.videos import _followed
+from stagepose.videowriter import VideoWriter
 
 av = pytest.importorskip("av", reason='PyAV is not installed: pip install "stagepose[video]"')
 

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from stagepose.smoothing import Smoother
     from stagepose.structures import Detections, Person
     from stagepose.tracking import Tracker
-    from stagepose.videofiles import Frame, Part, VideoReader, VideoWriter
+    from stagepose.videoreader import Frame, Part, VideoReader
     from stagepose.videos import people_in, video
+    from stagepose.videowriter import VideoWriter
 
 __version__ = "0.1.0"
 
@@ -62,8 +63,9 @@ _HOMES = {
     "stagepose.smoothing": ("Smoother",),
     "stagepose.structures": ("Detections", "Person"),
     "stagepose.tracking": ("Tracker",),
-    "stagepose.videofiles": ("Frame", "Part", "VideoReader", "VideoWriter"),
+    "stagepose.videoreader": ("Frame", "Part", "VideoReader"),
     "stagepose.videos": ("people_in", "video"),
+    "stagepose.videowriter": ("VideoWriter",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

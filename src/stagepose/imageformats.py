@@ -18,21 +18,12 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from stagepose.errors import ImageError
+from stagepose.filekinds import HEAD, HEIC, VIDEO, kind_of
 from stagepose.lines import printable
 
 READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and binary PNM (P4, P5, P6)"
-HEAD = 512  # bytes looked at to tell formats apart
 TAIL = 64  # bytes at the end looked at for a format's last mark
 
-SIGNATURES = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"BM", "BMP"),
-    *((start, "TIFF") for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    *((start + space, "PNM") for start in (b"P4", b"P5", b"P6") for space in (b"\n", b" ", b"\t", b"\r")),
-)
 # Not read, but common enough to deserve their name in the message: (start in lower case, what it is)
 STRANGERS = (
     (b"%pdf", "a PDF"),
@@ -56,10 +47,7 @@ STRANGERS = (
 LIKE_PNM = re.compile(rb"P([1237Ff])\s")  # its kin, which are not read: slow to unfold, or unknown to Pillow
 NAMES_OF_KIN = {b"1": "ASCII PNM (P1)", b"2": "ASCII PNM (P2)", b"3": "ASCII PNM (P3)", b"7": "PAM", b"F": "PFM",
                 b"f": "PFM"}
-AVIF_BRANDS = frozenset({b"avif", b"avis"})
-HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"})
-MATROSKA = b"\x1a\x45\xdf\xa3"  # WebM too
-VIDEO = "is a video, not a picture; take its frames out first: ffmpeg -i VIDEO FOLDER/%06d.jpg"
+OF_VIDEOS = "is a video, not a picture; take its frames out first: ffmpeg -i VIDEO FOLDER/%06d.jpg"
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b"\0;"}  # 0: every part of a GIF ends so
 BLOCK = 8  # pixels a side that JPEG stores together
 NOISE = bytes(random.Random(0).choices(range(1, 255), k=4096))  # no 255, which begins a mark
@@ -73,19 +61,13 @@ def tell_format(file: IO[bytes], name: str) -> str:
     file.seek(0)
     if not head:
         raise ImageError(f"{name}: the file is empty; get it again")
-    for start, kind in SIGNATURES:
-        if head.startswith(start):
-            return kind
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP"
-    if head[4:8] == b"ftyp":
-        if _brands(head) & AVIF_BRANDS and head[8:12] in AVIF_BRANDS | HEIF_BRANDS:
-            return "AVIF"
-        if head[8:12] in HEIF_BRANDS:
-            raise ImageError(f"{name}: is HEIC, not a picture this reads; convert it to JPEG")
-        raise ImageError(f"{name}: {VIDEO}")
-    if (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head.startswith(MATROSKA):
-        raise ImageError(f"{name}: {VIDEO}")
+    kind = kind_of(head)
+    if kind == HEIC:
+        raise ImageError(f"{name}: is HEIC, not a picture this reads; convert it to JPEG")
+    if kind == VIDEO:
+        raise ImageError(f"{name}: {OF_VIDEOS}")
+    if kind:
+        return kind
     if kin := LIKE_PNM.match(head):
         raise ImageError(f"{name}: is {NAMES_OF_KIN[kin[1]]}, not a picture this reads; {READABLE} are read")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
@@ -95,12 +77,6 @@ def tell_format(file: IO[bytes], name: str) -> str:
                 what = "SVG"
             raise ImageError(f"{name}: is {what}, not a picture; {READABLE} are read")
     raise ImageError(f"{name}: not a picture in a known format (starts with {_shown(head[:12])}); {READABLE} are read")
-
-
-def _brands(head: bytes) -> set[bytes]:
-    """What a file of the MP4 family says that it is: the major brand, and those that it is compatible with."""
-    end = int.from_bytes(head[:4], "big")
-    return {head[8:12], *(head[at:at + 4] for at in range(16, min(end, len(head)), 4))}
 
 
 def _shown(start: bytes) -> str:

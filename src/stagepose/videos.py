@@ -15,7 +15,7 @@ from stagepose.predictor import Predictor, load
 from stagepose.smoothing import Smoother
 from stagepose.structures import SURE_JOINT, Detections, KeepBy, Person, foremost
 from stagepose.tracking import Tracker
-from stagepose.videofiles import WHOLE, Frame, Part, VideoReader
+from stagepose.videoreader import WHOLE, Frame, Part, VideoReader
 
 UNSURE = 0.6  # of the threshold: people scored from there on may go on with a track, not begin one
 LONGEST_GAP = 1.0  # seconds from frame to frame; beyond, nobody is where a track leads

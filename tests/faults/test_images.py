@@ -411,6 +411,8 @@ def test_i4_no_pixels_at_all_is_refused(size: tuple[int, int]) -> None:
         (b"\x1a\x45\xdf\xa3" + bytes(40), "is a video"),
         (b"\0\0\0\x14ftypqt  " + bytes(40), "ffmpeg -i VIDEO"),
         (b"RIFF\0\1\0\0AVI LIST" + bytes(40), "is a video"),
+        (b"FLV\x01" + bytes(40), "is a video"),
+        ((b"G" + bytes(187)) * 4, "is a video"),  # MPEG-TS
         (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40), "is JPEG 2000"),
         (b"\xff\x4f\xff\x51" + bytes(40), "is JPEG 2000"),
         (b"8BPS\0\x01" + bytes(40), "is a Photoshop file"),

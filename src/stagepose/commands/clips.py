@@ -20,8 +20,9 @@ from stagepose.files import put_in_place, temporary_name, write_all, writing
 from stagepose.lines import printable
 from stagepose.predictor import Predictor
 from stagepose.structures import Person
-from stagepose.videofiles import Frame, Part, VideoReader, VideoWriter
+from stagepose.videoreader import Frame, Part, VideoReader
 from stagepose.videos import people_in
+from stagepose.videowriter import VideoWriter
 
 OF_FRAME = ("file_name", "frame", "time", "track_id", "score", "x1", "y1", "x2", "y2")
 OVERLAY, RESULTS, TABLE = ".pose.mp4", ".people.json", ".people.csv"

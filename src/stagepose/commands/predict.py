@@ -32,13 +32,14 @@ from stagepose.commands.unfinished import NAME as UNFINISHED
 from stagepose.commands.unfinished import Journal, stamp_of
 from stagepose.draw import JOINT_THRESHOLD, Labels, draw_people
 from stagepose.errors import ImageError, MissingExtraError, StagePoseError, VideoError
+from stagepose.filekinds import VIDEO_SUFFIXES, is_video
 from stagepose.files import keep_inputs, require_place
 from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images
 from stagepose.lines import printable
 from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
 from stagepose.runtime import DetectorModel
 from stagepose.structures import KeepBy
-from stagepose.videofiles import VIDEO_SUFFIXES, Part, is_video
+from stagepose.videoreader import Part
 
 STDIN = "-"
 
