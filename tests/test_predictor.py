@@ -519,6 +519,19 @@ def test_a_mean_of_unlike_networks_lies_between_them() -> None:
     np.testing.assert_allclose(PoseEnsemble([one, faint, faint])(crops), one(crops) * 2 / 3, rtol=1e-6)
 
 
+@pytest.mark.parametrize("tiles", [None, 100])
+def test_most_people_are_the_best_boxes_of_a_detector_that_gives_them_in_any_order(predictor: Predictor,
+                                                                                   tiles: int | None) -> None:
+    best_last = predictor.detector(dots(TWO))
+    best_last = Detections(boxes=best_last.boxes[::-1], scores=best_last.scores[::-1])
+    assert best_last.scores[0] < best_last.scores[1]
+    own = Predictor(predictor.info, predictor.network, lambda pixels: best_last if pixels.shape == dots(TWO).shape else
+                    Detections(boxes=[], scores=[]), PredictorConfig(max_people=1, tiles=tiles))
+    assert own.detect(read_image(dots(TWO))).scores.tolist() == [best_last.scores[1]]
+    [people] = own(dots(TWO))
+    assert [person.box_score for person in people] == [best_last.scores[1]]
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     ({"scales": ()}, r"scales is \(\)"), ({"scales": (1.0, 3.0)}, "scales is"),
     ({"soft_nms": True, "oks_nms": None}, "soft_nms"), ({"soft_nms": True, "rescoring": "megvii"}, "soft_nms"),

@@ -39,6 +39,14 @@ def test_nobody_may_be_empty_in_any_shape(nobody: Any) -> None:
     assert found.boxes.shape == (0, 4) and len(found) == 0
 
 
+def test_the_best_boxes_come_best_first_whatever_their_order() -> None:
+    found = Detections(boxes=np.arange(16.0).reshape(4, 4), scores=[0.2, 0.9, 0.1, 0.5])
+    assert found.scores.tolist() == [0.2, 0.9, 0.1, 0.5]
+    best = found.best(2)
+    assert best.scores.tolist() == [0.9, 0.5] and best.boxes[:, 0].tolist() == [4, 12]
+    assert found.best(9, 0.2).scores.tolist() == [0.9, 0.5, 0.2]
+
+
 @pytest.mark.parametrize(("boxes", "scores", "message"), [
     (np.zeros((4, 3)), np.zeros(3), r"boxes has shape \(4, 3\), expected \(3, 4\)"),
     ([1, 2, 3, 4, 5], [1], r"boxes has shape \(5,\), expected \(1, 4\)"),

@@ -119,7 +119,7 @@ class Predictor:
         return people if self.config.keep is None else foremost(people, self.config.keep, self.config.keep_by)
 
     def detect(self, picture: Picture) -> Detections:
-        """The detector's boxes that are worth a look."""
+        """The detector's ``max_people`` best boxes that score the box threshold or more, best first."""
         if self.detector is None:
             raise ModelError(f"{picture.name}: no boxes given, and there is no detector to find them. Pass boxes=, or "
                              "load a detector")

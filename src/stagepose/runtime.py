@@ -37,7 +37,7 @@ SESSION_ENTRIES = {
 }
 
 PoseNetwork = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # RGB crops (N, H, W, 3) -> heatmaps (N, K, h, w)
-Detector = Callable[[NDArray[np.uint8]], Detections]  # one RGB picture (H, W, 3) -> boxes in its pixels
+Detector = Callable[[NDArray[np.uint8]], Detections]  # one RGB picture (H, W, 3) -> boxes in its pixels, in any order
 Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]  # a name, or a pair of it and that provider's own options
 Providers: TypeAlias = str | Sequence[Provider] | None
 

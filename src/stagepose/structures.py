@@ -165,7 +165,7 @@ def foremost(people: Sequence[Person], limit: int, by: KeepBy) -> list[Person]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Detections:
-    """Person boxes of one image: ``boxes`` (N, 4) xyxy in its pixels, ``scores`` (N,), best first."""
+    """Person boxes of one image, in any order: ``boxes`` (N, 4) xyxy in its pixels, ``scores`` (N,)."""
 
     boxes: Float
     scores: Float
@@ -181,7 +181,7 @@ class Detections:
         return len(self.scores)
 
     def best(self, limit: int, threshold: float = 0.0) -> Detections:
-        """The ``limit`` best boxes with a score of at least ``threshold``."""
+        """The ``limit`` best boxes with a score of at least ``threshold``, best first."""
         order = np.argsort(-self.scores, kind="stable")
         keep = order[self.scores[order] >= threshold][:limit]
         return Detections(boxes=self.boxes[keep], scores=self.scores[keep])
