@@ -511,7 +511,7 @@ def test_a_mean_of_networks_is_one_network(files: Path, tmp_path: Path) -> None:
 def test_a_mean_of_unlike_networks_lies_between_them() -> None:
     class Faint(PoseModel):
         def __call__(self, crops_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-            return self.heatmaps(crops_NHW3) / 2
+            return super().__call__(crops_NHW3) / 2
 
     one, faint = PoseModel(pose_bytes(), threads=1), Faint(pose_bytes(), threads=1)
     w, h = INPUT_SIZE

@@ -90,7 +90,7 @@ def test_metadata_that_makes_no_sense_is_named(change: dict[str, object], messag
 def test_heatmaps_have_the_promised_shape() -> None:
     model = PoseModel(pose_bytes(), threads=1)
     for count in (0, 1, 5):
-        maps = model.heatmaps(crops(count))
+        maps = model(crops(count))
         assert maps.shape == (count, 3, 32, 24) and maps.dtype == np.float32
 
 
@@ -108,36 +108,36 @@ def test_crops_may_be_views() -> None:
 @pytest.mark.parametrize("wrong", [crops(1)[:, :-4], crops(1).astype(np.float32), crops(1)[0], crops(1)[..., :1]])
 def test_other_crops_are_refused(wrong: np.ndarray) -> None:
     with pytest.raises(ModelError, match=r"expected uint8 \(N, 128, 96, 3\)"):
-        PoseModel(pose_bytes(), threads=1).heatmaps(wrong)
+        PoseModel(pose_bytes(), threads=1)(wrong)
 
 
 def test_detections_are_in_the_pictures_pixels() -> None:
-    found = DetectorModel(detector_bytes(), threads=1).detect(dots(ONE))
+    found = DetectorModel(detector_bytes(), threads=1)(dots(ONE))
     np.testing.assert_array_equal(found.boxes, [[42, 52, 119, 159]])  # first and last lit pixel, plus one: edges
     assert found.scores == pytest.approx([LEFT_SCORE])
 
 
 def test_an_empty_picture_has_no_people() -> None:
-    assert len(DetectorModel(detector_bytes(), threads=1).detect(dots([]))) == 0
+    assert len(DetectorModel(detector_bytes(), threads=1)(dots([]))) == 0
 
 
 def test_large_pictures_are_shrunk_and_boxes_grow_back() -> None:
     model = DetectorModel(detector_bytes(), threads=1)
-    found = model.detect(dots(TWO * 10, (3200, 2400), radius=80))
+    found = model(dots(TWO * 10, (3200, 2400), radius=80))
     np.testing.assert_allclose(found.boxes, [[420, 520, 1181, 1581], [2000, 720, 2701, 1981]], atol=4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 10_000), (7, 400), (400, 7)])
 def test_slivers_have_no_people(size: tuple[int, int]) -> None:
     model = DetectorModel(detector_bytes(), threads=1)
-    assert len(model.detect(np.full((size[1], size[0], 3), 255, np.uint8))) == 0
+    assert len(model(np.full((size[1], size[0], 3), 255, np.uint8))) == 0
 
 
 def test_narrow_pictures_are_padded_and_boxes_stay_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = DetectorModel(detector_bytes(), threads=1), []
     real = runtime._run
     monkeypatch.setattr(runtime, "_run", lambda s, m, value: seen.append(value.shape) or real(s, m, value))
-    found = model.detect(np.full((20, 3000, 3), 200, np.uint8))
+    found = model(np.full((20, 3000, 3), 200, np.uint8))
     assert seen == [(160, 1280, 3)]
     np.testing.assert_allclose(found.boxes, [[0, 0, 1500, 20], [1500, 0, 3000, 20]], atol=1)
 
@@ -186,7 +186,7 @@ def test_flipped_bytes_give_a_model_error_or_a_working_model(monkeypatch: pytest
         except ModelError:
             refused += 1
             continue
-        assert model.heatmaps(crops(1)).shape[:2] == (1, len(model.skeleton))
+        assert model(crops(1)).shape[:2] == (1, len(model.skeleton))
     assert refused > FLIPS / 2 and len(opened) >= FLIPS - refused
 
 
@@ -268,7 +268,7 @@ def test_a_failing_run_is_a_model_error(monkeypatch: pytest.MonkeyPatch) -> None
     model = PoseModel(pose_bytes(), threads=1)
     monkeypatch.setattr(model._session, "run", fail)
     with pytest.raises(StagePoseError, match=r"failed on an input of shape.*bad luck"):
-        model.heatmaps(crops(1))
+        model(crops(1))
 
 
 @pytest.mark.parametrize(("name", "end"), [("cuda", ""), ("CUDAExecutionProvider", ""), ("gpu", ", then name 'cuda'")])

@@ -149,12 +149,12 @@ class Predictor:
         return np.concatenate(points), np.concatenate(scores)
 
     def _batch(self, pixels_HW3: NDArray[np.uint8], boxes_N4: Float) -> tuple[Float, Float]:
-        maps = [self._heatmaps(pixels_HW3, boxes_N4, scale) for scale in self.config.scales]
+        maps = [self._maps_at(pixels_HW3, boxes_N4, scale) for scale in self.config.scales]
         mean = np.asarray(sum(maps) / len(maps), dtype=np.float32)
         return decode_crops(self.codec, self.skeleton, mean, self._affines(boxes_N4))
 
-    def _heatmaps(self, pixels_HW3: NDArray[np.uint8], boxes_N4: Float, scale: float) -> NDArray[np.float32]:
-        """Of the boxes' crops, seen in crops that show ``scale`` times as much."""
+    def _maps_at(self, pixels_HW3: NDArray[np.uint8], boxes_N4: Float, scale: float) -> NDArray[np.float32]:
+        """Heatmaps of the boxes' crops, seen in crops that show ``scale`` times as much."""
         affines, size = self._affines(boxes_N4, scale), self.info.input_size
         crops = np.stack([affine.warp(pixels_HW3, size) for affine in affines])
         maps = crop_heatmaps(self.network, self.skeleton, self.codec, crops, flip=self.config.flip)
@@ -254,11 +254,11 @@ def crop_heatmaps(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops_
     This and :func:`decode_crops` are the only way from crops to keypoints: users' people and a training run's own
     validation both come through here. :class:`ModelError` where a network breaks its word.
     """
-    maps = _heatmaps(network, skeleton, codec, crops_NHW3)
+    maps = _run(network, skeleton, codec, crops_NHW3)
     if not flip:
         return maps
     mirrored = np.ascontiguousarray(crops_NHW3[:, :, ::-1])
-    return codec.merge_flipped(maps, _heatmaps(network, skeleton, codec, mirrored), skeleton.flip_index)
+    return codec.merge_flipped(maps, _run(network, skeleton, codec, mirrored), skeleton.flip_index)
 
 
 def decode_crops(codec: Codec, skeleton: Skeleton, maps_NKHW: NDArray[np.float32],
@@ -304,8 +304,8 @@ def _certain(boxes: NDArray[Any] | Sequence[Sequence[float]]) -> Detections:
     return Detections(boxes=array, scores=np.ones(len(array)))
 
 
-def _heatmaps(network: PoseNetwork, skeleton: Skeleton, codec: Codec,
-              crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _run(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A network's heatmaps, which nobody has checked yet where it is a callable of the user's own."""
     maps = network(crops)
     w, h = codec.heatmap_size
     wanted = len(crops), len(skeleton), h, w

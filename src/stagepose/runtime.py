@@ -64,7 +64,7 @@ class PoseModel:
         _expect(self.source, self._session.get_inputs(), [("tensor(uint8)", (None, h, w, 3))])
         _expect(self.source, self._session.get_outputs(), [("tensor(float)", (None, len(self.skeleton), map_h, map_w))])
 
-    def heatmaps(self, crops_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(self, crops_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, K, h, w) float32; N may be 0."""
         w, h = self.info.input_size
         crops = np.ascontiguousarray(crops_NHW3)
@@ -78,8 +78,6 @@ class PoseModel:
         if maps.shape != shape:
             raise ModelError(f"{self.source}: heatmaps have shape {maps.shape}, expected {shape}")
         return np.asarray(maps, dtype=np.float32)
-
-    __call__ = heatmaps
 
 
 class PoseEnsemble:
@@ -113,7 +111,7 @@ class DetectorModel:
         _expect(self.source, self._session.get_outputs(),
                 [("tensor(float)", (None, 4)), ("tensor(float)", (None,))])
 
-    def detect(self, image_HW3: NDArray[np.uint8]) -> Detections:
+    def __call__(self, image_HW3: NDArray[np.uint8]) -> Detections:
         """Boxes within the picture; none in one narrower than :data:`MIN_SIDE`."""
         height, width = image_HW3.shape[:2]
         if min(height, width) < MIN_SIDE:
@@ -126,8 +124,6 @@ class DetectorModel:
         boxes = np.clip(boxes, 0, np.array([width, height, width, height]))
         found = Detections(boxes=boxes, scores=np.asarray(scores, dtype=np.float64))
         return found.best(len(found))
-
-    __call__ = detect
 
 
 def _expect_alike(first: PoseModel, other: PoseModel) -> None:
