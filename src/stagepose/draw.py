@@ -154,9 +154,9 @@ def _write_labels(canvas: NDArray[np.uint8], people: Sequence[Person], labels: L
 
 
 def _label(person: Person, number: int | None, labels: Labels) -> str:
-    name = number if person.track_id is None else person.track_id
+    shown = number if person.track_id is None else person.track_id
     score = f"{person.score:.2f}" if labels == "score" else None
-    return ": ".join(str(part) for part in (name, score) if part is not None)
+    return ": ".join(str(part) for part in (shown, score) if part is not None)
 
 
 def _places(canvas: NDArray[np.uint8], box: NDArray[np.float64], size: Sequence[int], gap: float) -> list[Box]:

@@ -143,30 +143,31 @@ class Tracker:
         if not self._time < time < np.inf:
             raise ConfigError(f"time is {time}, and the frame before had {self._time}; give seconds that increase")
         before, self._time = self._time, time
-        self.tracks = {name: track for name, track in self.tracks.items()
+        self.tracks = {track_id: track for track_id, track in self.tracks.items()
                        if track.time == before or time - track.time <= self.memory}
-        here = [name for name, track in self.tracks.items() if track.time == before or time - track.time <= JUST_NOW]
-        lost = [name for name in self.tracks if name not in here]
+        here = [track_id for track_id, track in self.tracks.items()
+                if track.time == before or time - track.time <= JUST_NOW]
+        lost = [track_id for track_id in self.tracks if track_id not in here]
         sure = [m for m, person in enumerate(people) if person.score >= self.threshold]
         unsure = [m for m, person in enumerate(people) if person.score < self.threshold]
-        names: dict[int, int] = {}  # of people, by their number
+        ids: dict[int, int] = {}  # track ids by the place of the person in ``people``
         for tracks, alike, least in ((here, similarity, self.least), (lost, likelihood_of_return, LEAST_BACK)):
             for some in (sure, unsure):
-                free = [name for name in tracks if name not in names.values()]
-                left = [m for m in some if m not in names]
+                free = [track_id for track_id in tracks if track_id not in ids.values()]
+                left = [m for m in some if m not in ids]
                 if free and left:
-                    alike_NM = alike([self.tracks[name] for name in free], [people[m] for m in left], time)
-                    names |= {left[m]: free[n] for n, m in _matched(alike_NM, least)}
-        for name in set(names.values()).intersection(lost):
-            self.tracks[name].back = time
-        self._exchange(names, people, [m for m in sure if m not in names or self.tracks[names[m]].still_in_part], time)
+                    alike_NM = alike([self.tracks[track_id] for track_id in free], [people[m] for m in left], time)
+                    ids |= {left[m]: free[n] for n, m in _matched(alike_NM, least)}
+        for track_id in set(ids.values()).intersection(lost):
+            self.tracks[track_id].back = time
+        self._exchange(ids, people, [m for m in sure if m not in ids or self.tracks[ids[m]].still_in_part], time)
         for m in sure:
-            if m not in names:
+            if m not in ids:
                 self._last_id += 1
-                names[m] = self._last_id
-        unseen = [track.whole_at(time) for name, track in self.tracks.items() if name not in names.values()]
+                ids[m] = self._last_id
+        unseen = [track.whole_at(time) for track_id, track in self.tracks.items() if track_id not in ids.values()]
         covered = _covered(people, unseen)
-        return [self._see(names[m], people[m], time, covered[m]) for m in sorted(names)]
+        return [self._see(ids[m], people[m], time, covered[m]) for m in sorted(ids)]
 
     def forget(self) -> None:
         """All tracks are over: whoever comes is somebody new."""
@@ -174,25 +175,25 @@ class Tracker:
 
     def expected(self, time: float) -> list[tuple[int, Float]]:
         """(track id, box) of everyone seen in the last frame: where to look for them next."""
-        return [(name, track.box_at(time)) for name, track in self.tracks.items()
+        return [(track_id, track.box_at(time)) for track_id, track in self.tracks.items()
                 if track.time == self._time]
 
-    def _exchange(self, names: dict[int, int], people: Sequence[Person], back: Sequence[int], time: float) -> None:
+    def _exchange(self, ids: dict[int, int], people: Sequence[Person], back: Sequence[int], time: float) -> None:
         """Where one of two was hidden by the other, and the one seen went on with the hidden one's track.
 
-        ``back`` are those who have come out. Of one of them and somebody else the ids are exchanged in ``names`` where
+        ``back`` are those who have come out. Of one of them and somebody else the ids are exchanged in ``ids`` where
         both are clearly nearer then to where they were going.
         """
         for m in back:
-            lost = [names[m]] if m in names else [name for name in self.tracks if name not in names.values()]
-            for gone, (other, name) in product(lost, list(names.items())):
-                if other != m and self._are_exchanged(gone, people[m], name, people[other], time):
-                    names[m], names[other] = name, gone
+            lost = [ids[m]] if m in ids else [track_id for track_id in self.tracks if track_id not in ids.values()]
+            for gone, (other, track_id) in product(lost, list(ids.items())):
+                if other != m and self._are_exchanged(gone, people[m], track_id, people[other], time):
+                    ids[m], ids[other] = track_id, gone
                     self.tracks[gone].back = time
                     break
 
-    def _are_exchanged(self, name: int, person: Person, other_name: int, other: Person, time: float) -> bool:
-        tracks = self.tracks[name], self.tracks[other_name]
+    def _are_exchanged(self, track_id: int, person: Person, other_id: int, other: Person, time: float) -> bool:
+        tracks = self.tracks[track_id], self.tracks[other_id]
         goals, places = [track.going_to(time) for track in tracks], [_centre(person.box), _centre(other.box)]
         apart = np.linalg.norm(np.array(goals)[:, None] - np.array(places), axis=-1)  # (2, 2) goal and place
         width = min(_size(track.whole)[0] for track in tracks)
@@ -200,12 +201,12 @@ class Tracker:
         doubt = LEAST_GAIN * width + max(WAYWARD * track.way_since_whole(time) for track in tracks)
         return bool(exchanged.max() < width / 2 and exchanged.sum() + doubt < apart.trace())
 
-    def _see(self, name: int, person: Person, time: float, covered: bool) -> Person:
-        person = replace(person, track_id=name)
-        if name in self.tracks:
-            self.tracks[name].see(person, time, covered)
+    def _see(self, track_id: int, person: Person, time: float, covered: bool) -> Person:
+        person = replace(person, track_id=track_id)
+        if track_id in self.tracks:
+            self.tracks[track_id].see(person, time, covered)
         else:
-            self.tracks[name] = Track(person, time)
+            self.tracks[track_id] = Track(person, time)
         return person
 
 
