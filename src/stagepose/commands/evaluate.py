@@ -102,7 +102,7 @@ def _write(out: Path, found: People, file: Path) -> None:
 
 def _report(found: People, with_pck: bool, resamples: int, seed: int, json: Path | None) -> None:
     judged = judge_keypoints(found.dataset, found.results)
-    keypoints = metrics_of(judged, with_bbox=sum(bool(result.get("bbox")) for result in found.results))
+    keypoints = metrics_of(judged)
     within = intervals(judged, resamples, seed) if resamples else [None] * len(NUMBERS)
     parts, pck = all_parts(judged), pck_of(judged)
     rows = [("keypoints", *row, _shown(one)) for row, one in zip(keypoints.rows(), within, strict=True)]

@@ -117,7 +117,7 @@ def analyze(dataset: CocoDataset, results: list[dict[str, Any]], *, resamples: i
     listed, all_mended = gains(judged, errors)
     matched_oks = errors.oks[errors.person_of != NOBODY]
     return Analysis(
-        metrics=metrics_of(judged, with_bbox=sum(bool(result.get("bbox")) for result in results)),
+        metrics=metrics_of(judged),
         intervals=intervals(judged, resamples, seed) if resamples else [None] * len(NUMBERS),
         errors=errors.counts(),
         keypoints=list(dataset.skeleton.names),

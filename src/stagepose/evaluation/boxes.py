@@ -11,7 +11,7 @@ from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.problems import shown_path
 from stagepose.coco.results import box_results
 from stagepose.errors import DatasetError
-from stagepose.evaluation.judge import judge, row
+from stagepose.evaluation.judge import judge_boxes, row
 from stagepose.structures import Detections
 
 
@@ -79,7 +79,7 @@ def evaluate_boxes(dataset: CocoDataset, detections: Mapping[int, Detections]) -
         )
     in_order = {image_id: detections[image_id] for image_id in dataset.image_by_id if image_id in detections}
     found = box_results(in_order)  # ties do not hang on the mapping's order
-    got = judge(dataset, dataset.areas_or_boxes(), found, "bbox")
+    got = judge_boxes(dataset, found)
     return BoxMetrics(
         ap=got["AP_all"], ap50=got["AP_50"], ap75=got["AP_75"],
         ap_small=got["AP_small"], ap_medium=got["AP_medium"], ap_large=got["AP_large"],

@@ -26,6 +26,7 @@ class Found:
     points: NDArray[np.float64]  # (M, K, 2) xy
     scores: NDArray[np.float64]  # (M,) the people's
     listed: int  # results before all but the best 20 of an image were left out
+    with_bbox: int  # of those, the ones that carry a `bbox`
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -67,7 +68,7 @@ def read_found(dataset: CocoDataset, results: list[dict[str, Any]]) -> Found:
     starts = np.searchsorted(images[order], images[order])
     order = order[np.arange(len(order)) - starts < COCO_MAX_PEOPLE]
     return Found(images=images[order], points=columns.keypoints[order, :, :2],
-                 scores=scores[order], listed=len(results))
+                 scores=scores[order], listed=len(results), with_bbox=sum(bool(row.get("bbox")) for row in results))
 
 
 def sorted_image_ids(dataset: CocoDataset) -> NDArray[np.int64]:

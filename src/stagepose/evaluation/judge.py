@@ -1,16 +1,13 @@
-"""One call of the library that computes AP: rows of truth and results in, its statistics out.
+"""One call of the library that computes the AP of boxes: rows of truth and results in, its statistics out.
 
 Everything is handed over as fresh rows with one category and annotation ids counted from 1: the library takes an id of
-0 for "unmatched", and writes into what it is given. Boxes are judged by it; keypoints by our own matching, which tests
-compare with it.
+0 for "unmatched", and writes into what it is given. Keypoints are judged by our own matching, which tests compare with
+it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from stagepose.coco.dataset import CocoDataset
 from stagepose.errors import MissingExtraError
@@ -29,39 +26,34 @@ def require_library() -> None:
         raise MissingExtraError('judging boxes needs faster-coco-eval: pip install "stagepose[eval]"') from error
 
 
-def judge(
-    dataset: CocoDataset, areas_N: NDArray[np.float64], results: list[Row], kind: Literal["keypoints", "bbox"]
-) -> dict[str, float]:
-    """faster-coco-eval's statistics, by its names, of results on all images of a set.
+def judge_boxes(dataset: CocoDataset, results: list[Row]) -> dict[str, float]:
+    """faster-coco-eval's statistics, by its names, of box results on all images of a set.
 
-    ``areas_N`` are those of the set's people; ``results`` are written into.
+    A person without an area counts by the box's; ``results`` are written into.
     """
     require_library()
     from faster_coco_eval import COCO, COCOeval_faster
 
     truth = COCO({
         "images": [{"id": image.id} for image in dataset.images],
-        "annotations": _annotations(dataset, areas_N),
+        "annotations": _annotations(dataset),
         "categories": [{"id": PERSON, "name": "person"}],
     })  # fmt: skip
-    with np.errstate(over="ignore", invalid="ignore"):  # points beyond all sense are misses, not warnings
-        evaluation = COCOeval_faster(truth, truth.loadRes(results), kind, kpt_oks_sigmas=dataset.skeleton.sigmas)
-        evaluation.params.catIds = [PERSON]
-        evaluation.run()
+    evaluation = COCOeval_faster(truth, truth.loadRes(results), "bbox")
+    evaluation.params.catIds = [PERSON]
+    evaluation.run()
     statistics: dict[str, float] = evaluation.stats_as_dict
     return statistics
 
 
-def _annotations(dataset: CocoDataset, areas_N: NDArray[np.float64]) -> list[Row]:
+def _annotations(dataset: CocoDataset) -> list[Row]:
     """All persons of a set, crowds too, in its order."""
-    columns = zip(dataset.image_ids.tolist(), xyxy_to_xywh(dataset.boxes_xyxy).tolist(), areas_N.tolist(),
-                  dataset.crowd.tolist(), dataset.num_keypoints.tolist(),
-                  dataset.keypoints.reshape(len(dataset), 3 * len(dataset.skeleton)).tolist(), strict=True)  # fmt: skip
+    columns = zip(dataset.image_ids.tolist(), xyxy_to_xywh(dataset.boxes_xyxy).tolist(),
+                  dataset.areas_or_boxes().tolist(), dataset.crowd.tolist(), strict=True)
     return [
-        {"id": number, "image_id": image_id, "category_id": PERSON, "bbox": box, "area": area, "iscrowd": int(crowd),
-         "num_keypoints": labelled, "keypoints": keypoints}
-        for number, (image_id, box, area, crowd, labelled, keypoints) in enumerate(columns, start=1)
-    ]  # fmt: skip
+        {"id": number, "image_id": image_id, "category_id": PERSON, "bbox": box, "area": area, "iscrowd": int(crowd)}
+        for number, (image_id, box, area, crowd) in enumerate(columns, start=1)
+    ]
 
 
 def row(label: str, value: float) -> tuple[str, str]:

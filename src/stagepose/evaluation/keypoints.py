@@ -124,17 +124,17 @@ def evaluate_keypoints(dataset: CocoDataset, results: list[dict[str, Any]]) -> K
     where nobody is, is wrong. Raises one :class:`DatasetError` with all problems of the results, since evaluators give
     perfect marks to NaN. No ``bbox`` of a result is looked at: COCO would sort results into medium and large by it.
     """
-    return metrics_of(judge_keypoints(dataset, results), with_bbox=sum(bool(r.get("bbox")) for r in results))
+    return metrics_of(judge_keypoints(dataset, results))
 
 
-def metrics_of(judged: Judgement, *, with_bbox: int = 0) -> KeypointMetrics:
-    """The ten numbers and the counts; ``with_bbox`` of the results had a box."""
+def metrics_of(judged: Judgement) -> KeypointMetrics:
+    """The ten numbers and the counts."""
     dataset, found = judged.dataset, judged.found
     counted_N = dataset.with_keypoints()
     return KeypointMetrics(
         **dict(zip(NUMBERS, judged.numbers().tolist(), strict=True)),
         images=len(dataset.images), people=int(counted_N.sum()), ignored=int((~counted_N).sum()), results=found.listed,
-        beyond_limit=found.listed - len(found), with_bbox=with_bbox,
+        beyond_limit=found.listed - len(found), with_bbox=found.with_bbox,
         areas_zero=int((dataset.areas[counted_N] == 0).sum()), areas_estimated=_estimated_areas(dataset),
     )  # fmt: skip
 
