@@ -117,14 +117,14 @@ def read_image(source: Source | NDArray[Any] | Image.Image, *, max_pixels: int =
         return _decode(file, shown, max_pixels)
 
 
-def read_header(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Header:
+def read_header(source: Source, *, name: str | None = None) -> Header:
     """The size of a file's picture without decoding it; refused is what :func:`read_image` refuses.
 
     A file is decoded all the same where its start cannot speak for it: it lacks its format's last mark, is a TIFF, BMP,
     PNM or AVIF, or a PNG turned by what follows the pixels. Damage amid the pixels of the others stays unseen.
     """
     with open_source(source, name) as (file, shown):
-        kind, image = _open(file, shown, max_pixels)
+        kind, image = _open(file, shown, MAX_PIXELS)
         with pillow_at_work(shown, kind):
             turn, _ = _orientation(image)
             turned, (width, height) = turn in SIDEWAYS, image.size
@@ -132,7 +132,7 @@ def read_header(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | Non
         if tells_all:
             return Header(height, width, turned) if turned else Header(width, height, turned)
         file.seek(0)
-        upright_HW = _decode(file, shown, max_pixels).pixels.shape[:2]
+        upright_HW = _decode(file, shown, MAX_PIXELS).pixels.shape[:2]
         return Header(upright_HW[1], upright_HW[0], turned or upright_HW != (height, width))
 
 

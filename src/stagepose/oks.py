@@ -19,7 +19,7 @@ Float = NDArray[np.float64]
 
 NMS_THRESHOLD = 0.9  # OKS above which two finds are one person; HRNet, mmpose
 TWIN_OKS = 0.5  # ours: of COCO's labelled people .5 % more are as alike as this than as .9 (benchmarks/ranking.md)
-JOINT_THRESHOLD = 0.2  # joints scored lower do not count in a person's score; HRNet, mmpose
+COUNTED_JOINT = 0.2  # joints scored lower do not count in a person's score; HRNet, mmpose
 MEGVII_JOINT_OFFSET = 0.5  # the released MSPN adds it to heatmap / 255; our peaks are 1 where theirs are 255
 COCO_MAX_PEOPLE = 20  # COCO judges no more results per image
 _TINY = float(np.spacing(1))  # COCO adds it to an area, so that an area of 0 divides
@@ -129,7 +129,7 @@ def _geometric(box_scores_N: Float, joint_scores_NK: Float) -> Float:
 
 
 def _mean_above(box_scores_N: Float, joint_scores_NK: Float) -> Float:
-    counted = joint_scores_NK > JOINT_THRESHOLD
+    counted = joint_scores_NK > COUNTED_JOINT
     total: Float = np.where(counted, joint_scores_NK, 0).sum(axis=-1) / np.maximum(counted.sum(axis=-1), 1)
     return box_scores_N * total
 
@@ -158,7 +158,7 @@ class Rule:
 RESCORE_RULES: dict[str, Rule] = {
     # of the box's once and all joints' twice: what a small detector needs
     "geometric": Rule(_geometric, TWIN_OKS, of_view=False),
-    "mean-above": Rule(_mean_above, NMS_THRESHOLD),  # HRNet, mmpose: joints above JOINT_THRESHOLD; 0 where none is
+    "mean-above": Rule(_mean_above, NMS_THRESHOLD),  # HRNet, mmpose: joints above COUNTED_JOINT; 0 where none is
     "mean-all": Rule(_mean_all, NMS_THRESHOLD),
     "megvii": Rule(_megvii, None),  # the released MSPN, which then uses no OKS-NMS
 }

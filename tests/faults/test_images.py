@@ -54,7 +54,7 @@ def refusal(source: Any, **options: Any) -> str:
         read_image(source, **options)
     message = str(info.value)
     assert message.isprintable(), "one line, nothing a terminal would obey"
-    if not isinstance(source, np.ndarray):
+    if not isinstance(source, np.ndarray) and "max_pixels" not in options:
         with pytest.raises(ImageError) as info:
             read_header(source, **options)
         assert str(info.value) == message, "the two doors refuse alike"
