@@ -293,7 +293,7 @@ def test_where_folders_cannot_be_held_training_says_so() -> None:
     done = run_python("import sys; sys.modules['fcntl'] = None\n"
                       "from stagepose import cli\nsys.exit(cli.main(sys.argv[1:]))", "train", "--help")
     assert done.returncode == 1
-    assert done.stderr == "error: training holds its folders as Linux and macOS do; on Windows, run it in WSL\n"
+    assert done.stderr == "error: training locks its folders with fcntl, which Windows lacks; run it in WSL\n"
 
 
 def test_two_words_may_be_a_verb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,

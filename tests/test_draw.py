@@ -309,7 +309,7 @@ def test_thickness_is_a_factor() -> None:
         draw_people(backdrop(), [person()], thickness=0)
     with pytest.raises(ConfigError, match="thickness is '2'; it is a factor"):
         draw_people(backdrop(), [person()], thickness="2")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"threshold is '0\.5'; it is a joint's least score"):
+    with pytest.raises(ConfigError, match=r"threshold is '0\.5'; it is a minimum joint score"):
         draw_people(backdrop(), [person()], threshold="0.5")  # type: ignore[arg-type]
 
 
@@ -337,5 +337,5 @@ def test_joints_that_score_below_hollow_are_rings_around_the_picture() -> None:
             assert not (around == side).all(1).any()
     far = person(keypoints=np.tile([1e300, -7.0], (17, 1)), scores=np.full(17, 0.6))
     assert (draw_people(picture, [far], boxes=False, hollow=1.0) == picture).all()
-    with pytest.raises(ConfigError, match="hollow is 'all'; it is a joint's least score, between 0 and 1"):
+    with pytest.raises(ConfigError, match="hollow is 'all'; it is a minimum joint score, between 0 and 1"):
         draw_people(picture, [big], hollow="all")  # type: ignore[arg-type]

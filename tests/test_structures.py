@@ -175,5 +175,5 @@ def test_an_angle_of_unsure_joints_is_none() -> None:
     assert one.angle("shoulder", "elbow", "wrist", threshold=0.2) == pytest.approx(90)
     with pytest.raises(SkeletonError, match="has no keypoint 'hand'"):
         one.angle("shoulder", "elbow", "hand")
-    with pytest.raises(ConfigError, match="threshold is 30; it is a joint's least score"):
+    with pytest.raises(ConfigError, match="threshold is 30; it is a minimum joint score"):
         one.angle("shoulder", "elbow", "wrist", threshold=30)

@@ -1,4 +1,4 @@
-"""What a prediction is told besides its models, and what is said of a setting that is none."""
+"""The settings of a prediction besides its models, and the errors of a wrong one."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from stagepose.names import meant
 from stagepose.oks import DEFAULT_RULE, NMS_THRESHOLD, RESCORE_RULES
 from stagepose.structures import KeepBy
 
-LEAST_TILE = 64  # pixels; a slip otherwise, and hours of looking
+LEAST_TILE = 64  # pixels; smaller is a slip, and takes hours
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorConfig:
-    """Everything about a prediction but the models.
+    """Everything about a prediction except the models.
 
-    ``threshold`` is the least score of a person whom the detector finds (None: the pose model's own), and of the box
-    that is worth a look unless ``box_threshold`` says from where on. ``max_people`` boxes are, best first. Boxes that a
-    caller gives are all used, and nobody in them is cut by score. ``keep`` people are kept of those found in them all
-    (None: everyone): those who score most, or with ``keep_by`` "size" those of the largest boxes. ``flip`` runs every
-    crop mirrored as well and takes the mean: more precise, at twice the time. ``batch`` crops go through the network at
-    once. ``rescoring`` is a rule of :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a person whose OKS to a
-    better one exceeds it (None: nobody; "auto": .5 with our rule, with the others as their authors do: .9, or with
-    megvii's nobody), and ``soft_nms`` lowers that person's score instead; ``box_padding`` replaces the model's own:
-    a number, or a pair (x, y) by which a box's sides grow before its aspect is set, as Megvii's (1.09, 1.135).
-    ``scales``: every crop is looked at so many times as large and small, and the mean taken (the multi-scale test).
-    ``tiles``: the detector also looks at overlapping tiles of the picture, from so many pixels a side on, or with
-    "auto" from the detector's own size on, for people who are too small in the whole; as many times slower as there are
-    tiles.
+    ``threshold`` is the minimum person score (None: the pose model's own). It also applies to boxes unless
+    ``box_threshold`` is given. The pose network is run on at most ``max_people`` boxes per picture, best first. Boxes
+    that a caller gives are all used, and no person in them is dropped by score. At most ``keep`` people are kept of all
+    that are found (None: everyone): the highest-scoring, or with ``keep_by`` "size" those with the largest boxes.
+    ``flip`` is the flip test: it averages with the mirrored crop, more accurate, twice the time. ``batch`` is the batch
+    size: people per forward pass. ``rescoring`` is a rule of :data:`stagepose.oks.RESCORE_RULES`; ``oks_nms`` drops a
+    person whose OKS with a better one exceeds it (None: nobody; "auto": .5 with our rule, with the others as their
+    authors do: .9, or with megvii nobody), and ``soft_nms`` lowers that person's score instead. ``box_padding``
+    replaces the model's own: a number, or a pair (x, y) by which a box's sides grow before it is brought to the crop's
+    aspect ratio, as Megvii's (1.09, 1.135). ``scales`` is the multi-scale test: the mean over crops that show so many
+    times as much. ``tiles``: the detector is also run on overlapping tiles, for people too small to find in the whole
+    picture: of so many pixels a side and larger, or with "auto" of the detector's own size and larger; slower by the
+    number of tiles.
     """
 
     threshold: float | None = None
@@ -111,7 +111,7 @@ class PredictorConfig:
 
     @property
     def nms_threshold(self) -> float | None:
-        """``oks_nms`` with "auto" resolved by the rule; what ``soft_nms`` lowers by is the same for all of them."""
+        """``oks_nms`` with "auto" resolved by the rule; ``soft_nms`` uses the same one for all rules."""
         if self.oks_nms == "auto":
             threshold = RESCORE_RULES[self.rescoring].nms
             return NMS_THRESHOLD if self.soft_nms and threshold is not None else threshold
@@ -119,7 +119,7 @@ class PredictorConfig:
 
 
 def replaced(config: PredictorConfig, changes: dict[str, Any], besides: Sequence[str] = ()) -> PredictorConfig:
-    """With changes; ``besides`` are the caller's other arguments, for what the error about an unknown one lists."""
+    """The settings with changes; an error about an unknown one also lists ``besides``, the caller's other ones."""
     for name in changes:
         if name not in PredictorConfig.__dataclass_fields__:
             names = sorted([*PredictorConfig.__dataclass_fields__, *besides])

@@ -69,21 +69,21 @@ def draw_people(
     labels: Labels = "number",
     hollow: float = 0.0,
 ) -> NDArray[np.uint8]:
-    """A new picture with ``people`` on it, the best in front; of equals the last.
+    """A new picture with ``people`` drawn onto it, the best in front, the last of equals.
 
-    Joints that score below ``threshold``, and limbs that end in one, are left out; a joint that has lost all of its
-    limbs so is drawn smaller. Those that score below ``hollow`` are rings, through which the picture is seen.
-    ``labels`` stand at the boxes: the ``"number"`` of each of several people, counted from 1, or the ``track_id`` of
-    who has one; that and the person's ``"score"``; or ``"none"``. ``colours``: by the person's own ``"side"``; another
-    for every ``"person"``, who keeps it by ``track_id``; or RGB triples of your own: one for everything, or left, right
-    and centre. ``thickness`` is a factor on limbs, joints and box. :class:`ConfigError` for anything else.
+    Joints that score below ``threshold``, and limbs that end in one, are left out; a joint whose limbs are all left out
+    is drawn smaller. Joints that score below ``hollow`` are drawn as rings, through which the picture is seen.
+    ``labels`` at the boxes: the ``"number"`` of each person, counted from 1, if there are several, or the ``track_id``
+    of a tracked one; that and the person's ``"score"``; or ``"none"``. ``colours``: by ``"side"``, the person's own
+    left and right; one per ``"person"``, kept by ``track_id``; or RGB triples of your own: one for everything, or left,
+    right and centre. ``thickness`` is a factor on limbs, joints and box. :class:`ConfigError` for anything else.
     """
     if isinstance(pixels_HW3, Picture):
         pixels_HW3 = pixels_HW3.pixels
     _check(pixels_HW3, people, thickness, labels)
     for name, least in (("threshold", threshold), ("hollow", hollow)):
         if not isinstance(least, Real):
-            raise ConfigError(f"{name} is {least!r}; it is a joint's least score, between 0 and 1")
+            raise ConfigError(f"{name} is {least!r}; it is a minimum joint score, between 0 and 1")
     _palette(colours, 0)  # also where nobody is drawn
     canvas = np.array(pixels_HW3, order="C")
     palettes = [_palette(colours, n if person.track_id is None else person.track_id - 1)
@@ -101,7 +101,7 @@ def draw_people(
 
 
 def draw_crowds(pixels_HW3: NDArray[np.uint8], boxes_N4: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """A new picture with a dashed frame around each box (xyxy edges): people whom nobody has told apart."""
+    """A new picture with a dashed frame around each box (xyxy edges): crowds, not labelled person by person."""
     canvas = np.array(pixels_HW3, order="C")
     height, width = canvas.shape[:2]
     thin = max(1.0, float(np.hypot(width, height)) * THINNEST / 2)
@@ -140,7 +140,7 @@ def _palette(colours: Colours, number: int) -> tuple[Colour, ...]:
 
 
 def _write_labels(canvas: NDArray[np.uint8], people: Sequence[Person], labels: Labels, threshold: float) -> None:
-    """Over all else; in a photo where each hides the fewest joints, in a video, where none may jump, in one place."""
+    """On top of all else; in a photo where each hides the fewest joints, in a video in one place, to stay still."""
     joints_N2 = np.concatenate([np.zeros((0, 2)), *(person.keypoints[person.scores >= threshold] for person in people)])
     written: list[Box] = []
     for number, person in enumerate(people, 1):
@@ -160,7 +160,7 @@ def _label(person: Person, number: int | None, labels: Labels) -> str:
 
 
 def _places(canvas: NDArray[np.uint8], box: NDArray[np.float64], size: Sequence[int], gap: float) -> list[Box]:
-    """Where a text of ``size`` (width, height) may stand: in the corners of ``box``, over it, under it; all in view."""
+    """Where a text of ``size`` (width, height) may go: in the corners of ``box``, above it, below it; all in view."""
     (height, width), (wide, high), (x1, y1, x2, y2) = canvas.shape[:2], size, box
     tops = y1 + gap, y1 - gap - high, y2 - gap - high, y2 + gap
     corners = [(np.clip(x, 0, max(0, width - wide)), np.clip(y, 0, max(0, height - high)))

@@ -1,6 +1,6 @@
 """The exception tree. Every mistake a user can make ends in one of these, with one line that says
 
-what is wrong, where, which value was found, and how to mend it.
+what is wrong, where, which value was found, and how to fix it.
 
 StagePoseError
 ├── ImageError          a picture that cannot be read, or may not be
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 
 
 class StagePoseError(Exception):
-    """Root of all errors that StagePose raises for its users' input."""
+    """Root of all errors that StagePose raises for user input."""
 
 
 class ImageError(StagePoseError):
@@ -37,7 +37,7 @@ class SkeletonError(StagePoseError):
 
 
 class DatasetError(StagePoseError):
-    """An annotation or result file that does not say what it must."""
+    """An annotation or result file that is not as it must be."""
 
 
 class ModelError(StagePoseError):
@@ -62,13 +62,13 @@ class MissingExtraError(StagePoseError):
 
 @contextmanager
 def needing(extra: str) -> Iterator[None]:
-    """A package that is not there to be imported is a :class:`MissingExtraError` with the pip line of its ``extra``."""
+    """Turns the error of a package that is not installed into a :class:`MissingExtraError` with the pip line."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "stagepose").startswith("stagepose"):  # a mistake of ours
             raise
         if error.name == "fcntl":  # of no package: Windows lacks it
-            raise MissingExtraError("training holds its folders as Linux and macOS do; on Windows, run it in WSL"
+            raise MissingExtraError("training locks its folders with fcntl, which Windows lacks; run it in WSL"
                                     ) from error
         raise MissingExtraError(f'{error.name} is not installed; run: pip install "stagepose[{extra}]"') from error

@@ -1,4 +1,4 @@
-"""What a file holds, told by its first bytes: which format of pictures, or a video; nobody asks the suffix before."""
+"""What a file holds by its first bytes: a picture, of which format, or a video. Suffixes only decide the rest."""
 
 from __future__ import annotations
 

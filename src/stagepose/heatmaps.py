@@ -1,7 +1,7 @@
 """Heatmap codecs: encode(points) and decode(heatmaps) side by side, tested as inverses.
 
-The only decoding in StagePose: training judges itself through it, and users get their keypoints from it. Points are
-in crop pixels (docs/coordinates.md); each published codec's own idea of where a heatmap pixel lies stays inside it.
+The only decoding in StagePose: validation in training and prediction both use it. Points are in crop pixels
+(docs/coordinates.md); each published codec's own definition of where a heatmap pixel lies stays inside it.
 N people, K keypoints, H W heatmap height and width. Exact values: design of MSRA (Xiao et al. 2018), Megvii
 (the released MSPN), UDP (Huang et al. 2020) with DARK (Zhang et al. 2020).
 :class:`UdpOks` is our own: the same heatmaps, decoded for the measure that people are judged by.

@@ -1,4 +1,4 @@
-"""From what a user names (files, folders, globs) to pictures' files and their bytes; nothing is decoded here."""
+"""From what a user names (files, folders, globs) to picture files and their bytes; nothing is decoded here."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ OF_CAMERAS = f"cameras go by the page of 'stagepose serve', or give {FRAMES}"
 def find_images(patterns: Sequence[str | Path], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
     """The pictures that files, folders and globs stand for, in the order given, each once.
 
-    A file named outright is taken whatever its suffix. A folder gives every file below it with one of ``suffixes``,
-    sorted, except hidden ones, then those of the folders that links in it lead to; a glob the same of what it matches.
-    ``ImageError`` names what does not exist or gives nothing.
+    A file named explicitly is taken whatever its suffix. A folder gives every file below it with one of ``suffixes``,
+    sorted, except hidden ones, then those of folders that links in it lead to; a glob gives the same for each match.
+    ``ImageError`` names what does not exist or matches nothing.
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
@@ -83,7 +83,7 @@ def _open_file(path: str | os.PathLike[str], name: str) -> IO[bytes]:
 
 
 def _way_out(name: str) -> str:
-    """What to do about a name that no file has."""
+    """What to do about a file that does not exist."""
     scheme, is_address, _ = name.lower().partition("://")
     if is_address and scheme in STREAMS:
         return OF_STREAMS

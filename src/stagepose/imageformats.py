@@ -1,6 +1,6 @@
-"""The formats that are read: told apart by content, opened by Pillow's reader of the one, its errors made one line.
+"""The formats that are read: recognised by content, opened by Pillow's reader of that format, errors as one line.
 
-Pillow is kept to it here: no plugin but the one of the format, no grey in place of missing pixels, no warnings.
+Pillow is restricted here: no plugin but that of the format, no grey in place of missing pixels, no warnings.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ TURNING_CHUNKS = (b"eXIf", b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  
 
 
 def tell_format(file: IO[bytes], name: str) -> str:
-    """Which of our formats the first bytes are; nobody asks the suffix. The file is at its start again."""
+    """Which of our formats the first bytes are, whatever the suffix. Leaves the file at its start."""
     head = file.read(HEAD)
     file.seek(0)
     if not head:
@@ -126,9 +126,9 @@ def open_image(kind: str, file: IO[bytes]) -> ImageFile.ImageFile:
 
 
 def header_tells_all(kind: str, file: IO[bytes]) -> bool:
-    """Whether the start of this file speaks for it: it is not cut short, and nothing further on turns the picture.
+    """Whether the header tells all: the file is not truncated, and nothing further on turns the picture.
 
-    False where that cannot be told without decoding, as of TIFF, BMP, PNM and AVIF.
+    False where only decoding can tell, as for TIFF, BMP, PNM and AVIF.
     """
     if kind not in ENDINGS:
         return kind == "WebP"  # Pillow takes in all its bytes to open it, and refuses too few

@@ -1,7 +1,8 @@
-"""The only door for pixels: whatever holds a picture becomes one upright RGB picture, or an :class:`ImageError`.
+"""Reading and writing pictures: anything that holds one becomes an upright RGB picture, or an :class:`ImageError`.
 
-The format is decided by content, from a short list; the size is judged from the header, before any pixel is decoded;
-a picture cut short is refused, never filled up with grey. What each kind of pixel becomes (modes are Pillow's):
+All pixels come in here. The format is decided by content, from a short list; the size is checked in the header, before
+any pixel is decoded; a truncated picture is refused, never filled up with grey. What each kind of pixel becomes (modes
+are Pillow's):
 
     1, L, RGB           as they are (1 bit: black and white)
     P                   through its palette
@@ -78,9 +79,9 @@ LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # pixels, of libjpeg and of the
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One upright picture: ``pixels`` (H, W, 3) uint8 RGB, read-only; ``name`` is safe to print on one line;
+    """One upright picture: ``pixels`` (H, W, 3) uint8 RGB, read-only; ``name``, safe to print on one line.
 
-    ``notices`` say what a reader of the results may want to know ("animated: first of 12 frames used").
+    ``notices`` are remarks for users of the results ("animated: first of 12 frames used").
     """
 
     pixels: NDArray[np.uint8] = field(repr=False)
@@ -95,7 +96,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Header:
-    """``width`` and ``height`` of the upright picture, as a viewer shows it; ``turned``: stored the other way round."""
+    """``width`` and ``height`` of the upright picture, as a viewer shows it; ``turned``: stored sideways."""
 
     width: int
     height: int
@@ -104,10 +105,10 @@ class Header:
 
 def read_image(source: Source | NDArray[Any] | Image.Image, *, max_pixels: int = MAX_PIXELS,
                name: str | None = None) -> Picture:
-    """Read a file, the bytes of one (or an open binary file), an RGB array or a Pillow picture, neither ever changed.
+    """Read a file, the bytes of one (or an open binary file), an RGB array or a Pillow picture; none is modified.
 
-    ``max_pixels`` limits what a file may unfold to; ``name`` is what messages call the picture. A Pillow picture is
-    taken at its current frame, and turned upright by its EXIF orientation as a file is.
+    ``max_pixels`` limits the pixels that a file may decode to; ``name`` is what messages call the picture. A Pillow
+    picture is read at its current frame, and turned upright by its EXIF orientation like a file.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, printable(name or "<array>"))
@@ -118,10 +119,10 @@ def read_image(source: Source | NDArray[Any] | Image.Image, *, max_pixels: int =
 
 
 def read_header(source: Source, *, name: str | None = None) -> Header:
-    """The size of a file's picture without decoding it; refused is what :func:`read_image` refuses.
+    """The size of a file's picture without decoding it; refuses what :func:`read_image` refuses.
 
-    A file is decoded all the same where its start cannot speak for it: it lacks its format's last mark, is a TIFF, BMP,
-    PNM or AVIF, or a PNG turned by what follows the pixels. Damage amid the pixels of the others stays unseen.
+    A file is decoded all the same if its header does not tell all: if it lacks its format's end marker, is a TIFF, BMP,
+    PNM or AVIF, or a PNG whose orientation follows the pixels. Damage amid the pixels of the others goes unnoticed.
     """
     with open_source(source, name) as (file, shown):
         kind, image = _open(file, shown, MAX_PIXELS)
@@ -137,7 +138,7 @@ def read_header(source: Source, *, name: str | None = None) -> Header:
 
 
 def write_image(path: str | Path, pixels_HW3: NDArray[np.uint8]) -> None:
-    """Write RGB pixels whole or not at all; the suffix decides the format."""
+    """Write RGB pixels atomically; the suffix decides the format."""
     path = Path(path)
     write_bytes(path, encode_image(pixels_HW3, path.suffix, str(path)))
 
@@ -202,7 +203,7 @@ def _upright(image: Image.Image, kind: str, name: str) -> Picture:
 
 
 def _open(file: IO[bytes], name: str, max_pixels: int) -> tuple[str, Image.Image]:
-    """The format and Pillow's picture, whose size is judged, and of which nothing is decoded yet."""
+    """The format and Pillow's picture, whose size is checked, and of which nothing is decoded yet."""
     kind = tell_format(file, name)
     with pillow_at_work(name, kind):
         image = open_image(kind, file)

@@ -1,4 +1,4 @@
-"""People as a data set labels them, drawn over their pictures: what is hidden hollow, crowds as dashed frames.
+"""Labels of a data set drawn over its pictures: hidden joints as rings, crowds as dashed frames.
 
 N people, K keypoints.
 """
@@ -35,9 +35,9 @@ def draw_labelled(pixels_HW3: NDArray[np.uint8], people: Sequence[Person], *, bo
 
 def draw_labels(pixels_HW3: NDArray[np.uint8], dataset: CocoDataset, image_id: int,
                 enlarged: int = 1) -> NDArray[np.uint8]:
-    """A new picture, so many times ``enlarged``, with all that a set's file says of it, the smallest people in front.
+    """A new picture, ``enlarged`` by a factor, with all its labels in a set's file, the smallest people in front.
 
-    Of people without a labelled keypoint there is just the box.
+    People without a labelled keypoint get only their box.
     """
     height, width = pixels_HW3.shape[:2]
     size = (width * enlarged, height * enlarged)

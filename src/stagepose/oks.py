@@ -1,8 +1,8 @@
-"""Object keypoint similarity (OKS): how well found people fit labelled ones, who was found twice, who ranks first.
+"""Object keypoint similarity (OKS), OKS-NMS, and the rules by which people are scored.
 
-N labelled people (or people found, where there is no other), M people found, K keypoints; points and boxes in image
-pixels. A person found twice is one whose OKS with a better one exceeds a threshold; the rules that make a person's
-score of the box's and the joints' are here by name, because a ranking decides an AP as much as the points do.
+N labelled people (or people found, where there are no others), M people found, K keypoints; points and boxes in image
+pixels. A duplicate is a person whose OKS with a better one exceeds a threshold. The rules that combine box and joint
+scores into a person's score are here by name, because the ranking decides an AP as much as the points do.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _megvii(box_scores_N: Float, joint_scores_NK: Float) -> Float:
 
 @dataclass(frozen=True)
 class Rule:
-    """How people rank: ``score`` of box scores (N,) and joint scores (N, K), and the OKS from which two are one.
+    """How people rank: ``score`` from box scores (N,) and joint scores (N, K), and the OKS above which two are one.
 
     ``of_view``: that OKS is measured by the area of what the network is shown, the box at the crop's aspect and padded,
     as HRNet does (``np.prod(scale * 200)``) and mmpose after it; else by the box's own, padded.
@@ -166,7 +166,7 @@ DEFAULT_RULE = "geometric"  # benchmarks/ranking.md
 
 
 def rescore(box_scores_N: NDArray[np.floating], joint_scores_NK: NDArray[np.floating], rule: str) -> Float:
-    """(N,) scores of people, made of the box's and of the joints' by a rule of :data:`RESCORE_RULES`.
+    """(N,) scores of people, combined from box and joint scores by a rule of :data:`RESCORE_RULES`.
 
     ``geometric`` is the cube root of box x joints x joints; the others, which published systems use, are box x joints.
 

@@ -50,10 +50,10 @@ _Model = TypeVar("_Model", PoseModel, DetectorModel)
 
 
 class Predictor:
-    """``predictor(pictures)`` -> for every picture its people, best first. Always a list of lists.
+    """``predictor(pictures)`` -> the people of each picture, best first. Always a list of lists.
 
-    ``network`` is any callable of :data:`PoseNetwork`'s signature; ``info`` says which skeleton, codec and padding its
-    crops and heatmaps have. Without a ``detector`` every call must bring boxes.
+    ``network`` is any callable with the signature of :data:`PoseNetwork`; ``info`` has the skeleton, codec and padding
+    of its crops and heatmaps. Without a ``detector`` every call must pass boxes.
     """
 
     def __init__(self, info: ModelInfo, network: PoseNetwork, detector: Detector | None = None,
@@ -70,16 +70,16 @@ class Predictor:
 
     @property
     def threshold(self) -> float:
-        """The least score of a person: the settings', else the pose model's own, else the usual one."""
+        """The minimum person score: of the settings, else of the pose model, else the default."""
         return self.info.shown_from if self.config.threshold is None else self.config.threshold
 
     def with_config(self, **changes: Any) -> Predictor:
-        """The same models with other settings."""
+        """The same loaded models with other settings."""
         return Predictor(self.info, self.network, self.detector, replaced(self.config, changes))
 
     def __call__(self, images: Image | Iterable[Image], *,
                  boxes: Boxes | Iterable[Boxes | None] | None = None) -> list[list[Person]]:
-        """One picture or many of them, which may differ in size; a generator or (N, H, W, 3) array will do.
+        """One picture or many, which may differ in size; a generator or an (N, H, W, 3) array will do.
 
         A picture is a path, the bytes of a file or an open one, an RGB uint8 array, a Pillow picture, or what
         :func:`stagepose.read_image` gave.
@@ -91,15 +91,15 @@ class Predictor:
 
     def stream(self, images: Image | Iterable[Image], *,
                boxes: Boxes | Iterable[Boxes | None] | None = None) -> Iterator[list[Person]]:
-        """As a call, one picture at a time: the next is asked for, and read, when the one before has been given.
+        """Like a call, one picture at a time: the next is taken and read once the one before has been given.
 
-        ``images`` and ``boxes`` may be generators, even endless ones. Errors of a picture come when its turn does.
+        ``images`` and ``boxes`` may be generators, even endless ones. A picture's error is raised when its turn comes.
         """
         for picture, its_boxes in _paired(images, boxes):
             yield self.people(self._read(picture), its_boxes)
 
     def people(self, picture: Picture, boxes: Boxes | None = None) -> list[Person]:
-        """The people of one picture that was read already."""
+        """The people of one picture that has been read."""
         found = self.detect(picture) if boxes is None else as_detections(boxes)
         _refuse_far(found.boxes, picture)
         points_NK2, scores_NK = self.keypoints(picture.pixels, found.boxes)
@@ -161,7 +161,7 @@ class Predictor:
         return maps if scale == 1 else self.codec.zoomed(maps, scale)
 
     def _affines(self, boxes_N4: Float, scale: float = 1.0) -> list[Affine]:
-        """From the picture to each box's crop, which shows ``scale`` times as much as the model is used to."""
+        """From the picture to each box's crop, which shows ``scale`` times as much as usual."""
         across, down = both_ways(self._padding)
         width, height = self.info.input_size
         return [crop_affine(fit_box(box, width / height, (across * scale, down * scale)), (width, height))
@@ -203,13 +203,13 @@ class Predictor:
 
 def load(pose: Model | Sequence[Model] = DEFAULT_POSE, detector: Model | None = DEFAULT_DETECTOR, *,
          threads: int | None = None, providers: Providers = None, **config: Any) -> Predictor:
-    """A predictor from model files, or from the names of models that ship; of several pose models the mean is taken.
+    """A predictor from model files, or from the names of included models; several pose models are averaged.
 
-    A model may also be the bytes of its file. ``detector=None``: none, and every call brings boxes. ``threads``: by
-    default all cores this process may use; ``providers``: of ONNX Runtime (``"cuda"``, or several in the order of
-    preference, one that has options as the pair ``(name, options)``), by default the CPU. The rest are fields of
-    :class:`PredictorConfig`. :class:`ModelError` for a file that is no model of this kind, :class:`ConfigError` for a
-    setting out of range.
+    A model may also be the bytes of its file. ``detector=None``: no detector, every call passes boxes. ``threads``: by
+    default all cores this process may use; ``providers``: ONNX Runtime's (``"cuda"``, or several in order of
+    preference, one with options as the pair ``(name, options)``), by default the CPU. The rest are fields of
+    :class:`PredictorConfig`. :class:`ModelError` for a file that is not a model of this kind, :class:`ConfigError` for
+    a setting out of range.
     """
     settings = replaced(PredictorConfig(), config, besides=("pose", "detector", "threads", "providers"))
     sources = [cast(Model, pose)] if _is_one(pose) else list(cast("Sequence[Model]", pose))
@@ -222,7 +222,7 @@ def load(pose: Model | Sequence[Model] = DEFAULT_POSE, detector: Model | None = 
 
 
 def _opened(model: type[_Model], source: Model, threads: int | None, providers: Providers) -> _Model:
-    """The model; an error that has a likely cause says the way out as well."""
+    """The model; an error with a likely cause also says how to fix it."""
     try:
         return model(source, threads=threads, providers=providers)
     except ModelError as error:
@@ -251,8 +251,8 @@ def crop_heatmaps(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops_
                   flip: bool = False) -> NDArray[np.float32]:
     """(N, K, h, w) of RGB crops, with the flip test if wanted.
 
-    This and :func:`decode_crops` are the only way from crops to keypoints: users' people and a training run's own
-    validation both come through here. :class:`ModelError` where a network breaks its word.
+    This and :func:`decode_crops` are the only way from crops to keypoints: prediction and the validation of a training
+    run both come through here. :class:`ModelError` for heatmaps of another shape, NaN or infinity.
     """
     maps = _run(network, skeleton, codec, crops_NHW3)
     if not flip:
@@ -263,7 +263,7 @@ def crop_heatmaps(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops_
 
 def decode_crops(codec: Codec, skeleton: Skeleton, maps_NKHW: NDArray[np.float32],
                  affines: Sequence[Affine]) -> tuple[Float, Float]:
-    """Points (N, K, 2) in the picture and scores (N, K) of heatmaps whose crops ``affines`` cut out."""
+    """Points (N, K, 2) in the picture and scores (N, K) of heatmaps, whose crops were made by ``affines``."""
     points_NK2, scores_NK = codec.decode(maps_NKHW, skeleton.sigmas)
     moved = [affine.inverse().points(xy) for affine, xy in zip(affines, points_NK2, strict=True)]
     return np.reshape(moved, points_NK2.shape), scores_NK
@@ -280,7 +280,7 @@ def _refuse_far(boxes_N4: Float, picture: Picture) -> None:
 
 
 def as_detections(boxes: Boxes) -> Detections:
-    """Plain xyxy boxes as detections with score 1, in their order; :class:`ConfigError` for one that ends too early."""
+    """Plain xyxy boxes as detections with score 1; :class:`ConfigError` for a box that ends before it starts."""
     found = boxes if isinstance(boxes, Detections) else _certain(boxes)
     backwards = found.boxes[(found.boxes[:, 2:] < found.boxes[:, :2]).any(axis=1)]
     if len(backwards):
@@ -305,7 +305,7 @@ def _certain(boxes: NDArray[Any] | Sequence[Sequence[float]]) -> Detections:
 
 
 def _run(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A network's heatmaps, which nobody has checked yet where it is a callable of the user's own."""
+    """A network's heatmaps, checked: it may be any callable."""
     maps = network(crops)
     w, h = codec.heatmap_size
     wanted = len(crops), len(skeleton), h, w
@@ -318,7 +318,7 @@ def _run(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops: NDArray[
 
 def _paired(images: Image | Iterable[Image],
             boxes: Boxes | Iterable[Boxes | None] | None) -> Iterator[tuple[Image, Boxes | None]]:
-    """Every picture with its boxes or None, of one as of many; nothing is asked for before its turn."""
+    """Every picture with its boxes or None, for one picture or many; each is taken only when its turn comes."""
     if _is_one(images):
         if isinstance(boxes, (list, tuple)) and len(boxes) == 1 and (boxes[0] is None or _is_boxes(boxes[0])):
             boxes = cast("Boxes | None", boxes[0])

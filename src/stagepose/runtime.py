@@ -1,6 +1,6 @@
 """ONNX Runtime sessions behind two small classes: crops -> heatmaps, and a picture -> person boxes.
 
-A file is judged whole (:func:`stagepose.modelinfo.verify`) before a session sees it. Pixels are uint8 RGB, never BGR.
+A file is checked (:func:`stagepose.modelinfo.verify`) before a session opens it. Pixels are uint8 RGB, never BGR.
 N crops, H W pixels, K keypoints, h w heatmap size.
 """
 
@@ -31,8 +31,8 @@ from stagepose.structures import Detections
 
 SESSION_ENTRIES = {
     "session.load_model_format": "ONNX",  # never ORT's own, which we do not check
-    # A session's threads turn round and round after their work, for more of it, and here take the cores from the
-    # other session, whose turn it is: pictures come out at half the pace (benchmarks/spinning.md)
+    # A session's threads spin after their work, waiting for more, and would take the cores from the other session,
+    # whose turn it is: pictures would take twice as long (benchmarks/spinning.md)
     "session.force_spinning_stop": "1",
 }
 
@@ -43,10 +43,10 @@ Providers: TypeAlias = str | Sequence[Provider] | None
 
 WEIGHTS = Path(__file__).parent / "weights"  # the models that ship: NAME.onnx
 PRESETS = frozenset({"pose-large", "pose-slim", "person-tiny", "person-medium", "person-resnet50"})  # not shipped
-NEVER_LISTED = "AzureExecutionProvider"  # part of every ONNX Runtime, and runs nothing here: it calls a service
+NEVER_LISTED = "AzureExecutionProvider"  # in every ONNX Runtime, but runs nothing locally: it calls a service
 MOST_THREADS = 1024  # more than the cores of any machine: a slip, which would cost memory before it fails
 LOG_ERRORS = 3  # ONNX Runtime's severity scale
-MIN_SIDE = 8  # pixels; no person can be told in a picture narrower than this
+MIN_SIDE = 8  # pixels; nobody can be recognised in a narrower picture
 MAX_ASPECT = 8.0  # a narrower picture is padded with black, or its short side would vanish when resized
 SHRINK_TO = 2.0  # times the detector's own size: larger pictures are shrunk by area before it resizes them itself
 
@@ -81,7 +81,7 @@ class PoseModel:
 
 
 class PoseEnsemble:
-    """Several pose networks as one: the mean of their heatmaps. They must see the same crops and mean the same maps."""
+    """Several pose networks as one: the mean of their heatmaps, which must be of the same crops and codec."""
 
     def __init__(self, models: Sequence[PoseModel]) -> None:
         self.models = tuple(models)
@@ -140,13 +140,13 @@ def _expect_alike(first: PoseModel, other: PoseModel) -> None:
 
 
 def shipped(kind: ModelKind | None = None) -> list[str]:
-    """Names of the models that came with this StagePose, all or those of one kind."""
+    """Names of the included models, all or those of one kind."""
     names = sorted(path.stem for path in WEIGHTS.glob("*.onnx"))
     return [name for name in names if kind is None or read_info(name).kind == kind]
 
 
 def resolve(name_or_path: str | Path, kind: ModelKind | None = None) -> Path:
-    """A shipped name, or the path of a model file; :class:`ModelError` says what there is, of the ``kind`` wanted."""
+    """The file of a shipped name or a path; :class:`ModelError` lists the included models of the wanted ``kind``."""
     try:
         return _resolved(name_or_path, kind)
     except OSError as error:  # a name too long, a folder that may not be entered
@@ -174,12 +174,12 @@ def _resolved(name_or_path: str | Path, kind: ModelKind | None) -> Path:
 
 
 def export_line(run: Path) -> str:
-    """The command that makes a model file of a run folder, as a shell takes it."""
+    """The command that exports a run folder, quoted for a shell."""
     return printable(f"stagepose export {shlex.quote(str(run))} --out MODEL.onnx")
 
 
 def read_info(source: str | Path | bytes) -> ModelInfo:
-    """A model's description, checked as for use but without a session."""
+    """A model's description, checked as for use but without opening a session."""
     return _read(source, None)[0]
 
 
@@ -190,7 +190,7 @@ def _label(source: str | Path | bytes) -> str:
 def _read(source: str | Path | bytes, kind: ModelKind | None) -> tuple[ModelInfo, bytes]:
     """(description, bytes) of a model file; :class:`ModelError` with its path in front.
 
-    ``kind`` is the one wanted, for what an error lists; whether the file is of it is left to the caller.
+    ``kind`` is the one wanted, for what an error lists; the caller checks whether the file is of that kind.
     """
     if not isinstance(source, (str, os.PathLike, bytes)):
         raise ModelError(f"model: got a {type(source).__name__}; give a name that ships ({', '.join(shipped(kind))}), "
@@ -261,7 +261,7 @@ def _providers(wanted: Providers) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _gpu_advice(names: Sequence[str], there: Collection[str]) -> str:
-    """For those who ask for a GPU; ``there`` are the short names of this ONNX Runtime's providers."""
+    """Advice if a GPU was asked for; ``there`` are the short names of this ONNX Runtime's providers."""
     asked = {name.lower().removesuffix("executionprovider") for name in names} & {"cuda", "gpu"}
     if not asked:
         return ""

@@ -25,15 +25,15 @@ Float = NDArray[np.float64]
 SPEED_CUTOFF = 1.0  # Hz; of the speeds' own filter, as in the paper
 BODY_SPEED_CUTOFF = 3.0  # Hz; of the body's speed: it has less jitter, and whoever turns round is followed sooner
 BODY_BETA = 4.0  # times a joint's beta, since a body's lag is that of all joints
-SURE = 0.5  # joints scored from here on are believed fully; below, in proportion: for the rest they go with the body
-LONGEST_GAP = 0.5  # seconds unseen after which a person begins anew
+SURE = 0.5  # joints that score this or more are trusted fully; below, in proportion: the rest follows the body
+LONGEST_GAP = 0.5  # seconds unseen after which a person's filter starts over
 
 
 @dataclass
 class _State:
     time: float
     points: Float  # (K, 2) smoothed
-    raw: Float  # (K, 2) as found, as far as it was believed
+    raw: Float  # (K, 2) as found, as far as trusted
     speeds: Float  # (K, 2) against the body, smoothed, pixels a second
     lag: Float  # (2,) of the smoothed body behind the one that was found
     speed: Float  # (2,) of the body, smoothed, pixels a second
@@ -59,7 +59,8 @@ class Smoother:
         if not self._time < time < np.inf:
             raise ConfigError(f"time is {time}, and the frame before had {self._time}; give seconds that increase")
         self._time = time
-        self._states = {name: state for name, state in self._states.items() if time - state.time <= LONGEST_GAP}
+        self._states = {track_id: state for track_id, state in self._states.items()
+                        if time - state.time <= LONGEST_GAP}
         return [self._smoothed(person, time) for person in people]
 
     def _smoothed(self, person: Person, time: float) -> Person:

@@ -1,4 +1,4 @@
-"""Small frozen values that walk between rooms; checked and copied once, on construction. N boxes, K keypoints."""
+"""Small frozen values passed between modules; checked and copied once, on construction. N boxes, K keypoints."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from stagepose.errors import ConfigError, SkeletonError
 from stagepose.skeleton import Skeleton, by_names, target_skeleton
 
 Float = NDArray[np.float64]
-KeepBy: TypeAlias = Literal["score", "size"]  # by which a few of many people are kept
+KeepBy: TypeAlias = Literal["score", "size"]  # which people are kept: the highest-scoring, or the largest
 
-SURE_JOINT = 0.3  # the score from which on a joint is taken to be where it was found
+SURE_JOINT = 0.3  # score from which a joint counts as found
 
 
 def _checked(name: str, value: object, shape: tuple[int, ...]) -> Float:
@@ -40,11 +40,11 @@ def _array(name: str, value: object) -> Float:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Person:
-    """One person of one image, in pixels of the upright image (see docs/coordinates.md).
+    """One person in one image, in pixels of the upright image (see docs/coordinates.md).
 
-    ``box`` (4,) xyxy; ``keypoints`` (K, 2) xy in the skeleton's order; ``scores`` (K,) in [0, 1];
-    ``score`` the person's, by which results are ranked; ``box_score`` what the detector gave the box; ``track_id`` who
-    it is in a video (:class:`stagepose.Tracker`), None in a picture.
+    ``box`` (4,) xyxy; ``keypoints`` (K, 2) xy in the skeleton's order; ``scores`` (K,) in [0, 1]; ``score`` the
+    person's, by which results are ranked; ``box_score`` the detector's score of the box; ``track_id`` the identity
+    within a video (:class:`stagepose.Tracker`), None in a picture.
     """
 
     box: Float
@@ -74,7 +74,7 @@ class Person:
         return f"<Person: {track}score {self.score:.3f}, box {box}, {len(self.skeleton)} keypoints>"
 
     def __getitem__(self, name: str) -> tuple[float, float, float]:
-        """``person["left_wrist"]`` -> (x, y, score); :class:`SkeletonError` for what names no keypoint."""
+        """``person["left_wrist"]`` -> (x, y, score); :class:`SkeletonError` if no keypoint has the name."""
         if not isinstance(name, str):
             raise SkeletonError(f"person[{name!r}]: keypoints go by name here, such as {self.skeleton.names[0]!r}; by "
                                 f"number there are person.keypoints[{name!r}] and person.scores[{name!r}]")
@@ -83,14 +83,14 @@ class Person:
         return float(x), float(y), float(self.scores[index])
 
     def angle(self, start: str, middle: str, end: str, *, threshold: float = SURE_JOINT) -> float:
-        """Degrees, 0 to 180, between the limbs from ``middle`` to ``start`` and to ``end``, as they lie in the picture.
+        """The angle in degrees, 0 to 180, at ``middle`` between ``start`` and ``end``, in the image plane.
 
-        ``person.angle("left_shoulder", "left_elbow", "left_wrist")`` is 180 for a straight arm. NaN where one of the
-        three scores below ``threshold``, or where a limb has no length. :class:`SkeletonError` for what names no
-        keypoint, :class:`ConfigError` for a threshold that is no score.
+        ``person.angle("left_shoulder", "left_elbow", "left_wrist")`` is 180 for a straight arm. NaN if one of the three
+        scores below ``threshold``, or if a limb has no length. :class:`SkeletonError` if no keypoint has the name,
+        :class:`ConfigError` for a threshold outside [0, 1].
         """
         if not is_within(threshold, 0, 1):
-            raise ConfigError(f"threshold is {threshold!r}; it is a joint's least score, between 0 and 1")
+            raise ConfigError(f"threshold is {threshold!r}; it is a minimum joint score, between 0 and 1")
         joints = [self.skeleton.index(name) for name in (start, middle, end)]
         (ax, ay), (bx, by) = self.keypoints[[joints[0], joints[2]]] - self.keypoints[joints[1]]
         if (self.scores[joints] < threshold).any() or not (math.hypot(ax, ay) and math.hypot(bx, by)):
@@ -98,9 +98,9 @@ class Person:
         return math.degrees(math.atan2(abs(ax * by - ay * bx), ax * bx + ay * by))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python values, as JSON takes them: ``score, box_score, box, keypoints: {name: [x, y, score]}``.
+        """Plain Python values, ready for JSON: ``score, box_score, box, keypoints: {name: [x, y, score]}``.
 
-        ``track_id`` too, where the person has one.
+        ``track_id`` too, if the person has one.
         """
         keypoints = {name: list(self[name]) for name in self.skeleton.names}
         track = {} if self.track_id is None else {"track_id": self.track_id}
@@ -109,10 +109,10 @@ class Person:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], skeleton: Skeleton | None = None) -> Person:
-        """Whom :meth:`to_dict` gave, equal to the last digit; what else is in ``data`` is passed over.
+        """Inverse of :meth:`to_dict`, exact to the last digit; anything else in ``data`` is ignored.
 
         ``skeleton`` has these keypoints, in any order; by default it is the published one that has them, or one made of
-        their names, which has no limbs to draw. :class:`ConfigError` names what is missing or is no number.
+        their names, without limbs to draw. :class:`ConfigError` names what is missing or not a number.
         """
         keypoints = _entry(data, "keypoints")
         if not isinstance(keypoints, Mapping):
@@ -127,9 +127,9 @@ class Person:
                    skeleton=skeleton, box_score=data.get("box_score", 1.0), track_id=data.get("track_id"))
 
     def to_row(self) -> dict[str, float]:
-        """One flat row, as a table has it: ``score, box_score, x1, y1, x2, y2, nose_x, nose_y, nose_score, ...``.
+        """One flat row for a table: ``score, box_score, x1, y1, x2, y2, nose_x, nose_y, nose_score, ...``.
 
-        ``track_id`` comes first where the person has one. Columns are named as those of ``people.csv``.
+        ``track_id`` comes first if the person has one. Columns are named as in ``people.csv``.
         """
         track = {} if self.track_id is None else {"track_id": self.track_id}
         box = dict(zip(("x1", "y1", "x2", "y2"), self.box.tolist(), strict=True))
@@ -146,19 +146,19 @@ def _entry(data: object, name: str) -> Any:
 
 
 def is_within(value: object, least: float, most: float = np.inf) -> bool:
-    """Whether it is a number in [least, most]: no text that looks like one, no NaN."""
+    """Whether ``value`` is a number in [least, most]: not text that looks like one, not NaN."""
     return isinstance(value, Real) and least <= float(value) <= most
 
 
 def require_people(who: str, people: object) -> None:
-    """:class:`ConfigError` of what ``who`` was given in place of one picture's people: all that a predictor gives."""
+    """:class:`ConfigError` where ``who`` was given anything but one picture's people, such as a list of lists."""
     if not isinstance(people, Sequence) or not all(isinstance(person, Person) for person in people):
         raise ConfigError(f"{who} needs the people of one picture; a predictor gives a list of them for each picture: "
                           "take predictor(picture)[0]")
 
 
 def foremost(people: Sequence[Person], limit: int, by: KeepBy) -> list[Person]:
-    """The ``limit`` people who score most, or whose boxes have the largest areas, in the order of ``people``."""
+    """The ``limit`` people with the highest scores, or with the largest boxes, in the order of ``people``."""
     worth_N = [person.score if by == "score" else np.prod(person.box[2:] - person.box[:2]) for person in people]
     return [people[n] for n in sorted(np.argsort(-np.array(worth_N), kind="stable")[:limit])]
 

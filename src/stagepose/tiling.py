@@ -1,8 +1,8 @@
-"""A detector that looks at a large picture tile by tile: people too small for one look at the whole of it.
+"""A detector run on a large picture tile by tile, for people too small to find in the whole picture.
 
 Views are the whole picture and overlapping tiles of ``side``, 2 ``side``, 4 ``side``, ... pixels. Neighbours of a size
-share a third of it, so that whoever is not longer than that lies whole in one of them, and who is longer in one of the
-next size. That is why a box that ends where a tile does, inside of the picture, can be left out: it is a person cut in
+overlap by a third of it, so that anybody not longer than that is whole in one of them, and anybody longer in one of the
+next size. That is why a box that ends where a tile does, inside the picture, can be left out: it is a person cut in
 two, who is whole in another view. N boxes or people, K keypoints.
 """
 
@@ -29,7 +29,7 @@ SAME_JOINTS = 0.5  # OKS of a part's joints with the whole person's
 
 
 def views(width: int, height: int, side: int) -> list[tuple[int, int, int, int]]:
-    """(x1, y1, x2, y2) of the views of a picture in pixels, the whole of it first; it alone where it is no larger."""
+    """(x1, y1, x2, y2) in pixels of a picture's views, the whole first; only that if it is not larger than a tile."""
     found = [(0, 0, width, height)]
     while side < max(width, height):
         found += [(x, y, min(x + side, width), min(y + side, height))
@@ -40,7 +40,7 @@ def views(width: int, height: int, side: int) -> list[tuple[int, int, int, int]]
 
 def detect_tiled(detector: Detector, pixels_HW3: NDArray[np.uint8], side: int, limit: int,
                  least: float) -> Detections:
-    """The ``limit`` best boxes scored at least ``least`` of all views together, each person once."""
+    """The ``limit`` best boxes of all views together that score at least ``least``, each person once, best first."""
     height, width = pixels_HW3.shape[:2]
     boxes, scores, view_of = [], [], []
     for number, view in enumerate(views(width, height, side)):
@@ -56,9 +56,9 @@ def detect_tiled(detector: Detector, pixels_HW3: NDArray[np.uint8], side: int, l
 
 def parts_of_others(boxes_N4: Float, points_NK2: Float, joint_scores_NK: Float, scores_N: Float, areas_N: Float,
                     sigmas_K: Float, least: float) -> NDArray[np.bool_]:
-    """(N,) whether it is a part of another, larger person scored at least ``least``: a face, found in a tile.
+    """(N,) whether it is a part, such as a face found in a tile, of another, larger person scoring at least ``least``.
 
-    A part lies inside of the other's box and its joints are the other's joints; somebody behind has joints elsewhere.
+    A part lies inside the other's box and its joints are the other's joints; somebody behind has joints elsewhere.
     """
     shared = shared_areas(boxes_N4[:, None], boxes_N4)
     own = (boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=-1)

@@ -1,9 +1,9 @@
-"""Who is who from frame to frame: people of a video keep a ``track_id``, also when nobody sees them for a while.
+"""Tracking: people of a video keep a ``track_id`` from frame to frame, also when they are hidden for a while.
 
-A track is where its person was last seen, how large all of that person is, and how fast it moves. People of a frame go
-to the tracks of the frame before by OKS and IoU with where those should be now: the sure ones first, then the unsure
-ones (ByteTrack, Zhang 2022), which may go on with a track but begin none. Who is left may be somebody lost from sight
-before, and comes out, in part at first, near where that person should be by now.
+A track holds where its person was last seen, how large the whole person is, and how fast the person moves. People of a
+frame are matched to the tracks of the frame before by OKS and IoU with where those should be now: the high-scoring ones
+first, then the low-scoring ones (ByteTrack, Zhang 2022), which may continue a track but not begin one. Anybody left
+over may be a person who was lost before and reappears, in part at first, near where that person should be by now.
 
 Velocities are those between observations, never between guesses (OC-SORT, Cao 2023), and only between observations of
 the whole person: of one who goes behind something the box shrinks, and its middle stops. Then the velocity of before
@@ -46,7 +46,7 @@ LEAST_GAIN = 0.25  # of a person's width, by which two must be nearer to where t
 
 @dataclass
 class Track:
-    """A person as last seen, and how that person moves.
+    """A person as last seen, and that person's motion.
 
     ``whole`` (4,) xyxy is the box of all of the person at ``time``, where ``person.box`` may be of a part;
     ``velocity`` (2,) in pixels a second.
@@ -90,7 +90,7 @@ class Track:
         return float(np.linalg.norm(self.velocity)) * (time - self._seen_whole[0])
 
     def see(self, person: Person, time: float, covered: bool = False) -> None:
-        """Go on with the person as found at ``time``; ``covered``: another one's box is in the way."""
+        """Continue with the person as found at ``time``; ``covered``: another person's box is in the way."""
         elapsed = time - self.time
         box, expected = person.box, self.whole_at(time)
         size, size_seen = _size(expected), _size(box)
@@ -116,12 +116,12 @@ class Track:
 
 
 class Tracker:
-    """``tracker.update(people, time)`` -> the same people with ``track_id``, frame after frame, from anywhere.
+    """``tracker.update(people, time)`` -> the same people with ``track_id``, frame after frame, from any source.
 
-    People scored ``threshold`` or more may begin a track; those below only go on with one, and are left out otherwise.
-    A track unseen for more than ``memory`` seconds is over, unless it was seen in the frame before: a slow camera's
-    people are gone at no time. Ids count from 1 and are never used again. ``least`` is the similarity, the mean of OKS
-    and IoU in [0, 1], from which a person may be a track's. Same input, same ids.
+    People scoring ``threshold`` or more may begin a track; those below can only continue one, and are left out
+    otherwise. A track unseen for more than ``memory`` seconds is over, unless it was seen in the frame before, so a
+    slow camera never loses people between two frames. Ids count from 1 and are never reused. ``least`` is the minimum
+    similarity of a person and a track, the mean of OKS and IoU in [0, 1]. The same input gives the same ids.
     """
 
     def __init__(self, *, threshold: float = 0.5, memory: float = 2.0, least: float = 0.15) -> None:
@@ -174,7 +174,7 @@ class Tracker:
         self.tracks = {}
 
     def expected(self, time: float) -> list[tuple[int, Float]]:
-        """(track id, box) of everyone seen in the last frame: where to look for them next."""
+        """(track id, box) of everyone seen in the last frame: where they should be at ``time``."""
         return [(track_id, track.box_at(time)) for track_id, track in self.tracks.items()
                 if track.time == self._time]
 

@@ -1,11 +1,11 @@
-"""Frames that are missing from a video which announces no number of them, as its clock tells. Times are seconds."""
+"""Frames missing from a video that does not announce their number, told by its clock. Times are seconds."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-TOLERATED = 0.02  # of a video's length, at its end: what a file announces is rounded
+TOLERATED = 0.02  # of a video's length, at its end: the announced length is rounded
 LAST_FRAMES = 2  # or so many frames, whose own length some files leave out
 LONGEST_STEP = 3  # usual steps from a frame to the next: a decoder that loses its way drops one or two
 EVEN = 0.9  # share of the usual step, from which on the rate is meant to be constant
@@ -14,7 +14,7 @@ ROUNDING = 1  # milliseconds: as finely as Matroska and FLV count
 
 @dataclass
 class Pace:
-    """The steps from frame to frame, as they come: whether all but a few are the same, and where those are."""
+    """The steps from frame to frame, as they come: whether all but a few are equal, and where the others are."""
 
     _last: float | None = None
     _steps: Counter[int] = field(default_factory=Counter)  # by milliseconds: no more memory for more frames
@@ -29,7 +29,7 @@ class Pace:
         self._last = time
 
     def notice(self, start: float) -> str | None:
-        """Where a video of constant rate, whose clock shows ``start`` at its beginning, skips; else None."""
+        """A line on where a video of constant frame rate skips; else None. Its clock begins at ``start``."""
         usual = self._steps.most_common(1)[0][0] if self._steps else 0
         even = sum(count for step, count in self._steps.items() if abs(step - usual) <= ROUNDING)
         skips = sum(count for step, count in self._steps.items() if step > LONGEST_STEP * (usual + ROUNDING))
@@ -41,10 +41,10 @@ class Pace:
 
 
 def end_notice(reached: float, announced: float, start: float, rate: float) -> str | None:
-    """What is said where a file ends before its time, else None.
+    """A line on a file that ends before its announced end; else None.
 
-    ``reached`` is where the last of its pictures and sounds ends, ``announced`` how long it says that it is. Some files
-    count that from 0, some from ``start``, the first's time: what fits either is whole.
+    ``reached`` is where its last picture or sound ends, ``announced`` its length as it says. Some files count that from
+    0, some from ``start``, the time of the first: a file that fits either is whole.
     """
     reached = max(reached, reached - start)
     if announced - reached <= max(TOLERATED * announced, LAST_FRAMES / rate):

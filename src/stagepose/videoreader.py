@@ -29,9 +29,9 @@ CLOSE = 1e-6  # seconds: what a time may be off by when it is counted from a vid
 
 @dataclass(frozen=True)
 class Part:
-    """Of a video the frames from second ``start`` on and before ``end``, and of these every ``every``-th.
+    """The frames of a video from second ``start`` on and before second ``end``, of these every ``every``-th.
 
-    Seconds count from the video's first frame or sound, whatever its clock says there.
+    Seconds count from the video's first frame or sound, whatever its clock shows there.
     """
 
     start: float = 0.0
@@ -47,7 +47,7 @@ class Part:
             raise ConfigError(f"every is {self.every!r}; use a whole number from 1, for every frame, on")
 
     def frames_of(self, count: int, rate: float) -> int:
-        """About how many frames it has of a video of ``count``; 0 where that is not known, as of a count of 0."""
+        """About how many frames this part of a video of ``count`` frames has; 0 if unknown, as for a count of 0."""
         last = min(count, math.ceil(self.end * rate)) if self.end < float("inf") else count
         return max(0, math.ceil((last - math.floor(self.start * rate)) / self.every))
 
@@ -59,7 +59,7 @@ WHOLE = Part()
 class Frame:
     """One upright frame: ``index`` in its video from 0, ``time`` in seconds, ``picture``, ``people`` with ``track_id``.
 
-    A picture that is none yet, such as a camera's (H, W, 3) uint8 RGB, is read as :func:`read_image` does.
+    A raw array, such as a camera frame of (H, W, 3) uint8 RGB, is read as by :func:`read_image`.
     """
 
     index: int
@@ -74,7 +74,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Turn:
-    """From pixels as stored to pixels as shown: rows and columns swapped first, then turned about."""
+    """From pixels as stored to pixels as shown: rows and columns are swapped first, then reversed."""
 
     swaps: bool = False
     mirrors: bool = False  # left and right
@@ -88,7 +88,7 @@ class Turn:
 def _turn(frame: Any) -> Turn:
     """The nearest of eight, from the display matrix a, b, u, c, d, v, ...: x' = a x + c y, y' = b x + d y, y down.
 
-    PyAV's ``rotation`` knows no mirroring, which telephones' front cameras may ask for.
+    PyAV's ``rotation`` leaves out mirroring, which phones' front cameras may use.
     """
     matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
     if matrix is None:
@@ -99,14 +99,14 @@ def _turn(frame: Any) -> Turn:
 
 
 class VideoReader:
-    """The upright frames of a video file, or of a part of it, in order: iterate it, once. A context manager.
+    """The upright frames of a video file, or of a part of it, in order: iterate over it, once. A context manager.
 
-    ``width`` and ``height`` are the upright first frame's, ``pixel_aspect`` its pixels' width over their height, which
-    players stretch by; asked for before that frame is given, they decode it. A frame of another size is scaled to it.
-    ``start`` is the time at which the file, or its part,
-    begins, ``rate`` the frames a second that are given. What cannot be decoded is left out; ``notices`` says so, when
-    the end is reached. ``on_audio`` is called with every packet of the first audio stream, ``audio``, as the file has
-    them among the frames. What lies before a part is decoded too: only so is each frame's number known.
+    ``width`` and ``height`` are those of the upright first frame, ``pixel_aspect`` is the width of its pixels over
+    their height, by which players stretch it; read before that frame is given, they decode it. Frames of another size
+    are scaled to the first. ``start`` is the time at which the file, or the part, begins, ``rate`` the frames per
+    second that are given. What cannot be decoded is left out, and ``notices`` says so once the end is reached.
+    ``on_audio`` is called with every packet of the first audio stream, ``audio``, in the order of the file. Frames
+    before a part are decoded too: only so is each frame's number known.
     """
 
     def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS, part: Part = WHOLE,
@@ -225,7 +225,7 @@ class VideoReader:
                              + f"; its last is at {last - self._own_start:.2f}")
 
     def _notice_losses(self, seen: int) -> None:
-        """At the file's end, after ``seen`` frames: by the number that it announces, else by its clock."""
+        """At the file's end, after ``seen`` frames: judged by the number that it announces, else by its clock."""
         if self._announced:
             if self._packets < 0.98 * self._announced - 1:  # of frames before the start of a trimmed one there are too
                 self.notices.append(f"ends after {seen} of the {self._announced} frames that it announces")

@@ -1,4 +1,4 @@
-"""Videos: frames in, people over time out: found, told apart, smoothed. Nothing here grows with a video's length."""
+"""Videos: frames in, people over time out: detected, tracked, smoothed. No memory grows with a video's length."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from stagepose.structures import SURE_JOINT, Detections, KeepBy, Person, foremos
 from stagepose.tracking import Tracker
 from stagepose.videoreader import WHOLE, Frame, Part, VideoReader
 
-UNSURE = 0.6  # of the threshold: people scored from there on may go on with a track, not begin one
-LONGEST_GAP = 1.0  # seconds from frame to frame; beyond, nobody is where a track leads
+UNSURE = 0.6  # times the threshold: people scoring this may continue a track, but not begin one
+LONGEST_GAP = 1.0  # seconds from frame to frame; beyond, nobody is where the track predicts
 MOST_CHANGE = 1.25  # of a followed box's size from frame to frame
 
 
@@ -26,12 +26,12 @@ def video(path: str | Path, predictor: Predictor | None = None, *, detect_every:
           cuts: bool = True, tracker: Tracker | None = None, part: Part = WHOLE) -> Iterator[Frame]:
     """Every frame of a video, or of a part of it, with its people, each with a ``track_id``; one in memory at a time.
 
-    The predictor is by default the models that ship. ``detect_every`` N: the detector looks at every Nth frame, and
-    between them people are looked for where they should be by now; whoever comes in is found at the next. It looks
-    after a gap of more than a second as well. ``smooth``: keypoints by a :class:`Smoother`. ``cuts``: after a hard cut
-    (:mod:`.cuts`) the detector looks at once, and everyone is somebody new. Of a predictor that keeps a
-    few people each is kept until the track is over, and only then somebody else. :class:`VideoError` for a file that
-    cannot be read, :class:`MissingExtraError` where PyAV is not installed, :class:`ConfigError` for a setting out of
+    The predictor is by default that of the included models. ``detect_every`` N: the detector is run on every Nth frame;
+    in between, people are looked for where they should be by then, and newcomers are found at the next detection. It is
+    run after a gap of more than a second as well. ``smooth``: keypoints are smoothed by a :class:`Smoother`. ``cuts``:
+    after a hard cut (:mod:`.cuts`) the detector is run at once, and everyone is somebody new. If the predictor keeps
+    only some people, each is kept until the track is over, and only then replaced. :class:`VideoError` for a file that
+    cannot be read, :class:`MissingExtraError` if PyAV is not installed, :class:`ConfigError` for a setting out of
     range: at the call, before the first frame.
     """
     every = _checked(detect_every)
@@ -42,14 +42,14 @@ def video(path: str | Path, predictor: Predictor | None = None, *, detect_every:
 
 def people_in(frames: Iterable[Frame], predictor: Predictor, *, detect_every: int = 1,
               smooth: bool = True, cuts: bool = True, tracker: Tracker | None = None) -> Iterator[Frame]:
-    """As :func:`video`, of frames from anywhere, such as a camera's: their times must increase."""
+    """Like :func:`video`, for frames from any source, such as a camera; their times must increase."""
     return _people_in(frames, predictor, _checked(detect_every), smooth, cuts, tracker)
 
 
 def _checked(detect_every: int) -> int:
-    """At the call: a generator would refuse at its first frame, somewhere else in the caller's code."""
+    """At the call: a generator would raise at its first frame, elsewhere in the caller's code."""
     if not isinstance(detect_every, Integral) or detect_every < 1:
-        raise ConfigError(f"detect_every is {detect_every!r}; use a whole number from 1, for a look at every frame, on")
+        raise ConfigError(f"detect_every is {detect_every!r}; use a whole number from 1, for every frame, on")
     return int(detect_every)
 
 
@@ -82,10 +82,10 @@ def _people_in(frames: Iterable[Frame], predictor: Predictor, every: int, smooth
 
 
 def _kept(before: Set[int], people: Sequence[Person], tracker: Tracker, limit: int, by: KeepBy) -> set[int]:
-    """The ids of those who are kept in this frame: those kept ``before``, and others in the place of who is gone.
+    """The ids of those who are kept in this frame: those kept ``before``, and others in place of those who are gone.
 
-    Gone is whose track is over. Were it whoever is unseen for a frame, two people whom the detector misses now and then
-    would take turns.
+    A person is gone when the track is over. If it were when unseen for a frame, two people whom the detector misses now
+    and then would take turns.
     """
     kept = before & tracker.tracks.keys()
     others = foremost([person for person in people if person.track_id not in kept], limit - len(kept), by)
@@ -103,7 +103,7 @@ def _followed(tracker: Tracker, predictor: Predictor, frame: Frame, least: float
 
 
 def _refitted(person: Person, before: Person) -> Person:
-    """With a box that lies around the keypoints as the detector's did around those of ``before``."""
+    """The person with a box that encloses the keypoints as the detector's did those of ``before``."""
     shared = (person.scores >= SURE_JOINT) & (before.scores >= SURE_JOINT)
     if shared.sum() < 3:
         return person

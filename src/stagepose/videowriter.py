@@ -24,14 +24,14 @@ SQUARE = Fraction(1)
 
 
 class VideoWriter:
-    """An MP4 with H.264 where the encoder is there (else MPEG-4): frames with their times, and sound.
+    """An MP4 with H.264 if the encoder is there (else MPEG-4): frames with their times, and sound.
 
-    ``rate`` is what players are told; times may be uneven. Odd sizes get one more column or row, since H.264 as players
-    know it has even ones. ``audio`` is the stream that :meth:`add_audio`'s packets come from: it is copied, else made
-    AAC, else left out, as ``notices`` says. ``start`` is the time that becomes the file's 0:
-    clocks of broadcasts and cameras begin anywhere. :meth:`close`, or the end of a ``with``, makes the file whole after
-    any number of frames and gives it its name; until then it is a hidden one beside it. A ``with`` that an exception
-    leaves is :meth:`discard`: whatever had the name before stays.
+    ``rate`` is the frame rate that players are told; times may be uneven. Odd sizes get one more column or row, since
+    H.264 as players support it has even ones. ``audio`` is the stream whose packets :meth:`add_audio` takes: it is
+    copied, else converted to AAC, else left out, and ``notices`` says so. ``start`` is the time that becomes the file's
+    0, since clocks of broadcasts and cameras start anywhere. :meth:`close`, or the end of a ``with``, completes the
+    file after any number of frames and gives it its name; until then it is a hidden file beside it. An exception in the
+    ``with`` calls :meth:`discard`: a file that had the name before stays.
     """
 
     def __init__(self, path: str | Path, width: int, height: int, rate: Fraction | float, audio: Any = None, *,
@@ -115,9 +115,9 @@ class VideoWriter:
         return name in self._av.codec.codecs_available or name == "mpeg4"
 
     def add(self, pixels_HW3: NDArray[np.uint8], time: float) -> None:
-        """A frame, RGB, at its time in seconds; :class:`StagePoseError` where the disk is full.
+        """A frame, RGB, at its time in seconds; :class:`StagePoseError` if the disk is full.
 
-        :class:`ConfigError` for one of another size than the video's: it would be squeezed into that.
+        :class:`ConfigError` for a frame of another size than the video's, which would be distorted.
         """
         self._check_frame(pixels_HW3)
         if self.height % 2 or self.width % 2:
@@ -138,7 +138,7 @@ class VideoWriter:
             raise ConfigError(f"{self.name}: a frame has shape {pixels_HW3.shape} and dtype {pixels_HW3.dtype}; {wish}")
 
     def add_audio(self, packet: AudioPacket) -> None:
-        """A packet of the audio stream, as a :class:`VideoReader` gives it; one that is broken is left out."""
+        """A packet of the audio stream, as a :class:`VideoReader` gives it; a broken one is left out."""
         if self._audio is None:
             return
         self._set_time(packet)
@@ -162,7 +162,7 @@ class VideoWriter:
             self._container.mux(self._audio.encode(frame))
 
     def _set_time(self, packet: AudioPacket) -> None:
-        """Sound goes on after the packet before, also where a file's clock starts again, as in files joined."""
+        """Sound continues after the packet before, also where a file's clock starts over, as in concatenated files."""
         late = 0 if packet.pts is None else packet.pts - packet.dts
         packet.dts += self._sound_shift - round(self.start / packet.time_base)
         last = self._sound_last
@@ -174,7 +174,7 @@ class VideoWriter:
         self._sound_last = packet.dts, max(packet.duration or 0, 1)
 
     def close(self) -> None:
-        """Write what the encoders still hold, and the end of the file; it must be there to be played."""
+        """Write what the encoders still hold and the end of the file, without which it cannot be played."""
         try:
             with self._faults():
                 try:
@@ -189,7 +189,7 @@ class VideoWriter:
             raise
 
     def discard(self) -> None:
-        """Leave nothing of it."""
+        """Delete what was written."""
         with suppress(self._av.error.FFmpegError):
             self._container.close()
         self._temporary.unlink(missing_ok=True)

@@ -148,7 +148,7 @@ def set_to(page: Page, what: str, value: str) -> None:
 
 def test_who_counts_is_asked_of_the_server(page: Page, tmp_path: Path) -> None:
     page.run("document.querySelector('.options').parentElement.open = true")
-    assert page.run("el('keep_by').disabled") and page.run("el('threshold').placeholder") == "usual"
+    assert page.run("el('keep_by').disabled") and page.run("el('threshold').placeholder") == "default"
     set_to(page, "threshold", "0.05")
     page.choose(two(tmp_path / "two.png"))
     page.says("2 people found")
@@ -172,13 +172,13 @@ def test_who_counts_is_asked_of_the_server(page: Page, tmp_path: Path) -> None:
 
 def test_a_number_that_cannot_be_is_said_and_not_sent(page: Page, tmp_path: Path) -> None:
     set_to(page, "threshold", "1.5")
-    assert page.says("the least score of a person is a number from 0 to 1")
+    assert page.says("the minimum person score is a number from 0 to 1")
     assert page.run("el('status').className") == "error"
     set_to(page, "threshold", "0.25")
     assert page.status() == "" and page.run("el('status').className") == ""
     set_to(page, "keep", "0")
     page.choose(two(tmp_path / "two.png"))
-    page.says("at most so many people: a whole number from 1 on")
+    page.says("the number of people is a whole number from 1 on")
     assert not any(each.startswith("predict") for each in page.run(ASKED))
     set_to(page, "keep", "2")
     page.says("2 people found")
@@ -240,7 +240,7 @@ def test_dropped_and_pasted(page: Page, event: str, tmp_path: Path) -> None:
     hand_over(page, event, ["a.png", "b.png"], file)
     page.says("2 people found; the first of 2 files")
     hand_over(page, event, [], file)
-    page.says("there is no picture's file in that")
+    page.says("that contains no picture file")
 
 
 def test_the_keyboard_alone(page: Page) -> None:

@@ -82,5 +82,5 @@ def test_sets_without_anybody_make_a_page_too(tmp_path: Path, data: Json, some: 
     results = [{"image_id": 1, "category_id": 1, "keypoints": [500.0, 9.0, 1.0] * 17, "score": 0.5}]
     analysis = analyze(as_dataset(data, tmp_path), results if some and data["images"] else [], resamples=100)
     page, _ = report(analysis, tmp_path)
-    assert "There is no ground truth here to judge by." in page and "no ground truth" in page
+    assert "There is no ground truth to evaluate against." in page and "no ground truth" in page
     json.dumps(analysis.to_json(), allow_nan=False)

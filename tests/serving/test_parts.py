@@ -126,7 +126,7 @@ def test_a_worker_that_hangs_while_it_starts_is_replaced(tmp_path: Path, monkeyp
                 await asyncio.sleep(0.01)
             [first] = pool._alive
             os.kill(first.pid, signal.SIGKILL)
-            with pytest.raises(RefusedError, match="the process that looked at it died"):
+            with pytest.raises(RefusedError, match="its worker process died"):
                 await asked
             assert (await pool.ask({}, b""))[0]["number"] > 2
 

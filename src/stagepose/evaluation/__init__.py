@@ -1,4 +1,4 @@
-"""How good a model is: COCO's AP and AR of keypoints and of person boxes, PCK, and a predictor over a whole split."""
+"""Evaluation: COCO's AP and AR of keypoints and of person boxes, PCK, and a predictor run over a whole split."""
 
 from stagepose.evaluation.bootstrap import Comparison, Interval, PckComparison, compare, compare_pck, intervals
 from stagepose.evaluation.boxes import BoxMetrics, evaluate_boxes

@@ -1,4 +1,4 @@
-"""Everything that is known of a judgement in one place, ready to be shown or written down.
+"""The full analysis of an evaluation in one place, ready to be shown or saved.
 
 N labelled people, M results, K keypoints.
 """
@@ -53,7 +53,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """What is right and what is wrong with a list of results, and what mending it would give."""
+    """What is right and wrong with a list of results, and what fixing the errors would give."""
 
     metrics: KeypointMetrics
     intervals: list[Interval | None]
@@ -75,9 +75,9 @@ class Analysis:
         return asdict(self)
 
     def advice(self) -> list[str]:
-        """Sentences that the numbers speak."""
+        """The numbers in sentences."""
         if not self.metrics.people:
-            return ["There is no ground truth here to judge by."]
+            return ["There is no ground truth to evaluate against."]
         lines = [_largest_gain(self.gains), _worst_keypoints(self.keypoints, self.gains_by_keypoint)]
         return [line for line in lines if line] or ["Nothing is wrong with these results."]
 
@@ -87,9 +87,9 @@ MEANING = {
     "swap": "joints on another person",
     "inversion": "joints on the other side of the person's own body",
     "jitter": "joints near their place but not on it",
-    "score": "scores that put worse people ahead of better ones",
-    "second": "second finds of people who were found already",
-    "background": "finds where nobody is",
+    "score": "scores that rank worse people above better ones",
+    "second": "duplicates of people who were found already",
+    "background": "false positives",
     "missed": "people without any result",
 }
 
@@ -100,7 +100,7 @@ def _largest_gain(listed: list[Gain]) -> str:
         return ""
     first, second = ordered[:2]
     then = f", then by {MEANING[second.name]} ({second.alone:+.3f})" if second.alone >= SHOWN else ""
-    return f"Most is lost by {MEANING[first.name]} (mended alone: {first.alone:+.3f} AP){then}."
+    return f"Most is lost by {MEANING[first.name]} (fixed alone: {first.alone:+.3f} AP){then}."
 
 
 def _worst_keypoints(names: list[str], gained: list[float]) -> str:
@@ -111,7 +111,7 @@ def _worst_keypoints(names: list[str], gained: list[float]) -> str:
 
 def analyze(dataset: CocoDataset, results: list[dict[str, Any]], *, resamples: int = RESAMPLES, seed: int = 0,
             worst: int = WORST, of: str = "") -> Analysis:
-    """Judge COCO keypoint results and take them apart; ``worst`` people are kept one by one."""
+    """Evaluate COCO keypoint results and break them down; the ``worst`` people are kept one by one."""
     judged = judge_keypoints(dataset, results)
     errors = classify(judged)
     listed, all_mended = gains(judged, errors)
@@ -135,7 +135,7 @@ def analyze(dataset: CocoDataset, results: list[dict[str, Any]], *, resamples: i
 
 
 def _worst(judged: Judgement, errors: Taxonomy, count: int) -> list[Case]:
-    """The people found worst, those without a result among them; shown with the unmatched result nearest to them."""
+    """The worst-found people, including the missed ones, who are shown with the unmatched result nearest to them."""
     truth, overlap_N = judged.truth, overlaps(judged.truth)
     result_of = np.full(len(truth), NOBODY)
     mine = np.flatnonzero(errors.person_of != NOBODY)
@@ -151,7 +151,7 @@ def _worst(judged: Judgement, errors: Taxonomy, count: int) -> list[Case]:
 
 
 def _near_miss(judged: Judgement, errors: Taxonomy, person: int) -> int:
-    """The result of nobody that is most similar to a missed person, if its image has one."""
+    """The unmatched result most similar to a missed person, if the image has one."""
     pairs = judged.pairs
     free = np.flatnonzero(errors.background & (judged.found.images == judged.truth.images[person]))
     if not len(free):
@@ -176,7 +176,7 @@ def _case(judged: Judgement, errors: Taxonomy, person: int, result: int, overlap
 
 
 def _false_alarms(judged: Judgement, errors: Taxonomy) -> list[Case]:
-    """The results with the highest scores that fit nobody."""
+    """The highest-scoring false positives."""
     found, joints = judged.found, len(judged.dataset.skeleton)
     those = np.flatnonzero(errors.background)
     chosen = those[np.argsort(-found.scores[those], kind="stable")][:FALSE_ALARMS]

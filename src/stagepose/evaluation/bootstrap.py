@@ -1,8 +1,8 @@
-"""How far a number would move with other pictures: images drawn anew, with replacement, many times over.
+"""Bootstrap over images: how far a number would move with other pictures.
 
-People are matched once; a draw is a weight of each image, so that a thousand draws take seconds. The intervals are the
+People are matched once; a draw is a weight for each image, so that a thousand draws take seconds. The intervals are
 plain percentiles. Two results are compared on the same draws, picture by picture: what makes a picture hard for both
-cancels out, and much smaller differences can be told than from two intervals side by side.
+cancels out, and much smaller differences can be detected than from two intervals side by side.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stagepose.evaluation.pck import SHARES, counts_of
 from stagepose.evaluation.precision import NO_TRUTH
 
 RESAMPLES = 1_000
-FEWEST = 100  # whose 2.5th percentile is worth anything
+FEWEST = 100  # draws for a meaningful 2.5th percentile
 FEW_PICTURES = 30  # draws of fewer are too much alike: the intervals are too narrow
 COVERAGE = 95.0  # percent of the draws within an interval
 
@@ -44,7 +44,7 @@ def check_draws(resamples: int, seed: int) -> None:
 
 
 def draws(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """How often each image is in each of the samples drawn."""
+    """For each sample drawn, how often each image is in it."""
     check_draws(resamples, seed)
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
@@ -60,7 +60,7 @@ def intervals(judged: Judgement, resamples: int = RESAMPLES, seed: int = 0) -> l
 
 
 def numbers_on(judged: Judgement, weights_I: NDArray[np.int64]) -> NDArray[np.float64]:
-    """COCO's ten, NaN where a draw holds nobody of a size."""
+    """COCO's ten, NaN if a draw has nobody of a size."""
     numbers = judged.numbers(weights_I)
     return np.where(numbers == NO_TRUTH, np.nan, numbers)
 
@@ -71,7 +71,7 @@ def too_few(images: int) -> str:
 
 
 def percentiles(drawn_BS: NDArray[np.float64]) -> list[Interval | None]:
-    """By column; NaN are passed over."""
+    """By column; NaN are ignored."""
     edges = (100 - COVERAGE) / 2, (100 + COVERAGE) / 2
     kept = [column[~np.isnan(column)] for column in drawn_BS.T]
     return [Interval(*np.percentile(column, edges).tolist()) if len(column) else None for column in kept]

@@ -1,4 +1,4 @@
-"""COCO's AP and AR of person boxes: how good a detector is, and what it cannot give the pose network behind it."""
+"""COCO's AP and AR of person boxes: how good a detector is, and what the pose network after it cannot make up for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BoxMetrics:
     people: int  # that could be found
     ignored: int  # crowds, which absorb any number of boxes
     boxes: int
-    images_without_entry: int  # judged as if nothing was found there
+    images_without_entry: int  # counted as if nothing was found there
     areas_of_boxes: int  # people whose segment's area the file leaves out; their box's makes them small or large
 
     def rows(self) -> list[tuple[str, str]]:
@@ -55,7 +55,7 @@ class BoxMetrics:
         ]  # fmt: skip
 
     def notes(self) -> list[str]:
-        """What was judged and what was left out, a sentence each."""
+        """What was evaluated and what was left out, a sentence each."""
         notes = [f"{self.boxes} boxes for {self.people} people in {self.images} images"]
         if self.ignored:
             notes.append(f"{self.ignored} crowds ignored")
@@ -67,7 +67,7 @@ class BoxMetrics:
 
 
 def evaluate_boxes(dataset: CocoDataset, detections: Mapping[int, Detections]) -> BoxMetrics:
-    """Judge person boxes by image id, on all images of a split.
+    """Evaluate person boxes by image id, on all images of a split.
 
     Every annotated person counts, with or without keypoints; a crowd is ignored and absorbs any number of boxes.
     """

@@ -3,8 +3,8 @@
 *By keypoint*: COCO's AP as if this keypoint were the only one. A person in whom it isn't labelled is ignored; the
 ranking stays that of the whole people.
 
-*Of a group of people*: people of the other groups are ignored. A result that finds nobody belongs to no group, so it
-counts in each by the group's share of the people: else few people would seem worse than many. The AP of a group that
+*Of a group of people*: people of the other groups are ignored. A false positive belongs to no group, so in each it is
+weighted by the group's share of the people: else small groups would seem worse than large ones. The AP of a group that
 everybody belongs to is COCO's.
 """
 
@@ -29,7 +29,7 @@ LABELLED = (1 / 17, 6 / 17, 11 / 17, 16 / 17)  # Ronchi and Perona's 1-5, 6-10, 
 
 @dataclass(frozen=True)
 class Part:
-    """What was measured of a part of the people, or of one keypoint of all of them."""
+    """The AP and AR of a part of the people, or of one keypoint of all people."""
 
     name: str
     people: int
@@ -66,7 +66,7 @@ def by_size(judged: Judgement) -> list[Part]:
 
 
 def by_crowding(judged: Judgement) -> list[Part]:
-    """By the largest IoU of a person's box with another's, whoever that is but no crowd."""
+    """By the largest IoU of a person's box with that of anybody else, crowds excepted."""
     names = [f"IoU {low} to {high}" for low, high in pairwise(OVERLAPS)]
     names[0], names[-1] = f"IoU below {OVERLAPS[1]}", f"IoU from {OVERLAPS[-2]}"
     return _parts(judged, names, np.digitize(overlaps(judged.truth), OVERLAPS[1:-1]))

@@ -17,7 +17,7 @@ from stagepose.oks import COCO_MAX_PEOPLE
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Found:
-    """People that were found, those of one image side by side and best first, at most 20 an image.
+    """People that were found, grouped by image and best first, at most 20 per image.
 
     Images are in the order of their ids, and of equal scores the one listed first comes first, which is how COCO ranks.
     """
@@ -33,7 +33,7 @@ class Found:
 
     @cached_property
     def areas(self) -> NDArray[np.float64]:
-        """(M,) of the keypoints' extent: what COCO takes for the size of a result that finds nobody."""
+        """(M,) of the keypoints' extent: what COCO takes for the size of a false positive."""
         with np.errstate(over="ignore"):  # of points beyond all sense
             by_joint_KM2 = self.points.swapaxes(0, 1)
             return np.asarray((by_joint_KM2.max(axis=0) - by_joint_KM2.min(axis=0)).prod(axis=-1))

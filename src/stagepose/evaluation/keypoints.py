@@ -45,11 +45,11 @@ class KeypointMetrics:
     ar_large: float
     images: int  # of the split, with and without people
     people: int  # that could be found
-    ignored: int  # crowds and people without labelled keypoints: neither missed nor wrongly found
+    ignored: int  # crowds and people without labelled keypoints: neither misses nor false positives
     results: int
     beyond_limit: int  # results that did not count, because an image has at most 20
-    with_bbox: int  # results that carry a `bbox`, which was not looked at
-    areas_zero: int  # people of area 0, whom only a perfect result finds
+    with_bbox: int  # results that carry a `bbox`, which was ignored
+    areas_zero: int  # people of area 0, whom only a perfect result matches
     areas_estimated: int  # people whose area is an estimate, marked so in the file
 
     def numbers(self) -> list[float]:
@@ -61,14 +61,14 @@ class KeypointMetrics:
         return [row(label, value) for label, value in zip(LABELS, self.numbers(), strict=True)]
 
     def notes(self) -> list[str]:
-        """What was judged and what was left out, a sentence each."""
+        """What was evaluated and what was left out, a sentence each."""
         notes = [f"{self.results} results for {self.people} people in {self.images} images"]
         if self.ignored:
             notes.append(f"{self.ignored} crowds or people without labelled keypoints ignored")
         if self.beyond_limit:
             notes.append(f"{self.beyond_limit} results beyond the {COCO_MAX_PEOPLE} best of their image not counted")
         if self.with_bbox:
-            notes.append(f"{self.with_bbox} results carry 'bbox', which was not looked at; COCO's code would take its "
+            notes.append(f"{self.with_bbox} results carry 'bbox', which was ignored; COCO's code would take its "
                          "area for the person's, and give another AP medium and AP large")
         if self.areas_zero:
             notes.append(f"{self.areas_zero} people have an area of 0, so that nothing but a perfect result finds them")
@@ -79,7 +79,7 @@ class KeypointMetrics:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """Results of a set with everything that was found out about them, ready to be measured in many ways."""
+    """Results of a set, checked and matched, from which the measures are computed."""
 
     dataset: CocoDataset
     truth: Truth
@@ -112,17 +112,17 @@ class Judgement:
 
 
 def judge_keypoints(dataset: CocoDataset, results: list[dict[str, Any]]) -> Judgement:
-    """COCO keypoint results, checked and made ready; raises as :func:`evaluate_keypoints` does."""
+    """COCO keypoint results, checked and ready to be measured; raises like :func:`evaluate_keypoints`."""
     found = read_found(dataset, results)
     return Judgement(dataset, truth_of(dataset), found)
 
 
 def evaluate_keypoints(dataset: CocoDataset, results: list[dict[str, Any]]) -> KeypointMetrics:
-    """Judge COCO keypoint results (``image_id``, ``category_id``, ``keypoints`` as x, y, score, ``score``).
+    """Evaluate COCO keypoint results (``image_id``, ``category_id``, ``keypoints`` as x, y, score, ``score``).
 
-    The numbers are pycocotools'; the sigmas are those of the set's skeleton. All images of the set count: what is found
-    where nobody is, is wrong. Raises one :class:`DatasetError` with all problems of the results, since evaluators give
-    perfect marks to NaN. No ``bbox`` of a result is looked at: COCO would sort results into medium and large by it.
+    The numbers are pycocotools'; the sigmas are those of the set's skeleton. All images of the set count: results where
+    nobody is are false positives. Raises one :class:`DatasetError` with all problems of the results, since evaluators
+    give perfect scores to NaN. A ``bbox`` in a result is ignored: COCO would sort results into medium and large by it.
     """
     return metrics_of(judge_keypoints(dataset, results))
 

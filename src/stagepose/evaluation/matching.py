@@ -1,10 +1,10 @@
-"""Who of the found is whom of the labelled: COCO's greedy matching, for all images at once.
+"""Which result is which labelled person: COCO's greedy matching, for all images at once.
 
 V views of the same results (everybody, medium people, large ones, ...), T OKS thresholds, N labelled people, M found,
 G labelled people of one image, D of its found. COCO's rules, which decide an AP: of an image's results the best-scored
 chooses first; it takes the person with the highest OKS of at least the threshold, of equals the later one; people to
-be ignored only when nobody else is left, and a crowd any number of times. An ignored person is neither missed nor
-wrongly found; a result that finds nobody is ignored in a view that it doesn't belong to.
+be ignored only when nobody else is left, and a crowd any number of times. An ignored person is neither a miss nor a
+false positive; an unmatched result is ignored in a view that it doesn't belong to.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAIRS_AT_ONCE = 50_000  # whose OKS is computed together: about 20 MB for 17 key
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Truth:
-    """The labelled people of a set, those of one image side by side, images in the order of their ids."""
+    """The labelled people of a set, grouped by image, images in the order of their ids."""
 
     rows: Int  # (N,) in the data set
     images: Int  # (N,) place among the sorted image ids
@@ -51,7 +51,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class View:
-    """Which people count, and which results may be wrong finds: ``ignored`` (N,), ``outside`` (M,)."""
+    """Which people do not count, and which unmatched results do not: ``ignored`` (N,), ``outside`` (M,)."""
 
     ignored: Bool
     outside: Bool
@@ -111,7 +111,7 @@ def pairs_of(truth: Truth, found: Found) -> Pairs:
 
 def match(truth: Truth, found: Found, pairs: Pairs, views: list[View],
           thresholds_T: Float = THRESHOLDS) -> NDArray[np.int32]:
-    """(V, T, M) the labelled person that each result finds, or :data:`NOBODY`."""
+    """(V, T, M) the labelled person that each result is matched to, or :data:`NOBODY`."""
     matched = np.full((len(views), len(thresholds_T), len(found)), NOBODY, dtype=np.int32)
     ignored_VN = np.stack([view.ignored for view in views])
     limits_T = np.minimum(thresholds_T, CLOSE_TO_ONE)

@@ -1,9 +1,9 @@
-"""What each kind of error costs: the AP if it were mended, each alone, and one after the other.
+"""What each kind of error costs: the AP if it were fixed, each alone, and one after the other.
 
-A joint is mended by putting it where it is labelled; scores by giving each person's best-fitting result its OKS with
-the person, all others 0; second finds and background by leaving them out; missed people by a perfect and most certain
-find of each. The order of Ronchi and Perona: first the joints, the farthest off first, then the ranking, then results
-and people as a whole. What is left after all of it are good joints that are not quite right.
+A joint is fixed by putting it where it is labelled; scores by giving each person's best-fitting result its OKS with
+the person, all others 0; second finds and background by leaving them out; missed people by a perfect result for each,
+with the highest score. The order is that of Ronchi and Perona: first the joints, the farthest off first, then the
+ranking, then whole results and people. What is left after all of it are good joints that are not quite right.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ JOINTS = {KINDS[code]: code for code in (MISS, SWAP, INVERSION, JITTER)}
 
 @dataclass(frozen=True)
 class Gain:
-    """AP gained by mending one thing: ``alone``, and ``after`` everything before it in the order."""
+    """AP gained by fixing one thing: ``alone``, and ``after`` everything before it in the order."""
 
     name: str
     alone: float
@@ -44,7 +44,7 @@ class Gain:
 
 
 def gains(judged: Judgement, errors: Taxonomy) -> tuple[list[Gain], float]:
-    """In the order of :data:`ORDER`, and the AP when all is mended."""
+    """In the order of :data:`ORDER`, and the AP when all is fixed."""
     start = _ap(judged.truth, judged.found)
     if start == NO_TRUTH:
         return [Gain(name, 0.0, 0.0) for name in ORDER], NO_TRUTH
@@ -57,7 +57,7 @@ def gains(judged: Judgement, errors: Taxonomy) -> tuple[list[Gain], float]:
 
 
 def gains_by_keypoint(judged: Judgement, errors: Taxonomy) -> list[float]:
-    """AP gained by mending all joints of one keypoint, by keypoint."""
+    """AP gained by fixing all joints of one keypoint, by keypoint."""
     start = _ap(judged.truth, judged.found)
     if start == NO_TRUTH:
         return [0.0] * len(judged.dataset.skeleton)
@@ -71,7 +71,7 @@ def gains_by_keypoint(judged: Judgement, errors: Taxonomy) -> list[float]:
 
 
 def mended_ap(judged: Judgement, errors: Taxonomy, names: Iterable[str]) -> float:
-    """AP when errors of these names are mended."""
+    """AP when errors of these names are fixed."""
     names = set(names)
     truth, found = judged.truth, judged.found
     codes = [code for name, code in JOINTS.items() if name in names]

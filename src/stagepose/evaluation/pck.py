@@ -1,9 +1,9 @@
-"""How far found joints lie from where they are labelled: in pixels, in percent of the person, and as PCK.
+"""How far joints are found from where they are labelled: in pixels, in percent of the person, and as PCK.
 
 PCK is the share of the labelled joints within so many times the longer side of the person's labelled box (Y. Yang and
 D. Ramanan, *Articulated Human Detection with Flexible Mixtures of Parts*, PAMI 2013); percent are of that side too, so
-that where everybody is found a median of 5 % and a PCK of .5 at .05 are one thing. Who is found is as
-:func:`~.taxonomy.people_of` has it, wherever the boxes came from.
+that if everybody is found, a median of 5 % and a PCK of .5 at .05 mean the same. Who is found is decided by
+:func:`~.taxonomy.people_of`, wherever the boxes came from.
 
 N labelled people, K keypoints, J labelled joints, I images, S shares.
 """
@@ -29,11 +29,11 @@ HEADINGS = ("keypoint", "labelled", "missed", "median px", "median %", "PCK .05"
 
 @dataclass(frozen=True, kw_only=True)
 class KeypointPck:
-    """How far one keypoint, or all of them, are off; -1 where nothing is there to be measured."""
+    """The errors of one keypoint, or of all of them; -1 where there is nothing to measure."""
 
     name: str
     labelled: int  # joints
-    missed: int  # of them of people who were not found: wrong in PCK, left out of the medians
+    missed: int  # of these, joints of people who were not found: wrong in PCK, left out of the medians
     median_pixels: float
     median_percent: float  # of the longer side of the person's box
     pck: tuple[float, ...]  # in [0, 1], at :data:`SHARES`

@@ -1,7 +1,7 @@
 """Precision and recall of ranked results: COCO's AP and AR, for any weights of the images.
 
-A weight says how often an image counts, so that a bootstrap draws images anew without matching anybody again: its AP
-is that of the set in which every image is there so many times. V views, T thresholds, M results, N people, I images.
+A weight says how often an image counts, so that a bootstrap resamples images without matching anybody again: its AP
+is that of the set in which every image occurs so many times. V views, T thresholds, M results, N people, I images.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stagepose.evaluation.found import Found
 from stagepose.evaluation.matching import NOBODY, Bool, Float, Int, Truth, View
 
 RECALLS: Float = np.linspace(0.0, 1.0, 101)
-NO_TRUTH = -1.0  # what COCO's statistics say where nothing was there to be found
+NO_TRUTH = -1.0  # COCO's value if there is no ground truth
 LARGEST_AREA = 1e5**2  # of a person who counts, and of a result that is wrong when it finds nobody: COCO's "all"
 _TINY = 1e-300  # so that no finds, of images that weigh nothing, divide; COCO adds 2e-16, which makes 1 a little less
 
@@ -31,12 +31,12 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class RankedView:
-    """The results of a view, best first, and what is needed to draw precision over recall again and again."""
+    """The results of a view, best first, and what is needed to compute precision over recall again and again."""
 
     images: Int  # (M,) of the results
     people: Int  # (I,) that could be found in each image
     curves: tuple[Curve, ...]  # T
-    share: float = 1.0  # what a result that finds nobody weighs
+    share: float = 1.0  # the weight of a false positive
 
     def measure(self, weights_I: Int | None = None) -> tuple[Float, Float]:
         """AP (T,) and the greatest recall (T,) at each threshold; :data:`NO_TRUTH` where nobody could be found."""
@@ -64,7 +64,7 @@ class RankedView:
 
 def ranked(truth: Truth, found: Found, view: View, matched_TM: NDArray[np.int32],
            share: float = 1.0) -> RankedView:
-    """A view's matches in the order of the scores; ``share`` weighs the results that find nobody."""
+    """A view's matches in the order of the scores; ``share`` is the weight of false positives."""
     order = np.argsort(-found.scores, kind="stable")
     nobody_TM = matched_TM == NOBODY
     skipped_TM = np.where(nobody_TM, view.outside[None], np.append(view.ignored, False)[matched_TM])[:, order]
@@ -83,7 +83,7 @@ def everybody(truth: Truth, found: Found) -> View:
 
 
 def of_size(truth: Truth, found: Found, least: float, most: float) -> View:
-    """People, and results that find nobody, of an area within [``least``, ``most``], as COCO has it."""
+    """People, and unmatched results, of an area within [``least``, ``most``], as COCO has it."""
     outside_N: Bool = (truth.areas < least) | (truth.areas > most)
     areas_M = found.areas
     return View(ignored=truth.ignored | outside_N, outside=(areas_M < least) | (areas_M > most))

@@ -1,4 +1,4 @@
-"""Which people a detector finds, and with how many boxes: what is missed here, no pose network brings back.
+"""Which people a detector finds, and with how many boxes: no pose network recovers those who are missed here.
 
 Boxes are matched as COCO does: best first, each to the free person it overlaps most. A person found by the k-th box of
 its picture is found whenever at least k boxes are kept, so that one matching gives the recall at every number of boxes.
@@ -27,7 +27,7 @@ NEVER = np.iinfo(np.int64).max  # rank of the box that finds a person whom none 
 
 @dataclass(frozen=True, kw_only=True)
 class Recall:
-    """Shares of people found at one overlap; -1 where a group is empty. Crowds are no people here."""
+    """Shares of people found at one overlap; -1 where a group is empty. Crowds do not count."""
 
     overlap: float
     all: float
@@ -38,7 +38,7 @@ class Recall:
     kept: tuple[tuple[int, float, float], ...]  # boxes a picture, recall of all, recall of people with keypoints
 
     def shares(self) -> dict[str, float]:
-        """By what is asked: a group of people, or the number of boxes kept."""
+        """By group of people, and by the number of boxes kept."""
         of_kept = {f"{most} boxes kept{who}": value for most, everyone, keypoints in self.kept
                    for who, value in (("", everyone), (", with keypoints", keypoints))}  # fmt: skip
         return {"everybody": self.all, "people with keypoints": self.with_keypoints, "small": self.small,

@@ -1,4 +1,4 @@
-"""A predictor over all images of a split, to results that an evaluator reads."""
+"""A predictor run over all images of a split, giving results that an evaluator reads."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ def predict_dataset(
 ) -> list[dict[str, Any]]:
     """COCO keypoint results of all images of a set, in its order, an image's people best first.
 
-    ``boxes``: ``"ground-truth"`` gives the annotated boxes with score 1, as HRNet does: of everybody who is no crowd
-    and has a labelled keypoint. ``"detector"`` asks the predictor's, from a score of ``threshold`` on: a ranking loses
-    nothing by many bad boxes, but much by a missing one. Or detections by image id; an image without finds nobody.
-    ``flip`` runs the flip test, None as the predictor is set; ``progress`` is called with (images done, images).
+    ``boxes``: ``"ground-truth"`` uses the annotated boxes with score 1, as HRNet does: of everybody who is not a crowd
+    and has a labelled keypoint. ``"detector"`` uses the predictor's detector, from a score of ``threshold`` on: many
+    bad boxes cost a ranking nothing, but a missing one much. Or detections by image id; an image without any has no
+    results. ``flip`` runs the flip test, None as the predictor is set; ``progress`` is called with (images done,
+    images).
     """
     if predictor.skeleton.names != dataset.skeleton.names:
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""Is one way of training better than another: several runs of each, told apart by their seeds alone.
+"""Whether one way of training is better than another: several runs of each, which differ in their seeds only.
 
 Two levels of chance: which pictures a set holds, and which seeds were trained. A draw of the pictures is the same for
 all runs; on it, seeds are drawn with replacement. What few seeds deviate from their own mean is too little, and two or
@@ -58,7 +58,7 @@ class SeedComparison:
         ]
 
     def verdict(self, a: str = "A", b: str = "B") -> str:
-        """A plain sentence about AP, which never rests on pictures alone."""
+        """A plain sentence about AP, never based on pictures alone."""
         within, alone, difference = self.intervals[0], self.pictures[0], self.b[0] - self.a[0]
         if within is None or alone is None:
             return "There is no ground truth to compare by."

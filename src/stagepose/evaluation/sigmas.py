@@ -1,12 +1,13 @@
-"""The sigmas of OKS, measured: how far apart two labellers of the same people place each keypoint.
+"""Measuring the sigmas of OKS: how far apart two labellers of the same people place each keypoint.
 
-COCO measured its own so on 5,000 pictures labelled twice: sigma^2 = E[d^2 / s^2], d the way of a label from the joint,
-s^2 the person's area; OKS takes k = 2 sigma (https://cocodataset.org/#keypoints-eval), and a skeleton holds sigma. Two
-labels that both stray from the joint are twice the variance apart, so that E[d^2 / s^2] between them is 2 sigma^2.
+COCO measured its own this way on 5,000 pictures labelled twice: sigma^2 = E[d^2 / s^2], d the distance of a label to
+the joint, s^2 the person's area; OKS takes k = 2 sigma (https://cocodataset.org/#keypoints-eval), and a skeleton holds
+sigma. Two labels that both stray from the joint are twice the variance apart, so that E[d^2 / s^2] between them is
+2 sigma^2.
 
-The mean would be ruled by a few left and right joints in each other's place. Of a 2-D Gaussian d^2 is exponential, with
-a median of ln 2 times its mean; so sigma^2 = median(d^2 / s^2) / (2 ln 2), which a few of those leave nearly as it is.
-A joint and its mirrored one have one sigma, of the pairs of both.
+A few swapped left and right joints would dominate the mean. For a 2-D Gaussian, d^2 is exponential, with a median of
+ln 2 times its mean; so sigma^2 = median(d^2 / s^2) / (2 ln 2), which a few of those hardly change. A joint and its
+mirrored one share a sigma, from the pairs of both.
 
 P pairs of a person in the first set and the same one in the second, K keypoints, A and B people of one picture.
 """
@@ -26,14 +27,14 @@ from stagepose.evaluation.matching import Bool, Float, Int, areas_of
 from stagepose.geometry import iou_matrix
 from stagepose.skeleton import Skeleton
 
-SAME_BOX = 0.5  # least IoU of two labellers' boxes of one person; of a box that is found, in COCO and Pascal VOC
+SAME_BOX = 0.5  # minimum IoU of two labellers' boxes of one person; of a box that is found, in COCO and Pascal VOC
 FEW_PAIRS = 30  # with fewer the standard error, which is .72 / sqrt(pairs) of the sigma, is above 13 %
 DIGITS = 3  # of a sigma, as many as COCO publishes at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeypointSigma:
-    """One keypoint's; ``problem`` says why it could not be measured, and then ``sigma`` is as ``before``."""
+    """One keypoint's; ``problem`` says why it could not be measured, in which case ``sigma`` is ``before``."""
 
     name: str
     pairs: int  # people in whom both labelled it
@@ -50,7 +51,7 @@ class KeypointSigma:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredSigmas:
-    """The sigmas of two labellings, and whom they were measured on."""
+    """The sigmas from two labellings, and the people that they were measured on."""
 
     skeleton: Skeleton  # the first set's, with these sigmas
     keypoints: tuple[KeypointSigma, ...]

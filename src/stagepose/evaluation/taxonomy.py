@@ -1,14 +1,14 @@
-"""Why a person is not found as well as it could be: the kinds of errors of Ronchi and Perona (ICCV 2017).
+"""Why a person is not found better: the kinds of errors of Ronchi and Perona (ICCV 2017).
 
-A result is a person's when it is matched with it at an OKS of .1. Each labelled joint is then near to one of four
-places: its own; its mirrored joint's of the same person; its own or its mirrored joint's of another person. How near
-is told by the joint's similarity KS = exp(-d^2 / (2 s^2 k^2)), in the scale of the person whose place it is. The
-greatest decides, its own among equals: own above .85 is *good*, from .5 *jitter*; its mirrored joint from .5
+A result belongs to a person if it is matched at an OKS of .1. Each labelled joint is then compared with four places:
+its own; that of its mirrored joint on the same person; its own and that of its mirrored joint on another person. The
+measure is the keypoint similarity KS = exp(-d^2 / (2 s^2 k^2)), with the scale of the person whose place it is. The
+largest decides, its own among equals: own above .85 is *good*, from .5 *jitter*; its mirrored joint from .5
 *inversion*; another person's from .5 *swap*; all below .5 *miss*.
 
-Whole results and people: a *second find* fits a person who has a better-scored result, *background* is a result that
-fits nobody (OKS below .1), a *missed* person has no result, a *misranked* one has a result with a lower score that
-fits better. N labelled people, M results, K keypoints, P pairs of a result and somebody of its image.
+Whole results and people: a *second find* is a duplicate, of a person who has a better-scored result; *background* is a
+false positive (OKS below .1 with everybody); a *missed* person has no result; a *misranked* one has a result with a
+lower score that fits better. N labelled people, M results, K keypoints, P pairs of a result and somebody of its image.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stagepose.evaluation.matching import NOBODY, Bool, Float, Int, Pairs, Truth
 from stagepose.evaluation.precision import everybody
 from stagepose.oks import keypoint_similarity
 
-MATCHED = 0.1  # least OKS of a result with its person
+MATCHED = 0.1  # minimum OKS of a result with its person
 NEAR, GOOD = 0.5, 0.85  # KS from which a joint is near a place, and above which it is right
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
 GOOD_ONE, JITTER, INVERSION, SWAP, MISS = range(len(KINDS))
@@ -34,7 +34,7 @@ AT_ONCE = 20_000  # results whose joints are compared together
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Taxonomy:
-    """Everything by result or by person, in the order of the judgement's."""
+    """The errors, by result or by person, in the order of the judgement."""
 
     person_of: Int  # (M,) the person that a result is, or NOBODY
     oks: Float  # (M,) with that person, 0 for nobody

@@ -36,7 +36,7 @@ PICTURES: Responses = {200: {"content": {"image/jpeg": {}, "image/png": {}}}}
 
 
 class Error(BaseModel):
-    """One line that names the thing, the value and the way out."""
+    """One line that names the problem, the value and the fix."""
 
     error: str
 
@@ -47,29 +47,32 @@ def _errors(of: Mapping[int, str]) -> Responses:
 
 ANYWHERE = _errors({421: "a Host that is no name of this server", 500: "the server failed; its log says why"})
 OF_A_PICTURE = _errors({
-    400: "form data that is not one part image", 403: "sent by a page of another origin",
-    408: "the body did not arrive in time", 413: "a larger body than may be", 415: "a body that says it is no picture",
-    422: "an option that does not fit, or a file that is no whole picture within the limits",
-    503: "the server is busy or ending, or the process that looked at it died; with Retry-After",
+    400: "form data that is not exactly one part image", 403: "sent by a page of another origin",
+    408: "the body did not arrive in time", 413: "the body is too large", 415: "the Content-Type is not a picture's",
+    422: "an invalid option, or a file that is not a complete picture within the limits",
+    503: "the server is busy or shutting down, or the worker process died; with Retry-After",
     504: "it took too long",
 })  # fmt: skip
-NONE_READY: Responses = {503: {"description": "no process can"}}
+NONE_READY: Responses = {503: {"description": "no worker process is ready"}}
 
 
 class Options(BaseModel):
-    """Of one request, in the query; what is left out is as the server was started."""
+    """Options of one request, in the query string; by default as the server was started."""
 
     model_config = ConfigDict(extra="forbid")
 
-    threshold: float | None = Field(None, ge=0, le=1, description="least score of a person")
-    flip: bool | None = Field(None, description="also look at every person mirrored: more precise, twice the time")
-    max_people: int | None = Field(None, ge=1, le=100, description="most boxes that are looked into, best first")
-    keep: int | None = Field(None, ge=1, description="most people, of all that are found")
-    keep_by: KeepBy | None = Field(None, description="whom to keep: those who score most, or of the largest boxes")
+    threshold: float | None = Field(None, ge=0, le=1, description="minimum person score")
+    flip: bool | None = Field(
+        None, description="flip test: average with the mirrored crop (more accurate, twice the time)")
+    max_people: int | None = Field(
+        None, ge=1, le=100, description="most boxes per photo to run the pose network on, best first")
+    keep: int | None = Field(None, ge=1, description="keep at most this many people per photo")
+    keep_by: KeepBy | None = Field(
+        None, description="which people to keep: the highest-scoring, or those with the largest boxes")
 
 
 class OverlayOptions(Options):
-    """The same, and what the picture shall be."""
+    """The same, and how the picture is drawn."""
 
     format: Literal["jpeg", "png"] = "jpeg"
     colours: Literal["side", "person"] = "side"
@@ -77,9 +80,9 @@ class OverlayOptions(Options):
 
 
 def make_app(pool: Pool, limits: Limits, hosts: Sequence[str]) -> Guard:
-    """``hosts``: names that this server goes by. FastAPI's pages of documentation load scripts from elsewhere: off.
+    """``hosts``: names of this server. FastAPI's documentation pages load scripts from elsewhere, so they are off.
 
-    The guard stands around all of FastAPI, whose own middleware would let a failure's answer past.
+    The guard wraps all of FastAPI, whose own middleware would miss the answer to a failure.
     """
     app = FastAPI(title="StagePose", version="1", docs_url=None, redoc_url=None, responses=ANYWHERE)
     _answer_errors(app)
@@ -92,7 +95,7 @@ def make_app(pool: Pool, limits: Limits, hosts: Sequence[str]) -> Guard:
 
     @app.post("/v1/overlay", openapi_extra=BODY, responses=PICTURES | OF_A_PICTURE, response_class=Response)
     async def overlay(request: Request, options: Annotated[OverlayOptions, Query()]) -> Response:
-        """The picture with its people drawn in; a PNG also where a side is too long for a JPEG."""
+        """The picture with its people drawn in; a PNG also if a side is too long for a JPEG."""
         how = {"format": options.format, "colours": options.colours, "labels": options.labels}
         wanted = options.model_dump(exclude_none=True, exclude=set(how))
         return _response(await _ask(request, pool, limits, {"options": wanted, "overlay": how}))
@@ -114,18 +117,18 @@ def _add_pages(app: FastAPI, pool: Pool, limits: Limits) -> None:
 
     @app.get("/healthz")
     async def healthz() -> dict[str, bool]:
-        """The server answers."""
+        """The server is alive."""
         return {"alive": True}
 
     @app.get("/readyz", responses=NONE_READY)
     async def readyz() -> JSONResponse:
-        """A process can look at pictures; 503 while none can."""
+        """A worker process is ready; 503 while none is."""
         state = {"ready": pool.ready > 0, "processes": pool.ready, "busy": pool.busy, "waiting": pool.waiting}
         return JSONResponse(state, 200 if pool.ready else 503)
 
 
 async def _ask(request: Request, pool: Pool, limits: Limits, head: dict[str, Any]) -> wire.Message:
-    """The answer of a worker process. Whoever hangs up gives up their place in the queue."""
+    """The answer of a worker process. A client that disconnects gives up its place in the queue."""
     head["content_type"] = require_picture(request)
     pool.require_place()  # before the body is sent for nothing
     async with received(request, limits) as body:

@@ -1,4 +1,4 @@
-"""A request's body, within limits that hold whatever it says of itself: bytes, seconds, and bytes of all together."""
+"""A request's body, within limits whatever it declares: bytes, seconds to arrive, and bytes of all bodies together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RAW = ("image/", "application/octet-stream", "application/x-www-form-urlencoded"
 
 @dataclass(kw_only=True)
 class Limits:
-    """``most`` bytes of one body, ``altogether`` of all that are held, and ``seconds`` for one to arrive."""
+    """At most ``most`` bytes per body, ``altogether`` of all that are held, and ``seconds`` for one to arrive."""
 
     most: int
     altogether: int
@@ -26,7 +26,7 @@ class Limits:
 
 
 def require_picture(request: Request) -> str:
-    """The content type, which may be left out; :class:`RefusedError` where it says that this is no picture's file."""
+    """The content type, which may be left out; :class:`RefusedError` if it is not a picture's."""
     kind = request.headers.get("content-type", "")
     if kind and not kind.lower().startswith(RAW):
         raise RefusedError(415, f"Content-Type is {kind[:80]!r}; send the bytes of a picture as image/* or "
@@ -36,7 +36,7 @@ def require_picture(request: Request) -> str:
 
 @asynccontextmanager
 async def received(request: Request, limits: Limits) -> AsyncIterator[bytearray]:
-    """The whole body, which counts among those held until the end of the ``with``."""
+    """The whole body, which counts as held until the end of the ``with``."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limits.most:
         raise _too_large(f"{int(declared):,}", limits)

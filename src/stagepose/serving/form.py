@@ -1,6 +1,6 @@
 """The one picture in form data, as ``curl -F image=@photo.jpg`` and web pages send it.
 
-python-multipart's parser is asked directly: its own and Starlette's form classes write large files to a disk.
+python-multipart's parser is used directly: its own and Starlette's form classes write large files to a disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class FormError(ValueError):
 
 
 def picture_in(body: bytes, content_type: str) -> bytes:
-    """The bytes of the picture's file: the body itself, or of form data its part. A file's name is passed over."""
+    """The bytes of the picture's file: the body itself, or the one part of form data. File names are ignored."""
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         return body

@@ -1,4 +1,4 @@
-"""Before any path: who may ask, and how every answer leaves.
+"""Before any path: which requests are let in, and the headers of every answer.
 
 A page of another site can make its visitor's browser send pictures here, and by pointing its own name at this machine
 (DNS rebinding) even read the answers. The first has a foreign Origin, the second a foreign Host.
@@ -15,13 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stagepose.serving.refused import RefusedError
 
-LINGER = 5.0  # seconds in which a refused client may finish sending: before, many cannot hear the answer
+LINGER = 5.0  # seconds in which a refused client may finish sending: before that, many cannot read the answer
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 ON_EVERYTHING = {"x-content-type-options": "nosniff", "cache-control": "no-store", "referrer-policy": "no-referrer"}
 
 
 class Guard:
-    """An ASGI app around another. ``hosts`` are names that this server goes by, beside addresses and localhost."""
+    """An ASGI app around another. ``hosts`` are names of this server, besides IP addresses and localhost."""
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
         self.app, self.hosts = app, {"localhost", *(host.lower() for host in hosts)}
@@ -89,7 +89,7 @@ class _Body:
         self._has_more = False
 
     async def discard_rest(self) -> None:
-        """Read on for a while: a client that is still sending loses an answer that comes with a closed connection."""
+        """Read on for a while: a client that is still sending would lose an answer if the connection closed."""
         if self._waits_for_us:
             return
         try:
@@ -114,7 +114,7 @@ def _name(host: str) -> str:
 
 
 def _is_address(name: str) -> bool:
-    """Whether no name server was asked for it, so that nobody can have answered falsely."""
+    """Whether it is an IP address, for which no name server was asked that could answer falsely."""
     try:
         ip_address(name)
     except ValueError:

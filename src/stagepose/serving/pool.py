@@ -1,4 +1,4 @@
-"""Worker processes, a bounded queue before them, and another process for each that dies."""
+"""Worker processes, a bounded queue in front of them, and a replacement for each that dies."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 
 class Pool:
-    """``ask`` gives one picture to one process. At most ``queue`` requests wait for theirs.
+    """``ask`` gives one picture to one process. At most ``queue`` requests wait for one.
 
-    ``order`` are the arguments of :func:`stagepose.load`. A picture on which a process works longer than ``timeout``
-    seconds costs that process its life, and so does a crash: its request fails, another process is started, those that
-    wait go on waiting.
+    ``order`` are the arguments of :func:`stagepose.load`. A process that works longer than ``timeout`` seconds on a
+    picture is killed: its request fails, as after a crash, another process is started, and requests in the queue keep
+    waiting.
     """
 
     def __init__(self, order: Mapping[str, Any], *, workers: int, queue: int, timeout: float) -> None:
@@ -43,7 +43,7 @@ class Pool:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Pool:
-        """The first process says whether the models are right (:class:`StagePoseError`); the others follow."""
+        """The first process shows whether the models load (:class:`StagePoseError`); the others follow."""
         began = time.monotonic()
         first = await self._start()
         self._patience = max(START_AT_LEAST, START_SLOWER * (time.monotonic() - began))
@@ -88,12 +88,12 @@ class Pool:
             async with asyncio.timeout(self.timeout):
                 answer = await _talk(process, head, body)
         except TimeoutError as error:
-            raise RefusedError(504, f"image: the server has looked at it for {self.timeout:g} seconds without an end; "
-                                    "send a smaller one") from error
+            raise RefusedError(504, f"image: it was not done after {self.timeout:g} seconds; send a smaller one"
+                               ) from error
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             await _ended(process)
-            raise RefusedError(503, "image: the process that looked at it died, perhaps for want of memory; another "
-                                    "takes its place. Send it again, or a smaller one", retry=True) from error
+            raise RefusedError(503, "image: its worker process died, perhaps for lack of memory, and is replaced; send "
+                                    "it again, or a smaller one", retry=True) from error
         else:
             healthy = True
             self._idle.put_nowait(process)

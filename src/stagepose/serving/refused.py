@@ -1,4 +1,4 @@
-"""A request that is not done, and its answer: one line that names the thing, the value and the way out."""
+"""A refused request and its answer: one line that names the problem, the value and the fix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ RETRY_AFTER = "1"  # seconds
 
 
 class RefusedError(Exception):
-    """``retry``: the same request may do better in a second; ``close``: nothing more is heard on its connection."""
+    """``retry``: the same request may succeed in a second; ``close``: the connection is closed afterwards."""
 
     def __init__(self, status: int, text: str, *, retry: bool = False, close: bool = False) -> None:
         super().__init__(text)

@@ -1,4 +1,4 @@
-"""uvicorn around the app: what it listens on, how long it waits for strangers, how it ends."""
+"""uvicorn around the app: what it listens on, how long it waits for clients, how it shuts down."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from stagepose.serving.pool import Pool
 
 MOST_CONNECTIONS = 500  # below the 1,024 files that a process may usually open
 BACKLOG = 128
-STEPS = 3  # of a request, each with a timeout of its own: its body arrives, it waits for a process, it is looked at
+STEPS = 3  # of a request, each with a timeout of its own: its body arrives, it waits for a process, it is processed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to serve; ``hosts`` are names beside ``host``, ``timeout`` is in seconds, ``max_bytes`` of a body."""
+    """How to serve; ``hosts`` are names besides ``host``, ``timeout`` is in seconds, ``max_bytes`` per body."""
 
     host: str
     port: int
@@ -41,10 +41,10 @@ class Settings:
 
 
 def serve(order: Mapping[str, Any], settings: Settings, told: Callable[[str, dict[str, Any]], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; ``told(address, model)`` is called once pictures can come.
+    """Serve until SIGTERM or Ctrl-C; ``told(address, model)`` is called once requests are accepted.
 
-    ``order`` are the arguments of :func:`stagepose.load`. :class:`ConfigError` for an address that cannot be had, and
-    before anything is served whatever is wrong with the models.
+    ``order`` are the arguments of :func:`stagepose.load`. :class:`ConfigError` for an address that cannot be listened
+    on; errors of the models come before anything is served.
     """
     with _listening(settings.host, settings.port) as listener:
         asyncio.run(_serve(order, settings, listener, told))
@@ -104,7 +104,7 @@ def _address(listener: socket.socket) -> str:
 
 
 def _connection(seconds: float) -> type[H11Protocol]:
-    """uvicorn's HTTP, with an end to waiting and to connections.
+    """uvicorn's HTTP, with limits on waiting and on connections.
 
     Its own clock stops at the first byte of a request's head, and its own limit counts nobody before the end of one.
     """

@@ -1,4 +1,4 @@
-"""What the server and its worker processes say to each other over pipes: a small JSON object, then bytes.
+"""The protocol of the server and its worker processes, over pipes: a small JSON object, then bytes.
 
 No pickle: a worker that a hostile picture has taken over could only send another answer.
 """

@@ -1,7 +1,7 @@
-"""A process that looks at pictures: ``python -m stagepose.serving.worker``, started and fed by pool.py.
+"""A worker process for pictures: ``python -m stagepose.serving.worker``, started and fed by pool.py.
 
-All that touches what a stranger has sent happens here: form data, the picture's file, the networks. What goes wrong
-with it, to a crash, costs one answer. It ends with the server, whose end of the pipe is then closed.
+All that touches what a client has sent happens here: form data, the picture's file, the networks. Whatever goes wrong
+with it, up to a crash, costs one answer. The process ends with the server, when its end of the pipe is closed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _standard_output() -> IO[bytes]:
 
 
 def about(predictor: Predictor) -> dict[str, Any]:
-    """What ``GET /v1/model`` tells: names, never paths."""
+    """The answer of ``GET /v1/model``: names, never paths."""
     skeleton, detector = predictor.skeleton, predictor.detector
     return {
         "pose": predictor.info.name,
@@ -72,7 +72,7 @@ def about(predictor: Predictor) -> dict[str, Any]:
 
 
 def answer(predictor: Predictor, request: Mapping[str, Any], body: bytes) -> Answer:
-    """The people as JSON, or a picture of them with ``overlay``; whatever is wrong as an answer too."""
+    """The people as JSON, or a picture of them with ``overlay``; errors are answers too."""
     try:
         picture = picture_in(body, request["content_type"])
         return look(predictor, picture, request["options"], request.get("overlay"))

@@ -19,37 +19,37 @@ from stagepose.skeleton import Skeleton
 
 HERE = Path(__file__).parent
 STEPS = {
-    "miss": "miss", "swap": "swap", "inversion": "inversion", "jitter": "jitter", "score": "order of scores",
-    "second": "second finds", "background": "found where nobody is", "missed": "missed people",
+    "miss": "miss", "swap": "swap", "inversion": "inversion", "jitter": "jitter", "score": "ranking",
+    "second": "duplicates", "background": "false positives", "missed": "missed people",
 }  # fmt: skip
-SORTS = {"oks up": "worst first", "oks down": "best first", "score down": "most certain", "area down": "largest",
+SORTS = {"oks up": "worst first", "oks down": "best first", "score down": "highest score", "area down": "largest",
          "area up": "smallest", "overlap down": "most crowded", "labelled down": "most labels",
          "miss down": "most misses", "inversion down": "most inversions", "swap down": "most swaps",
          "jitter down": "most jitter"}  # fmt: skip
-LAYERS = {"truth": "labelled (white, dashed)", "found": "found (dark)", "errors": "way to the right place"}
+LAYERS = {"truth": "labelled (white, dashed)", "found": "found (dark)", "errors": "line to the labelled place"}
 DEFINITIONS = {
     "Good, jitter, inversion, swap, miss":
-        "A result is a person's when COCO matches the two at an OKS of .1. A labelled joint of it is near to one of "
-        "four places: its own, its mirrored joint's, its own or its mirrored joint's of another person. How near is "
-        "KS = exp(−d² / (2 s² k²)), in the scale s of the person whose place it is. The greatest KS decides: own above "
+        "A result belongs to a person if COCO matches the two at an OKS of .1. Each labelled joint is compared with "
+        "four places: its own, its mirrored joint's, and the same two on another person, by "
+        "KS = exp(−d² / (2 s² k²)), with the scale s of the person whose place it is. The largest decides: own above "
         ".85 good, from .5 jitter; mirrored from .5 inversion; of another person from .5 swap; all below .5 miss "
         "(Ronchi and Perona, ICCV 2017).",
-    "Mended":
+    "Fixing errors":
         "A joint is put where it is labelled; the result that fits a person best gets its OKS as score, all others 0; "
-        "second finds and finds of nobody are left out; each missed person gets a perfect find, the most certain of "
-        "all. The chart mends one after the other, from the top; the table has each alone too. What is then left of 1 "
-        "are good joints that are not quite right.",
+        "duplicates and false positives are left out; each missed person gets a perfect result with the highest score. "
+        "The chart fixes one kind after the other, from the top; the table has each alone too. What is then missing "
+        "from 1 are good joints that are not quite right.",
     "AP by keypoint":
-        "COCO's AP as if this keypoint were the only one: people in whom it is not labelled are ignored, and the "
-        "people's scores rank.",
+        "COCO's AP as if this keypoint were the only one: people in whom it is not labelled are ignored, and results "
+        "are ranked by the people's scores.",
     "AP of a group":
-        "People of the other groups are ignored; a result that finds nobody counts by the group's share of the people. "
+        "People of the other groups are ignored; a false positive is weighted by the group's share of the people. "
         "Overlap is the largest IoU of a person's box with another's.",
     "PCK, median %":
         "PCK .05 is the share of the labelled joints that are found within .05 of the longer side of the person's "
         "labelled box (Yang and Ramanan, PAMI 2013); the median error in percent is of that side too. Missed are the "
         "labelled joints of people without a result.",
-    "95 % interval": "Percentiles of the number over draws of the pictures with replacement.",
+    "95 % interval": "Percentiles of the number over bootstrap samples of the pictures.",
 }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def _advice(analysis: Analysis) -> str:
 def _errors(analysis: Analysis) -> str:
     overall = {kind: analysis.errors[kind] for kind in KINDS}
     other = [f"{analysis.errors[name]:,} {what}" for name, what in (
-        ("missed", "people missed"), ("background", "results where nobody is"), ("second", "second finds"),
+        ("missed", "people missed"), ("background", "false positives"), ("second", "duplicates"),
         ("misranked", "people with a better result behind a worse one"))]  # fmt: skip
     return (f"<section><h2>What goes wrong</h2><p>Labelled joints of people who were found, by kind. Besides: "
             f"{', '.join(other)}.</p>{_legend(KINDS)}"
@@ -111,8 +111,8 @@ def _mending(analysis: Analysis) -> str:
     rows = [[STEPS[gain.name], MEANING[gain.name], f"{gain.alone:+.4f}", f"{gain.after:+.4f}"]
             for gain in analysis.gains]
     headings = ["error", "what it is", "AP gained alone", "AP gained in this order"]
-    return ("<section><h2>What mending would give</h2><p>AP when errors are mended one after the other.</p>"
-            + svg.waterfall(analysis.metrics.ap, steps, "AP gained by mending")
+    return ("<section><h2>What fixing errors would give</h2><p>AP if errors are fixed one after the other.</p>"
+            + svg.waterfall(analysis.metrics.ap, steps, "AP gained by fixing errors")
             + _table(headings, rows, words=2) + "</section>")
 
 
@@ -125,7 +125,7 @@ def _keypoints(analysis: Analysis) -> str:
         ap = ["", ""] if part.ap == NO_TRUTH else [f"{part.ap:.3f}", f"{part.ar:.3f}"]
         shares = [f"{100 * counts[kind] / total:.1f}" for kind in KINDS]
         rows.append([name, f"{part.people}", *ap, *shares, f"{gain:+.4f}"])
-    headings = ["keypoint", "labelled", "AP", "AR", *(f"{kind} %" for kind in KINDS), "AP gained if mended"]
+    headings = ["keypoint", "labelled", "AP", "AR", *(f"{kind} %" for kind in KINDS), "AP gained if fixed"]
     return (f"<section><h2>Keypoint by keypoint</h2>{_legend(KINDS)}"
             + svg.stacked_bars(list(zip(names, analysis.errors_by_keypoint, strict=True)), "Kinds by keypoint")
             + f"{_table(headings, rows)}</section>")
@@ -160,16 +160,16 @@ def _gallery(worst: str) -> str:
     controls = (f'<label>sort <select id="sort">{sorts}</select></label>'
                 f'<label>show <select id="only"><option value="">all</option>{only}'
                 f'<option value="missed">missed</option></select></label>{layers}')
-    return ("<section><h2>The people found worst</h2><p>Dots are what was found, by kind of error; a click makes a "
-            f'card large.</p>{_legend(KINDS)}<div class="controls">{controls}</div>'
+    return ("<section><h2>The worst-found people</h2><p>Dots are what was found, by kind of error; click a card "
+            f'to enlarge it.</p>{_legend(KINDS)}<div class="controls">{controls}</div>'
             f'<div class="cards" id="cards">{worst}</div></section>')
 
 
 def _alarms(alarms: str) -> str:
     if not alarms:
         return ""
-    return ("<section><h2>Found where nobody is labelled</h2><p>The most certain first. Somebody may be there: then "
-            f'the labels are missing.</p><div class="cards">{alarms}</div></section>')
+    return ("<section><h2>False positives</h2><p>The highest scores first. If somebody is there, the label "
+            f'is missing.</p><div class="cards">{alarms}</div></section>')
 
 
 def _definitions() -> str:
