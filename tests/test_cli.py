@@ -109,7 +109,8 @@ def test_verbs_are_pinned(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("verb", sorted(SURFACE))
-def test_options_are_pinned(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_are_pinned(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")  # in a wide terminal, groups of options are beside each other
     if verb == "serve":
         require_extra(verb)
     assert cli.main([verb, "--help"]) == 0
@@ -386,7 +387,7 @@ def test_a_folder_that_takes_no_file_is_refused_before_the_work(monkeypatch: pyt
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    monkeypatch.setattr("stagepose.commands.predict.load", pytest.fail)
+    monkeypatch.setattr("stagepose.commands.finding.load", pytest.fail)
     assert predict("two.png", "--json-only") == 1
     assert capsys.readouterr().err.startswith("error: out/people.json: cannot write: Permission denied")
 

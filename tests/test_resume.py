@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,10 @@ from toy_models import ONE, TWO, dots, pose_bytes
 from waiting import until
 
 from stagepose import cli, files
+from stagepose.commands.arguments import spelled
 from stagepose.commands.outcome import Outcome
+from stagepose.commands.predict import FREE
+from stagepose.commands.spreadsheet import TableOptions
 from stagepose.commands.unfinished import NAME, Journal
 from stagepose.errors import ConfigError, StagePoseError
 from stagepose.predictor import Predictor
@@ -197,6 +201,17 @@ def test_other_settings_are_refused_in_one_line(options: list[str], message: str
     assert predict("photos", "--resume", "--batch", "1", "--csv", "--strict") == 1  # 1 for the broken photo
 
 
+def test_every_option_of_predict_is_compared_or_named_free(capsys: pytest.CaptureFixture[str]) -> None:
+    stop()
+    capsys.readouterr()
+    assert cli.main(["predict", "--help"]) == 0
+    shown = {name for name in re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)
+             if not name.startswith("--no-")} - {"--help"}
+    begun = json.loads((Path("out") / NAME).read_bytes().splitlines()[0])["settings"]
+    compared, free = set(begun) - {"StagePose"}, {spelled(name) for name in FREE}
+    assert compared | free == shown and not compared & free
+
+
 def test_another_model_of_the_same_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     stop()
     Path("pose.onnx").write_bytes(pose_bytes(box_padding=1.5))
@@ -313,7 +328,8 @@ def test_memory_does_not_grow_with_the_people() -> None:
     person = {"category_id": 1, "keypoints": np.arange(51.0).tolist(), "score": 0.5, "file_name": "x", "box": [0.5] * 4}
     journal = Journal.begin(Path("out"), {})
     names: list[str | None] = [f"{number}.jpg" for number in range(60)]
-    outcome = Outcome(journal, [(name, n) for n, name in enumerate(names, 1)], [f"k{n}" for n in range(17)], True, [])
+    outcome = Outcome(journal, [(name, n) for n, name in enumerate(names, 1)], [f"k{n}" for n in range(17)],
+                      TableOptions(csv=True), [])
     tracemalloc.start()
     for name in names:
         record = {"image": {"file_name": name, "width": 9, "height": 9, "people": 20}, "people": [person] * 20}

@@ -160,7 +160,11 @@ def test_help_in_a_terminal_has_styles_unless_no_color_is_set(no_color: str) -> 
     (["predict", "--source", "a.jpg"],
      "no option --source; the photos are named without one: stagepose predict PHOTO ..."),
     (["stats", "a.json", "--input", "b.json"], "no option --input; see stagepose stats --help"),
+    (["predict", "a.jpg", "--lables", "none"], "no option --lables; did you mean --labels or --tiles?"),
 ])  # fmt: skip
-def test_the_command_line_says_it_so(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_the_command_line_says_it_so(words: list[str], line: str, columns: str, capsys: pytest.CaptureFixture[str],
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
     assert cli.main(words) == 2
     assert capsys.readouterr().err == f"error: {line}\n"

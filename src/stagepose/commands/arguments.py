@@ -1,17 +1,22 @@
-"""Types of arguments that several verbs take, with the names that help shows for them.
+"""Types of options that several commands take: what help calls their values, and of the commonest what it says of them.
 
 Where None is the default, the help text says what that means, and help says nothing of None.
 """
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from tyro.conf import Positional, arg
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 AT_LEAST_ONE = "(at least one)"
 UNSAID = ""  # in place of "(default: None)"
+A_MODEL = "a shipped name or an .onnx file"
 
 Photos: TypeAlias = Positional[Annotated[list[str], arg(metavar="PHOTO ...", help_behavior_hint=AT_LEAST_ONE)]]
 JsonFile: TypeAlias = Positional[Annotated[Path, arg(metavar="FILE.json")]]
@@ -22,7 +27,6 @@ File: TypeAlias = Annotated[Path, arg(metavar="FILE")]
 Folder: TypeAlias = Annotated[Path, arg(metavar="DIR")]
 Sets: TypeAlias = Annotated[list[str], arg(metavar="FILE.json ...")]
 ModelName: TypeAlias = Annotated[str, arg(metavar="NAME|FILE")]
-PoseModels: TypeAlias = Annotated[tuple[str, ...], arg(metavar="NAME|FILE ...")]
 OksNms: TypeAlias = Annotated[float | Literal["none", "auto"], arg(metavar="FLOAT|none")]
 Numbers: TypeAlias = Annotated[tuple[float, ...], arg(metavar="FLOAT ...", help_behavior_hint=UNSAID)]
 Counts: TypeAlias = Annotated[tuple[int, ...], arg(metavar="INT ...", help_behavior_hint=UNSAID)]
@@ -43,3 +47,24 @@ OptionalCounts: TypeAlias = Annotated[list[int] | None, arg(metavar="INT ...", h
 OptionalNumbers: TypeAlias = Annotated[list[float] | None, arg(metavar="FLOAT ...", help_behavior_hint=UNSAID)]
 OptionalSets: TypeAlias = Annotated[list[str] | None, arg(metavar="FILE.json ...", help_behavior_hint=UNSAID)]
 OptionalTexts: TypeAlias = Annotated[list[str] | None, arg(metavar="TEXT ...", help_behavior_hint=UNSAID)]
+
+# What finds people, wherever it is chosen
+PoseName: TypeAlias = Annotated[str, arg(metavar="NAME|FILE", help=f"Pose model: {A_MODEL}.")]
+DetectorName: TypeAlias = Annotated[str, arg(metavar="NAME|FILE", help=f"Person detector: {A_MODEL}.")]
+Flip: TypeAlias = Annotated[bool, arg(
+    help="Flip test: average with the mirrored crop (more accurate, twice the time).")]
+Batch: TypeAlias = Annotated[int, arg(help="Batch size: people per forward pass.")]
+MaxPixels: TypeAlias = Annotated[int, arg(help="Refuse photos with more pixels than this.")]
+Threads: TypeAlias = Annotated[int | None, arg(metavar="INT", help_behavior_hint=UNSAID,
+                                               help="CPU threads; all cores by default.")]
+Provider: TypeAlias = Annotated[str, arg(help="ONNX Runtime's execution provider, such as cuda.")]
+
+
+def spelled(name: str) -> str:
+    """A field's or parameter's name as an option of the command line: ``--max-people``."""
+    return f"--{name.replace('_', '-')}"
+
+
+def changed(options: DataclassInstance) -> list[str]:
+    """Those that are not as they are by default, spelled as on the command line."""
+    return [spelled(field.name) for field in fields(options) if getattr(options, field.name) != field.default]

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco import person_result
+from stagepose.commands.arguments import OptionalNumber
 from stagepose.commands.console import note
-from stagepose.commands.spreadsheet import csv_line, joint_cells, remove_csv
+from stagepose.commands.spreadsheet import TableOptions, csv_line, joint_cells, remove_csv
 from stagepose.errors import StagePoseError
 from stagepose.files import put_in_place, temporary_name, write_all, writing
 from stagepose.lines import printable
@@ -29,17 +30,38 @@ OVERLAY, RESULTS, TABLE = ".pose.mp4", ".people.json", ".people.csv"
 Draw: TypeAlias = Callable[[NDArray[np.uint8], Sequence[Person]], NDArray[np.uint8]]  # people onto a picture
 
 
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """How videos are looked at.
+
+    Attributes:
+        detect_every: In a video, frames from one look of the detector to the next; people are followed between.
+        smooth: In a video, smooth out keypoint jitter.
+        start: Start of the video segment, in seconds; earlier frames are decoded but skipped.
+        end: End of the video segment, in seconds.
+        every: Process every Nth frame of the video or segment.
+    """
+
+    detect_every: int = 1
+    smooth: bool = True
+    start: float = 0.0
+    end: OptionalNumber = None
+    every: int = 1
+
+    @property
+    def part(self) -> Part:
+        """Of each video; :class:`ConfigError` where it is none."""
+        return Part(self.start, float("inf") if self.end is None else self.end, self.every)
+
+
 @dataclass(frozen=True)
 class ClipSettings:
     """How a run treats its videos."""
 
     out: Path
     draw: Draw | None  # None: no overlay
-    csv: bool
-    detect_every: int
-    smooth: bool
-    part: Part  # of each
-    csv_threshold: float  # joints that score less have no x and y in the table
+    video: VideoOptions
+    table: TableOptions
     former: frozenset[str]  # overlays that an earlier run has written there
 
 
@@ -113,7 +135,7 @@ class Clip:
     def begin(self, keypoints: Sequence[str], reader: VideoReader) -> None:
         """Open its files, at its first frame."""
         self._files[RESULTS] = Growing(self.path(RESULTS), b"[", b"\n]\n")
-        if self.settings.csv:
+        if self.settings.table.csv:
             joints = (f"{name}_{what}" for name in keypoints for what in ("x", "y", "score"))
             self._files[TABLE] = Growing(self.path(TABLE), csv_line([*OF_FRAME, *joints]), b"")
         if self.settings.draw:
@@ -128,7 +150,7 @@ class Clip:
             if TABLE in self._files:
                 self._files[TABLE].append(b"".join(csv_line([
                     *(result[key] for key in OF_FRAME[:5]), *result["box"],
-                    *joint_cells(result["keypoints"], self.settings.csv_threshold)]) for result in results))
+                    *joint_cells(result["keypoints"], self.settings.table.csv_threshold)]) for result in results))
         self.frames, self.last_time = self.frames + 1, frame.time
         self.people += len(results)
         self.tracks.update(result["track_id"] for result in results)
@@ -209,15 +231,16 @@ def predict_clip(path: Path, name: str, stem: str, predictor: Predictor, setting
     ``step`` is called with (frames done, frames that the file announces or 0).
     """
     clip, held = Clip(name, stem, settings), []
+    video = settings.video
 
     def on_audio(packet: Any) -> None:
         clip.add_audio(packet) if clip.frames else held.append(packet)  # sound before the first picture
 
-    with VideoReader(path, max_pixels=predictor.config.max_pixels, part=settings.part,
+    with VideoReader(path, max_pixels=predictor.config.max_pixels, part=video.part,
                      on_audio=on_audio if settings.draw else None) as reader:
         complete = False
         try:
-            for frame in people_in(reader, predictor, detect_every=settings.detect_every, smooth=settings.smooth):
+            for frame in people_in(reader, predictor, detect_every=video.detect_every, smooth=video.smooth):
                 if not clip.frames:
                     clip.begin(predictor.skeleton.names, reader)
                 clip.add(frame)

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from stagepose.cluster import find_in
-from stagepose.commands.arguments import (
-    AT_LEAST_ONE,
-    Folder,
-    ModelName,
-    OptionalCount,
-    OptionalNumber,
-    OptionalText,
-    OptionalTiles,
-)
+from stagepose.commands.arguments import AT_LEAST_ONE, Folder, OptionalCount, OptionalNumber, OptionalText
 from stagepose.commands.console import counted, counter_or_lines, note, say, wrong_usage
+from stagepose.commands.finding import FinderOptions
 from stagepose.commands.stopping import ending_in_order
-from stagepose.images import MAX_PIXELS
 from stagepose.lines import printable
-from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE
-from stagepose.structures import KeepBy
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions(FinderOptions):
+    """How people are found, in each process.
+
+    Attributes:
+        threads: CPU threads of each process.
+        threshold: Minimum person score; by default the pose model's own.
+        keep: Keep at most this many people per photo; all by default.
+    """
+
+    threads: int = 1
+
+
+BY_DEFAULT = WorkerOptions()
 
 
 def cluster(
@@ -29,23 +36,12 @@ def cluster(
     *,
     out: Folder,
     address: OptionalText = None,
-    pose: ModelName = DEFAULT_POSE,
-    detector: ModelName = DEFAULT_DETECTOR,
-    threshold: OptionalNumber = None,
-    max_people: int = 100,
-    keep: OptionalCount = None,
-    keep_by: KeepBy = "score",
-    tiles: OptionalTiles = None,
-    flip: bool = False,
-    batch: int = 8,
+    finding: OmitArgPrefixes[WorkerOptions] = BY_DEFAULT,
     workers: OptionalCount = None,
-    threads: int = 1,
-    provider: str = "cpu",
     gpus: OptionalNumber = None,
     part: int = 256,
     again: bool = False,
     strict: bool = False,
-    max_pixels: int = MAX_PIXELS,
 ) -> int:
     """Find the people in millions of photos, on all machines of a Ray cluster, or all cores of this one.
 
@@ -61,32 +57,19 @@ def cluster(
         out: Folder for the results, where all machines see it.
         address: Of the Ray cluster that this machine belongs to; auto finds it. Without it this machine's cores are
             used.
-        pose: Pose model: a shipped name or an .onnx file.
-        detector: Person detector: a shipped name or an .onnx file.
-        threshold: Least score of a person. By default the pose model's own.
-        max_people: Most boxes of one photo that are looked into, best first; --keep counts people.
-        keep: Most people of one photo, of all that are found; by default everyone.
-        keep_by: Whom to keep: those who score most, or those of the largest boxes.
-        tiles: Let the detector look at overlapping tiles of large photos too: of so many pixels a side, or auto.
-        flip: Also look at every person mirrored: more precise, twice the time.
-        batch: People in one run of the network.
+        finding: How people are found, in each process.
         workers: Processes that look at photos; by default as many as the machines have cores or GPUs for.
-        threads: CPU threads of each process.
-        provider: ONNX Runtime's execution provider, such as cuda.
         gpus: GPUs that each process reserves, such as 0.5 for two processes on one; one by default with another
             provider than cpu.
         part: Photos of one file of the results: what a killed process does again.
         again: Look once more at photos that have an error.
         strict: A photo that cannot be used makes the exit code 1.
-        max_pixels: Refuse photos with more pixels than this.
     """
     if not photos:
         wrong_usage("name at least one photo, folder, glob pattern or URI")
     with ending_in_order(), counter_or_lines("cluster", "looked at") as step:
-        found = find_in(photos, out, pose=pose, detector=detector, address=address, workers=workers, threads=threads,
-                        provider=provider, gpus=gpus, part=part, again=again, progress=step, threshold=threshold,
-                        max_people=max_people, keep=keep, keep_by=keep_by, tiles=tiles, flip=flip, batch=batch,
-                        max_pixels=max_pixels)
+        found = find_in(photos, out, address=address, workers=workers, gpus=gpus, part=part, again=again, progress=step,
+                        **vars(finding))
     for error in found.errors:
         note(error)
     if found.failed > len(found.errors):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stagepose.coco import CocoDataset, resolve_skeleton
+from stagepose.commands.arguments import changed
 from stagepose.commands.console import wrong_usage
 from stagepose.commands.judging import ModelOptions, predict, read_results, read_truth, results_of_run
 from stagepose.errors import ConfigError
@@ -48,7 +49,7 @@ class Contestants:
         """Ends with a usage error where options mean nothing for who is compared."""
         folders = [name for name in names if name not in shipped() and Path(name).is_dir()]
         models = [name for name in names if not name.endswith(".json") and name not in folders]
-        if not models and (idle := model.changed()):
+        if not models and (idle := changed(model)):
             what = "two files of results need" if not folders and len(names) == 2 else "results and runs need"
             wrong_usage(f"{what} no model; leave out {', '.join(idle)}")
         if (models or folders) and skeleton is not None:

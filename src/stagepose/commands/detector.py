@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 from stagepose import coco
 from stagepose.commands.arguments import (
+    A_MODEL,
+    UNSAID,
+    DetectorName,
     JsonFile,
-    ModelName,
-    OptionalCount,
     OptionalFile,
     OptionalFolder,
-    OptionalName,
+    Provider,
+    Threads,
 )
 from stagepose.commands.boxes import BoxFile
 from stagepose.commands.console import counter, note, say, table, wrong_usage
@@ -25,19 +30,23 @@ from stagepose.predictor import DEFAULT_DETECTOR, Predictor, load
 from stagepose.runtime import DetectorModel
 from stagepose.structures import Detections
 
+OptionalPose = Annotated[str | None, arg(
+    metavar="NAME|FILE", help_behavior_hint=UNSAID,
+    help=f"Pose model: {A_MODEL}; looks at the 20 best boxes of every picture.")]
+
 
 def eval_detector(
     file: JsonFile,
     *,
     images: OptionalFolder = None,
-    detector: ModelName = DEFAULT_DETECTOR,
+    detector: DetectorName = DEFAULT_DETECTOR,
     boxes: OptionalFile = None,
     negatives: OptionalFolder = None,
-    pose: OptionalName = None,
+    pose: OptionalPose = None,
     flip: bool = False,
     out: OptionalFile = None,
-    threads: OptionalCount = None,
-    provider: str = "cpu",
+    threads: Threads = None,
+    provider: Provider = "cpu",
 ) -> None:
     """Judge a person detector, or ready boxes, on a COCO file: box AP and AR, and who is found with how many boxes.
 
@@ -46,14 +55,10 @@ def eval_detector(
     Args:
         file: COCO annotation file with the truth.
         images: Folder of the pictures; by default images/ beside the file.
-        detector: Person detector: a shipped name or an .onnx file.
         boxes: Judge the boxes of this COCO results file instead of a detector's; of other categories none is looked at.
         negatives: Folder of pictures without people, whose boxes are all wrong.
-        pose: Pose model: a shipped name or an .onnx file; looks at the 20 best boxes of every picture.
         flip: Flip test of --pose.
         out: Write the boxes here, as COCO results.
-        threads: CPU threads of the models; all cores by default.
-        provider: ONNX Runtime's execution provider, such as cuda.
     """
     if boxes is not None and (negatives is not None or detector != DEFAULT_DETECTOR):
         wrong_usage("--boxes judges what is there already; leave out --detector and --negatives")

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tyro.conf import arg
 
 from stagepose import coco
 from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import (
-    ModelName,
+    A_MODEL,
+    Batch,
+    DetectorName,
+    Flip,
     OksNms,
-    OptionalCount,
     OptionalFolder,
     OptionalName,
     OptionalResults,
-    PoseModels,
+    Provider,
+    Threads,
+    changed,
 )
 from stagepose.commands.boxes import BoxFile
 from stagepose.commands.console import counter, note, wrong_usage
@@ -32,6 +37,8 @@ from stagepose.runtime import Detector
 from stagepose.skeleton import COCO_17, DEFAULT_SIGMA, SKELETONS, Skeleton, target_skeleton
 from stagepose.structures import Detections
 
+PoseNames = Annotated[tuple[str, ...], arg(
+    metavar="NAME|FILE ...", help=f"Pose model: {A_MODEL}; the heatmaps of several are averaged.")]
 READY = ("ground-truth", "detector")  # words that --boxes takes besides a file's name
 # What means nothing for annotated boxes, which are all looked at.
 OF_DETECTIONS: tuple[str, ...] = ("--detector", "--threshold", "--max-people")
@@ -43,10 +50,8 @@ class ModelOptions:
 
     Attributes:
         images: Folder of the pictures; by default images/ beside the file with the truth.
-        detector: Person detector: a shipped name or an .onnx file; with --boxes detector only.
-        boxes: Where people are looked for: "ground-truth" (the annotated boxes), "detector", or a file of COCO box
-            results.
-        flip: Flip test: look at every person mirrored as well.
+        boxes: Where people are looked for: "ground-truth" (the annotated boxes), "detector" (the boxes of --detector),
+            or a file of COCO box results.
         scales: Multi-scale test: look at every person in crops of so many times the usual size, and take the mean.
         threshold: Least score of a detected box that is looked at.
         max_people: Most boxes of one picture that are looked into, best first.
@@ -55,34 +60,26 @@ class ModelOptions:
         oks_nms: Drop a person whose OKS to a better one exceeds this, or none; by default 0.5 with our rescoring, 0.9
             with others, and none with megvii, whose authors drop nobody.
         soft_nms: Lower that person's score instead of dropping it.
-        batch: People in one run of the network.
-        threads: CPU threads; all cores by default.
-        provider: ONNX Runtime's execution provider, such as cuda.
     """
 
     images: OptionalFolder = None
-    detector: ModelName = DEFAULT_DETECTOR
+    detector: DetectorName = DEFAULT_DETECTOR
     boxes: str = "ground-truth"
-    flip: bool = False
+    flip: Flip = False
     scales: tuple[float, ...] = (1.0,)
     threshold: float = 0.0
     max_people: int = 100
     rescoring: str = DEFAULT_RULE
     oks_nms: OksNms = "auto"
     soft_nms: bool = False
-    batch: int = 8
-    threads: OptionalCount = None
-    provider: str = "cpu"
-
-    def changed(self) -> list[str]:
-        """The options that are not as they are by default, spelled as on the command line."""
-        return [f"--{field.name.replace('_', '-')}" for field in fields(self)
-                if getattr(self, field.name) != field.default]
+    batch: Batch = 8
+    threads: Threads = None
+    provider: Provider = "cpu"
 
     def predictor(self, pose: tuple[str, ...]) -> Predictor:
         """The models; options that mean nothing for where the boxes come from are refused."""
         idle = {"detector": (), "ground-truth": OF_DETECTIONS}.get(self.boxes, ("--detector",))
-        if named := [option for option in self.changed() if option in idle]:
+        if named := [option for option in changed(self) if option in idle]:
             what = "are all looked at" if self.boxes == "ground-truth" else "come from no detector"
             wrong_usage(f"the boxes of --boxes {self.boxes} {what}; leave out {', '.join(named)}")
         return load(pose, self.detector if self.boxes == "detector" else None, threads=self.threads,
@@ -100,12 +97,11 @@ class PeopleOptions(ModelOptions):
             goes with no option of a model.
         skeleton: Keypoints of the results in their order, and the sigmas to judge them by: a published skeleton's
             name, a skeleton file or an annotation file; by default those of FILE.json. A model brings its own.
-        pose: Pose model: a shipped name or an .onnx file; of several the heatmaps' mean is taken.
     """
 
     results: OptionalResults = None
     skeleton: OptionalName = None
-    pose: PoseModels = (DEFAULT_POSE,)
+    pose: PoseNames = (DEFAULT_POSE,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +120,7 @@ def find_people(file: Path, options: PeopleOptions, besides: tuple[str, ...] = (
     """
     if options.results is not None:
         useful = ("--results", "--skeleton", *besides)
-        if idle := [option for option in options.changed() if option not in useful]:
+        if idle := [option for option in changed(options) if option not in useful]:
             wrong_usage(f"--results judges what is there already, without a model; leave out {', '.join(idle)}")
         if options.results.is_dir():
             return _of_run(JudgedRun.read(options.results), file, options.skeleton)

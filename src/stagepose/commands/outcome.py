@@ -9,7 +9,7 @@ from typing import Any
 
 from stagepose.coco import write_results
 from stagepose.commands.console import counted, note
-from stagepose.commands.spreadsheet import remove_csv, write_csv
+from stagepose.commands.spreadsheet import TableOptions, remove_csv, write_csv
 from stagepose.commands.unfinished import Journal
 from stagepose.errors import StagePoseError
 from stagepose.files import write_json_object
@@ -25,9 +25,8 @@ class Outcome:
     journal: Journal
     numbered: Sequence[tuple[str | None, int]]  # the photos as the journal calls them, and their ids
     keypoints: Sequence[str]  # names, in the order of the people's
-    csv: bool  # people.csv is wanted too, if there are photos
+    table: TableOptions
     failed: list[dict[str, str]]
-    csv_threshold: float = 0.0  # joints that score less have no x and y in it
     photos: int = 0
     nobody: int = 0  # photos without people
     people: int = 0
@@ -46,10 +45,10 @@ class Outcome:
     def write(self, out: Path) -> None:
         """The results of all that is done, in the order of the photos, whichever process did it."""
         write_results(out / "people.json", self._people())
-        if self.csv and self.numbered:  # a table of no photos at all would say that nobody was found
-            write_csv(out / TABLE, self._people(), self.keypoints, self.csv_threshold)
+        if self.table.csv and self.numbered:  # a table of no photos at all would say that nobody was found
+            write_csv(out / TABLE, self._people(), self.keypoints, self.table.csv_threshold)
         elif remove_csv(out / TABLE):
-            why = "this run has no photos" if self.csv else "--csv writes one of this run"
+            why = "this run has no photos" if self.table.csv else "--csv writes one of this run"
             note(f"{printable(out / TABLE)}, of an earlier run, removed; {why}")
         videos = {"videos": self.videos} if self.videos else {}
         write_json_object(out / "images.json", {"complete": self.complete, "keypoints": list(self.keypoints),

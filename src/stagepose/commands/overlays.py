@@ -7,13 +7,15 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.commands.clips import OVERLAY, Draw
-from stagepose.draw import draw_people
+from stagepose.draw import JOINT_THRESHOLD, Labels, draw_people
 from stagepose.errors import ImageError
 from stagepose.files import cut
 from stagepose.images import LONGEST_SIDE, Picture, read_image, write_image
@@ -22,6 +24,29 @@ from stagepose.structures import Person
 POSE, LABELS = ".pose", ".labels"  # what follows the photo's name
 OVERLAY_SUFFIXES = f"{POSE}.jpg", f"{POSE}.png", OVERLAY
 LONGEST_STEM = 180  # bytes of an overlay's name; file systems take 255 in all
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingOptions:
+    """How people are drawn.
+
+    Attributes:
+        json_only: Write no overlays.
+        colours: Of the drawn people: left blue and right orange, or another colour for every person, as suits crowds.
+        labels: What is written at the drawn people: the number by which a photo's printed lines call each of several,
+            or in a video the track_id; that and the score; or none.
+        joint_threshold: Minimum score of a joint that is drawn, and counted in the printed lines; the files hold all.
+    """
+
+    json_only: bool = False
+    colours: Literal["side", "person"] = "side"
+    labels: Labels = "number"
+    joint_threshold: float = JOINT_THRESHOLD
+
+    @property
+    def draw(self) -> Draw:
+        """People onto a picture."""
+        return partial(draw_people, threshold=self.joint_threshold, colours=self.colours, labels=self.labels)
 
 
 @dataclass(frozen=True)

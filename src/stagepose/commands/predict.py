@@ -6,74 +6,50 @@ import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from tyro.conf import OmitArgPrefixes
 
 import stagepose
-from stagepose.commands.arguments import (
-    Folder,
-    ModelName,
-    OptionalCount,
-    OptionalFile,
-    OptionalNumber,
-    OptionalTiles,
-    Photos,
-)
+from stagepose.commands.arguments import Folder, OptionalFile, Photos, spelled
 from stagepose.commands.boxes import BoxFile, image_ids
-from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, earlier_overlays, predict_clip
+from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, VideoOptions, earlier_overlays, predict_clip
 from stagepose.commands.clips import TABLE as CLIP_TABLE
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
+from stagepose.commands.finding import FinderOptions
 from stagepose.commands.outcome import TABLE, Outcome, fail, finish, rescue
-from stagepose.commands.overlays import Overlays, Source, is_overlay
+from stagepose.commands.overlays import DrawingOptions, Overlays, Source, is_overlay
 from stagepose.commands.photos import PhotoRun
+from stagepose.commands.spreadsheet import TableOptions
 from stagepose.commands.stopping import ending_in_order
 from stagepose.commands.unfinished import NAME as UNFINISHED
 from stagepose.commands.unfinished import Journal, stamp_of
-from stagepose.draw import JOINT_THRESHOLD, Labels, draw_people
 from stagepose.errors import ImageError, MissingExtraError, StagePoseError, VideoError
 from stagepose.filekinds import VIDEO_SUFFIXES, is_video
 from stagepose.files import keep_inputs, require_place
-from stagepose.images import IMAGE_SUFFIXES, MAX_PIXELS, find_images
+from stagepose.images import IMAGE_SUFFIXES, find_images
 from stagepose.lines import printable
-from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
+from stagepose.predictor import DEFAULT_DETECTOR, Predictor
 from stagepose.runtime import DetectorModel
-from stagepose.structures import KeepBy
-from stagepose.videoreader import Part
 
 STDIN = "-"
+FINDING, DRAWING, VIDEO, TABLES = FinderOptions(), DrawingOptions(), VideoOptions(), TableOptions()
+# Options in which --resume may differ from the run that it goes on with; in all others it must be the same
+FREE = frozenset({"out", "resume", "strict", "csv", "batch", "threads", "provider"})
 
 
 def predict(
     photos: Photos,
     *,
     out: Folder = Path("stagepose-out"),
-    pose: ModelName = DEFAULT_POSE,
-    detector: ModelName = DEFAULT_DETECTOR,
     boxes: OptionalFile = None,
-    threshold: OptionalNumber = None,
-    max_people: int = 100,
-    keep: OptionalCount = None,
-    keep_by: KeepBy = "score",
-    tiles: OptionalTiles = None,
-    flip: bool = False,
-    batch: int = 8,
-    json_only: bool = False,
-    csv: bool = False,
-    csv_threshold: float = 0.0,
-    colours: Literal["side", "person"] = "side",
-    labels: Labels = "number",
-    joint_threshold: float = JOINT_THRESHOLD,
-    detect_every: int = 1,
-    smooth: bool = True,
-    start: float = 0.0,
-    end: OptionalNumber = None,
-    every: int = 1,
     resume: bool = False,
     strict: bool = False,
-    max_pixels: int = MAX_PIXELS,
-    threads: OptionalCount = None,
-    provider: str = "cpu",
+    finding: OmitArgPrefixes[FinderOptions] = FINDING,
+    drawing: OmitArgPrefixes[DrawingOptions] = DRAWING,
+    tables: OmitArgPrefixes[TableOptions] = TABLES,
+    video: OmitArgPrefixes[VideoOptions] = VIDEO,
 ) -> int:
     """Find the people in photos and videos, and their keypoints.
 
@@ -96,60 +72,22 @@ def predict(
     Args:
         photos: Files, folders (with all below), glob patterns, of photos and videos; "-" is a photo on standard input.
         out: Folder for the results.
-        pose: Pose model: a shipped name or an .onnx file.
-        detector: Person detector: a shipped name or an .onnx file.
         boxes: COCO results (or annotations) with the people's boxes, instead of a detector. A photo's boxes are those
             whose file_name is its own, else those whose image_id is the number at the end of its name.
-        threshold: Least score of a person, and of the box that it is looked for in; with --boxes, of the box alone. By
-            default the pose model's own ('stagepose info' tells it), 0.5 where it has none.
-        max_people: Most boxes of one photo that are looked into, best first. The best box need not be that of the best
-            person: --keep counts people.
-        keep: Most people of one photo, of all that are found; by default everyone. In a video whoever is kept stays,
-            and somebody else takes the place only of one who is gone.
-        keep_by: Whom to keep: those who score most, or those of the largest boxes.
-        tiles: Let the detector look at overlapping tiles of large photos too, for people who are too small in the
-            whole: of so many pixels a side, or auto for the detector's own size. As many times slower as there are.
-        flip: Also look at every person mirrored: more precise, twice the time.
-        batch: People in one run of the network.
-        json_only: Write no overlays.
-        csv: Also write people.csv of the photos, if there are any: a row a person, with x, y and score of every
-            keypoint by its name. An earlier run's, which would tell of other people, is removed otherwise.
-        csv_threshold: Least score of a joint whose x and y stand in the tables; those of others are empty.
-        colours: Of the drawn people: left blue and right orange, or another colour for every person, as suits crowds.
-        labels: What is written at the drawn people: the number by which a photo's printed lines call each of several,
-            or in a video the track_id; that and the score; or none.
-        joint_threshold: Least score of a joint that is drawn, and counted in the printed lines; the files hold all.
-        detect_every: In a video, frames from one look of the detector to the next; people are followed between.
-        smooth: In a video, take the trembling out of the keypoints.
-        start: Of a video the frames from this second on. Those before are decoded too, but nobody looks at them.
-        end: Of a video the frames before this second.
-        every: Of a video, or of its part, every so many frames: --every 5 looks at a fifth of them.
         resume: Go on with the unfinished run in OUT: what it has done is not done again, and the results are those of a
             run that nothing stopped. Photos that changed since, or are new, are looked at. All options must be as they
             were, but for --batch, --threads, --provider, --csv and --strict.
         strict: A photo that cannot be read makes the exit code 1; the others are done all the same.
-        max_pixels: Refuse photos with more pixels than this.
-        threads: CPU threads; all cores by default.
-        provider: ONNX Runtime's execution provider, such as cuda.
+        finding: How people are found.
+        drawing: How they are drawn.
+        tables: What is written for spreadsheets.
+        video: What is done with videos.
     """
     if not photos:
         wrong_usage("name at least one photo, folder or glob pattern, or - for standard input")
-    if detect_every < 1:
-        wrong_usage(f"--detect-every is {detect_every}; use at least 1, for a look at every frame")
-    part = Part(start, float("inf") if end is None else end, every)
-    for option, value in (("--joint-threshold", joint_threshold), ("--csv-threshold", csv_threshold)):
-        if not 0 <= value <= 1:
-            wrong_usage(f"{option} is {value}; it is a score, between 0 and 1")
-    if csv_threshold and not csv:
-        wrong_usage("--csv-threshold is for the tables of --csv; give both, or leave it out")
-    if boxes is not None and detector != DEFAULT_DETECTOR:
-        wrong_usage("--boxes says where the people are, without a detector; leave out --detector")
-    if boxes is not None and tiles is not None:
-        wrong_usage("--boxes says where the people are, so that nobody looks for them in tiles; leave out --tiles")
+    _refuse_unfit(boxes, finding, drawing, tables, video)
     made = _make_folder(out, boxes)
-    predictor = load(pose, None if boxes else detector, threads=threads, providers=[provider], threshold=threshold,
-                     max_people=max_people, keep=keep, keep_by=keep_by, flip=flip, batch=batch,
-                     max_pixels=max_pixels, tiles=tiles)
+    predictor = finding.load(with_detector=boxes is None)
     given = BoxFile.read(boxes) if boxes else None
     failed: list[dict[str, str]] = []
     paths = _expand(photos, out, failed)
@@ -163,27 +101,39 @@ def predict(
     sources = _sources(stills, given)
     if given and (sources or not clips):
         _check_boxes(given, [source.name for source in sources], predictor.threshold)
-    draw = partial(draw_people, threshold=joint_threshold, colours=colours, labels=labels)
-    names = Overlays(out, [path for path in paths if path], draw)
-    settings = ClipSettings(out, None if json_only else draw, csv, detect_every, smooth, part, csv_threshold,
-                            earlier_overlays(out))
-    begun_with = _begun_with(predictor, boxes, threshold=predictor.threshold, max_people=max_people, keep=keep,
-                             keep_by=keep_by, tiles=tiles, flip=flip, json_only=json_only, colours=colours,
-                             labels=labels, joint_threshold=joint_threshold, detect_every=detect_every,
-                             smooth=smooth, start=start, end=end, every=every, max_pixels=max_pixels,
-                             csv_threshold=csv_threshold)
-    journal = _journal(out, resume, [str(path) for path in paths if path], begun_with)
-    outcome = Outcome(journal, [(source.key, source.image_id) for source in sources], predictor.skeleton.names, csv,
-                      failed, csv_threshold)
+    overlays = Overlays(out, [path for path in paths if path], drawing.draw)
+    settings = ClipSettings(out, None if drawing.json_only else drawing.draw, video, tables, earlier_overlays(out))
+    journal = _journal(out, resume, [str(path) for path in paths if path],
+                       _begun_with(predictor, boxes, finding, drawing, tables, video))
+    outcome = Outcome(journal, [(source.key, source.image_id) for source in sources], predictor.skeleton.names, tables,
+                      failed)
     with ending_in_order():
         try:
-            PhotoRun(predictor, given, None if json_only else names, outcome, joint_threshold).look_at_all(sources)
-            _all_clips(clips, predictor, given, names, settings, outcome)
+            PhotoRun(predictor, given, None if drawing.json_only else overlays, outcome, drawing.joint_threshold
+                     ).look_at_all(sources)
+            _all_clips(clips, predictor, given, overlays, settings, outcome)
             outcome.complete = True
         finally:
             if not outcome.complete:  # Ctrl-C, SIGTERM, a full disk, a broken model: hours of work must not be lost
                 rescue(out, outcome, len(sources), len(clips))
         return finish(out, outcome, strict, len(clips))
+
+
+def _refuse_unfit(boxes: Path | None, finding: FinderOptions, drawing: DrawingOptions, tables: TableOptions,
+                  video: VideoOptions) -> None:
+    """Options out of range, and such as would change nothing."""
+    if video.detect_every < 1:
+        wrong_usage(f"--detect-every is {video.detect_every}; use at least 1, for a look at every frame")
+    _ = video.part  # ConfigError, before anything is written
+    for option, value in (("--joint-threshold", drawing.joint_threshold), ("--csv-threshold", tables.csv_threshold)):
+        if not 0 <= value <= 1:
+            wrong_usage(f"{option} is {value}; it is a score, between 0 and 1")
+    if tables.csv_threshold and not tables.csv:
+        wrong_usage("--csv-threshold is for the tables of --csv; give both, or leave it out")
+    if boxes is not None and finding.detector != DEFAULT_DETECTOR:
+        wrong_usage("--boxes says where the people are, without a detector; leave out --detector")
+    if boxes is not None and finding.tiles is not None:
+        wrong_usage("--boxes says where the people are, so that nobody looks for them in tiles; leave out --tiles")
 
 
 def _journal(out: Path, resume: bool, names: Sequence[str], settings: dict[str, Any]) -> Journal:
@@ -206,24 +156,25 @@ def _journal(out: Path, resume: bool, names: Sequence[str], settings: dict[str, 
     return former
 
 
-def _begun_with(predictor: Predictor, boxes: Path | None, **options: Any) -> dict[str, Any]:
-    """What a run's results hang on, but for its photos."""
+def _begun_with(predictor: Predictor, boxes: Path | None, *options: Any) -> dict[str, Any]:
+    """What a run's results hang on, but for its photos: all ``options`` that are not free, and the files' contents."""
     detector = predictor.detector
     found_by = detector.info.identity if isinstance(detector, DetectorModel) else None
-    return {"StagePose": stagepose.__version__, "--pose": predictor.info.identity, "--detector": found_by,
-            "--boxes": boxes and _digest(boxes),
-            **{"--" + name.replace("_", "-"): value for name, value in options.items()}}
+    known = {"StagePose": stagepose.__version__, "--pose": predictor.info.identity, "--detector": found_by,
+             "--boxes": boxes and _digest(boxes), "--threshold": predictor.threshold}
+    given = {spelled(name): value for group in options for name, value in vars(group).items() if name not in FREE}
+    return {**known, **{option: value for option, value in given.items() if option not in known}}
 
 
 def _digest(path: Path) -> str:
     return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
 
 
-def _all_clips(clips: Sequence[Path], predictor: Predictor, given: BoxFile | None, names: Overlays,
+def _all_clips(clips: Sequence[Path], predictor: Predictor, given: BoxFile | None, overlays: Overlays,
                settings: ClipSettings, outcome: Outcome) -> None:
     for path in clips:
-        name, stem = str(path), names.free_stem(path, OVERLAY, RESULTS)
-        names.take(stem + OVERLAY, stem + RESULTS)
+        name, stem = str(path), overlays.free_stem(path, OVERLAY, RESULTS)
+        overlays.take(stem + OVERLAY, stem + RESULTS)
         if _is_clip_done(path, stem, settings, outcome):
             continue
         stamp, entries = stamp_of(path), outcome.videos
@@ -248,7 +199,7 @@ def _is_clip_done(path: Path, stem: str, settings: ClipSettings, outcome: Outcom
     if record is None:
         return False
     video = record["video"]
-    wanted = {"results": RESULTS} | ({"table": CLIP_TABLE} if settings.csv else {})
+    wanted = {"results": RESULTS} | ({"table": CLIP_TABLE} if settings.table.csv else {})
     wanted |= {"overlay": OVERLAY} if settings.draw else {}
     names = {what: stem + suffix for what, suffix in wanted.items()}
     written = {what: video[what] for what in ("results", "table", "overlay") if what in video}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from tyro.conf import arg
+from tyro.conf import OmitArgPrefixes, arg
 
-from stagepose.commands.arguments import UNSAID, ModelName, OptionalCount, OptionalNumber
+from stagepose.commands.arguments import UNSAID, Flip, MaxPixels, OptionalCount, OptionalNumber
 from stagepose.commands.console import counted, note, wrong_usage
+from stagepose.commands.finding import Models
 from stagepose.cores import available_cores
 from stagepose.images import MAX_PIXELS
 from stagepose.lines import printable
-from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE
 from stagepose.serving.server import Settings
 from stagepose.serving.server import serve as run_server
 
@@ -21,22 +22,34 @@ HIGHEST_PORT = 65_535
 NO_NAME = frozenset("/:*[] ")  # of an address of the web, and of a pattern
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServedOptions(Models):
+    """How people are found.
+
+    Attributes:
+        threads: CPU threads of each process; all cores together by default.
+        threshold: Minimum person score; by default the pose model's own.
+    """
+
+    threads: OptionalCount = None
+    threshold: OptionalNumber = None
+    flip: Flip = False
+    max_pixels: MaxPixels = MAX_PIXELS
+
+
+BY_DEFAULT = ServedOptions()
+
+
 def serve(
     *,
     host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1",
     port: int = 8000,
     allow_host: Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint=UNSAID)] = (),
-    pose: ModelName = DEFAULT_POSE,
-    detector: ModelName = DEFAULT_DETECTOR,
-    threshold: OptionalNumber = None,
-    flip: bool = False,
+    finding: OmitArgPrefixes[ServedOptions] = BY_DEFAULT,
     workers: int = 1,
-    threads: OptionalCount = None,
     queue: int = 16,
     timeout: float = 30.0,
     max_bytes: int = MAX_BYTES,
-    max_pixels: int = MAX_PIXELS,
-    provider: str = "cpu",
 ) -> None:
     """Serve an HTTP API that finds the people in pictures, and a web page to try it on.
 
@@ -51,30 +64,22 @@ def serve(
         port: Port to listen on; 0 for any that is free.
         allow_host: Names, without http:// and port, by which browsers may ask for this server, beside its addresses,
             --host and localhost.
-        pose: Pose model: a shipped name or an .onnx file.
-        detector: Person detector: a shipped name or an .onnx file.
-        threshold: Least score of a person, where a request says nothing else. By default the pose model's own.
-        flip: Also look at every person mirrored, where a request says nothing else: more precise, twice the time.
+        finding: How people are found, unless a request says otherwise.
         workers: Processes that look at pictures, each with its own models.
-        threads: CPU threads of each process; all cores together by default.
         queue: Requests that may wait for a process. Further ones are answered 503, to come again in a second.
         timeout: Seconds that a picture may take to arrive, to wait, and to be looked at.
         max_bytes: Refuse requests with a larger body.
-        max_pixels: Refuse pictures with more pixels than this.
-        provider: ONNX Runtime's execution provider, such as cuda.
     """
     _check(port, workers, queue, timeout, max_bytes)
     for name in allow_host:
         if not name or NO_NAME & set(name):
             wrong_usage(f"--allow-host is {name!r}; give a name alone, without http:// and port, such as "
                         "pose.example.org (addresses such as 10.1.2.3 need none)")
-    order: dict[str, Any] = {
-        "pose": pose, "detector": detector,
-        "threads": max(1, available_cores() // workers) if threads is None else threads,
-        "providers": [provider], "threshold": threshold, "flip": flip, "max_pixels": max_pixels,
-    }  # fmt: skip
-    run_server(order, Settings(host=host, port=port, hosts=allow_host, workers=workers, queue=queue, timeout=timeout,
-                               max_bytes=max_bytes), lambda address, model: _tell(address, model, workers))
+    if finding.threads is None:
+        finding = replace(finding, threads=max(1, available_cores() // workers))
+    settings = Settings(host=host, port=port, hosts=allow_host, workers=workers, queue=queue, timeout=timeout,
+                        max_bytes=max_bytes)
+    run_server(finding.arguments(), settings, lambda address, model: _tell(address, model, workers))
 
 
 def _tell(address: str, model: dict[str, Any], workers: int) -> None:

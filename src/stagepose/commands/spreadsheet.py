@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -14,6 +15,20 @@ from stagepose.errors import StagePoseError
 from stagepose.files import write_chunks
 
 OF_PERSON = ("file_name", "image_id", "person", "score", "x1", "y1", "x2", "y2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """Tables for spreadsheets and data frames.
+
+    Attributes:
+        csv: Also write people.csv of the photos, if there are any: a row a person, with x, y and score of every
+            keypoint by its name. An earlier run's, which would tell of other people, is removed otherwise.
+        csv_threshold: Minimum score of a joint whose x and y are in the tables; those of others are left empty.
+    """
+
+    csv: bool = False
+    csv_threshold: float = 0.0
 
 
 def write_csv(path: Path, people: Iterable[Mapping[str, Any]], keypoints: Sequence[str], least: float = 0.0) -> None:

@@ -32,6 +32,8 @@ IN_WORDS = {"INT": "a whole number", "FLOAT": "a number", "INT INT": "two whole 
             "INT|all": "a whole number or all"}  # what help calls values: what it wants
 OF_PHOTOS = {"--source", "--input", "--image", "--images", "--photo", "--photos"}  # what other tools have before them
 
+NARROW = "80"  # columns
+
 
 class _UsageError(Exception):
     """A line about what does not fit; never seen outside of this file."""
@@ -173,13 +175,27 @@ def _options(function: Function, prog: str) -> list[str]:
     """Names of all options, as help lists them at the left."""
     text = io.StringIO()
     try:
-        with redirect_stdout(text):
+        with redirect_stdout(text), _narrow():
             tyro.cli(function, prog=prog, args=["--help"])
     except SystemExit:
         pass
     entries = [line.strip("│ ").partition("  ")[0] for line in text.getvalue().splitlines()]
     names = [name for entry in entries if entry.startswith("-") for name in re.findall(r"--[a-z][a-z0-9-]*", entry)]
     return [name for name in names if name != "--help"]
+
+
+@contextmanager
+def _narrow() -> Iterator[None]:
+    """Help as in a narrow terminal: in a wide one, tyro puts groups of options beside each other."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = NARROW
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
 
 
 def _listed(names: Sequence[str], word: str) -> str:
