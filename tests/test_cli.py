@@ -154,6 +154,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["help", "predcit"], "did you mean 'predict'?"), (["--frobnicate"], "see stagepose --help"),
     (["infer"], "did you mean 'predict'?"), (["run"], "did you mean 'predict'?"), (["val"], "did you mean 'eval'?"),
     (["evaluate"], "did you mean 'eval'?"), (["nonsense"], "no command 'nonsense'; see stagepose --help"),
+    (["predict", "two.png", "--json-only", "--labels", "none"],
+     "--json-only writes no overlays, which --labels would change; leave one out"),
+    (["predict", "two.png", "--json-only", "--labels", "score", "--colours", "person"], "which --colours and --labels"),
     (["predict", "two.png", "--csv-threshold", "0.3"], "--csv-threshold is for the tables of --csv; give both"),
     (["predict", "two.png", "--csv", "--csv-threshold", "30"], "--csv-threshold is 30.0; it is a score"),
     (["predict"], "at least one photo"), (["stats"], "at least one annotation file"),
@@ -1011,9 +1014,10 @@ def test_eval_detector_refuses_boxes_of_other_pictures_and_idle_options(capsys: 
     assert "leave out --detector and --negatives" in capsys.readouterr().err
     assert cli.main([*ready, "some.json", "--flip"]) == 2
     assert "--flip is of a pose model; name one with --pose" in capsys.readouterr().err
-    for words in (["--threads", "1"], ["--provider", "cuda"]):
+    for words in (["--threads", "1"], ["--provider", "cuda"], ["--images", "set/images"]):
         assert cli.main([*ready, "some.json", *words]) == 2
-        assert "--boxes without --pose judges without a model; leave out --threads and" in capsys.readouterr().err
+        assert (f"--boxes without --pose looks at no picture and runs no model; leave out {words[0]}\n"
+                in capsys.readouterr().err)
     assert cli.main([*ready, "some.json", "--pose", "coco.onnx", "--threads", "1"]) == 0
 
 

@@ -211,6 +211,9 @@ def test_what_cannot_be_read_or_written(words: list[str], message: str, capsys: 
     (["--out", "a.xml", "--to", "cvat", "--estimate-areas"], "--estimate-areas is for COCO files"),
     (["--out", "a.json", "--drop-bad"], "--drop-bad is not for COCO files, which 'stagepose check FILE --write-clean"),
     (["--out", "a.json", "--joint-threshold", "2"], "it is a score, between 0 and 1"),
+    (["--out", "a.json", "--joint-threshold", ".5"], "is for what 'stagepose predict' wrote; IN is coco, which"),
+    (["--out", "a.json", "--category", "dog"], "--category chooses among the labels of yolo, labelme, cvat,"),
+    (["--out", "a.xml", "--to", "cvat", "--no-link"], "--no-link is for coco and yolo; with --to cvat no link is made"),
     (["--out", "a.json", "--to", "pascal"], "--to pascal: expected"),
 ])  # fmt: skip
 def test_wrong_usage(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

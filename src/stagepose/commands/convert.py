@@ -63,7 +63,9 @@ def convert(
     if to == "coco" and out.suffix.lower() != ".json":
         wrong_usage(f"--out {printable(out)}: a COCO file is known by its suffix .json")
     kind, place = formats.detect(source, None if format == "auto" else format)
-    _refuse_idle(kind, to, images, split, estimate_areas, drop_bad)
+    _refuse_idle(kind, to, images=images is not None, category=category is not None, split=split is not None,
+                 joint_threshold=joint_threshold != JOINT_THRESHOLD, estimate_areas=estimate_areas, drop_bad=drop_bad,
+                 no_link=not link)
     if images and not images.is_dir():
         raise DatasetError(f"{printable(images)}: no such folder; --images names the one that holds the pictures")
     opened = formats.open_source(kind, place, images=images, category=category, threshold=joint_threshold,
@@ -94,17 +96,26 @@ def _target(out: Path, to: str, split: str) -> Path:
     return out / split if to == "labelme" else out.with_name(f"{out.stem}-{split}{out.suffix}")
 
 
-def _refuse_idle(kind: str, to: str, images: Path | None, split: str | None, estimate_areas: bool, drop_bad: bool
-                 ) -> None:  # fmt: skip
-    """Options that would change nothing."""
-    if drop_bad and kind == "coco":
-        wrong_usage("--drop-bad is not for COCO files, which 'stagepose check FILE --write-clean OUT' mends")
-    if images and kind == "yolo":
-        wrong_usage("--images is not for YOLO, whose data.yaml says where the pictures are")
-    if split and "yolo" not in (kind, to):
-        wrong_usage("--split is for YOLO sets; 'stagepose split' makes two COCO files of one")
-    if estimate_areas and to != "coco":
-        wrong_usage("--estimate-areas is for COCO files; no other format has areas")
+def _refuse_idle(kind: formats.Read, to: formats.Written, *, images: bool, category: bool, split: bool,
+                 joint_threshold: bool, estimate_areas: bool, drop_bad: bool, no_link: bool) -> None:
+    """Of the options that were given, those that would change nothing."""
+    for is_idle, why in (
+        (drop_bad and kind == "coco",
+         "--drop-bad is not for COCO files, which 'stagepose check FILE --write-clean OUT' mends"),
+        (images and kind == "yolo", "--images is not for YOLO, whose data.yaml says where the pictures are"),
+        (category and kind not in formats.LABELLED,
+         f"--category chooses among the labels of {', '.join(formats.LABELLED)}; IN is {kind}: leave "
+         "it out"),
+        (joint_threshold and kind != "predict",
+         f"--joint-threshold is for what 'stagepose predict' wrote; IN is {kind}, which has no scores: leave it out"),
+        (split and "yolo" not in (kind, to),
+         "--split is for YOLO sets; 'stagepose split' makes two COCO files of one"),
+        (estimate_areas and to != "coco", "--estimate-areas is for COCO files; no other format has areas"),
+        (no_link and to not in formats.LINKED,
+         f"--no-link is for {' and '.join(formats.LINKED)}; with --to {to} no link is made: leave it out"),
+    ):
+        if is_idle:
+            wrong_usage(why)
 
 
 def _tell(kind: str, place: Path, labels: formats.Labels) -> None:

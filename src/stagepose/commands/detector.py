@@ -64,8 +64,10 @@ def eval_detector(
         wrong_usage("--boxes judges what is there already; leave out --detector and --negatives")
     if flip and pose is None:
         wrong_usage("--flip is of a pose model; name one with --pose, or leave it out")
-    if boxes is not None and pose is None and (threads is not None or provider != "cpu"):
-        wrong_usage("--boxes without --pose judges without a model; leave out --threads and --provider")
+    for_nothing = {"--images": images is not None, "--threads": threads is not None, "--provider": provider != "cpu"}
+    if boxes is not None and pose is None and any(for_nothing.values()):
+        named = ", ".join(option for option, given in for_nothing.items() if given)
+        wrong_usage(f"--boxes without --pose looks at no picture and runs no model; leave out {named}")
     judge.require_library()
     if out is not None:
         require_place(out)

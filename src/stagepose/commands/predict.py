@@ -12,7 +12,7 @@ from typing import Any
 from tyro.conf import OmitArgPrefixes
 
 import stagepose
-from stagepose.commands.arguments import Folder, OptionalFile, Photos, spelled
+from stagepose.commands.arguments import Folder, OptionalFile, Photos, changed, spelled
 from stagepose.commands.boxes import BoxFile, image_ids
 from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, VideoOptions, earlier_overlays, predict_clip
 from stagepose.commands.clips import TABLE as CLIP_TABLE
@@ -35,6 +35,7 @@ from stagepose.runtime import DetectorModel
 
 STDIN = "-"
 FINDING, DRAWING, VIDEO, TABLES = FinderOptions(), DrawingOptions(), VideoOptions(), TableOptions()
+OF_OVERLAYS = ("--colours", "--labels")
 # Options in which --resume may differ from the run that it goes on with; in all others it must be the same
 FREE = frozenset({"out", "resume", "strict", "csv", "batch", "threads", "provider"})
 
@@ -130,6 +131,8 @@ def _refuse_unfit(boxes: Path | None, finding: FinderOptions, drawing: DrawingOp
             wrong_usage(f"{option} is {value}; it is a score, between 0 and 1")
     if tables.csv_threshold and not tables.csv:
         wrong_usage("--csv-threshold is for the tables of --csv; give both, or leave it out")
+    if drawing.json_only and (idle := [option for option in changed(drawing) if option in OF_OVERLAYS]):
+        wrong_usage(f"--json-only writes no overlays, which {' and '.join(idle)} would change; leave one out")
     if boxes is not None and finding.detector != DEFAULT_DETECTOR:
         wrong_usage("--boxes says where the people are, without a detector; leave out --detector")
     if boxes is not None and finding.tiles is not None:

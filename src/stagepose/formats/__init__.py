@@ -3,6 +3,8 @@
 from stagepose.formats.collect import Labels
 from stagepose.formats.dispatch import (
     FOLDERS,
+    LABELLED,
+    LINKED,
     Read,
     Source,
     Written,
@@ -14,5 +16,5 @@ from stagepose.formats.dispatch import (
     write,
 )
 
-__all__ = ["FOLDERS", "Labels", "Read", "Source", "Written", "detect", "inputs", "labelled", "open_source", "read",
-           "write"]
+__all__ = ["FOLDERS", "LABELLED", "LINKED", "Labels", "Read", "Source", "Written", "detect", "inputs", "labelled",
+           "open_source", "read", "write"]

@@ -30,6 +30,9 @@ YAML = (".yaml", ".yml")
 LOOKED_AT = 20  # files of a folder, to find one of Labelme's among others
 FOLDERS: tuple[str, ...] = ("yolo", "labelme")  # what is written as one; the others are a file
 
+LABELLED: tuple[str, ...] = ("yolo", "labelme", "cvat", "labelstudio")  # boxes and shapes, of which people are one kind
+LINKED: tuple[str, ...] = ("coco", "yolo")  # what is written with a link to the pictures
+
 
 def detect(path: Path, given: Read | None = None) -> tuple[Read, Path]:
     """The format, and the file or folder that its reader takes; ``given`` is what the user says it is."""
