@@ -501,7 +501,7 @@ def test_a_mistyped_name_leaves_earlier_results(capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     assert predict("tow.png", "*.jpeg") == 1
     *skipped, last = capsys.readouterr().err.splitlines()
-    assert len(skipped) == 2 and last == "nothing to look at; out is left as it was"
+    assert len(skipped) == 2 and last == "nothing to process; out is left as it was"
     assert {name: Path("out", name).read_bytes() for name in files_in("out")} == before
     assert cli.main(["predict", "tow.png", *MODELS[:-1], "new/er"]) == 1 and not Path("new").exists()
 
@@ -655,7 +655,7 @@ def test_a_run_that_is_stopped_leaves_what_it_found(error: BaseException, code: 
     assert len(read("out/people.json")) == 3
     stopped, said = capsys.readouterr().err.splitlines()[-2:]
     assert stopped == ('stopped after 2 of 3 photos; what was found in them is written to out, marked "complete": '
-                       "false; --resume goes on from there")
+                       "false; --resume continues from there")
     assert said == last
 
 

@@ -117,7 +117,7 @@ def test_a_line_cut_off_and_a_file_half_written_leave_no_trace(capsys: pytest.Ca
     journal.write_bytes(b"".join(whole) + last[:len(last) // 2])
     Path(f"out/.people.json.{process}.tmp").write_bytes(b"[")
     assert predict("photos", "--resume") == 0
-    assert "going on in out: 4 of 12 files done before\n" in capsys.readouterr().err
+    assert "continuing in out: 4 of 12 files done before\n" in capsys.readouterr().err
     assert out() == undisturbed()
 
 
@@ -154,7 +154,7 @@ def test_photos_that_changed_came_and_went_are_as_they_are_now(looked_at: list[s
     looked_at.clear()
     assert predict("photos", "--resume") == 0
     assert looked_at == ["00.png", "2.png", "7.png", "8.png", "bad.png", "nobody.png", "more/3.png"]
-    assert "going on in out: 6 of 12 files done before; 1 others" in capsys.readouterr().err
+    assert "continuing in out: 6 of 12 files done before; 1 others" in capsys.readouterr().err
     Path("out/4.pose.png").unlink()  # of the photo that is gone: overlays of earlier runs stay, as ever
     assert out() == undisturbed()
 
@@ -195,8 +195,8 @@ def test_other_settings_are_refused_in_one_line(options: list[str], message: str
     capsys.readouterr()
     assert predict("photos", "--resume", *options) == 1
     *_, err = capsys.readouterr().err.splitlines()
-    assert err.startswith("error: out: its unfinished run was begun with ") and message in err
-    assert err.endswith(". Give the same to go on with it; leave --resume out to begin anew")
+    assert err.startswith("error: out: its unfinished run was started with ") and message in err
+    assert err.endswith(". Give the same to continue it; leave --resume out to start over")
     assert out() == before
     assert predict("photos", "--resume", "--batch", "1", "--csv", "--strict") == 1  # 1 for the broken photo
 
@@ -216,7 +216,7 @@ def test_another_model_of_the_same_name_is_refused(capsys: pytest.CaptureFixture
     stop()
     Path("pose.onnx").write_bytes(pose_bytes(box_padding=1.5))
     assert predict("photos", "--resume") == 1
-    assert "begun with --pose toy-pose (" in capsys.readouterr().err
+    assert "started with --pose toy-pose (" in capsys.readouterr().err
 
 
 def test_without_the_flag_a_run_begins_anew_and_says_so(capsys: pytest.CaptureFixture[str],
@@ -224,14 +224,14 @@ def test_without_the_flag_a_run_begins_anew_and_says_so(capsys: pytest.CaptureFi
     stop()
     looked_at.clear()
     assert predict("photos") == 0
-    assert "out has an unfinished run, which is begun anew; --resume would go on with it\n" in capsys.readouterr().err
+    assert "out has an unfinished run, which is started over; --resume would continue it\n" in capsys.readouterr().err
     assert len(looked_at) == 11 and out() == undisturbed()
 
 
 def test_with_nothing_to_go_on_from_it_begins_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):  # the second time, the first run is complete
         assert predict("photos", "--resume") == 0
-        assert "no unfinished run in out: begun with the first photo\n" in capsys.readouterr().err
+        assert "no unfinished run in out: started with the first photo\n" in capsys.readouterr().err
     assert out() == undisturbed()
 
 
@@ -244,7 +244,7 @@ def test_a_run_at_work_is_neither_gone_on_with_nor_begun_anew(options: list[str]
     before = out()
     assert predict("photos", *options) == 1
     err = capsys.readouterr().err
-    assert "unfinished.jsonl: its run is still at work; wait for its end" in err and "begun anew" not in err
+    assert "unfinished.jsonl: its run is still in progress; wait for its end" in err and "started over" not in err
     assert out() == before
     first.finish()
     assert out() == {}

@@ -239,7 +239,7 @@ def test_the_command_tells_what_it_found_and_where(cluster, models, pictures, tm
     assert main([*words, "--strict"]) == 1
     said = capsys.readouterr()
     assert said.out == f"nothing to do: {out}/parts has a row of every photo\n"
-    assert "10 photos were looked at before; 1 of them could not be used: --again tries them once more" in said.err
+    assert "10 photos were processed before; 1 of them could not be used: --again retries them" in said.err
     monkeypatch.chdir(tmp_path)
     exec(snippets("docs/cluster.md")[0])
     assert capsys.readouterr().out == "10 pictures, 9 people, 1 unusable\n"

@@ -30,19 +30,19 @@ def analyze_results(
     bootstrap: int = RESAMPLES,
     seed: int = 0,
 ) -> None:
-    """Say why people are not found as well as they could be, and what mending each kind of error would give.
+    """Show why people are not found as well as they could be, and what fixing each kind of error would gain.
 
     Sorts every joint into good, jitter, inversion, swap and miss (Ronchi and Perona 2017), every result and person into
     right, second find, found where nobody is, and missed. Writes OUT/report.html, one page with charts, tables and a
     gallery that needs no network, and OUT/analysis.json.
 
     Args:
-        file: COCO annotation file with the truth.
-        people: Whom to judge.
-        out: Folder for the two files. The page shows pictures of the set: mind their licence when you pass it on.
-        gallery: The people found worst, shown one by one.
-        bootstrap: Draws of the pictures behind the intervals; 100 or more, 0 for none.
-        seed: Of the draws.
+        file: COCO annotation file with the ground truth.
+        people: What is judged.
+        out: Folder for the two files. The page shows pictures of the set: mind their licence before you share it.
+        gallery: How many of the worst-found people to show, one by one.
+        bootstrap: Bootstrap resamples behind the confidence intervals; at least 100, or 0 for none.
+        seed: Random seed of the bootstrap.
     """
     if gallery < 0:
         raise ConfigError(f"gallery is {gallery}; use 0 or more people")

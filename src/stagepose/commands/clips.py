@@ -32,10 +32,10 @@ Draw: TypeAlias = Callable[[NDArray[np.uint8], Sequence[Person]], NDArray[np.uin
 
 @dataclass(frozen=True, kw_only=True)
 class VideoOptions:
-    """How videos are looked at.
+    """How videos are processed.
 
     Attributes:
-        detect_every: In a video, frames from one look of the detector to the next; people are followed between.
+        detect_every: Run the detector on every Nth processed frame of a video; people are tracked in between.
         smooth: In a video, smooth out keypoint jitter.
         start: Start of the video segment, in seconds; earlier frames are decoded but skipped.
         end: End of the video segment, in seconds.

@@ -45,25 +45,25 @@ def cluster(
 ) -> int:
     """Find the people in millions of photos, on all machines of a Ray cluster, or all cores of this one.
 
-    Writes OUT/parts/*.parquet: a row for every photo with image (absolute path or URI), width, height, people (score,
-    box, keypoints of each), notices, and error, which says why a photo could not be used.
+    Writes OUT/parts/*.parquet: a row per photo with image (absolute path or URI), width, height, people (score, box,
+    keypoints of each), notices, and error, which says why a photo could not be used.
 
-    Stop or kill it, or any process of it, at any time: the same command goes on from there, and every photo has one row
-    in the end.
+    The run, or any process of it, may be stopped or killed at any time: the same command continues it, and in the end
+    each photo has one row.
 
     Args:
-        photos: Files, folders (with all below), glob patterns, and URIs of pictures or folders in storage, such as
+        photos: Files, folders (with all subfolders), glob patterns, and URIs of pictures or folders in storage, such as
             s3://bucket/folder. All machines must see paths as this one does.
-        out: Folder for the results, where all machines see it.
-        address: Of the Ray cluster that this machine belongs to; auto finds it. Without it this machine's cores are
-            used.
+        out: Folder for the results, accessible from all machines.
+        address: Address of the Ray cluster that this machine belongs to; auto finds it. Without it, this machine's
+            cores are used.
         finding: How people are found, in each process.
-        workers: Processes that look at photos; by default as many as the machines have cores or GPUs for.
-        gpus: GPUs that each process reserves, such as 0.5 for two processes on one; one by default with another
-            provider than cpu.
-        part: Photos of one file of the results: what a killed process does again.
-        again: Look once more at photos that have an error.
-        strict: A photo that cannot be used makes the exit code 1.
+        workers: Worker processes; by default as many as the machines have cores or GPUs for.
+        gpus: GPUs reserved by each process, such as 0.5 for two processes on one; one by default with a provider other
+            than cpu.
+        part: Photos per results file, i.e. what is redone if a process dies.
+        again: Try photos that have an error once more.
+        strict: Exit with code 1 if any photo cannot be used.
     """
     if not photos:
         wrong_usage("name at least one photo, folder, glob pattern or URI")
@@ -75,8 +75,8 @@ def cluster(
     if found.failed > len(found.errors):
         note(f"and {found.failed - len(found.errors):,} more; the column error has all")
     if found.earlier:
-        unused = f"; {found.earlier_failed:,} of them could not be used: --again tries them once more"
-        note(f"{counted(found.earlier, 'photo was', 'photos were')} looked at before"
+        unused = f"; {found.earlier_failed:,} of them could not be used: --again retries them"
+        note(f"{counted(found.earlier, 'photo was', 'photos were')} processed before"
              + unused * bool(found.earlier_failed))
     used, rows = found.pictures - found.failed, f"{printable(out)}/parts"
     if found.pictures:

@@ -41,22 +41,22 @@ def convert(
     IN is YOLO pose (its data.yaml or folder), Labelme (a folder), CVAT for images 1.1 (XML), CVAT's COCO keypoints,
     Label Studio's JSON, DeepLabCut's CollectedData_*.csv (or its project), what stagepose predict wrote (to be
     corrected), or COCO. Keypoints are matched by name, never by their order. What a format cannot hold is counted and
-    said. docs/formats.md has the details.
+    reported. docs/formats.md has the details.
 
     Args:
-        source: What holds the labels, a file or a folder.
+        source: File or folder with the labels.
         out: The file to write, or the folder of a YOLO or Labelme set.
         to: Format to write.
-        format: Format of IN; by default its content tells.
+        format: Format of IN; by default recognized by its content.
         images: Folder of the pictures; by default where the labels say, or images/ beside them.
         skeleton: Keypoints of the set: a published skeleton's name, a skeleton file or an annotation file. For YOLO
-            without keypoint names those of the file, in its order.
+            without keypoint names, those of the file, in its order.
         category: Label of the people's boxes or skeletons; by default person, or the only one there is.
-        split: YOLO's train, val or test: to read only that, or to write that one (by default train).
-        joint_threshold: What predict found becomes visible from this score, and unlabelled below.
+        split: YOLO split (train, val or test): read only this one, or write this one (by default train).
+        joint_threshold: Keypoints that predict scored at least this become visible; lower ones, unlabelled.
         estimate_areas: Fill in missing areas from the boxes, and mark them as estimated (COCO only).
-        drop_bad: Leave out the pictures in whose labels something is wrong, instead of refusing all.
-        link: Make images/ beside the result a link to the pictures, where nothing is there yet.
+        drop_bad: Leave out pictures with faulty labels instead of refusing the whole set.
+        link: Make images/ beside the result a link to the pictures, if nothing is there yet.
     """
     if not 0 <= joint_threshold <= 1:
         wrong_usage(f"--joint-threshold is {joint_threshold}; it is a score, between 0 and 1")

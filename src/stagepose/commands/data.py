@@ -31,14 +31,14 @@ def check(
 ) -> int:
     """Look for mistakes in a COCO annotation file.
 
-    Prints every kind of mistake with its count and first examples. The exit code is 1 when there are errors, which
+    Prints each kind of mistake with its count and first examples. The exit code is 1 if there are errors, which
     training and evaluation would refuse; warnings alone, and errors that --write-clean has removed, leave it 0.
 
     Args:
         file: COCO annotation file.
-        images: Folder of the pictures, which are looked at too; by default images/ beside the file, if it is there.
-        write_clean: Write a copy without the mistakes: rows are dropped or mended, and counted.
-        against: The other half of a split: a picture that is in both is a mistake.
+        images: Folder of the pictures, which are checked too; by default images/ beside the file, if it is there.
+        write_clean: Write a copy without the mistakes: rows are dropped or repaired, and counted.
+        against: Other half of a split; pictures in both are reported as errors.
         estimate_areas: With --write-clean, fill in missing areas from the boxes, and mark them as estimated.
     """
     if not file.is_file():
@@ -66,7 +66,7 @@ def check(
 def stats(files: JsonFiles) -> None:
     """Count images, people and keypoints of COCO annotation files.
 
-    A person counts when it has at least one labelled keypoint and is no crowd.
+    A person counts if it has at least one labelled keypoint and is not a crowd.
 
     Args:
         files: COCO annotation files.
@@ -87,19 +87,19 @@ def split(
     seed: int = 0,
     all_images: bool = False,
 ) -> None:
-    """Make train-val.json and mini-val.json of annotation files, without a common picture.
+    """Split annotation files into train-val.json and mini-val.json, which share no picture.
 
-    As the source report does with COCO 2014: all files together without the pictures of mini-val. Mini-val is given
-    as a file, or drawn: one of --minival, --count and --fraction says which. Pictures stay where they are.
+    As in the source report with COCO 2014: train-val is all files together, without the pictures of mini-val. Mini-val
+    is given as a file (--minival) or drawn at random (--count or --fraction). Pictures stay where they are.
 
     Args:
         files: COCO annotation files to merge.
-        out: Folder for the two files; what reads them looks for the pictures in images/ there, which may be a link.
+        out: Folder for the two files; whoever reads them looks for the pictures in images/ there, which may be a link.
         minival: Annotation file whose pictures are mini-val.
         count: Draw this many pictures.
         fraction: Draw this share of the pictures.
-        seed: Another seed draws other pictures.
-        all_images: Let mini-val have pictures without labelled people too, which show what is found wrongly.
+        seed: Random seed of the draw.
+        all_images: Let mini-val also have pictures without labelled people, which reveal false detections.
     """
     if not files or (minival is None) + (count is None) + (fraction is None) != 2:
         wrong_usage("name at least one annotation file, and one of --minival, --count and --fraction")

@@ -32,7 +32,7 @@ from stagepose.structures import Detections
 
 OptionalPose = Annotated[str | None, arg(
     metavar="NAME|FILE", help_behavior_hint=UNSAID,
-    help=f"Pose model: {A_MODEL}; looks at the 20 best boxes of every picture.")]
+    help=f"Pose model: {A_MODEL}; run on the 20 best boxes of each picture.")]
 
 
 def eval_detector(
@@ -48,15 +48,15 @@ def eval_detector(
     threads: Threads = None,
     provider: Provider = "cpu",
 ) -> None:
-    """Judge a person detector, or ready boxes, on a COCO file: box AP and AR, and who is found with how many boxes.
+    """Judge a person detector, or existing boxes, on a COCO file: box AP and AR, and recall by number of boxes.
 
-    With --pose also what matters in the end: the keypoint AP in these boxes against that in annotated ones.
+    With --pose, also what matters in the end: the keypoint AP in these boxes beside that in annotated ones.
 
     Args:
-        file: COCO annotation file with the truth.
+        file: COCO annotation file with the ground truth.
         images: Folder of the pictures; by default images/ beside the file.
-        boxes: Judge the boxes of this COCO results file instead of a detector's; of other categories none is looked at.
-        negatives: Folder of pictures without people, whose boxes are all wrong.
+        boxes: Judge the boxes of this COCO results file instead of a detector's; those of other categories are ignored.
+        negatives: Folder of pictures without people, where every box is wrong.
         flip: Flip test of --pose.
         out: Write the boxes here, as COCO results.
     """

@@ -58,21 +58,20 @@ def evaluate(
     out: OptionalFile = None,
     json: OptionalFile = None,
 ) -> None:
-    """Judge a model, or ready results, on a COCO file: COCO's ten keypoint numbers, and AP of parts.
+    """Judge a model, or existing results, on a COCO file: COCO's ten keypoint numbers, and AP of parts.
 
-    The intervals hold 95 % of what the numbers would be on other draws of the pictures. AP by keypoint is COCO's as if
-    it were the only one; in AP by size, by overlap of the boxes and by labelled joints the people of other groups are
-    ignored, and a result that finds nobody counts by the group's share of the people. With --boxes detector the person
-    boxes are judged as well.
+    The intervals are 95 % bootstrap intervals over the pictures. AP by keypoint is COCO's, as if that keypoint were the
+    only one; in AP by size, by box overlap and by labelled joints, people of other groups are ignored, and a result
+    that finds nobody counts by the group's share of the people. With --boxes detector the person boxes are judged too.
 
     Args:
-        file: COCO annotation file with the truth.
-        people: Whom to judge.
-        pck: Print how far each keypoint is off as well: the median error in pixels and in percent of the longer side of
+        file: COCO annotation file with the ground truth.
+        people: What is judged.
+        pck: Also print how far off each keypoint is: the median error in pixels and in percent of the longer side of
             the person's box, and PCK, the share of joints within .05, .1 and .2 of that side.
-        bootstrap: Draws of the pictures behind the intervals; 100 or more, 0 for none.
-        seed: Of the draws.
-        out: Write the results here, as COCO keypoint results, which its server takes, in FILE.json's keypoint order.
+        bootstrap: Bootstrap resamples behind the confidence intervals; at least 100, or 0 for none.
+        seed: Random seed of the bootstrap.
+        out: Write the results here as COCO keypoint results, as its server takes them, in FILE.json's keypoint order.
         json: Write all numbers here.
     """
     if people.results is not None and out is not None:
@@ -157,22 +156,22 @@ def compare_results(
     seed: int = 0,
     json: OptionalFile = None,
 ) -> None:
-    """Say whether B is really better than A, or whether the difference is within the luck of the pictures.
+    """Tell whether B is really better than A, or whether the difference may be chance.
 
-    Both are judged on the same draws of the pictures (a paired bootstrap), which tells much smaller differences than
-    two intervals side by side. Several runs a side, A ... --against B ..., tell the luck of the seeds as well.
+    Both are judged on the same resamples of the pictures (a paired bootstrap), which resolves much smaller
+    differences than two separate intervals. Several runs per side, A ... --against B ..., take the seeds into account.
 
     Args:
-        contestants: A and B, or all of A with --against: COCO keypoint results (.json), run folders (what their best
-            validation found), or pose models (a shipped name or an .onnx file).
-        against: All of B: runs that differ from each other in their seeds alone, as those of A do.
-        truth: COCO annotation file.
-        skeleton: Keypoints of the results in their order, and the sigmas to judge them by; as for eval.
-        model: For those that are models.
-        pck: Print PCK of both as well: the share of joints within .05, .1 and .2 of the longer side of the person's
-            box, of all keypoints, and of each within .1.
-        bootstrap: Draws of the pictures, and of the seeds.
-        seed: Of the draws.
+        contestants: A and B, or, with --against, all of A: COCO keypoint results (.json), run folders (the results of
+            their best validation), or pose models (shipped names or .onnx files).
+        against: All of B: runs that differ from each other only in their seeds, as those of A do.
+        truth: COCO annotation file with the ground truth.
+        skeleton: Keypoints of the results, in their order, and the sigmas to judge by; as for eval.
+        model: How those that are models find people.
+        pck: Also print PCK of both: the share of joints within .05, .1 and .2 of the longer side of the person's box,
+            of all keypoints, and of each within .1.
+        bootstrap: Bootstrap resamples, of the pictures and of the seeds; at least 100.
+        seed: Random seed of the bootstrap.
         json: Write all numbers here.
     """
     if not against and len(contestants) != 2:

@@ -42,8 +42,8 @@ class FinderOptions(Models):
     """How people are found.
 
     Attributes:
-        threshold: Minimum person score, and minimum score of the boxes that are searched; with --boxes, of the boxes
-            alone. By default the pose model's own ('stagepose info' shows it), 0.5 where it has none.
+        threshold: Minimum person score, and minimum score of a detected box; with --boxes, of a box alone. By default
+            the pose model's own ('stagepose info' shows it), 0.5 if it has none.
         max_people: Most boxes per photo to run the pose network on, best first (--keep limits people).
         keep: Keep at most this many people per photo; all by default. In a video, a kept person is replaced only after
             leaving.

@@ -26,12 +26,12 @@ def hard(
     """Show the hardest training people with their labels: who needs the later stages, and whose labels are wrong.
 
     Args:
-        run: Run folder of stagepose train-stages; it may still be running.
+        run: Run folder of stagepose train-stages, which may still be running.
         out: The picture, .jpg or .png.
-        stage: After which stage.
-        count: How many people.
-        skip: Leave out so many of the very hardest, most of whom are mislabelled.
-        crops: Folder of the packed crops, where it was moved; RUN's parent / crops, or where it was, by default.
+        stage: Rank people by how well they are found after this stage.
+        count: Number of people.
+        skip: Leave out this many of the very hardest, most of whom are mislabelled.
+        crops: Folder of the packed crops, if it was moved; by default RUN's parent / crops, or where it was.
     """
     path = run / STAGES / f"{stage}.npz"
     if not path.is_file():

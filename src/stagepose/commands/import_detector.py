@@ -37,15 +37,14 @@ def import_torchvision(
     Without --weights torchvision's COCO weights are fetched from its servers, which needs a network once.
 
     Args:
-        architecture: Of torchvision, such as fasterrcnn_resnet50_fpn_v2.
+        architecture: Name of a torchvision detector, such as fasterrcnn_resnet50_fpn_v2.
         out: The .onnx file.
-        weights: A state_dict on disk, .safetensors or .pth, instead; people are its label 1.
+        weights: State dict on disk (.safetensors or .pth) to use instead; its label 1 must be people.
         name: The model's name; the architecture's by default.
-        licence: What the model's users may do, for its description; torchvision's where its weights are fetched.
-        training_data: Names of the sets it was trained on, for its description.
-        bits: What a weight takes in the file: 8, 16 or 32. All are computed with in 32; in 16 boxes differ in the third
-            digit.
-        pictures: Folder of pictures with people to compare the file on; drawn ones by default.
+        licence: Licence of the model, for its description; torchvision's if its weights are fetched.
+        training_data: Names of the sets that the model was trained on, for its description.
+        bits: Bits per stored weight: 8, 16 or 32; computation is always in float32.
+        pictures: Folder of pictures with people to compare the file on; synthetic ones by default.
     """
     require_place(out, suffix=".onnx")
     check_architecture(architecture)

@@ -30,14 +30,14 @@ STORE = "store.json"  # what a crop store has
 
 
 def info(model: Positional[Annotated[str, arg(metavar="MODEL")]], *, json: bool = False) -> None:
-    """Say what a model is: its input, keypoints, training data, licence, metrics, size and digest.
+    """Show what a model is: its input, keypoints, training data, licence, metrics, size and digest.
 
-    Of a run folder: what is trained there, on how many people, how far and how well. The file is checked as for use,
-    but nothing is run.
+    For a run folder: what is trained there, on how many people, how far it is and how good. A model file is checked as
+    for use, but nothing is run.
 
     Args:
         model: A shipped name, an .onnx file, a run folder, or a folder of packed people.
-        json: Print all of it as JSON instead, more than is shown to people.
+        json: Print everything as JSON instead, including what is not shown otherwise.
     """
     try:
         described, rows = _look_at(model)

@@ -49,16 +49,16 @@ class ModelOptions:
     """How a model finds people.
 
     Attributes:
-        images: Folder of the pictures; by default images/ beside the file with the truth.
-        boxes: Where people are looked for: "ground-truth" (the annotated boxes), "detector" (the boxes of --detector),
+        images: Folder of the pictures; by default images/ beside the file with the ground truth.
+        boxes: Boxes to run the pose network on: "ground-truth" (the annotated ones), "detector" (those of --detector),
             or a file of COCO box results.
-        scales: Multi-scale test: look at every person in crops of so many times the usual size, and take the mean.
-        threshold: Least score of a detected box that is looked at.
-        max_people: Most boxes of one picture that are looked into, best first.
-        rescoring: How a person's score is made of its box's and its joints': geometric (ours), mean-above (HRNet,
-            mmpose), mean-all or megvii.
-        oks_nms: Drop a person whose OKS to a better one exceeds this, or none; by default 0.5 with our rescoring, 0.9
-            with others, and none with megvii, whose authors drop nobody.
+        scales: Multi-scale test: average over crops at these scales.
+        threshold: Minimum score of a detected box.
+        max_people: Most boxes per picture to run the pose network on, best first.
+        rescoring: How a person's score is computed from the scores of its box and its joints: geometric (ours),
+            mean-above (HRNet, mmpose), mean-all or megvii.
+        oks_nms: Drop a person whose OKS with a higher-scoring one exceeds this, or none; by default 0.5 with our
+            rescoring, 0.9 with others, and none with megvii, whose authors drop nobody.
         soft_nms: Lower that person's score instead of dropping it.
     """
 
@@ -93,10 +93,10 @@ class PeopleOptions(ModelOptions):
     """Whom to judge: ready results, or what a model finds.
 
     Attributes:
-        results: Judge these COCO keypoint results instead of a model, or what a run folder's best validation found;
-            goes with no option of a model.
-        skeleton: Keypoints of the results in their order, and the sigmas to judge them by: a published skeleton's
-            name, a skeleton file or an annotation file; by default those of FILE.json. A model brings its own.
+        results: Judge these COCO keypoint results, or those of a run folder's best validation, instead of a model; no
+            option of a model may be given with it.
+        skeleton: Keypoints of the results, in their order, and the sigmas to judge by: a published skeleton's name, a
+            skeleton file or an annotation file; by default those of FILE.json. A model has its own.
     """
 
     results: OptionalResults = None

@@ -33,15 +33,15 @@ def networks(
     """List the pose networks with their parameters and their multiply-accumulates.
 
     Args:
-        names: Only these; all by default, or all of several stages where an option says how to join them.
-        latency: Measure each on this CPU too: the median milliseconds for one person at 256x192. Takes minutes.
-        threads: CPU threads for that; all cores by default.
+        names: Only these; by default all, or, with an option that joins stages, all that have several.
+        latency: Also measure each on this CPU: the median milliseconds per person at 256x192. Takes minutes.
+        threads: CPU threads for --latency; all cores by default.
         keypoints: Keypoints that the networks are built for.
-        concat_heatmaps: Let later stages see the heatmaps of the one before.
-        residual: Let later stages add to the heatmaps of the one before.
-        aggregate: Let later stages see all levels of the one before.
-        check: Try instead whether those named do what training, export and fine-tuning ask of a network, on four drawn
-            pictures: a line for each, and exit code 1 where training lacks something.
+        concat_heatmaps: Let later stages see the previous stage's heatmaps.
+        residual: Let later stages add to the previous stage's heatmaps.
+        aggregate: Let later stages see all levels of the previous stage.
+        check: Instead, check that the named networks support training, export and fine-tuning, on four synthetic
+            pictures: one line each, and exit code 1 if training lacks something.
     """
     for name in names:
         zoo.check_name(name)

@@ -36,17 +36,17 @@ def openpose(
     layout: Literal["body25", "coco18"] = "body25",
     joint_threshold: float = JOINT_THRESHOLD,
 ) -> None:
-    """Write what stagepose predict has found as OpenPose does, for the tools that read its files.
+    """Write the results of stagepose predict in OpenPose's format, for tools that read its files.
 
-    A file for every photo, NAME_keypoints.json, and for every frame of a video, NAME_000000000000_keypoints.json, also
-    where nobody was found. Neck and middle of the hips lie between the shoulders and the hips; feet, hands and faces
-    are empty. A person_id is the track's in a video, -1 in a photo.
+    One file per photo, NAME_keypoints.json, and per frame of a video, NAME_000000000000_keypoints.json, even if nobody
+    was found. Neck and mid-hip are placed between the shoulders and the hips; feet, hands and faces are empty. A
+    person_id is the track_id in a video, -1 in a photo.
 
     Args:
-        found: The folder that predict wrote into.
+        found: The folder that predict wrote to.
         out: Folder for the files.
-        layout: OpenPose's 25 keypoints, or its 18 of COCO.
-        joint_threshold: Joints that score less are written as 0, 0, 0, which is OpenPose's "not found".
+        layout: OpenPose's 25 keypoints, or its 18 COCO ones.
+        joint_threshold: Joints that score lower are written as 0, 0, 0, which is OpenPose's "not found".
     """
     if not 0 <= joint_threshold <= 1:
         wrong_usage(f"--joint-threshold is {joint_threshold}; it is a score, between 0 and 1")

@@ -108,7 +108,7 @@ def rescue(out: Path, outcome: Outcome, stills: int, clips: int) -> None:
     done = f"{outcome.photos:,} of {photos(stills)}" if stills or not clips else ""
     done += f"{', ' if done else ''}{len(outcome.videos):,} of {counted(clips, 'video', 'videos')}" if clips else ""
     note(f"stopped after {done}; what was found in them is written to {printable(out)}, marked \"complete\": "
-         "false; --resume goes on from there")
+         "false; --resume continues from there")
 
 
 def photos(number: int) -> str:

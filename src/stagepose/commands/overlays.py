@@ -32,10 +32,12 @@ class DrawingOptions:
 
     Attributes:
         json_only: Write no overlays.
-        colours: Of the drawn people: left blue and right orange, or another colour for every person, as suits crowds.
-        labels: What is written at the drawn people: the number by which a photo's printed lines call each of several,
-            or in a video the track_id; that and the score; or none.
-        joint_threshold: Minimum score of a joint that is drawn, and counted in the printed lines; the files hold all.
+        colours: Colours of the drawn people: left blue and right orange, or a different colour for each person, which
+            suits crowds.
+        labels: Text beside each person: number (as in the printed lines, if a photo has several people; in a video, the
+            track_id), number and score, or none.
+        joint_threshold: Minimum score of the joints that are drawn, and counted in the printed lines; the files have
+            all.
     """
 
     json_only: bool = False

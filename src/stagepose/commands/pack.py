@@ -30,22 +30,22 @@ def pack(
 ) -> None:
     """Cut the people out of labelled pictures, for 'stagepose train ... --crops OUT'.
 
-    Makes a folder for each file. Stop it at any time: the same command goes on where it was. What is packed already,
-    and whose labels and pictures have not changed, is not packed again.
+    Makes a folder for each file. It may be stopped at any time: the same command continues. What is already packed is
+    not packed again, unless its labels or pictures have changed.
 
     Args:
         files: COCO annotation files.
         out: Folder for the packed people, which train takes as --crops.
         images: Folder of the pictures; by default images/ beside each file.
         input_size: Width and height of the network's input.
-        box_padding: What the network will be shown of a person, times the box, as train is told; stores of 1.25 and
-            less are the same.
-        form: raw is read fastest and takes 332 KB a person at 192x256; jpeg takes about 25 KB.
-        quality: Of JPEGs, 1 to 100.
-        shard_mb: About so many MB in one file; a packing that goes on keeps what it began with.
+        box_padding: Region that the network will see of a person, as a multiple of the box, as for train; stores of
+            1.25 and less are the same.
+        form: raw is fastest to read and takes 332 KB per person at 192x256; jpeg takes about 25 KB.
+        quality: JPEG quality, 1 to 100.
+        shard_mb: Approximate size of each file in MB; a packing that is continued keeps what it began with.
         skeleton: Keypoints to learn, as for train: a published skeleton's name, a skeleton file or an annotation file.
-        drop_bad: Leave out pictures that are missing, unreadable or of another size, instead of refusing the set.
-        jobs: Threads that decode pictures; one a core by default.
+        drop_bad: Leave out pictures that are missing, unreadable or of another size instead of refusing the set.
+        jobs: Threads that decode pictures; one per core by default.
     """
     if not files:
         wrong_usage("name at least one annotation file")

@@ -54,35 +54,37 @@ def predict(
 ) -> int:
     """Find the people in photos and videos, and their keypoints.
 
-    Prints a line for every person, and writes into the folder OUT:
+    Prints a line per person, and writes to the folder OUT:
 
-    NAME.pose.jpg (or .png): every photo with its people drawn in.
+    NAME.pose.jpg (or .png): each photo with its people drawn in.
 
-    people.json: the photos' people, a COCO keypoint result list; entries also have file_name and box (x1, y1, x2, y2).
+    people.json: the people in the photos, a COCO keypoint result list; entries also have file_name and box (x1, y1, x2,
+    y2).
 
-    images.json: the keypoints' names; id, file name and size of every photo, and what could not be read. An id is the
-    number at the end of the file's name where no other photo has the same; the others are numbered on from there.
+    images.json: the keypoint names; id, file name and size of each photo; and what could not be read. A photo's id is
+    the number at the end of its file name, if no other photo has the same one; the others are numbered on from there.
 
-    Of a video (pip install "stagepose[video]"): NAME.pose.mp4, with its sound; NAME.people.json, as people.json, with
-    the frame, its time and a track_id that stays a person's from frame to frame; with --csv NAME.people.csv.
+    For a video (pip install "stagepose[video]"): NAME.pose.mp4, with its sound; NAME.people.json, like people.json but
+    also with the frame, its time and a track_id that follows a person from frame to frame; with --csv NAME.people.csv.
 
-    Photos that cannot be read are reported, counted and left out. The exit code is 1 when none could be used, or with
-    --strict when any could not. A run that is stopped leaves what it has found, marked "complete": false; --resume goes
-    on with it, and with one that was killed.
+    Photos that cannot be read are reported, counted and skipped. The exit code is 1 if none could be used, or, with
+    --strict, if any could not. A run that is stopped keeps what it has found, marked "complete": false; --resume
+    continues it, and also one that was killed.
 
     Args:
-        photos: Files, folders (with all below), glob patterns, of photos and videos; "-" is a photo on standard input.
+        photos: Photos and videos: files, folders (with all subfolders) or glob patterns; "-" reads a photo from
+            standard input.
         out: Folder for the results.
-        boxes: COCO results (or annotations) with the people's boxes, instead of a detector. A photo's boxes are those
-            whose file_name is its own, else those whose image_id is the number at the end of its name.
-        resume: Go on with the unfinished run in OUT: what it has done is not done again, and the results are those of a
-            run that nothing stopped. Photos that changed since, or are new, are looked at. All options must be as they
-            were, but for --batch, --threads, --provider, --csv and --strict.
-        strict: A photo that cannot be read makes the exit code 1; the others are done all the same.
+        boxes: COCO results (or annotations) with the people's boxes, used instead of a detector. A photo's boxes are
+            those with its file_name, else those whose image_id is the number at the end of its name.
+        resume: Continue the unfinished run in OUT: finished photos are not processed again, and the results are those
+            of an uninterrupted run. Photos that are new or have changed since are processed. All options must be the
+            same as before, except --batch, --threads, --provider, --csv and --strict.
+        strict: Exit with code 1 if any photo cannot be read; the others are processed all the same.
         finding: How people are found.
-        drawing: How they are drawn.
-        tables: What is written for spreadsheets.
-        video: What is done with videos.
+        drawing: How people are drawn.
+        tables: Tables for spreadsheets and data frames.
+        video: How videos are processed.
     """
     if not photos:
         wrong_usage("name at least one photo, folder or glob pattern, or - for standard input")
@@ -93,7 +95,7 @@ def predict(
     failed: list[dict[str, str]] = []
     paths = _expand(photos, out, failed)
     if not paths:  # mistyped, mostly: an earlier run's results are not lost for it
-        note(f"nothing to look at; {printable(out)} is left as it was")
+        note(f"nothing to process; {printable(out)} is left as it was")
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
@@ -146,15 +148,15 @@ def _journal(out: Path, resume: bool, names: Sequence[str], settings: dict[str, 
         is_there = (out / UNFINISHED).exists()
         journal = Journal.begin(out, settings)
         if is_there:
-            note(f"{shown} has an unfinished run, which is begun anew; --resume would go on with it")
+            note(f"{shown} has an unfinished run, which is started over; --resume would continue it")
         return journal
     former = Journal.go_on(out, settings)
     if former is None:
-        note(f"no unfinished run in {shown}: begun with the first photo")
+        note(f"no unfinished run in {shown}: started with the first photo")
         return Journal.begin(out, settings)
     there = sum(name in former.earlier for name in names)
     gone = len(former.earlier) - there
-    note(f"going on in {shown}: {there:,} of {counted(len(names), 'file', 'files')} done before"
+    note(f"continuing in {shown}: {there:,} of {counted(len(names), 'file', 'files')} done before"
          + (f"; {gone:,} others done before are not among them, and left out" if gone else ""))
     return former
 

@@ -27,21 +27,21 @@ def render(
     poses: OptionalFile = None,
     jobs: OptionalCount = None,
 ) -> None:
-    """Render pictures of people with exact keypoints: an ordinary COCO set, free of rights (CC0).
+    """Render pictures of people with exact keypoints: an ordinary COCO set, in the public domain (CC0).
 
-    Stop it at any time: the same command goes on where it was, and a larger N adds to what is there. The same seed
-    gives the same pictures, whatever the number of processes.
+    It may be stopped at any time: the same command continues, and a larger N adds to what is there. The same seed gives
+    the same pictures, whatever the number of processes.
 
     Args:
         pictures: Number of pictures.
         out: Folder for the set: images/, person_keypoints.json and sheet.jpg to look at.
         size: Longer side of a picture in pixels.
-        people: Most people in a picture.
-        seed: Another seed gives other people.
+        people: Maximum number of people in a picture.
+        seed: Random seed of the people and scenes.
         skeleton: TOML file that says where keypoints are on the body; COCO's 17 by default.
         backgrounds: Folder of pictures without people, instead of drawn rooms and landscapes.
-        poses: COCO file whose people's poses are taken, instead of random ones.
-        jobs: Processes; one a core by default.
+        poses: COCO file whose people's poses are used instead of random ones.
+        jobs: Processes; one per core by default.
     """
     config = RenderConfig(size=size, people=people, seed=seed, skeleton=skeleton or COCO_FILE, backgrounds=backgrounds,
                           poses=poses)

@@ -87,15 +87,15 @@ class RunLine:
 
 
 def runs(dirs: Dirs, *, json: bool = False, csv: OptionalFile = None) -> None:
-    """Say of several trainings how far and how good they are, a line a run, and which of their settings differ.
+    """Show progress and accuracy of several training runs, one line each, and the settings in which they differ.
 
-    AP is that of the best validation; of a stage-by-stage run that of the last finished stage. A folder that is no run
-    is looked through for some. What is damaged, or has no run in it, is named and counted.
+    AP is that of the best validation, or, for a stage-by-stage run, that of the last finished stage. A folder that is
+    not a run is searched for runs. Damaged ones, and folders without any, are named and counted.
 
     Args:
-        dirs: Run folders, or folders that have some in them.
-        json: Print it as JSON instead.
-        csv: Write the table here as well, every value whole.
+        dirs: Run folders, or folders that contain some.
+        json: Print JSON instead of a table.
+        csv: Also write the table here, with every value in full.
     """
     if csv is not None:
         require_place(csv)

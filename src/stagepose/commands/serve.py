@@ -27,7 +27,7 @@ class ServedOptions(Models):
     """How people are found.
 
     Attributes:
-        threads: CPU threads of each process; all cores together by default.
+        threads: CPU threads of each process; by default they share all cores.
         threshold: Minimum person score; by default the pose model's own.
     """
 
@@ -53,21 +53,21 @@ def serve(
 ) -> None:
     """Serve an HTTP API that finds the people in pictures, and a web page to try it on.
 
-    Say curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/predict, or open http://127.0.0.1:8000 in a browser.
+    Try curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/predict, or open http://127.0.0.1:8000 in a browser.
 
-    Pictures are looked at in processes of their own, which are started again where one dies. SIGTERM and Ctrl-C let
-    requests under way come to their end. There is no password and no encryption: to serve more than this machine, put
-    a proxy before it (docs/serve.md).
+    Pictures are processed by separate worker processes; one that dies is replaced. SIGTERM and Ctrl-C let requests in
+    progress finish. There is no password and no encryption: to serve more than this machine, put a proxy in front of it
+    (docs/serve.md).
 
     Args:
         host: Address to listen on; 0.0.0.0 for all of this machine.
-        port: Port to listen on; 0 for any that is free.
-        allow_host: Names, without http:// and port, by which browsers may ask for this server, beside its addresses,
-            --host and localhost.
+        port: Port to listen on; 0 for any free one.
+        allow_host: Host names, without http:// and port, under which browsers may reach this server, besides its
+            addresses, --host and localhost.
         finding: How people are found, unless a request says otherwise.
-        workers: Processes that look at pictures, each with its own models.
-        queue: Requests that may wait for a process. Further ones are answered 503, to come again in a second.
-        timeout: Seconds that a picture may take to arrive, to wait, and to be looked at.
+        workers: Worker processes, each with its own models.
+        queue: Requests that may wait for a process. Further ones get 503 with Retry-After: 1.
+        timeout: Seconds allowed for a picture to arrive, to wait, and to be processed, each.
         max_bytes: Refuse requests with a larger body.
     """
     _check(port, workers, queue, timeout, max_bytes)

@@ -33,13 +33,13 @@ LEAST_SIDE = 1000  # pixels of an overlay's longer side: smaller pictures are en
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """What 'stagepose train' would be told that changes how people are shown.
+    """Options of 'stagepose train' that change how people are shown.
 
     Attributes:
-        augment: Settings of the augmentation instead of the preset's, each NAME=VALUE, as for train.
+        augment: Augmentation settings that replace the preset's, each NAME=VALUE, as for train.
         input_size: Width and height of the network's input, instead of the preset's.
-        box_padding: What the network is shown of a person, times the box.
-        mirror: Show people mirrored too.
+        box_padding: Region that the network sees of a person, as a multiple of the box.
+        mirror: Also show people mirrored.
     """
 
     augment: OptionalTexts = None
@@ -65,9 +65,9 @@ def show(
 ) -> int:
     """Look at a set's labels: are they right, and what does training see?
 
-    Writes NAME.labels.jpg (of a PNG .png) for some pictures: people with their joints, the left ones blue, the right
+    Writes NAME.labels.jpg (.png for a PNG) for some pictures: people with their joints, the left ones blue, the right
     ones orange; a joint that is labelled as hidden (v = 1) is a ring. Crowds have dashed frames. Pictures that cannot
-    be read are reported, counted and left out; the exit code is 1 when none could be used.
+    be read are reported, counted and skipped; the exit code is 1 if none could be used.
 
     With --augmented: the first samples that 'stagepose train PRESET --data FILE.json' would show to its network, on one
     sheet, OUT/sheet.jpg, with the keypoints that it is taught (pip install "stagepose[train]").
@@ -76,13 +76,13 @@ def show(
         file: COCO annotation file.
         out: Folder for the pictures.
         images: Folder of the set's pictures; by default images/ beside the file.
-        count: So many pictures, or samples on the sheet; all for every picture.
-        seed: Another seed draws other pictures; of a training, --seed.
+        count: Number of pictures, or of samples on the sheet; all for every picture.
+        seed: Random seed of the draw; with --augmented, that of the training.
         skeleton: Keypoints to show: a published skeleton's name, a skeleton file or an annotation file; by default the
             file's own, with --augmented coco17, as for train.
-        all_images: Draw from the pictures without labelled people too.
-        augmented: A pose network's preset, as for train.
-        training: What 'stagepose train' would be told; with --augmented.
+        all_images: Also draw from the pictures without labelled people.
+        augmented: Show the training samples of this preset of a pose network, as for train.
+        training: Options of 'stagepose train'; with --augmented.
     """
     if isinstance(count, int) and count < 1:
         wrong_usage(f"--count is {count}; use at least 1, or all")

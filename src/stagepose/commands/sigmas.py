@@ -19,17 +19,17 @@ Second = Positional[Annotated[Path, arg(metavar="SECOND.json")]]
 
 
 def sigmas(first: First, second: Second, *, out: File, skeleton: OptionalName = None) -> None:
-    """Measure the sigmas of OKS: how far apart two people, who label the same pictures, place each keypoint.
+    """Measure the OKS sigmas: how far apart two people who label the same pictures place each keypoint.
 
-    As COCO measured its own, but by the median, so that a few left and right joints in each other's place change
-    little; a joint and its mirrored one are measured together. OUT is what --skeleton takes everywhere.
+    As COCO measured its own, but by the median, so that a few swapped left and right joints change little; a joint and
+    its mirror image are measured together. OUT can be given as --skeleton everywhere.
 
     Args:
         first: COCO annotation file of one labeller.
-        second: That of the other. Pictures are known by their file names, people by their annotation ids and boxes.
-        out: Skeleton file (.toml) to write, the first file's keypoints with these sigmas.
-        skeleton: Keypoints, pairs and limbs in place of the first file's: a published skeleton's name, a skeleton file
-            or an annotation file.
+        second: That of the other. Pictures are matched by file name, people by annotation id and box.
+        out: Skeleton file (.toml) to write: the first file's keypoints with these sigmas.
+        skeleton: Keypoints, pairs and limbs to use instead of the first file's: a published skeleton's name, a skeleton
+            file or an annotation file.
     """
     keep_inputs(out, [first, second])
     require_place(out, ".toml")

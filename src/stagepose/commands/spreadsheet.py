@@ -22,9 +22,9 @@ class TableOptions:
     """Tables for spreadsheets and data frames.
 
     Attributes:
-        csv: Also write people.csv of the photos, if there are any: a row a person, with x, y and score of every
-            keypoint by its name. An earlier run's, which would tell of other people, is removed otherwise.
-        csv_threshold: Minimum score of a joint whose x and y are in the tables; those of others are left empty.
+        csv: Also write people.csv for the photos, if there are any: a row per person, with x, y and score of every
+            keypoint by name. Without it, an earlier run's table, which would describe other people, is removed.
+        csv_threshold: Minimum score of the joints whose x and y are in the tables; those of others are left empty.
     """
 
     csv: bool = False

@@ -125,7 +125,7 @@ class Journal:
 
     def _hold(self) -> None:
         if not held(self._file):
-            raise ConfigError(f"{printable(self.path)}: its run is still at work; wait for its end, or choose "
+            raise ConfigError(f"{printable(self.path)}: its run is still in progress; wait for its end, or choose "
                               "another folder with --out")
 
     def _append(self, record: Mapping[str, Any]) -> tuple[int, int]:
@@ -147,7 +147,7 @@ class Journal:
         head: dict[str, Any] = next(lines, (0, 0, {}))[2]
         if head.get("what") != KIND or head.get("format") != FORMAT:
             raise ConfigError(f"{printable(self.path)}: is not from this version of StagePose; leave --resume out "
-                              "to begin anew, or choose another folder with --out")
+                              "to start over, or choose another folder with --out")
         _refuse_others(self.path.parent, head["settings"], settings)
         owner: dict[str, str] = {}
         processes = [head["process"]]
@@ -199,8 +199,8 @@ def _refuse_others(out: Path, begun: Mapping[str, Any], wanted: Mapping[str, Any
     differing = [f"{name} {_shown(begun.get(name))}, now {_shown(wanted.get(name))}"
                  for name in {**begun, **wanted} if begun.get(name) != wanted.get(name)]
     if differing:
-        raise ConfigError(f"{printable(out)}: its unfinished run was begun with {'; '.join(differing)}. Give the "
-                          "same to go on with it; leave --resume out to begin anew")
+        raise ConfigError(f"{printable(out)}: its unfinished run was started with {'; '.join(differing)}. Give the "
+                          "same to continue it; leave --resume out to start over")
 
 
 def _shown(value: Any) -> str:
