@@ -14,7 +14,7 @@ from PIL import Image
 from toy_models import ONE, TWO, dots
 
 from stagepose.commands import outcome, photos
-from stagepose.commands.overlays import Overlays, Source
+from stagepose.commands.overlays import Overlays, Photo
 from stagepose.predictor import Predictor
 
 PATIENCE = 30  # seconds; only where the code is wrong does anybody wait so long
@@ -35,7 +35,7 @@ def when(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[str], None
     """``when("read" | "look" | "write", call)``: from now on ``call`` is told of every photo before that is done."""
 
     def tell(what: str, call: Callable[[str], None]) -> None:
-        owner, name = {"read": (Source, "read"), "look": (Predictor, "people"), "write": (Overlays, "write")}[what]
+        owner, name = {"read": (Photo, "read"), "look": (Predictor, "people"), "write": (Overlays, "write")}[what]
         function: Any = getattr(owner, name)
 
         def told(self: Any, first: Any, *rest: Any) -> Any:

@@ -27,7 +27,7 @@ from stagepose.commands.arguments import spelled
 from stagepose.commands.outcome import Outcome
 from stagepose.commands.predict import FREE
 from stagepose.commands.spreadsheet import TableOptions
-from stagepose.commands.unfinished import NAME, Journal
+from stagepose.commands.unfinished import NAME, ResumeFile
 from stagepose.errors import ConfigError, StagePoseError
 from stagepose.predictor import Predictor
 
@@ -239,7 +239,7 @@ def test_with_nothing_to_go_on_from_it_begins_and_says_so(capsys: pytest.Capture
 def test_a_run_at_work_is_neither_gone_on_with_nor_begun_anew(options: list[str],
                                                               capsys: pytest.CaptureFixture[str]) -> None:
     Path("out").mkdir()
-    first = Journal.begin(Path("out"), {})
+    first = ResumeFile.begin(Path("out"), {})
     first.add("a.png", None, {"image": {}, "people": []})
     before = out()
     assert predict("photos", *options) == 1
@@ -326,7 +326,7 @@ def test_memory_does_not_grow_with_the_people() -> None:
     """A file of people is written in less memory than half of it takes."""
     Path("out").mkdir()
     person = {"category_id": 1, "keypoints": np.arange(51.0).tolist(), "score": 0.5, "file_name": "x", "box": [0.5] * 4}
-    journal = Journal.begin(Path("out"), {})
+    journal = ResumeFile.begin(Path("out"), {})
     names: list[str | None] = [f"{number}.jpg" for number in range(60)]
     outcome = Outcome(journal, [(name, n) for n, name in enumerate(names, 1)], [f"k{n}" for n in range(17)],
                       TableOptions(csv=True), [])
@@ -353,9 +353,9 @@ def test_an_object_is_written_as_json_writes_it(tmp_path: Path) -> None:
 
 def test_journals_of_the_future_are_not_read() -> None:
     Path("out").mkdir()
-    journal = Journal.begin(Path("out"), {"a": 1})
+    journal = ResumeFile.begin(Path("out"), {"a": 1})
     journal.close()
     text = (Path("out") / NAME).read_text().replace('"format":1', '"format":2')
     (Path("out") / NAME).write_text(text)
     with pytest.raises(ConfigError, match="not from this version"):
-        Journal.go_on(Path("out"), {"a": 1})
+        ResumeFile.go_on(Path("out"), {"a": 1})

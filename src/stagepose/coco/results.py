@@ -17,6 +17,8 @@ from stagepose.geometry import xywh_to_xyxy, xyxy_to_xywh
 from stagepose.skeleton import Skeleton, by_names
 from stagepose.structures import Detections, Person
 
+IMAGES, PEOPLE = "images.json", "people.json"  # what 'stagepose predict' writes of photos
+
 
 def keypoint_result(image_id: int, person: Person) -> dict[str, Any]:
     """One COCO result: x, y, score of each keypoint. No ``bbox``: evaluators would take its area for the person's."""

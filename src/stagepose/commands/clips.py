@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco import person_result
+from stagepose.coco.results import IMAGES
 from stagepose.commands.arguments import OptionalNumber
 from stagepose.commands.console import note
 from stagepose.commands.spreadsheet import TableOptions, csv_line, joint_cells, remove_csv
@@ -68,7 +69,7 @@ class ClipSettings:
 def earlier_overlays(out: Path) -> frozenset[str]:
     """The names of the videos' overlays that the run before has listed in OUT; none where it has left no list."""
     try:
-        videos = json.loads((out / "images.json").read_bytes())["videos"]
+        videos = json.loads((out / IMAGES).read_bytes())["videos"]
         return frozenset(str(video["overlay"]) for video in videos if "overlay" in video)
     except (OSError, ValueError, LookupError, TypeError):
         return frozenset()

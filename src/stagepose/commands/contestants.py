@@ -21,22 +21,19 @@ AROUND = " -_./"  # around what the names of one training's runs have in common:
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
-    """The runs of one training, or a single contestant: names, judgements, and the seeds of those that are runs."""
+class Contestant:
+    """One that is compared: its name, how it is judged, and, of a run whose seed is known, that."""
 
-    names: tuple[str, ...]
-    judged: tuple[Judgement, ...]
-    seeds: tuple[int | None, ...]
+    name: str
+    judged: Judgement
+    seed: int | None
 
-    def by_seed(self) -> Side:
-        """The same in the order of the seeds, all of which are known."""
-        order = sorted(range(len(self.names)), key=lambda n: self.seeds[n] or 0)
-        return Side(tuple(self.names[n] for n in order), tuple(self.judged[n] for n in order),
-                    tuple(self.seeds[n] for n in order))
+
+Side = tuple[Contestant, ...]  # the runs of one training, or a single contestant
 
 
 @dataclass(frozen=True)
-class Contestants:
+class Opened:
     """Everybody who is compared, opened but not judged yet: what does not fit is refused before anything is run."""
 
     runs: dict[str, JudgedRun]
@@ -45,7 +42,7 @@ class Contestants:
     skeleton: str | None
 
     @classmethod
-    def open(cls, names: Sequence[str], model: ModelOptions, skeleton: str | None) -> Contestants:
+    def of(cls, names: Sequence[str], model: ModelOptions, skeleton: str | None) -> Opened:
         """Ends with a usage error where options mean nothing for who is compared."""
         folders = [name for name in names if name not in shipped() and Path(name).is_dir()]
         models = [name for name in names if not name.endswith(".json") and name not in folders]
@@ -69,9 +66,8 @@ class Contestants:
 
     def judge(self, names: Sequence[str], dataset: CocoDataset, truth: Path) -> Side:
         """One side on the truth."""
-        judged = tuple(self._judge(name, dataset, truth) for name in names)
-        seeds = tuple(self.runs[name].seed if name in self.runs else None for name in names)
-        return Side(tuple(names), judged, seeds)
+        return tuple(Contestant(name, self._judge(name, dataset, truth),
+                                self.runs[name].seed if name in self.runs else None) for name in names)
 
     def _judge(self, name: str, dataset: CocoDataset, truth: Path) -> Judgement:
         if name in self.runs:
@@ -89,15 +85,20 @@ def judge_sides(a: Sequence[str], b: Sequence[str], truth: Path, skeleton: str |
     repeated = next((name for side in (a, b) for name in side if list(side).count(name) > 1), None)
     if repeated is not None:
         wrong_usage(f"{printable(repeated)} is on one side twice; name each run once")
-    everybody = Contestants.open(list(dict.fromkeys((*a, *b))), model, skeleton)
+    everybody = Opened.of(list(dict.fromkeys((*a, *b))), model, skeleton)
     dataset = read_truth(truth, everybody.common_skeleton())
     return everybody.judge(a, dataset, truth), everybody.judge(b, dataset, truth)
 
 
 def are_paired(a: Side, b: Side) -> bool:
     """Whether every run has one of the same seed on the other side: several, and each seed once."""
-    mine, others = (sorted(seed for seed in side.seeds if seed is not None) for side in (a, b))
-    return mine == others and len(set(mine)) == len(mine) == len(a.seeds) == len(b.seeds) > 1
+    mine, others = (sorted(one.seed for one in side if one.seed is not None) for side in (a, b))
+    return mine == others and len(set(mine)) == len(mine) == len(a) == len(b) > 1
+
+
+def by_seed(side: Side) -> Side:
+    """The same in the order of the seeds, all of which are known."""
+    return tuple(sorted(side, key=lambda one: one.seed or 0))
 
 
 def titles(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from stagepose import coco
 from stagepose.coco.results import reordered
 from stagepose.commands.arguments import AT_LEAST_ONE, UNSAID, JsonFile, OptionalFile, OptionalName
 from stagepose.commands.console import note, say, table, wrong_usage
-from stagepose.commands.contestants import Side, are_paired, judge_sides, titles
+from stagepose.commands.contestants import Side, are_paired, by_seed, judge_sides, titles
 from stagepose.commands.judging import (
     ModelOptions,
     People,
@@ -44,8 +44,8 @@ from stagepose.lines import printable
 DEFAULT_PEOPLE, DEFAULT_MODEL = PeopleOptions(), ModelOptions()
 SHOWN_SHARE = 0.1  # of the box's longer side: a keypoint's PCK that is printed of two results; --json has the others
 WHO = "RESULTS.json|RUN|MODEL ..."
-Contestants = Annotated[list[str], arg(metavar=WHO, help_behavior_hint=AT_LEAST_ONE)]
-Rivals = Annotated[tuple[str, ...], arg(metavar=WHO, help_behavior_hint=UNSAID)]
+SideA = Positional[Annotated[list[str], arg(metavar=WHO, help_behavior_hint=AT_LEAST_ONE)]]
+SideB = Annotated[tuple[str, ...], arg(metavar=WHO, help_behavior_hint=UNSAID)]
 
 
 def evaluate(
@@ -145,9 +145,9 @@ def _shown(within: Interval | None) -> str:
 
 
 def compare_results(
-    contestants: Positional[Contestants],
+    contestants: SideA,
     *,
-    against: Rivals = (),
+    against: SideB = (),
     truth: Annotated[Path, arg(metavar="FILE.json")],
     skeleton: OptionalName = None,
     model: OmitArgPrefixes[ModelOptions] = DEFAULT_MODEL,
@@ -188,19 +188,20 @@ def compare_results(
     if several:
         _report_seeds(side_a, side_b, bootstrap, seed, json)
     else:
-        _report_comparison((a[0], b[0]), (side_a.judged[0], side_b.judged[0]), pck, bootstrap, seed, json)
-        if any(seed is not None for seed in (*side_a.seeds, *side_b.seeds)):
+        _report_comparison((a[0], b[0]), (side_a[0].judged, side_b[0].judged), pck, bootstrap, seed, json)
+        if any(one.seed is not None for one in (*side_a, *side_b)):
             note("one run a side: a better seed is better, too; name several of each, A ... --against B ...")
 
 
 def _report_seeds(a: Side, b: Side, resamples: int, seed: int, json: Path | None) -> None:
     paired = are_paired(a, b)
     if paired:
-        a, b = a.by_seed(), b.by_seed()
-    comparison = compare_runs(a.judged, b.judged, paired=paired, resamples=resamples, seed=seed)
+        a, b = by_seed(a), by_seed(b)
+    comparison = compare_runs([one.judged for one in a], [one.judged for one in b], paired=paired, resamples=resamples,
+                              seed=seed)
     table(("measure", "A", "B", "B - A", "95 % interval", "over pictures alone"), comparison.rows())
     say("")
-    say(comparison.verdict(*titles(a.names, b.names)))
+    say(comparison.verdict(*titles([one.name for one in a], [one.name for one in b])))
     note("runs of one seed are compared with each other" if paired else
          "every run is compared with all of the other side: the seeds are not the same")
     if comparison.images < FEW_PICTURES:
@@ -213,8 +214,8 @@ def _write_seeds(json: Path, a: Side, b: Side, told: SeedComparison) -> None:
     each = zip(NUMBERS, told.a, told.b, told.intervals, told.pictures, strict=True)
     keypoints = {name: {"a": of_a, "b": of_b, "interval": _ends(within), "over_pictures": _ends(alone)}
                  for name, of_a, of_b, within, alone in each}
-    write_json(json, {"a": list(a.names), "b": list(b.names), "images": told.images, "paired": told.paired,
-                      "keypoints": keypoints})
+    write_json(json, {"a": [one.name for one in a], "b": [one.name for one in b], "images": told.images,
+                      "paired": told.paired, "keypoints": keypoints})
 
 
 def _ends(within: Interval | None) -> list[float] | None:

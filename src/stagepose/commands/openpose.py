@@ -14,13 +14,13 @@ from tyro.conf import Positional, arg
 from stagepose.coco.jsonfile import load_json
 from stagepose.coco.openpose import document, rearranged
 from stagepose.coco.problems import show
+from stagepose.coco.results import IMAGES, PEOPLE
 from stagepose.commands.arguments import Folder
 from stagepose.commands.console import counted, note, say, wrong_usage
 from stagepose.commands.overlays import LONGEST_STEM
 from stagepose.draw import JOINT_THRESHOLD
 from stagepose.errors import DatasetError
 from stagepose.files import cut, require_place, write_text
-from stagepose.formats.found import IMAGES, PEOPLE
 from stagepose.lines import printable
 
 Found = Positional[Annotated[Path, arg(metavar="FOUND")]]

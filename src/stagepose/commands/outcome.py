@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from stagepose.coco import write_results
+from stagepose.coco.results import IMAGES, PEOPLE
 from stagepose.commands.console import counted, note
 from stagepose.commands.spreadsheet import TableOptions, remove_csv, write_csv
-from stagepose.commands.unfinished import Journal
+from stagepose.commands.unfinished import ResumeFile
 from stagepose.errors import StagePoseError
 from stagepose.files import write_json_object
 from stagepose.lines import printable
@@ -22,7 +23,7 @@ TABLE = "people.csv"
 class Outcome:
     """What a run has found so far; ``complete`` once it has been through all photos. The people are in the journal."""
 
-    journal: Journal
+    journal: ResumeFile
     numbered: Sequence[tuple[str | None, int]]  # the photos as the journal calls them, and their ids
     keypoints: Sequence[str]  # names, in the order of the people's
     table: TableOptions
@@ -44,14 +45,14 @@ class Outcome:
 
     def write(self, out: Path) -> None:
         """The results of all that is done, in the order of the photos, whichever process did it."""
-        write_results(out / "people.json", self._people())
+        write_results(out / PEOPLE, self._people())
         if self.table.csv and self.numbered:  # a table of no photos at all would say that nobody was found
             write_csv(out / TABLE, self._people(), self.keypoints, self.table.csv_threshold)
         elif remove_csv(out / TABLE):
             why = "this run has no photos" if self.table.csv else "--csv writes one of this run"
             note(f"{printable(out / TABLE)}, of an earlier run, removed; {why}")
         videos = {"videos": self.videos} if self.videos else {}
-        write_json_object(out / "images.json", {"complete": self.complete, "keypoints": list(self.keypoints),
+        write_json_object(out / IMAGES, {"complete": self.complete, "keypoints": list(self.keypoints),
                                                 "images": self._images(), **videos, "failed": self.failed})
 
     def _records(self) -> Iterator[tuple[int, dict[str, Any]]]:

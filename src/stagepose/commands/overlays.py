@@ -52,7 +52,7 @@ class DrawingOptions:
 
 
 @dataclass(frozen=True)
-class Source:
+class Photo:
     """One photo to look at: its file (None: standard input), what it is called, and its number in the results."""
 
     path: Path | None
@@ -81,10 +81,10 @@ class Overlays:
         self.used: set[str] = set()
         self._numbers: dict[tuple[str, ...], int] = {}  # of the names last given, so that thousands of one are no wait
 
-    def reserve(self, source: Source, pixels: NDArray[np.uint8]) -> str:
+    def reserve(self, photo: Photo, pixels: NDArray[np.uint8]) -> str:
         """The name of the overlay of a photo, within the folder; no other gets it."""
         height, width = pixels.shape[:2]
-        name = self.name_of(source, width, height)
+        name = self.name_of(photo, width, height)
         self.take(name)
         return name
 
@@ -92,15 +92,15 @@ class Overlays:
         """Write a photo with its people. Any thread may, one name each."""
         write_image(self.folder / name, self.draw(pixels, people))
 
-    def save(self, source: Source, drawn: NDArray[np.uint8]) -> str:
+    def save(self, photo: Photo, drawn: NDArray[np.uint8]) -> str:
         """Write a photo that is drawn on already, under a name of its own, which is returned."""
-        name = self.reserve(source, drawn)
+        name = self.reserve(photo, drawn)
         write_image(self.folder / name, drawn)
         return name
 
-    def name_of(self, source: Source, width: int, height: int) -> str:
+    def name_of(self, photo: Photo, width: int, height: int) -> str:
         """What a photo's overlay is called, unless its name is taken meanwhile."""
-        path = source.path or Path("stdin")
+        path = photo.path or Path("stdin")
         is_too_long = max(width, height) > LONGEST_SIDE["JPEG"]
         suffix = self.ending + (".png" if is_too_long or path.suffix.lower() == ".png" else ".jpg")
         return self.free_stem(path, suffix) + suffix

@@ -18,7 +18,7 @@ from stagepose.coco import person_result
 from stagepose.commands.boxes import BoxFile
 from stagepose.commands.console import counter, note, say
 from stagepose.commands.outcome import Outcome
-from stagepose.commands.overlays import Overlays, Source
+from stagepose.commands.overlays import Overlays, Photo
 from stagepose.commands.unfinished import stamp_of
 from stagepose.errors import ConfigError, DatasetError, ImageError
 from stagepose.images import Picture
@@ -32,7 +32,7 @@ HELD = 2  # photos read and not looked at yet, and photos looked at whose overla
 class Read:
     """A photo as it was read, or why it could not be; None where its turn must come first."""
 
-    source: Source
+    photo: Photo
     picture: Picture | ImageError | None = None
     stamp: list[int] | None = None  # of its file, before it was read
 
@@ -48,64 +48,64 @@ class PhotoRun:
     joint_threshold: float  # of the joints that are counted in the printed lines
     _untold: deque[tuple[Callable[[], None], Future[None] | None]] = field(default_factory=deque)  # and their overlays
 
-    def look_at_all(self, sources: Sequence[Source]) -> None:
+    def look_at_all(self, photos: Sequence[Photo]) -> None:
         """A printed line for every person. What was looked at when somebody stops it is told as well."""
         with counter("predict") as step, ThreadPoolExecutor(HELD) as pool:
             try:
-                for done, read in enumerate(in_order(pool, self._read_ahead, sources, HELD), 1):
-                    if not self._is_done(read.source):
+                for done, read in enumerate(in_order(pool, self._read_ahead, photos, HELD), 1):
+                    if not self._is_done(read.photo):
                         self._look(read, pool)
                     self._tell_those_written()
-                    step(done, len(sources))
+                    step(done, len(photos))
             finally:
                 while self._untold:
                     self._tell_next()
 
-    def _read_ahead(self, source: Source) -> Read:
+    def _read_ahead(self, photo: Photo) -> Read:
         """But for what an earlier process may have done, and standard input, which may keep a thread for ever."""
-        later = source.path is None or source.key in self.outcome.journal.earlier
-        return Read(source) if later else self._read(source)
+        later = photo.path is None or photo.key in self.outcome.journal.earlier
+        return Read(photo) if later else self._read(photo)
 
-    def _read(self, source: Source) -> Read:
-        stamp = None if source.path is None else stamp_of(source.path)
+    def _read(self, photo: Photo) -> Read:
+        stamp = None if photo.path is None else stamp_of(photo.path)
         try:
-            return Read(source, source.read(self.predictor.config.max_pixels), stamp)
+            return Read(photo, photo.read(self.predictor.config.max_pixels), stamp)
         except ImageError as error:
-            return Read(source, error, stamp)
+            return Read(photo, error, stamp)
 
-    def _is_done(self, source: Source) -> bool:
+    def _is_done(self, photo: Photo) -> bool:
         """Whether an earlier process looked at it as it is, and its overlay is there, called as it is now."""
-        if source.key is None or source.path is None:
+        if photo.key is None or photo.path is None:
             return False
-        record = self.outcome.journal.candidate(source.key, source.path)
+        record = self.outcome.journal.candidate(photo.key, photo.path)
         if record is None:
             return False
         if self.overlays:
             image = record["image"]
-            name = self.overlays.name_of(source, image["width"], image["height"])
+            name = self.overlays.name_of(photo, image["width"], image["height"])
             if name != image["overlay"] or not (self.overlays.folder / name).exists():
                 return False
             self.overlays.take(name)
-        self.outcome.journal.keep(source.key)
+        self.outcome.journal.keep(photo.key)
         self.outcome.count(record)
         return True
 
     def _look(self, read: Read, pool: ThreadPoolExecutor) -> None:
         """Find its people, and have its overlay written."""
-        read = read if read.picture else self._read(read.source)
+        read = read if read.picture else self._read(read.photo)
         try:
             if isinstance(read.picture, ImageError):
                 raise read.picture
             assert read.picture is not None
-            people = self._people(read.source.name, read.picture)
+            people = self._people(read.photo.name, read.picture)
         except (ImageError, DatasetError, ConfigError) as error:  # ConfigError: boxes that cannot be the photo's
-            self._untold.append((partial(self.outcome.fail, read.source.name, error), None))
+            self._untold.append((partial(self.outcome.fail, read.photo.name, error), None))
             return
         name, writing = None, None
         if self.overlays:
-            name = self.overlays.reserve(read.source, read.picture.pixels)
+            name = self.overlays.reserve(read.photo, read.picture.pixels)
             writing = pool.submit(self.overlays.write, name, read.picture.pixels, people)
-        self._untold.append((partial(self._tell, read.source, read.picture, read.stamp, people, name), writing))
+        self._untold.append((partial(self._tell, read.photo, read.picture, read.stamp, people, name), writing))
 
     def _people(self, name: str, picture: Picture) -> list[Person]:
         most, least = self.predictor.config.max_people, self.predictor.threshold
@@ -123,17 +123,17 @@ class PhotoRun:
             writing.result()
         tell()
 
-    def _tell(self, source: Source, picture: Picture, stamp: list[int] | None, people: Sequence[Person],
+    def _tell(self, photo: Photo, picture: Picture, stamp: list[int] | None, people: Sequence[Person],
               overlay: str | None) -> None:
         """To the journal and on standard output: a photo is done, with its overlay."""
         for notice in picture.notices:
             note(f"{picture.name}: {notice}")
         height, width = picture.pixels.shape[:2]
-        image: dict[str, Any] = {"file_name": source.name, "width": width, "height": height, "people": len(people)}
+        image: dict[str, Any] = {"file_name": photo.name, "width": width, "height": height, "people": len(people)}
         if overlay:
             image["overlay"] = overlay
-        record = {"image": image, "people": [{**person_result(person), "file_name": source.name} for person in people]}
-        self.outcome.journal.add(source.key, stamp, record)
+        record = {"image": image, "people": [{**person_result(person), "file_name": photo.name} for person in people]}
+        self.outcome.journal.add(photo.key, stamp, record)
         self.outcome.count(record)
         self._print(picture.name, people)
 

@@ -12,6 +12,7 @@ from typing import Any
 from tyro.conf import OmitArgPrefixes
 
 import stagepose
+from stagepose.coco.results import IMAGES, PEOPLE
 from stagepose.commands.arguments import Folder, OptionalFile, Photos, changed, spelled
 from stagepose.commands.boxes import BoxFile, image_ids
 from stagepose.commands.clips import OVERLAY, RESULTS, ClipSettings, VideoOptions, earlier_overlays, predict_clip
@@ -19,12 +20,12 @@ from stagepose.commands.clips import TABLE as CLIP_TABLE
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
 from stagepose.commands.finding import FinderOptions
 from stagepose.commands.outcome import TABLE, Outcome, fail, finish, rescue
-from stagepose.commands.overlays import DrawingOptions, Overlays, Source, is_overlay
+from stagepose.commands.overlays import DrawingOptions, Overlays, Photo, is_overlay
 from stagepose.commands.photos import PhotoRun
 from stagepose.commands.spreadsheet import TableOptions
 from stagepose.commands.stopping import ending_in_order
 from stagepose.commands.unfinished import NAME as UNFINISHED
-from stagepose.commands.unfinished import Journal, stamp_of
+from stagepose.commands.unfinished import ResumeFile, stamp_of
 from stagepose.errors import ImageError, MissingExtraError, StagePoseError, VideoError
 from stagepose.filekinds import VIDEO_SUFFIXES, is_video
 from stagepose.files import keep_inputs, require_place
@@ -95,30 +96,26 @@ def predict(
     failed: list[dict[str, str]] = []
     paths = _expand(photos, out, failed)
     if not paths:  # mistyped, mostly: an earlier run's results are not lost for it
-        note(f"nothing to process; {printable(out)} is left as it was")
-        for folder in made:
-            with suppress(OSError):
-                folder.rmdir()
-        return 1
-    stills, clips = _told_apart(paths)
-    sources = _sources(stills, given)
-    if given and (sources or not clips):
-        _check_boxes(given, [source.name for source in sources], predictor.threshold)
+        return _leave(out, made)
+    files, clips = _told_apart(paths)
+    stills = _numbered(files, given)
+    if given and (stills or not clips):
+        _check_boxes(given, [still.name for still in stills], predictor.threshold)
     overlays = Overlays(out, [path for path in paths if path], drawing.draw)
     settings = ClipSettings(out, None if drawing.json_only else drawing.draw, video, tables, earlier_overlays(out))
     journal = _journal(out, resume, [str(path) for path in paths if path],
                        _begun_with(predictor, boxes, finding, drawing, tables, video))
-    outcome = Outcome(journal, [(source.key, source.image_id) for source in sources], predictor.skeleton.names, tables,
+    outcome = Outcome(journal, [(still.key, still.image_id) for still in stills], predictor.skeleton.names, tables,
                       failed)
     with ending_in_order():
         try:
             PhotoRun(predictor, given, None if drawing.json_only else overlays, outcome, drawing.joint_threshold
-                     ).look_at_all(sources)
+                     ).look_at_all(stills)
             _all_clips(clips, predictor, given, overlays, settings, outcome)
             outcome.complete = True
         finally:
             if not outcome.complete:  # Ctrl-C, SIGTERM, a full disk, a broken model: hours of work must not be lost
-                rescue(out, outcome, len(sources), len(clips))
+                rescue(out, outcome, len(stills), len(clips))
         return finish(out, outcome, strict, len(clips))
 
 
@@ -141,19 +138,19 @@ def _refuse_unfit(boxes: Path | None, finding: FinderOptions, drawing: DrawingOp
         wrong_usage("--boxes says where the people are, so that nobody looks for them in tiles; leave out --tiles")
 
 
-def _journal(out: Path, resume: bool, names: Sequence[str], settings: dict[str, Any]) -> Journal:
+def _journal(out: Path, resume: bool, names: Sequence[str], settings: dict[str, Any]) -> ResumeFile:
     """Of what is done: the unfinished run's, or a new one."""
     shown = printable(out)
     if not resume:
         is_there = (out / UNFINISHED).exists()
-        journal = Journal.begin(out, settings)
+        journal = ResumeFile.begin(out, settings)
         if is_there:
             note(f"{shown} has an unfinished run, which is started over; --resume would continue it")
         return journal
-    former = Journal.go_on(out, settings)
+    former = ResumeFile.go_on(out, settings)
     if former is None:
         note(f"no unfinished run in {shown}: started with the first photo")
-        return Journal.begin(out, settings)
+        return ResumeFile.begin(out, settings)
     there = sum(name in former.earlier for name in names)
     gone = len(former.earlier) - there
     note(f"continuing in {shown}: {there:,} of {counted(len(names), 'file', 'files')} done before"
@@ -227,10 +224,19 @@ def _make_folder(out: Path, boxes: Path | None) -> list[Path]:
         reason = "a file of that name is there" if isinstance(error, FileExistsError) else error.strerror
         raise StagePoseError(f"{printable(out)}: cannot make this folder: {reason}; choose another with --out"
                              ) from error
-    for name in ("people.json", "images.json", TABLE, UNFINISHED):
+    for name in (PEOPLE, IMAGES, TABLE, UNFINISHED):
         require_place(out / name)
         keep_inputs(out / name, [boxes] if boxes else [])
     return missing
+
+
+def _leave(out: Path, made: Sequence[Path]) -> int:
+    """Where there is nothing to process: as it was, without the folders made for it."""
+    note(f"nothing to process; {printable(out)} is left as it was")
+    for folder in made:
+        with suppress(OSError):
+            folder.rmdir()
+    return 1
 
 
 def _expand(photos: Sequence[str], out: Path, failed: list[dict[str, str]]) -> list[Path | None]:
@@ -275,7 +281,7 @@ def _check_boxes(given: BoxFile, names: Sequence[str], threshold: float) -> None
              f"{threshold:g}; --threshold 0 looks into all")
 
 
-def _sources(paths: Sequence[Path | None], given: BoxFile | None) -> list[Source]:
+def _numbered(paths: Sequence[Path | None], given: BoxFile | None) -> list[Photo]:
     names = ["<stdin>" if path is None else str(path) for path in paths]
     ids = image_ids(names, given)
-    return [Source(path, name, image_id) for path, name, image_id in zip(paths, names, ids, strict=True)]
+    return [Photo(path, name, image_id) for path, name, image_id in zip(paths, names, ids, strict=True)]

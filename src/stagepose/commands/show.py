@@ -20,7 +20,7 @@ from stagepose.commands.arguments import (
     OptionalTexts,
 )
 from stagepose.commands.console import counted, counter, note, say, wrong_usage
-from stagepose.commands.overlays import LABELS, Overlays, Source
+from stagepose.commands.overlays import LABELS, Overlays, Photo
 from stagepose.errors import ConfigError, DatasetError, ImageError, needing
 from stagepose.files import require_place
 from stagepose.images import MAX_PIXELS
@@ -129,14 +129,14 @@ def _show_labels(file: Path, out: Path, images: Path | None, count: int | None, 
 
 def _one(dataset: coco.CocoDataset, image: coco.ImageInfo, folder: Path, overlays: Overlays) -> None:
     """One picture from its file to its overlay, and a line that says what is in it."""
-    source = Source(folder / image.file_name, image.file_name, image.id)
-    picture = source.read(MAX_PIXELS)
+    photo = Photo(folder / image.file_name, image.file_name, image.id)
+    picture = photo.read(MAX_PIXELS)
     name, rows = printable(image.file_name), dataset.rows_by_image[image.id]
     height, width = picture.pixels.shape[:2]
     if (width, height) != (image.width, image.height):
         note(f"{name}: is {width}x{height}, but its labels are for {image.width}x{image.height}; drawn all the same")
     enlarged = -(-LEAST_SIDE // max(height, width))
-    written = overlays.save(source, draw_labels(picture.pixels, dataset, image.id, enlarged))
+    written = overlays.save(photo, draw_labels(picture.pixels, dataset, image.id, enlarged))
     crowds, v = int(dataset.crowd[rows].sum()), dataset.keypoints[rows, :, 2]
     said = [counted(len(rows) - crowds, "person", "people"), *([counted(crowds, "crowd", "crowds")] if crowds else []),
             f"{counted(int((v > 0).sum()), 'joint', 'joints')}, {int((v == 1).sum()):,} of them hidden"]

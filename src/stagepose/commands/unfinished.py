@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 @dataclass
-class Journal:
+class ResumeFile:
     """What is done: :meth:`add` keeps it on disk, so that a process that is killed loses a few photos.
 
     A photo or video goes by its name on the command line or below a folder; None is standard input.
@@ -38,7 +38,7 @@ class Journal:
     earlier: dict[str, tuple[int, int]] = field(default_factory=dict)  # the same of an earlier process; not taken over
 
     @classmethod
-    def begin(cls, out: Path, settings: Mapping[str, Any]) -> Journal:
+    def begin(cls, out: Path, settings: Mapping[str, Any]) -> ResumeFile:
         """Anew, in the place of an earlier one; :class:`ConfigError` where that one's run is still at work."""
         path = out / NAME
         with writing(printable(path)):
@@ -74,7 +74,7 @@ class Journal:
         _remove_temporaries(path.parent, processes)
 
     @classmethod
-    def go_on(cls, out: Path, settings: Mapping[str, Any]) -> Journal | None:
+    def go_on(cls, out: Path, settings: Mapping[str, Any]) -> ResumeFile | None:
         """That of an earlier process, None where there is none; :class:`ConfigError` says which settings differ."""
         path = out / NAME
         with writing(printable(path)):

@@ -17,6 +17,7 @@ from stagepose.coco.dataset import CocoDataset, read_dataset, to_json
 from stagepose.coco.pictures import images_folder
 from stagepose.coco.problems import shown_path
 from stagepose.coco.readiness import refuse_bad_pictures
+from stagepose.coco.results import IMAGES, PEOPLE
 from stagepose.errors import DatasetError
 from stagepose.files import write_json
 from stagepose.formats import cvat, deeplabcut, found, labelme, labelstudio, yolo
@@ -72,8 +73,8 @@ def _detect_file(path: Path) -> tuple[Read, Path] | None:
         raise DatasetError(f"{shown_path(path)}: is Label Studio's JSON-MIN export, which does not tell whose a "
                            "keypoint is; export it as JSON")
     if isinstance(raw, list) and raw and isinstance(raw[0], dict) and "keypoints" in raw[0]:
-        if not (path.parent / found.IMAGES).is_file():
-            raise DatasetError(f"{shown_path(path)}: holds results, but {found.IMAGES}, which names their pictures, is "
+        if not (path.parent / IMAGES).is_file():
+            raise DatasetError(f"{shown_path(path)}: holds results, but {IMAGES}, which names their pictures, is "
                                f"not beside it; give {found.WHAT}")
         return "predict", path.parent
     return ("coco", path) if isinstance(raw, dict) and "images" in raw else None
@@ -81,7 +82,7 @@ def _detect_file(path: Path) -> tuple[Read, Path] | None:
 
 def _detect_folder(path: Path) -> list[tuple[Read, Path]]:
     """What a folder may be; a file of another format in it counts only where nothing else does."""
-    if (path / found.IMAGES).is_file() and (path / found.PEOPLE).is_file():
+    if (path / IMAGES).is_file() and (path / PEOPLE).is_file():
         return [("predict", path)]
     if deeplabcut.files_in(path):  # before YOLO: a project has a config.yaml
         return [("deeplabcut", path)]
@@ -207,7 +208,7 @@ def _for_tools(dataset: CocoDataset) -> tuple[CocoDataset, list[str]]:
 def inputs(kind: Read, place: Path) -> list[Path]:
     """The files that :func:`read` reads there, but for pictures and YOLO's texts: what a result must not replace."""
     if kind == "predict":
-        return [place / found.IMAGES, place / found.PEOPLE]
+        return [place / IMAGES, place / PEOPLE]
     if kind == "deeplabcut" and place.is_dir():
         return deeplabcut.files_in(place)
     return sorted(place.rglob("*.json")) if place.is_dir() else [place]

@@ -7,12 +7,12 @@ from typing import Any
 
 from stagepose.coco.jsonfile import load_json
 from stagepose.coco.problems import shown_path
+from stagepose.coco.results import IMAGES, PEOPLE
 from stagepose.errors import DatasetError
 from stagepose.formats.collect import Collector, Labels, number, stated_size
 from stagepose.skeleton import Skeleton, by_names
 
 WHAT = "the folder that 'stagepose predict' wrote"
-IMAGES, PEOPLE = "images.json", "people.json"
 
 
 def read(path: Path, *, threshold: float, images: Path | None = None, skeleton: Skeleton | None = None) -> Labels:
