@@ -1,13 +1,17 @@
 """What one process does with a table of pictures; no cluster is started here."""
 
 
+from inspect import signature
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from toy_models import detector_bytes, png, pose_bytes
 
-from stagepose.cluster import find
+from stagepose import PredictorConfig, cli
+from stagepose.cluster import find, find_in
 from stagepose.cluster.find import COLUMNS, MANY, READERS, FindPeople
+from stagepose.cluster.run import Found
 from stagepose.errors import ConfigError, ModelError
 
 
@@ -114,3 +118,19 @@ def test_whatever_a_library_says_to_a_strange_file_is_an_error_of_its_row(finder
     monkeypatch.setattr(finder, "predictor", None)  # an AttributeError, which nobody foresaw
     (row,) = rows(finder, [png(pixels)], pa.binary()).to_pylist()
     assert row["error"].startswith("AttributeError: ")
+
+
+def test_the_command_passes_on_all_that_it_is_told(monkeypatch, tmp_path):
+    told = {}
+
+    def find_nobody(*args, **options):
+        bound = signature(find_in).bind(*args, **options).arguments
+        PredictorConfig(**bound["config"])
+        told.update(bound, **bound["config"])
+        return Found()
+
+    monkeypatch.setattr("stagepose.commands.cluster.find_in", find_nobody)
+    words = ["--keep", "2", "--keep-by", "size", "--threads", "3", "--provider", "cuda", "--part", "9"]
+    assert cli.main(["cluster", "a.jpg", "--out", str(tmp_path), *words]) == 1  # nothing was found
+    wanted = {"keep": 2, "keep_by": "size", "threads": 3, "provider": "cuda", "part": 9}
+    assert wanted.items() <= told.items()
