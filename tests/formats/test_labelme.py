@@ -13,7 +13,7 @@ from formats.desk import people_of
 from stagepose import formats
 from stagepose.coco import ImageInfo, dataset_from_arrays
 from stagepose.errors import DatasetError
-from stagepose.skeleton import COCO_17
+from stagepose.skeleton import COCO_17, Skeleton
 
 
 def box(label: str, edges: list[float], group: Any = None) -> dict[str, Any]:
@@ -44,6 +44,13 @@ def test_groups(tmp_path: Path) -> None:
     assert people_of(labels.dataset) == {"b.png": [], "a.png": [
         {"box": [1, 1, 9, 9], "left_eye": (3, 4, 1), "nose": (3.12, 4, 2)},
         {"box": [1, 2, 20, 19], "nose": (5, 6, 1)}]}
+
+
+def test_names_of_a_skeleton_are_matched_as_those_of_labels_are(tmp_path: Path) -> None:
+    own = Skeleton(name="own", names=("Left Eye", "Nose"))
+    labels = formats.read("labelme", sheet(tmp_path, point("left-eye", 3, 4, 1), point("NOSE", 5, 6, 1)), skeleton=own)
+    assert labels.problems == [] and labels.dataset.skeleton == own
+    assert labels.dataset.keypoints.tolist() == [[[3, 4, 2], [5, 6, 2]]]
 
 
 def test_without_groups_the_only_box_around_has_a_point(tmp_path: Path) -> None:

@@ -61,9 +61,14 @@ class _Picture:
 class Collector:
     """Pictures, people, problems and counts, in the order in which a reader meets them."""
 
-    def __init__(self, images: Path | None = None) -> None:
-        """``images`` is the folder that the user has named; without a picture in it there is something wrong."""
+    def __init__(self, images: Path | None, skeleton: Skeleton | None, *, strict: bool = True) -> None:
+        """``images`` is the folder that the user has named; without a picture in it there is something wrong.
+
+        ``skeleton`` is the one that the user has named; a label that it lacks is a mistake where that is ``strict``.
+        """
         self.images = images
+        self.skeleton = skeleton
+        self._asked = skeleton if strict else None
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self.found: Counter[str] = Counter()  # keypoints with a label, by name
@@ -86,11 +91,15 @@ class Collector:
         if self._at is not None:
             self._bad.add(self._at)
 
-    def unknown(self, label: str, skeleton: Skeleton, where: str) -> None:
-        """A mistake: a label that is no keypoint of the skeleton that the user has named."""
-        near = get_close_matches(plain_name(label), skeleton.names, 1)
+    def keypoint(self, label: str, where: str) -> str | None:
+        """The keypoint that a label names, plain; None with a problem where the user's skeleton has no such."""
+        name = plain_name(label)
+        if self._asked is None or name in (known := plain_names(self._asked)):
+            return name
+        near = get_close_matches(name, known, 1)
         advice = f"; did you mean {near[0]}?" if near else ""
-        self.wrong("label-unknown", where, f"{show(label)} is no keypoint of skeleton {skeleton.name}{advice}")
+        self.wrong("label-unknown", where, f"{show(label)} is no keypoint of skeleton {self._asked.name}{advice}")
+        return None
 
     def leave_out(self, what: str, count: int = 1) -> None:
         """Something that the set has no place for; ``what`` is a plural."""
@@ -138,9 +147,10 @@ class Collector:
         return self._pictures[image].width, self._pictures[image].height
 
     def person(self, image: int, box: Box | None, points: Mapping[str, Point], where: str) -> None:
-        """Someone with the keypoints that are labelled, by plain name; without a box it is made from them."""
+        """Someone with the keypoints that are labelled, by name; without a box it is made from them."""
         self.turn_to(image)
-        labelled = {name: (round(x, DECIMALS), round(y, DECIMALS), v) for name, (x, y, v) in points.items() if v}
+        labelled = {plain_name(name): (round(x, DECIMALS), round(y, DECIMALS), v)
+                    for name, (x, y, v) in points.items() if v}
         if not self._inside(image, box, labelled, where):
             return
         corner = [name for name, point in labelled.items() if point[:2] == (0, 0)]
@@ -190,21 +200,20 @@ class Collector:
 
     # --- the set
 
-    def finish(self, own: Skeleton | None, wanted: Skeleton | None, root: Path | None = None, before: int = 0
-               ) -> Labels:  # fmt: skip
-        """The set in ``wanted``'s keypoints, else in ``own``, the file's, else in those that were found, by name.
+    def finish(self, own: Skeleton | None, root: Path | None = None, before: int = 0) -> Labels:
+        """The set in the user's keypoints, else in ``own``, the file's, else in those that were found, by name.
 
         ``root`` is the folder that file names are relative to, if all pictures are below it; else the deepest that is.
         Ids count on from ``before``.
         """
-        skeleton = wanted or own or skeleton_of(self.found)
+        skeleton = self.skeleton or own or skeleton_of(self.found)
         self._tell_counts(skeleton)
         home = self._home(root)
         people = [person for person in self._people if person[0] not in self._bad]
         dataset = dataset_from_arrays(
             [image + 1 + before for image, _, _ in people],
             np.array([box for _, box, _ in people], dtype=np.float64).reshape(-1, 4),
-            np.array([[points.get(name, (0, 0, 0)) for name in skeleton.names] for _, _, points in people],
+            np.array([[points.get(name, (0, 0, 0)) for name in plain_names(skeleton)] for _, _, points in people],
                      dtype=np.float64).reshape(-1, len(skeleton), 3),
             skeleton=skeleton,
             images=[ImageInfo(at + 1 + before, self._name(each, home), each.width, each.height)
@@ -213,7 +222,7 @@ class Collector:
         return Labels(dataset, home, self.problems, self.notes)
 
     def _tell_counts(self, skeleton: Skeleton) -> None:
-        unread = {name: count for name, count in self.found.items() if name not in skeleton.names}
+        unread = {name: count for name, count in self.found.items() if name not in plain_names(skeleton)}
         if unread:
             listed = ", ".join(f"{name} {count}" for name, count in unread.items())
             self.notes.append(f"keypoints that skeleton {skeleton.name} lacks are left out: {listed}")
@@ -255,6 +264,11 @@ def skeleton_of(names: Iterable[str]) -> Skeleton:
     """A published one that has all names, else these in their order."""
     names = tuple(names)
     return next((known for known in SKELETONS.values() if set(names) <= set(known.names)), None) or by_names(names)
+
+
+def plain_names(skeleton: Skeleton) -> list[str]:
+    """Its keypoints by the names that people's have here."""
+    return [plain_name(name) for name in skeleton.names]
 
 
 def picture_folders(path: Path, images: Path | None) -> list[Path]:

@@ -53,19 +53,18 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     if root.tag != "annotations" or (not pictures and root.all("track")):
         kind = "CVAT for video" if root.all("track") else show(root.tag)
         raise DatasetError(f"{shown_path(path)}: is {kind}; export it as 'CVAT for images 1.1'")
-    to = Collector(images)
     skeletons = Counter(node.attributes.get("label", "") for picture in pictures for node in picture.all("skeleton"))
     declared = {label.word("name"): label for label in root.below("label") if label.word("type") == "skeleton"}
     skeletons.update(dict.fromkeys(declared, 0))
     person = choose_category(skeletons, category, path)
     folders = picture_folders(path, images)
-    known = None if declared else skeleton  # declared labels that the skeleton lacks are no slips of the pen
-    tied = sum(_read_picture(node, f"{shown_path(path)}: line ", folders, person, known, to) for node in pictures)
+    to = Collector(images, skeleton, strict=not declared)  # declared labels are no slips of the pen
+    tied = sum(_read_picture(node, f"{shown_path(path)}: line ", folders, person, to) for node in pictures)
     to.notes.append("visibility: 0 for points outside, 1 for occluded ones, 2 for all others")
     if tied:
         to.notes.append(f"{tied} shapes without a group were given to the only box around them")
     own = _declared(root, declared, person, to)
-    return to.finish(own, skeleton, folders[0])
+    return to.finish(own, folders[0])
 
 
 def _declared(root: Node, declared: dict[str, Node], person: str, to: Collector) -> Skeleton | None:
@@ -93,8 +92,7 @@ def _limbs(svg: str, names: tuple[str, ...], to: Collector) -> list[tuple[int, i
     return [(a, b) for a, b in ends if a is not None and b is not None and a != b]
 
 
-def _read_picture(node: Node, file: str, folders: list[Path], person: str, skeleton: Skeleton | None, to: Collector
-                  ) -> int:  # fmt: skip
+def _read_picture(node: Node, file: str, folders: list[Path], person: str, to: Collector) -> int:
     where, name = f"{file}{node.line}", node.attributes.get("name", "")
     to.turn_to(None)
     if not name:
@@ -117,7 +115,7 @@ def _read_picture(node: Node, file: str, folders: list[Path], person: str, skele
         label, place = shape.attributes.get("label", ""), f"{file}{shape.line}"
         group = shape.attributes.get("group_id")
         if shape.tag == "skeleton" and plain_name(label) == person:
-            points += _read_skeleton(shape, group or ("skeleton", at), file, skeleton, to)
+            points += _read_skeleton(shape, group or ("skeleton", at), file, to)
         elif shape.tag == "box" and (plain_name(label) in (person, BOX_LABEL) or group in groups):
             try:
                 edges = [number(shape.attributes[edge]) for edge in ("xtl", "ytl", "xbr", "ybr")]
@@ -134,13 +132,12 @@ def _read_picture(node: Node, file: str, folders: list[Path], person: str, skele
     return assemble(image, boxes, points, to)
 
 
-def _read_skeleton(node: Node, key: str | tuple[str, int], file: str, skeleton: Skeleton | None, to: Collector
-                   ) -> list[PointShape]:  # fmt: skip
+def _read_skeleton(node: Node, key: str | tuple[str, int], file: str, to: Collector) -> list[PointShape]:
     shapes = []
     for child in node.all("points"):
         label, where = child.attributes.get("label", ""), f"{file}{child.line}"
-        if skeleton is not None and plain_name(label) not in skeleton.names:
-            to.unknown(label, skeleton, where)
+        name = to.keypoint(label, where)
+        if name is None:
             continue
         try:
             x, y = (number(part) for part in child.attributes.get("points", "").split(","))
@@ -149,7 +146,7 @@ def _read_skeleton(node: Node, key: str | tuple[str, int], file: str, skeleton: 
             continue
         outside, occluded = (child.attributes.get(flag) == "1" for flag in ("outside", "occluded"))
         point: Point = (0.0, 0.0, 0) if outside else (x, y, 1 if occluded else 2)
-        shapes.append(PointShape(key, plain_name(label), point, where))
+        shapes.append(PointShape(key, name, point, where))
     return shapes
 
 

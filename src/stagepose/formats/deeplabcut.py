@@ -50,14 +50,14 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     if not files:
         raise DatasetError(f"{shown_path(path)}: holds no CollectedData_*.csv; name a video's folder of labeled-data, "
                            "or the project's")
-    to = Collector(images)
+    to = Collector(images, skeleton)
     sheets = [_read_header(file, to) for file in files]
     for sheet in sheets:
         for line, row in sheet.rows:
-            _read_row(row, f"{shown_path(sheet.path)}: line {line}", sheet, images, skeleton, to)
+            _read_row(row, f"{shown_path(sheet.path)}: line {line}", sheet, to)
     to.notes.append("visibility: 2 for all keypoints that are labelled; the format tells no other")
     own = skeleton_of(dict.fromkeys(name for sheet in sheets for people in sheet.columns.values() for name in people))
-    return to.finish(own, skeleton, images or (path if path.is_dir() else path.parent))
+    return to.finish(own, images or (path if path.is_dir() else path.parent))
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,7 @@ def _read_header(path: Path, to: Collector) -> _Sheet:
     return sheet
 
 
-def _read_row(row: Row, where: str, sheet: _Sheet, images: Path | None, skeleton: Skeleton | None, to: Collector
-              ) -> None:  # fmt: skip
+def _read_row(row: Row, where: str, sheet: _Sheet, to: Collector) -> None:
     """A picture and its people; without any label it is one that nobody has come to yet."""
     to.turn_to(None)
     if len(row) != sheet.width:
@@ -131,15 +130,13 @@ def _read_row(row: Row, where: str, sheet: _Sheet, images: Path | None, skeleton
         to.leave_out("pictures without a label")
         return
     name = "/".join(cell.strip() for cell in row[: sheet.names]).replace("\\", "/")
-    image = to.picture(name, _places(name, sheet.path.parent, images), where, None)
+    image = to.picture(name, _places(name, sheet.path.parent, to.images), where, None)
     if image is None:
         return
     for person, columns in sheet.columns.items():
-        points = {part: point for part, xy in columns.items()
-                  if (point := _point(part, [row[at].strip() for at in xy], where, to))}
-        for part in points:
-            if skeleton is not None and part not in skeleton.names:
-                to.unknown(part, skeleton, where)
+        points = {known: point for part, xy in columns.items()
+                  if (point := _point(part, [row[at].strip() for at in xy], where, to))
+                  and (known := to.keypoint(part, where)) is not None}
         if points:
             to.person(image, None, points, f"{where}: {person}" if person else where)
 

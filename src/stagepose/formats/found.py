@@ -18,13 +18,13 @@ WHAT = "the folder that 'stagepose predict' wrote"
 def read(path: Path, *, threshold: float, images: Path | None = None, skeleton: Skeleton | None = None) -> Labels:
     """The people of a folder. A keypoint that scores at least ``threshold`` is visible (2), others are unlabelled."""
     about, people = load_json(path / IMAGES, what=WHAT), load_json(path / PEOPLE, what=WHAT)
-    to = Collector(images)
+    to = Collector(images, skeleton)
     low = 0
     try:
         if not about.get("complete", True):
             to.notes.append("that run was stopped: the pictures that it had not come to are not among these")
         own = by_names(tuple(about["keypoints"]))
-        places = {row["id"]: _picture(row, f"{shown_path(path / IMAGES)}: image {row['id']}", images, to)
+        places = {row["id"]: _picture(row, f"{shown_path(path / IMAGES)}: image {row['id']}", to)
                   for row in about["images"]}
         for at, row in enumerate(people):
             image, where = places[row["image_id"]], f"{shown_path(path / PEOPLE)}: result {at}"
@@ -40,10 +40,10 @@ def read(path: Path, *, threshold: float, images: Path | None = None, skeleton: 
         raise DatasetError(f"{shown_path(path)}: not {WHAT} ({type(error).__name__}: {error})") from error
     to.notes.append(f"visibility: 2 for keypoints that score {threshold:g} or more (--joint-threshold); the {low} "
                     "others are unlabelled")
-    return to.finish(own, skeleton, images)
+    return to.finish(own, images)
 
 
-def _picture(row: dict[str, Any], where: str, images: Path | None, to: Collector) -> int | None:
+def _picture(row: dict[str, Any], where: str, to: Collector) -> int | None:
     name = Path(row["file_name"])
-    places = [images / name, images / name.name] if images else [name]
+    places = [to.images / name, to.images / name.name] if to.images else [name]
     return to.picture(name.as_posix(), places, where, stated_size(row["width"], row["height"]))

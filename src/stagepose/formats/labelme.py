@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stagepose.coco.category import plain_name
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.jsonfile import load_json
 from stagepose.coco.problems import show, shown_path
@@ -39,17 +38,16 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
          ) -> Labels:  # fmt: skip
     """The people of one file, or of all Labelme files below a folder."""
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-    to = Collector(images)
-    sheets = [sheet for file in files if (sheet := _read_file(file, path.is_dir(), images, skeleton, to))]
+    to = Collector(images, skeleton)
+    sheets = [sheet for file in files if (sheet := _read_file(file, path.is_dir(), to))]
     tied = assemble_people(sheets, category, path, to)
     to.notes.append(f"visibility: 1 for points with a flag {', '.join(HIDDEN_FLAGS)} or difficult, 2 for all others")
     if tied:
         to.notes.append(f"{tied} shapes without a group_id were given to the only box that they lie in, or around them")
-    return to.finish(None, skeleton, images or (path if path.is_dir() else path.parent))
+    return to.finish(None, images or (path if path.is_dir() else path.parent))
 
 
-def _read_file(file: Path, one_of_many: bool, images: Path | None, skeleton: Skeleton | None, to: Collector
-               ) -> Sheet | None:  # fmt: skip
+def _read_file(file: Path, one_of_many: bool, to: Collector) -> Sheet | None:
     shown = shown_path(file)
     to.turn_to(None)
     try:
@@ -64,17 +62,18 @@ def _read_file(file: Path, one_of_many: bool, images: Path | None, skeleton: Ske
             to.wrong("label-file", shown, "has no list of shapes and no imagePath, as a Labelme file has")
         return None
     name = raw["imagePath"].replace("\\", "/")  # as it is written on Windows
-    places = [folder / each for folder in (file.parent, images) if folder for each in (name, PurePosixPath(name).name)]
+    folders = [folder for folder in (file.parent, to.images) if folder]
+    places = [folder / each for folder in folders for each in (name, PurePosixPath(name).name)]
     image = to.picture(name, places, shown, stated_size(raw.get("imageWidth"), raw.get("imageHeight")))
     if image is None:
         return None
     sheet = Sheet(image, [], [])
     for at, shape in enumerate(raw["shapes"]):
-        _read_shape(shape, f"{shown}: shape {at + 1}", sheet, skeleton, to)
+        _read_shape(shape, f"{shown}: shape {at + 1}", sheet, to)
     return sheet
 
 
-def _read_shape(shape: Any, where: str, sheet: Sheet, skeleton: Skeleton | None, to: Collector) -> None:
+def _read_shape(shape: Any, where: str, sheet: Sheet, to: Collector) -> None:
     if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
         to.wrong("label-file", where, f"is {show(shape)}, expected an object with a label")
         return
@@ -90,11 +89,8 @@ def _read_shape(shape: Any, where: str, sheet: Sheet, skeleton: Skeleton | None,
     except (KeyError, TypeError, ValueError):
         corners = []
     if kind == "point" and len(corners) == 1:
-        name = plain_name(label)
-        if skeleton is not None and name not in skeleton.names:
-            to.unknown(label, skeleton, where)
-            return
-        sheet.points.append(PointShape(key, name, (*corners[0], 1 if _is_hidden(shape) else 2), where))
+        if (name := to.keypoint(label, where)) is not None:
+            sheet.points.append(PointShape(key, name, (*corners[0], 1 if _is_hidden(shape) else 2), where))
     elif kind == "rectangle" and len(corners) in (2, 4):  # two corners; X-AnyLabeling writes all four
         xs, ys = zip(*corners, strict=True)
         sheet.boxes.append(BoxShape(key, label, (min(xs), min(ys), max(xs), max(ys)), where))

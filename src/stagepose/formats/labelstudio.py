@@ -59,18 +59,18 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     tasks = load_json(path, what=WHAT)
     if not isinstance(tasks, list):
         raise DatasetError(f"{shown_path(path)}: is {show(tasks)}, expected a list of tasks; give {WHAT}")
-    to = Collector(images)
+    to = Collector(images, skeleton)
     folders = picture_folders(path, images)
     sheets = [sheet for at, task in enumerate(tasks)
-              if (sheet := _read_task(task, f"{shown_path(path)}: task {at + 1}", folders, skeleton, to))]
+              if (sheet := _read_task(task, f"{shown_path(path)}: task {at + 1}", folders, to))]
     tied = assemble_people(sheets, category, path, to)
     to.notes.append(f"visibility: 1 for points with a choice {', '.join(sorted(HIDDEN_CHOICES))}, 2 for all others")
     if tied:
         to.notes.append(f"{tied} points without a parent were given to the only box around them")
-    return to.finish(None, skeleton, folders[0])
+    return to.finish(None, folders[0])
 
 
-def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | None, to: Collector) -> Sheet | None:
+def _read_task(task: Any, where: str, folders: list[Path], to: Collector) -> Sheet | None:
     to.turn_to(None)
     if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
         to.wrong("label-file", where, f"is {show(task)}, expected an object with data")
@@ -90,7 +90,7 @@ def _read_task(task: Any, where: str, folders: list[Path], skeleton: Skeleton | 
         to.wrong("label-file", where, f"its image is {show(address)}, expected an address that ends in a file's name")
         return None
     image = to.picture(names[0], [folder / name for name in names for folder in folders], where, stated)
-    return None if image is None else Sheet(image, *_read_regions(regions, where, image, skeleton, to))
+    return None if image is None else Sheet(image, *_read_regions(regions, where, image, to))
 
 
 def _address(data: dict[str, Any]) -> str | None:
@@ -114,8 +114,8 @@ def _regions(task: dict[str, Any], to: Collector) -> list[Any] | None:
 def names_of(address: str) -> list[str]:
     """Names that a picture may have in a folder, by how Label Studio addresses it; the likeliest first.
 
-    Of a local storage's file it is not told where the storage begins: all ends of its path are names. None where the
-    address has no path.
+    Of a local storage's file it is not told where the storage begins: all ends of its path are names. No name where
+    the address has no path.
     """
     try:
         parts = urlsplit(address)
@@ -126,7 +126,7 @@ def names_of(address: str) -> list[str]:
     return list(dict.fromkeys([*(ends if local else ends[-1:]), *(_UPLOADED.sub("", end) for end in ends[-1:])]))
 
 
-def _read_regions(regions: list[Any], where: str, image: int, skeleton: Skeleton | None, to: Collector
+def _read_regions(regions: list[Any], where: str, image: int, to: Collector
                   ) -> tuple[list[BoxShape], list[PointShape]]:  # fmt: skip
     hidden = {str(r.get("id")) for r in regions if isinstance(r, dict) and "id" in r
               and _choices(r) & HIDDEN_CHOICES}
@@ -147,11 +147,9 @@ def _read_regions(regions: list[Any], where: str, image: int, skeleton: Skeleton
         if kind == "rectanglelabels":
             x, y, width, height = values
             boxes.append(BoxShape(str(region.get("id", place)), label, (x, y, x + width, y + height), place))
-        elif skeleton is not None and plain_name(label) not in skeleton.names:
-            to.unknown(label, skeleton, place)
-        else:
+        elif (name := to.keypoint(label, place)) is not None:
             point = (values[0], values[1], 1 if str(region.get("id")) in hidden else 2)
-            points.append(PointShape(parents.get(str(region.get("id"))), plain_name(label), point, place))
+            points.append(PointShape(parents.get(str(region.get("id"))), name, point, place))
     return boxes, points
 
 

@@ -95,7 +95,7 @@ def read(opened: YoloSet, *, split: str, skeleton: Skeleton | None = None) -> La
     own, note = _own_skeleton(config, skeleton)
     there = split in opened.pictures
     pictures = opened.pictures[split] if there else list(_pictures(config, split))  # which says what is not there
-    to = Collector()
+    to = Collector(None, skeleton)
     to.notes += [note] if note else []
     to.notes.append("visibility is as in the file" if config.numbers == 3 else
                     "visibility is not told (2 numbers a keypoint): 2 for all but those at 0, 0, which are unlabelled")
@@ -114,7 +114,7 @@ def read(opened: YoloSet, *, split: str, skeleton: Skeleton | None = None) -> La
         to.notes.append(f"pictures without a label file: {unlabelled}, taken as pictures without people")
     _lost_labels(pictures, to)
     before = takewhile(lambda name: name != split, opened.pictures)  # splits number their pictures on from one another
-    return to.finish(own, skeleton, _common([each for found in opened.pictures.values() for each in found]),
+    return to.finish(own, _common([each for found in opened.pictures.values() for each in found]),
                      sum(len(opened.pictures[name]) for name in before))
 
 
