@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stagepose.errors import SkeletonError
 
+UNLABELLED, HIDDEN, VISIBLE = 0, 1, 2  # COCO's v of a keypoint; what is hidden is labelled all the same
 DEFAULT_SIGMA = 0.05  # for keypoints nobody measured: the middle of COCO's .025 (eye) to .107 (hip)
 
 

@@ -13,14 +13,14 @@ from stagepose.rendering.body import Traits, load_body
 from stagepose.rendering.camera import Camera, look_at
 from stagepose.rendering.families import Stance, draw_stance
 from stagepose.rendering.figures import Figure, draw_figure, turned
-from stagepose.rendering.labels import HIDDEN, OUTSIDE, VISIBLE, Label
+from stagepose.rendering.labels import Label
 from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
 from stagepose.rendering.light import draw_light
 from stagepose.rendering.picture import draw_picture
 from stagepose.rendering.pose import angles
 from stagepose.rendering.scene import Scene, draw_scene
 from stagepose.rendering.things import Thing, box
-from stagepose.skeleton import COCO_17
+from stagepose.skeleton import COCO_17, HIDDEN, UNLABELLED, VISIBLE
 
 COCO = read_landmarks(COCO_FILE)
 SPREAD = angles(left_shoulder_abduct=50, right_shoulder_abduct=50, left_hip_abduct=15, right_hip_abduct=15)
@@ -80,7 +80,7 @@ def test_from_the_side_the_far_half_is_hidden() -> None:
     forward = angles(left_shoulder_flex=60, right_shoulder_flex=60)  # hands would hide the hips
     [label] = labels(person(90, forward))  # looks to the picture's right: its right side is near
     assert flags(label)["right_hip"] == VISIBLE and flags(label)["left_hip"] == HIDDEN
-    assert flags(label)["right_ear"] != OUTSIDE and flags(label)["left_ear"] == HIDDEN
+    assert flags(label)["right_ear"] != UNLABELLED and flags(label)["left_ear"] == HIDDEN
 
 
 def test_the_nearer_person_hides_the_other() -> None:
@@ -105,11 +105,11 @@ def test_a_thing_hides_what_is_behind_it() -> None:
 
 def test_keypoints_outside_of_the_picture_are_no_keypoints() -> None:
     [label] = labels(person(), view=camera(height=1.6, away=2.5))
-    assert flags(label)["left_ankle"] == OUTSIDE and flags(label)["nose"] == VISIBLE
-    assert (label.keypoints[label.keypoints[:, 2] == OUTSIDE] == 0).all()
+    assert flags(label)["left_ankle"] == UNLABELLED and flags(label)["nose"] == VISIBLE
+    assert (label.keypoints[label.keypoints[:, 2] == UNLABELLED] == 0).all()
     for height, away in ((1.75, 1.2), (0.3, 2.0), (0.9, 0.9)):  # edges through the person
         [label] = labels(person(), view=camera(height=height, away=away))
-        x, y = label.keypoints[label.keypoints[:, 2] > OUTSIDE, :2].T
+        x, y = label.keypoints[label.keypoints[:, 2] > UNLABELLED, :2].T
         assert (x > 0).all() and (y > 0).all() and (x <= 127).all() and (y <= 159).all()
 
 

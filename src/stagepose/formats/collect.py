@@ -23,11 +23,12 @@ from stagepose.coco.table import ImageInfo
 from stagepose.coco.validate import FAR_OUTSIDE
 from stagepose.errors import DatasetError, ImageError
 from stagepose.images import read_header
-from stagepose.skeleton import SKELETONS, Skeleton, by_names
+from stagepose.skeleton import SKELETONS, UNLABELLED, Skeleton, by_names
 
-Point = tuple[float, float, int]  # x, y in pixels, visibility 0, 1 or 2
+Point = tuple[float, float, int]  # x, y in pixels, and COCO's v
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
 
+NOT_LABELLED: Point = (0.0, 0.0, UNLABELLED)
 DECIMALS = 2  # of pixels that are read: finer than anybody clicks, coarser than the noise of fractions and per cent
 # of the longer side of the keypoints' extent: the mean of the four sides' medians in COCO train2017, where people with
 # 14 keypoints or more have .06 to the left, .07 to the right, .11 above and .09 below
@@ -213,7 +214,7 @@ class Collector:
         dataset = dataset_from_arrays(
             [image + 1 + before for image, _, _ in people],
             np.array([box for _, box, _ in people], dtype=np.float64).reshape(-1, 4),
-            np.array([[points.get(name, (0, 0, 0)) for name in plain_names(skeleton)] for _, _, points in people],
+            np.array([[points.get(name, NOT_LABELLED) for name in plain_names(skeleton)] for _, _, points in people],
                      dtype=np.float64).reshape(-1, len(skeleton), 3),
             skeleton=skeleton,
             images=[ImageInfo(at + 1 + before, self._name(each, home), each.width, each.height)

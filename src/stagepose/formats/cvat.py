@@ -24,6 +24,7 @@ from stagepose.errors import DatasetError
 from stagepose.files import write_text
 from stagepose.formats.assemble import BoxShape, PointShape, assemble
 from stagepose.formats.collect import (
+    NOT_LABELLED,
     PERSON,
     Collector,
     Labels,
@@ -35,7 +36,7 @@ from stagepose.formats.collect import (
 )
 from stagepose.formats.layout import Target
 from stagepose.formats.xmlfile import Node, parse_xml, read_xml
-from stagepose.skeleton import Skeleton, by_names
+from stagepose.skeleton import HIDDEN, UNLABELLED, VISIBLE, Skeleton, by_names
 
 WHAT = "an export of 'CVAT for images 1.1'"
 BOX_LABEL = "person_box"  # CVAT has no box and skeleton of one name
@@ -145,7 +146,7 @@ def _read_skeleton(node: Node, key: str | tuple[str, int], file: str, to: Collec
             to.wrong("label-value", where, f"{show(label)} is at {show(child.attributes.get('points'))}, expected x,y")
             continue
         outside, occluded = (child.attributes.get(flag) == "1" for flag in ("outside", "occluded"))
-        point: Point = (0.0, 0.0, 0) if outside else (x, y, 1 if occluded else 2)
+        point: Point = NOT_LABELLED if outside else (x, y, HIDDEN if occluded else VISIBLE)
         shapes.append(PointShape(key, name, point, where))
     return shapes
 
@@ -180,8 +181,8 @@ def _person(dataset: CocoDataset, row: int, group: int) -> list[str]:
         return lines
     lines.append(f'    <skeleton label="{PERSON}" source="manual" z_order="0" group_id="{group}">')
     for name, (x, y, v) in zip(dataset.skeleton.names, dataset.keypoints[row].tolist(), strict=True):
-        lines.append(f'      <points label={quoteattr(name)} source="manual" outside="{int(v == 0)}" '
-                     f'occluded="{int(v == 1)}" points="{x:.2f},{y:.2f}"></points>')
+        lines.append(f'      <points label={quoteattr(name)} source="manual" outside="{int(v == UNLABELLED)}" '
+                     f'occluded="{int(v == HIDDEN)}" points="{x:.2f},{y:.2f}"></points>')
     return [*lines, "    </skeleton>"]
 
 

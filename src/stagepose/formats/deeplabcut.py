@@ -18,7 +18,7 @@ from stagepose.coco.category import plain_name
 from stagepose.coco.problems import show, shown_path
 from stagepose.errors import DatasetError
 from stagepose.formats.collect import Collector, Labels, Point, number, skeleton_of
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import VISIBLE, Skeleton
 
 WHAT = "a file of labels, CollectedData_SCORER.csv"
 PLACES = ("", "*/", "labeled-data/*/")  # of a video's folder, of all videos', of a project
@@ -157,4 +157,4 @@ def _point(part: str, cells: Sequence[str], where: str, to: Collector) -> Point 
         to.wrong("label-value", where, f"{part} is at {', '.join(map(show, cells))}, expected two numbers or two empty "
                                        "cells")
         return None
-    return x, y, 2
+    return x, y, VISIBLE

@@ -10,7 +10,7 @@ from stagepose.coco.problems import shown_path
 from stagepose.coco.results import IMAGES, PEOPLE
 from stagepose.errors import DatasetError
 from stagepose.formats.collect import Collector, Labels, number, stated_size
-from stagepose.skeleton import Skeleton, by_names
+from stagepose.skeleton import VISIBLE, Skeleton, by_names
 
 WHAT = "the folder that 'stagepose predict' wrote"
 
@@ -29,7 +29,7 @@ def read(path: Path, *, threshold: float, images: Path | None = None, skeleton: 
         for at, row in enumerate(people):
             image, where = places[row["image_id"]], f"{shown_path(path / PEOPLE)}: result {at}"
             triples = [[number(v) for v in row["keypoints"][3 * k:3 * k + 3]] for k in range(len(own))]
-            points = {name: (x, y, 2) for name, (x, y, score) in zip(own.names, triples, strict=True)
+            points = {name: (x, y, VISIBLE) for name, (x, y, score) in zip(own.names, triples, strict=True)
                       if score >= threshold}
             low += len(own) - len(points)
             left, top, right, bottom = map(number, row["box"])

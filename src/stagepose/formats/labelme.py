@@ -21,12 +21,12 @@ from stagepose.files import write_json
 from stagepose.formats.assemble import BoxShape, PointShape, Sheet, assemble_people
 from stagepose.formats.collect import PERSON, Collector, Labels, number, stated_size
 from stagepose.formats.layout import Target, all_or_none
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import HIDDEN, VISIBLE, Skeleton
 
 WHAT = "a Labelme file"
 VERSION = "5.5.0"  # of the layout that we write
 HIDDEN_FLAGS = ("occluded", "hidden", "invisible")
-HIDDEN = HIDDEN_FLAGS[0]
+HIDDEN_FLAG = HIDDEN_FLAGS[0]  # that we write
 
 
 def is_labelme(raw: object) -> bool:
@@ -90,7 +90,7 @@ def _read_shape(shape: Any, where: str, sheet: Sheet, to: Collector) -> None:
         corners = []
     if kind == "point" and len(corners) == 1:
         if (name := to.keypoint(label, where)) is not None:
-            sheet.points.append(PointShape(key, name, (*corners[0], 1 if _is_hidden(shape) else 2), where))
+            sheet.points.append(PointShape(key, name, (*corners[0], HIDDEN if _is_hidden(shape) else VISIBLE), where))
     elif kind == "rectangle" and len(corners) in (2, 4):  # two corners; X-AnyLabeling writes all four
         xs, ys = zip(*corners, strict=True)
         sheet.boxes.append(BoxShape(key, label, (min(xs), min(ys), max(xs), max(ys)), where))
@@ -118,7 +118,7 @@ def write(dataset: CocoDataset, to: Target) -> list[str]:
                       for shape in _shapes(dataset, row, group)]
             write_json(file, {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None,
                               "imageHeight": image.height, "imageWidth": image.width})
-    notes = [f"hidden keypoints have the flag {HIDDEN}"]
+    notes = [f"hidden keypoints have the flag {HIDDEN_FLAG}"]
     if any("/" in i.file_name for i in dataset.images) and to.pictures and not to.out.samefile(to.pictures):
         notes.append("labelme looks for the files of pictures in subfolders only beside these: write to the pictures' "
                      f"folder, --out {shown_path(to.pictures)}")
@@ -130,10 +130,10 @@ def _shapes(dataset: CocoDataset, row: int, group: int) -> list[dict[str, Any]]:
     shapes = [_shape(PERSON, [[left, top], [right, bottom]], group, "rectangle", False)]
     for name, (x, y, v) in zip(dataset.skeleton.names, dataset.keypoints[row].tolist(), strict=True):
         if v:
-            shapes.append(_shape(name, [[x, y]], group, "point", v == 1))
+            shapes.append(_shape(name, [[x, y]], group, "point", v == HIDDEN))
     return shapes
 
 
 def _shape(label: str, points: list[list[float]], group: int, kind: str, hidden: bool) -> dict[str, Any]:
     return {"label": label, "points": points, "group_id": group, "description": "", "shape_type": kind,
-            "flags": {HIDDEN: True} if hidden else {}}
+            "flags": {HIDDEN_FLAG: True} if hidden else {}}

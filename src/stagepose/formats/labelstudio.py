@@ -26,12 +26,12 @@ from stagepose.formats.assemble import BoxShape, PointShape, Sheet, assemble_peo
 from stagepose.formats.collect import PERSON, Collector, Labels, number, picture_folders, stated_size
 from stagepose.formats.layout import Target
 from stagepose.imagefiles import IMAGE_SUFFIXES, path_ends
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import HIDDEN, VISIBLE, Skeleton
 
 WHAT = "Label Studio's JSON export"
 CONTRIBUTOR = "Label Studio"  # who a COCO file that it exported says it is by
-HIDDEN = "occluded"
-HIDDEN_CHOICES = frozenset({HIDDEN, "hidden", "invisible"})
+HIDDEN_CHOICE = "occluded"  # that we write
+HIDDEN_CHOICES = frozenset({HIDDEN_CHOICE, "hidden", "invisible"})
 IMAGE, BOX, KEYPOINT, VISIBILITY = "image", "box", "keypoint", "visibility"  # controls of the interface that we write
 LOCAL = "/data/local-files/?d="  # a file of a local storage, whose folder must lie in LOCAL_FILES_DOCUMENT_ROOT
 FOLDER = "images"  # what we call the pictures' folder where it is not known
@@ -148,7 +148,7 @@ def _read_regions(regions: list[Any], where: str, image: int, to: Collector
             x, y, width, height = values
             boxes.append(BoxShape(str(region.get("id", place)), label, (x, y, x + width, y + height), place))
         elif (name := to.keypoint(label, place)) is not None:
-            point = (values[0], values[1], 1 if str(region.get("id")) in hidden else 2)
+            point = (values[0], values[1], HIDDEN if str(region.get("id")) in hidden else VISIBLE)
             points.append(PointShape(parents.get(str(region.get("id"))), name, point, place))
     return boxes, points
 
@@ -220,7 +220,8 @@ def _interface(skeleton: Skeleton) -> str:
     return (f'<View>\n<Image name="{IMAGE}" value="$image"/>\n'
             f'<RectangleLabels name="{BOX}" toName="{IMAGE}"><Label value="{PERSON}"/></RectangleLabels>\n'
             f'<KeyPointLabels name="{KEYPOINT}" toName="{IMAGE}">{labels}</KeyPointLabels>\n'
-            f'<Choices name="{VISIBILITY}" toName="{IMAGE}" perRegion="true"><Choice value="{HIDDEN}"/></Choices>\n'
+            f'<Choices name="{VISIBILITY}" toName="{IMAGE}" perRegion="true">'
+            f'<Choice value="{HIDDEN_CHOICE}"/></Choices>\n'
             "</View>\n")
 
 
@@ -238,7 +239,7 @@ def _write_person(dataset: CocoDataset, row: int, width: int, height: int) -> li
         value = {"x": 100 * x / width, "y": 100 * y / height, "width": 0.5}
         regions.append({"id": f"{parent}-{name}", "parentID": parent, "from_name": KEYPOINT, "type": "keypointlabels",
                         **common, "value": {**value, "keypointlabels": [name]}})
-        if v == 1:
+        if v == HIDDEN:
             regions.append({"id": f"{parent}-{name}", "from_name": VISIBILITY, "type": "choices", **common,
-                            "value": {**value, "choices": [HIDDEN]}})
+                            "value": {**value, "choices": [HIDDEN_CHOICE]}})
     return regions

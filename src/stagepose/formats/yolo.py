@@ -27,7 +27,7 @@ from stagepose.formats.collect import Box, Collector, Labels, Point, choose_cate
 from stagepose.formats.layout import Target, all_or_none
 from stagepose.formats.plainyaml import read_plain_yaml
 from stagepose.imagefiles import IMAGE_SUFFIXES, find_images
-from stagepose.skeleton import SKELETONS, Skeleton, by_names
+from stagepose.skeleton import HIDDEN, SKELETONS, UNLABELLED, VISIBLE, Skeleton, by_names
 
 WHAT = "the data.yaml of a YOLO pose set"
 SPLITS = ("train", "val", "test")
@@ -304,8 +304,8 @@ def _read_person(values: list[float], words: list[str], image: int, config: _Con
     points: dict[str, Point] = {}
     for k, name in enumerate(own.names):
         x, y, *told = values[5 + config.numbers * k:][:config.numbers]
-        v = told[0] if told else 2.0 * ((x, y) != (0, 0) and min(x, y) >= 0)
-        if v not in (0, 1, 2):
+        v = told[0] if told else VISIBLE * ((x, y) != (0, 0) and min(x, y) >= 0)
+        if v not in (UNLABELLED, HIDDEN, VISIBLE):
             to.wrong("label-value", where, f"the visibility of {name} is {v:g}, expected 0, 1 or 2")
             return
         if v and not _is_fraction(x, y):

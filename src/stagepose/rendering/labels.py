@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from stagepose.making import in_picture
 from stagepose.rendering.landmarks import Landmarks
 from stagepose.rendering.scene import Scene
+from stagepose.skeleton import HIDDEN, UNLABELLED, VISIBLE
 
 LEAST_AREA = 0.0008  # of the picture, that a person must show to be asked for its keypoints: 7 x 7 pixels in 256 x 256
 LEAST_SEEN = 2  # visible keypoints of such a person, where the skeleton has as many
-OUTSIDE, HIDDEN, VISIBLE = 0, 1, 2  # COCO's v
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def label(scene: Scene, number: int, mask: NDArray[np.bool_], landmarks: Landmar
     """Of person ``number``."""
     figure, (height, width) = scene.figures[number], scene.camera.size
     seen = scene.camera.project(landmarks.of(figure.points, figure.heads)).astype(np.float64)
-    before = np.where(seen[:, 2] > 0, HIDDEN, OUTSIDE)
+    before = np.where(seen[:, 2] > 0, HIDDEN, UNLABELLED)
     keypoints = in_picture(np.column_stack([seen[:, :2], before]), width, height)
     for k in np.flatnonzero(keypoints[:, 2]).tolist():
         x, y, _ = keypoints[k].tolist()

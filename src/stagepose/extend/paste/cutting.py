@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stagepose.extend.paste.body import CORE, body_mask
 from stagepose.extend.paste.segments import mask_of
 from stagepose.geometry import Affine, Float, resize_affine
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import HIDDEN, VISIBLE, Skeleton
 
 MARGIN = 0.12  # of the box's sides, that is looked at around it
 TALLEST = 160  # pixels: the height at which GrabCut works; its time grows with the area
@@ -30,7 +30,6 @@ SQUARE = np.ones((2, 2), dtype=np.uint8)
 FIRST, LAST = (0, 0), (1, 1)  # which of the square's pixels stands for it
 NOWHERE = (0, 0, 1, 1)  # the rectangle that GrabCut does not look at where labels are given
 COVERS = 0.5  # matte from which a pixel is the person's
-HIDDEN, VISIBLE = 1, 2  # COCO's v
 
 
 @dataclass(frozen=True, eq=False)

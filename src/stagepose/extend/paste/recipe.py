@@ -20,13 +20,13 @@ from stagepose.coco.segments import segment_fault
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.extend.made import Made, Refused, Source, notes_of, refuse_unfit, source_of
 from stagepose.extend.paste.body import body_mask
-from stagepose.extend.paste.cutting import VISIBLE, Cutout, cut_out, root_of
+from stagepose.extend.paste.cutting import Cutout, cut_out, root_of
 from stagepose.extend.paste.scene import Figure, Scene
 from stagepose.extend.paste.segments import mask_of
 from stagepose.geometry import Affine, Float, resize_affine
 from stagepose.images import read_image
 from stagepose.making import contents_digest, scenes_in
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import VISIBLE, Skeleton
 
 LONGEST = 640  # pixels of a scene's longer side: larger pictures are made smaller
 LEAST_JOINTS = 6  # visible keypoints of whoever is cut out

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.extend.made import MadePerson
-from stagepose.extend.paste.cutting import HIDDEN, VISIBLE, Cutout
+from stagepose.extend.paste.cutting import Cutout
 from stagepose.geometry import Float
 from stagepose.making import in_picture
+from stagepose.skeleton import HIDDEN, VISIBLE
 
 LEAST_SEEN = 3  # visible keypoints, and share of the area, of a person who is asked for keypoints
 LEAST_SHARE = 0.3

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.geometry import Float
+from stagepose.skeleton import HIDDEN, VISIBLE
 from stagepose.training.gan.damage import radii_of
-from stagepose.training.gan.limbs import VISIBLE, Limbs
+from stagepose.training.gan.limbs import Limbs
 from stagepose.training.gan.moving import Move
 
-OCCLUDED = 1  # COCO's v of a joint that something covers
 COVERS = 0.8  # of a limb's radius hides what is behind it
 
 
@@ -38,7 +38,7 @@ def covered(new_K3: Float, moved_C: NDArray[np.bool_], area: float, limbs: Limbs
     for bone in put_down:
         for joint in np.flatnonzero((out[:, 2] == VISIBLE) & (last_at < bone)):
             if _distance(out[joint, :2], segments[bone]) < radii[bone]:
-                out[joint, 2] = OCCLUDED
+                out[joint, 2] = HIDDEN
     return out
 
 

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from stagepose.errors import SkeletonError
 from stagepose.geometry import Float
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import VISIBLE, Skeleton
 
 RADIUS = 0.075  # of a limb, as a share of the square root of the person's area: half an arm's to half a thigh's width
 TIP = 0.3  # so much of the last bone lies beyond its last joint: hands, feet
-VISIBLE = 2  # COCO's v of a joint that is seen
 
 
 @dataclass(frozen=True, eq=False)

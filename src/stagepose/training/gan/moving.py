@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from stagepose.geometry import Float, Size
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import VISIBLE, Skeleton
 from stagepose.training.tensors import numbers_on
 
 CUT = 1.4  # times as wide as what is put down is the strip that is cut out and filled: no rim of the limb stays
 REPAIRED = 1.7  # times as wide is what may be repaired
 JOINT_SIGMA = 0.025  # of a joint's spot in the pose maps, as a share of the picture's height
-HIDDEN = 0.5  # how bright a joint that is labelled but not seen is there
+UNSEEN = 0.5  # how bright a joint that is labelled but not seen is there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,8 @@ def pose_maps(keypoints_BK3: Float, skeleton: Skeleton, size: Size, device: torc
 
     What is labelled but hidden is dimmer.
     """
-    bright = numbers_on(device, np.select([keypoints_BK3[..., 2] >= 2, keypoints_BK3[..., 2] > 0], [1.0, HIDDEN], 0.0))
+    v = keypoints_BK3[..., 2]
+    bright = numbers_on(device, np.select([v >= VISIBLE, v > 0], [1.0, UNSEEN], 0.0))
     points = numbers_on(device, keypoints_BK3[..., :2])
     sigma = JOINT_SIGMA * size[1]
     spots = [torch.exp(-((torch.arange(side, device=device) - points[..., axis, None]) / sigma).square() / 2)
