@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -16,27 +17,27 @@ from waiting import LONGEST, until
 from stagepose.errors import DatasetError, StagePoseError
 from stagepose.making import in_processes
 
-_home = Path()  # of this process
 
-
-def start(home: Path) -> None:
-    global _home
+def opened(home: Path) -> Callable[[int], None]:
     if home.name == "nowhere":
         raise DatasetError(f"{home}: nobody in it can be cut out")
-    _home = home
+
+    def work(job: int) -> None:
+        if job == 13:
+            raise DatasetError("picture 13: cut short")
+        if job == 99:
+            os._exit(9)  # as the kernel ends who takes too much memory
+        (home / str(job)).write_text("done")
+
+    return work
 
 
-def work(job: int) -> None:
-    if job == 13:
-        raise DatasetError("picture 13: cut short")
-    if job == 99:
-        os._exit(9)  # as the kernel ends who takes too much memory
-    (_home / str(job)).write_text("done")
+def idle(home: Path) -> Callable[[int], None]:
+    def dawdle(job: int) -> None:
+        (home / str(job)).write_text("begun")
+        time.sleep(10 * LONGEST)
 
-
-def dawdle(job: int) -> None:
-    (_home / str(job)).write_text("begun")
-    time.sleep(10 * LONGEST)
+    return dawdle
 
 
 def dawdle_all(home: Path) -> None:
@@ -48,16 +49,16 @@ def dawdle_all(home: Path) -> None:
         shutdown(self, **how)
 
     ProcessPoolExecutor.shutdown = told  # type: ignore[method-assign]
-    list(in_processes(dawdle, range(9), processes=2, start=start, order=home))
+    list(in_processes(idle, home, range(9), processes=2))
 
 
 def run(home: Path, *jobs: int) -> list[int]:
-    return sorted(in_processes(work, jobs, processes=2, start=start, order=home))
+    return sorted(in_processes(opened, home, jobs, processes=2))
 
 
 def test_jobs_are_done_in_other_processes(tmp_path: Path) -> None:
     assert run(tmp_path, *range(5)) == [0, 1, 2, 3, 4]
-    assert {file.name for file in tmp_path.iterdir()} == {"0", "1", "2", "3", "4"} and Path() == _home
+    assert {file.name for file in tmp_path.iterdir()} == {"0", "1", "2", "3", "4"}
     assert run(tmp_path) == []
 
 
@@ -71,7 +72,7 @@ def test_what_a_start_or_a_job_raises_is_raised(tmp_path: Path, capfd: pytest.Ca
 
 def test_after_a_fault_nothing_more_is_begun(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="picture 13"):
-        list(in_processes(work, [13, *range(5)], processes=1, start=start, order=tmp_path))
+        list(in_processes(opened, tmp_path, [13, *range(5)], processes=1))
     assert list(tmp_path.iterdir()) == []
 
 

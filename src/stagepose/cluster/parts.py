@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
+from stagepose.claims import claim
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.files import held, write_bytes, write_text, writing
 from stagepose.lines import printable
-from stagepose.making.folder import claim
 
 NOTE, FOLDER, WORD = "run.json", "parts", "at_work"
 IMAGE = "image"  # the column of addresses

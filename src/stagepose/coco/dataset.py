@@ -6,7 +6,7 @@ N annotations of people, K keypoints.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -237,7 +237,6 @@ def annotations_json(dataset: CocoDataset) -> list[dict[str, Any]]:
     """The people as COCO annotations, one per row; an area that is not known is left out."""
     extras = {a["id"]: a for a in dataset.raw.get("annotations", [])}
     boxes = xyxy_to_xywh(dataset.boxes_xyxy).tolist()
-    flat = dataset.keypoints.reshape(len(dataset), 3 * len(dataset.skeleton)).tolist()
     ids, image_ids = dataset.ids.tolist(), dataset.image_ids.tolist()
     rows = []
     for row, number in enumerate(ids):
@@ -246,15 +245,42 @@ def annotations_json(dataset: CocoDataset) -> list[dict[str, Any]]:
         rows.append({
             **extra,
             "id": number,
-            "image_id": image_ids[row],
-            "category_id": PERSON_CATEGORY,
-            "iscrowd": int(dataset.crowd[row]),
-            "bbox": extra.get("bbox", boxes[row]),  # the file's own, without the noise of the way there and back
-            **area,
-            "keypoints": [int(value) if value.is_integer() else value for value in flat[row]],
-            "num_keypoints": int(dataset.num_keypoints[row]),
-        })  # fmt: skip
+            **person_json(
+                image_ids[row],
+                extra.get("bbox", boxes[row]),  # the file's own, without the noise of the way there and back
+                keypoints_json(dataset.keypoints[row]),
+                crowd=bool(dataset.crowd[row]),
+                more=area,
+            ),
+        })
     return rows
+
+
+def person_json(image_id: int, bbox: Sequence[float], keypoints: Sequence[float], *, crowd: bool = False,
+                more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """An annotation but for its id: ``bbox`` x, y, width, height; ``keypoints`` as :func:`keypoints_json` has them;
+
+    ``more`` is what else it says, such as its area.
+    """
+    return {
+        "image_id": image_id,
+        "category_id": PERSON_CATEGORY,
+        "iscrowd": int(crowd),
+        "bbox": bbox,
+        **(more or {}),
+        "keypoints": keypoints,
+        "num_keypoints": count_labelled(keypoints),
+    }
+
+
+def keypoints_json(keypoints_K3: NDArray[np.float64]) -> list[float]:
+    """The 3 K numbers of an annotation, whole ones without a decimal point."""
+    return [int(value) if value.is_integer() else value for value in keypoints_K3.ravel().tolist()]
+
+
+def count_labelled(keypoints: Sequence[float]) -> int:
+    """How many keypoints of such a list have v > 0."""
+    return sum(v > 0 for v in keypoints[2::3])
 
 
 def category_json(skeleton: Skeleton) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from stagepose.commands.arguments import Folder, OptionalCount, OptionalFile, Op
 from stagepose.commands.console import counted, counter_or_lines, say
 from stagepose.cores import available_cores
 from stagepose.lines import printable
-from stagepose.making import draw_sheet
 from stagepose.rendering import RenderConfig, render_set
 from stagepose.rendering.landmarks import COCO_FILE
 
@@ -48,6 +47,5 @@ def render(
     with counter_or_lines("rendering", "rendered") as progress:
         processes = available_cores() if jobs is None else jobs
         done = render_set(pictures, out, config, jobs=processes, progress=progress)
-    draw_sheet(done.file)
     say(f"{printable(done.file)}: {counted(done.pictures, 'picture', 'pictures')}, "
         f"{counted(done.people, 'person', 'people')}, {done.with_keypoints:,} with keypoints")

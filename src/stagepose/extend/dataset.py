@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from stagepose.coco import write_json_compact
-from stagepose.coco.dataset import PERSON_CATEGORY, category_json
-from stagepose.errors import ConfigError, DatasetError
+from stagepose.claims import read_json
+from stagepose.coco.dataset import person_json
+from stagepose.errors import DatasetError
 from stagepose.extend.judge import Judge
 from stagepose.extend.made import Recipe
-from stagepose.extend.worker import Order, Row, Workshop, note_of, start_worker, work
+from stagepose.extend.worker import Order, Workshop, note_of
 from stagepose.files import write_json
 from stagepose.lines import printable
-from stagepose.making import Progress, claim, draw_sheet, in_processes, read_json, refuse_fewer
+from stagepose.making import MadeSet, Progress, check_wish, in_processes
+from stagepose.making.madeset import Row
 
 FORMAT = 3  # of what is made: raised when the same seed would no longer give the same pictures and labels
-LARGEST_SEED = 2**32 - 1
 BATCH = 8  # pictures: what a stop loses of each process
 BINS = 10  # of the histogram of OKS
 
@@ -64,19 +64,14 @@ def extend_set(recipe: Recipe, count: int, out: Path, *, judge: Judge | None, jo
     With one job they are made in this process, with more in as many others. Nobody is made anew for one who was
     dropped: the set is smaller then, and the report says by how much.
     """
-    if count < 1:
-        raise ConfigError(f"{count} pictures asked for; expected 1 or more")
-    if jobs < 1:
-        raise ConfigError(f"jobs is {jobs}; expected 1 or more processes")
-    if not 0 <= recipe.seed <= LARGEST_SEED:
-        raise ConfigError(f"seed is {recipe.seed}; expected 0 to {LARGEST_SEED}")
+    check_wish(count, jobs, recipe.seed)
     if judge is not None:
         judge.check(recipe)
     recipe.check()
     identity = {"format": FORMAT, "by": recipe.by, "seed": recipe.seed, **recipe.identity(),
                 "judge": judge.digest[:16] if judge else None}
-    claim(out, "extend.json", identity, "extend")
-    refuse_fewer(out, _reached(out), count)
+    made = MadeSet(out=out, verb="extend", seed=recipe.seed, identity=identity)
+    made.begin(count, _reached)
     least = _least(judge)
     rows: dict[int, Row] = {}
     for number in range(count):
@@ -87,18 +82,18 @@ def extend_set(recipe: Recipe, count: int, out: Path, *, judge: Judge | None, jo
     for numbers in _made(missing, Order(recipe, judge, out), jobs):
         rows |= {number: read_json(note_of(out, number)) for number in numbers}
         progress(len(rows), count)
-    return _gathered([rows[number] for number in range(count)], recipe, judge, identity, out)
+    return _gathered([rows[number] for number in range(count)], recipe, judge, made)
 
 
 def _made(missing: Sequence[int], order: Order, jobs: int) -> Iterator[Sequence[int]]:
     """Numbers as they are done."""
     batches = [missing[first : first + BATCH] for first in range(0, len(missing), BATCH)]
     if jobs > 1:
-        yield from in_processes(work, batches, processes=jobs, start=start_worker, order=order)
+        yield from in_processes(Workshop, order, batches, processes=jobs)
     elif batches:
         workshop = Workshop(order)
         for numbers in batches:
-            workshop.work(numbers)
+            workshop(numbers)
             yield numbers
 
 
@@ -129,39 +124,34 @@ def _reached(out: Path) -> int:
     return max((int(note.stem) + 1 for note in (out / "notes").glob("[0-9]*.json")), default=0)
 
 
-def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, identity: Row, out: Path) -> Extended:
+def _gathered(rows: Sequence[Row], recipe: Recipe, judge: Judge | None, made: MadeSet) -> Extended:
     """The report, the COCO file and the contact sheet; only then is what the file no longer lists taken away."""
     least = _least(judge)
-    done = _counted(rows, judge, out)
+    done = _counted(rows, judge, made.file)
     said = {"judge": judge.model if judge else None, "least_oks": least if judge else None,
             "acceptance": round(done.acceptance, 4), **asdict(done)}
-    write_json(out / "report.json", said | {"file": Path(done.file).name})
+    write_json(made.out / "report.json", said | {"file": made.file.name})
     if not done.people:
-        raise DatasetError(f"{printable(out)}: nobody to keep of {len(rows)} pictures asked for: {_why(done)}; "
+        raise DatasetError(f"{printable(made.out)}: nobody to keep of {len(rows)} pictures asked for: {_why(done)}; "
                            "ask for more, or look at report.json there")
-    about = {"description": f"People made of others, by stagepose gan extend --by {recipe.by}", "generated": True,
-             "seed": recipe.seed, "extend": identity}
     shown = [row for row in rows if _kept(row, least)]
-    people = [_person(person, row, least) for row in shown for person in row["people"]]
-    write_json_compact(Path(done.file), {
-        "info": about, "licenses": list(recipe.licences), "images": [_image(row) for row in shown],
-        "annotations": [{"id": number, **person} for number, person in enumerate(people, start=1)],
-        "categories": [category_json(recipe.skeleton)]})
-    draw_sheet(Path(done.file))
+    made.finish(f"People made of others, by stagepose gan extend --by {recipe.by}", recipe.skeleton,
+                [_image(row) for row in shown],
+                [_person(person, row, least) for row in shown for person in row["people"]], recipe.licences)
     for row in rows:  # pictures of whom nobody was kept would lie about without labels
         if "file_name" in row and not _kept(row, least):
-            (out / "images" / row["file_name"]).unlink(missing_ok=True)
+            (made.out / "images" / row["file_name"]).unlink(missing_ok=True)
     return done
 
 
-def _counted(rows: Sequence[Row], judge: Judge | None, out: Path) -> Extended:
+def _counted(rows: Sequence[Row], judge: Judge | None, file: Path) -> Extended:
     """What became of the pictures and of their new people."""
     least = _least(judge)
     new = [person for row in rows for person in row.get("people", ()) if person["new"]]
     kept = [len(_kept(row, least)) for row in rows]
     judged = [person["oks"] for person in new if "oks" in person]
     histogram, _ = np.histogram(judged, bins=BINS, range=(0, 1))
-    return Extended(file=str(out / "person_keypoints.json"), asked=len(rows), pictures=sum(map(bool, kept)),
+    return Extended(file=str(file), asked=len(rows), pictures=sum(map(bool, kept)),
                     people=sum(kept), dropped=len(new) - sum(kept),
                     unjudged=len(new) - len(judged) if judge else 0,
                     refused=dict(Counter(row["refused"] for row in rows if "refused" in row)),
@@ -183,6 +173,6 @@ def _person(person: Row, row: Row, least: float) -> dict[str, Any]:
     """An annotation; of bystanders, and of those who were dropped, the box alone."""
     known = person["new"] and person.get("oks", 1.0) >= least
     keypoints = person["keypoints"] if known else [0] * len(person["keypoints"])
-    rest = {name: value for name, value in person.items() if name not in ("new", "keypoints")}
-    return {"image_id": row["number"] + 1, "category_id": PERSON_CATEGORY, "iscrowd": 0, **rest,
-            "generated": person["new"], "keypoints": keypoints, "num_keypoints": sum(v > 0 for v in keypoints[2::3])}
+    rest = {name: value for name, value in person.items() if name not in ("new", "keypoints", "bbox", "iscrowd")}
+    return person_json(row["number"] + 1, person["bbox"], keypoints, crowd=bool(person.get("iscrowd")),
+                       more=rest | {"generated": person["new"]})

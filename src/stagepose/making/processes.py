@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import active_children, connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 
@@ -25,27 +25,27 @@ Order = TypeVar("Order")
 Progress = Callable[[int, int], None]  # (done, all)
 
 
-def in_processes(work: Callable[[Job], None], jobs: Sequence[Job], *, processes: int,
-                 start: Callable[[Order], None], order: Order) -> Iterator[Job]:
-    """The jobs as they are done. Each process calls ``start(order)`` once; both functions are a module's own.
+def in_processes(workshop: Callable[[Order], Callable[[Job], None]], order: Order, jobs: Sequence[Job], *,
+                 processes: int) -> Iterator[Job]:
+    """The jobs as they are done. Each process calls ``workshop(order)``, a module's own, once, and what it returns
 
-    What either raises is raised here. A process leaves Ctrl-C to its parent, which tells it, and ends with that, even
-    when it is killed.
+    with every job that comes to it. What either raises is raised here. A process leaves Ctrl-C to its parent, which
+    tells it, and ends with that, even when it is killed.
     """
     if not jobs:
         return
     others = active_children()
     with _single_threads():
         pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"), initializer=_begin,
-                                   initargs=(start, order))
+                                   initargs=(workshop, order))
         try:
             left = iter(jobs)  # one each: what waits in the pool's own queue is done even after Ctrl-C
-            waiting: dict[Future[None], Job] = {pool.submit(_do, work, job): job for job in islice(left, processes)}
+            waiting: dict[Future[None], Job] = {pool.submit(_do, job): job for job in islice(left, processes)}
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     job = waiting.pop(future)
                     future.result()
-                    waiting |= {pool.submit(_do, work, another): another for another in islice(left, 1)}
+                    waiting |= {pool.submit(_do, another): another for another in islice(left, 1)}
                     yield job
         except BrokenProcessPool as error:
             raise StagePoseError("a process that makes pictures died, perhaps for want of memory; what is done is "
@@ -79,25 +79,27 @@ def _single_threads() -> Iterator[None]:
                 os.environ[name] = value
 
 
+_work: Callable[[Any], None] | None = None  # of this process, set once
 _failed: Exception | None = None  # why this process could not start
 
 
-def _begin(start: Callable[[Order], None], order: Order) -> None:
-    """The pool would only say that a process died, not why: what ``start`` raises waits for the first job."""
-    global _failed
+def _begin(workshop: Callable[[Order], Callable[[Job], None]], order: Order) -> None:
+    """The pool would only say that a process died, not why: what ``workshop`` raises waits for the first job."""
+    global _work, _failed
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     try:
-        start(order)
+        _work = workshop(order)
     except Exception as error:
         _failed = error
 
 
-def _do(work: Callable[[Job], None], job: Job) -> None:
+def _do(job: Job) -> None:
     if _failed is not None:
         raise _failed
-    work(job)
+    assert _work is not None
+    _work(job)
 
 
 def _end_with_parent() -> None:

@@ -13,21 +13,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from stagepose.coco import read_dataset, write_json_compact
-from stagepose.coco.dataset import PERSON_CATEGORY, category_json
-from stagepose.errors import ConfigError
-from stagepose.making import Progress, claim, in_processes, read_json, refuse_fewer
+from stagepose.claims import read_json
+from stagepose.coco import read_dataset
+from stagepose.coco.dataset import person_json
+from stagepose.making import MadeSet, Progress, check_wish, in_processes
+from stagepose.making.madeset import Row
 from stagepose.rendering.fit import targets
 from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
 from stagepose.rendering.settings import RenderConfig
-from stagepose.rendering.worker import Batch, Order, make_batch, start_worker
+from stagepose.rendering.worker import Batch, Order, Workshop
 
 BATCH = 16  # pictures: what a stop loses of each process
 CC0 = {"id": 1, "name": "CC0 1.0 Universal", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,33 +40,24 @@ class Rendered:
 
 def render_set(count: int, out: Path, config: RenderConfig, *, jobs: int, progress: Progress) -> Rendered:
     """Make ``count`` pictures in ``out``, or those of them that are still missing."""
-    if count < 1:
-        raise ConfigError(f"{count} pictures asked for; expected 1 or more")
-    if jobs < 1:
-        raise ConfigError(f"jobs is {jobs}; expected 1 or more processes")
-    category = category_json(read_landmarks(config.skeleton).skeleton)
+    check_wish(count, jobs, config.seed)
+    skeleton = read_landmarks(config.skeleton).skeleton
     backdrops = config.backdrops()
     if config.poses is not None:
         targets(read_dataset(config.poses), read_landmarks(COCO_FILE))
-    identity = config.identity(backdrops)
-    claim(out, "render.json", identity, "render")
-    refuse_fewer(out, _pictures(out), count)
+    made = MadeSet(out=out, verb="render", seed=config.seed, identity=config.identity(backdrops))
+    made.begin(count, _pictures)
     batches = [Batch(number, number * BATCH, min(count, (number + 1) * BATCH)) for number in range(-(-count // BATCH))]
     missing = [batch for batch in batches if not _is_done(out, batch)]
     done = count - sum(len(batch) for batch in missing)
     progress(done, count)
-    for batch in in_processes(make_batch, missing, processes=jobs, start=start_worker,
-                              order=Order(out, config, backdrops)):
+    for batch in in_processes(Workshop, Order(out, config, backdrops), missing, processes=jobs):
         done += len(batch)
         progress(done, count)
     images, people = _gather(out, batches, licensed=config.backgrounds is None)
-    about = {"description": "Rendered people, made by stagepose render", "generated": True, "seed": config.seed,
-             "render": identity}
-    licences = {"licenses": [CC0]} if config.backgrounds is None else {}
-    file = out / "person_keypoints.json"
-    write_json_compact(file, {"info": about, **licences, "images": images, "annotations": people,
-                              "categories": [category]})
-    return Rendered(file, count, len(people), sum(person["num_keypoints"] > 0 for person in people))
+    made.finish("Rendered people, made by stagepose render", skeleton, images, people,
+                [CC0] if config.backgrounds is None else None)
+    return Rendered(made.file, count, len(people), sum(person["num_keypoints"] > 0 for person in people))
 
 
 # --- the folder
@@ -92,7 +81,7 @@ def _is_done(out: Path, batch: Batch) -> bool:
 
 
 def _gather(out: Path, batches: Sequence[Batch], *, licensed: bool) -> tuple[list[Row], list[Row]]:
-    """Images and annotations of all batches, numbered in their order."""
+    """Images and annotations of all batches, in their order."""
     images: list[Row] = []
     people: list[Row] = []
     licence = {"license": CC0["id"]} if licensed else {}
@@ -101,6 +90,6 @@ def _gather(out: Path, batches: Sequence[Batch], *, licensed: bool) -> tuple[lis
             number = row["number"] + 1
             images.append({"id": number, "file_name": row["file_name"], "width": row["width"],
                            "height": row["height"], "generated": True, **licence})
-            people += [{"id": len(people) + place, "image_id": number, "category_id": PERSON_CATEGORY, "iscrowd": 0,
-                        **person} for place, person in enumerate(row["people"], start=1)]
+            people += [person_json(number, person["bbox"], person["keypoints"], more={"area": person["area"]})
+                       for person in row["people"]]
     return images, people

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.coco.dataset import count_labelled, keypoints_json
 from stagepose.making import in_picture
 from stagepose.rendering.landmarks import Landmarks
 from stagepose.rendering.scene import Scene
@@ -46,12 +47,12 @@ class Label:
         seen = (self.keypoints[:, 2] == VISIBLE).sum()
         wanted = min(LEAST_SEEN, len(self.keypoints))
         enough = self.mask.sum() >= LEAST_AREA * self.mask.size and seen >= wanted
-        keypoints = self.keypoints if enough else np.zeros_like(self.keypoints)
+        keypoints = keypoints_json(self.keypoints if enough else np.zeros_like(self.keypoints))
         return {
             "bbox": [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1],
             "area": int(self.mask.sum()),
-            "keypoints": [int(value) if value.is_integer() else value for value in keypoints.ravel().tolist()],
-            "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+            "keypoints": keypoints,
+            "num_keypoints": count_labelled(keypoints),
         }
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stagepose.claims import contents_digest
 from stagepose.errors import ConfigError
-from stagepose.making import contents_digest, scenes_in
+from stagepose.making import LARGEST_SEED, scenes_in
 from stagepose.rendering.landmarks import COCO_FILE
 
 FORMAT = 3  # of what is rendered: raised when the same seed would no longer give the same pictures
@@ -32,7 +33,7 @@ class RenderConfig:
     poses: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, low, high in (("size", SMALLEST, LARGEST), ("people", 1, MOST_PEOPLE), ("seed", 0, 2**32 - 1)):
+        for name, low, high in (("size", SMALLEST, LARGEST), ("people", 1, MOST_PEOPLE), ("seed", 0, LARGEST_SEED)):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
 

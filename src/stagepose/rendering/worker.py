@@ -52,6 +52,11 @@ class Workshop:
         poses = order.config.poses
         self._targets: list[Target] = targets(read_dataset(poses), self._coco) if poses else []
 
+    def __call__(self, batch: Batch) -> None:
+        """Pictures first, then the labels that vouch for them."""
+        rows = [self.picture(number) for number in range(batch.first, batch.end)]
+        write_json_compact(self.order.out / "labels" / f"{batch.number:06d}.json", rows)
+
     def picture(self, number: int) -> dict[str, Any]:
         """Write picture ``number``; returns its row of labels."""
         order, config = self.order, self.order.config
@@ -68,19 +73,3 @@ class Workshop:
         if not self._targets:
             return draw_stance(rng)
         return fit(self._targets[rng.integers(len(self._targets))], self._coco).stance
-
-
-_workshop: Workshop | None = None  # of this process, set once by start_worker
-
-
-def start_worker(order: Order) -> None:
-    """Run once in each process."""
-    global _workshop
-    _workshop = Workshop(order)
-
-
-def make_batch(batch: Batch) -> None:
-    """Pictures first, then the labels that vouch for them."""
-    assert _workshop is not None
-    rows = [_workshop.picture(number) for number in range(batch.first, batch.end)]
-    write_json_compact(_workshop.order.out / "labels" / f"{batch.number:06d}.json", rows)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.claims import contents_digest
 from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.coco.segments import segment_fault
 from stagepose.errors import ConfigError, DatasetError
@@ -25,7 +26,7 @@ from stagepose.extend.paste.scene import Figure, Scene
 from stagepose.extend.paste.segments import mask_of
 from stagepose.geometry import Affine, Float, resize_affine
 from stagepose.images import read_image
-from stagepose.making import contents_digest, scenes_in
+from stagepose.making import scenes_in
 from stagepose.skeleton import VISIBLE, Skeleton
 
 LONGEST = 640  # pixels of a scene's longer side: larger pictures are made smaller

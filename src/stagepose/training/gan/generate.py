@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stagepose.claims import contents_digest
 from stagepose.coco import CocoDataset, images_folder, read_dataset
 from stagepose.coco.clean import AREA_OF_BOX
 from stagepose.errors import ConfigError, DatasetError
@@ -24,7 +25,7 @@ from stagepose.extend import Made, MadePerson, Refused
 from stagepose.extend.made import notes_of, refuse_unfit, source_of
 from stagepose.geometry import Affine, Float, Size, crop_affine
 from stagepose.images import read_image
-from stagepose.making import contents_digest, in_picture
+from stagepose.making import in_picture
 from stagepose.runfiles import STAGES
 from stagepose.skeleton import Skeleton
 from stagepose.training.checkpoint import digest

@@ -1,4 +1,4 @@
-"""The folder of a set that is made: whose it is, and what it was begun with."""
+"""The folder of long work that is gone on with: whose it is, and what it was begun with."""
 
 from __future__ import annotations
 
@@ -47,13 +47,6 @@ def contents_digest(files: Sequence[Path]) -> str:
         except OSError as error:
             raise DatasetError(f"{printable(file)}: cannot be read: {error.strerror}") from error
     return total.hexdigest()[:16] if files else ""
-
-
-def refuse_fewer(out: Path, there: int, count: int) -> None:
-    """:class:`DatasetError` where more pictures are made already than are asked for: none is ever taken away."""
-    if there > count:
-        raise DatasetError(f"{printable(out)}: has come to picture {there} already, {count} are asked for; ask "
-                           "for as many or more, or choose another folder")
 
 
 def read_json(path: Path) -> Any:
