@@ -26,5 +26,11 @@ def meant(word: str, names: Iterable[str], *, count: int = 1, cutoff: float = 0.
     return [name for name in names if _plain(name) in known] or difflib.get_close_matches(word, names, count, cutoff)
 
 
+def suggestion(word: str, names: Iterable[str], *, count: int = 1, cutoff: float = 0.6) -> str:
+    """How a message about ``word``, which is none of ``names``, ends: ``; did you mean flip?``, or nothing."""
+    near = meant(word, names, count=count, cutoff=cutoff)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
 def _plain(name: str) -> str:
     return name.lstrip("-").replace("_", "-").lower()

@@ -11,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from stagepose.coco.table import ImageInfo
 from stagepose.coco.validate import FAR_OUTSIDE
 from stagepose.errors import DatasetError, ImageError
 from stagepose.images import read_header
+from stagepose.names import suggestion
 from stagepose.skeleton import SKELETONS, UNLABELLED, Skeleton, by_names
 
 Point = tuple[float, float, int]  # x, y in pixels, and COCO's v
@@ -97,9 +97,8 @@ class Collector:
         name = plain_name(label)
         if self._asked is None or name in (known := plain_names(self._asked)):
             return name
-        near = get_close_matches(name, known, 1)
-        advice = f"; did you mean {near[0]}?" if near else ""
-        self.wrong("label-unknown", where, f"{show(label)} is no keypoint of skeleton {self._asked.name}{advice}")
+        self.wrong("label-unknown", where, f"{show(label)} is no keypoint of skeleton {self._asked.name}"
+                                           f"{suggestion(name, known)}")
         return None
 
     def leave_out(self, what: str, count: int = 1) -> None:

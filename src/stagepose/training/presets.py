@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 from stagepose.errors import ConfigError
 from stagepose.heatmaps import Megvii, UdpOks
+from stagepose.names import suggestion
 from stagepose.training.augment import AugmentConfig
 from stagepose.training.detector.presets import DETECTOR_PRESETS
 from stagepose.training.loop import TrainConfig
@@ -143,9 +143,7 @@ POSE_PRESETS: dict[str, Callable[[], PoseRecipe]] = {
 def pose_preset(name: str) -> PoseRecipe:
     """A recipe by name: one of ours, or any network of the zoo; :class:`ConfigError` tells what is near."""
     if name not in POSE_PRESETS:
-        near = difflib.get_close_matches(name.lower(), POSE_PRESETS, n=3, cutoff=0.4)
-        raise ConfigError(f"no preset named {name!r}; "
-                          + (f"did you mean {' or '.join(near)}? There" if near else "there")
-                          + f" are {', '.join((*OWN_PRESETS, *DETECTOR_PRESETS))}, and every name that "
-                          "'stagepose networks' lists")
+        raise ConfigError(f"no preset named {name!r}; there are {', '.join((*OWN_PRESETS, *DETECTOR_PRESETS))}, and "
+                          "every name that 'stagepose networks' lists"
+                          + suggestion(name.lower(), POSE_PRESETS, count=3, cutoff=0.4))
     return POSE_PRESETS[name]()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from stagepose.errors import ConfigError
+from stagepose.names import suggestion
 
 Settings = TypeVar("Settings")
 
@@ -26,9 +26,8 @@ def changed(settings: Settings, texts: Sequence[str], option: str) -> Settings:
             raise ConfigError(f"{option} {text}: expected NAME=VALUE, such as {next(iter(now))}="
                               f"{_shown(next(iter(now.values())))}")
         if name not in now:
-            near = difflib.get_close_matches(name, now, n=1)
-            raise ConfigError(f"{option} {text}: no setting {name!r}" + (f"; did you mean {near[0]}?" if near else
-                              f"; there are {', '.join(now)}"))
+            raise ConfigError(f"{option} {text}: no setting {name!r}"
+                              + (suggestion(name, now) or f"; there are {', '.join(now)}"))
         if name in wanted:
             raise ConfigError(f"{option} {text}: {name} is given twice; give it once")
         wanted[name] = _as(now[name], value, f"{option} {text}")

@@ -7,12 +7,12 @@ name. *tiny*: two arms and a few steps, which show that everything runs and answ
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 
 from stagepose.errors import ConfigError
 from stagepose.heatmaps import UdpDark
+from stagepose.names import suggestion
 from stagepose.training.augment import AugmentConfig
 from stagepose.training.experiments.plan import Arm, Experiment, Scale
 from stagepose.training.loop import TrainConfig
@@ -127,9 +127,8 @@ EXPERIMENTS: dict[str, Callable[[Scale], Experiment]] = {
 def experiment(name: str, scale: Scale) -> Experiment:
     """By name; :class:`ConfigError` lists the names."""
     if name not in EXPERIMENTS:
-        near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
-        raise ConfigError(f"no experiment named {name!r}; " + (f"did you mean {near[0]!r}? " if near else "")
-                          + f"the experiments are {', '.join(EXPERIMENTS)}")
+        raise ConfigError(f"no experiment named {name!r}; the experiments are {', '.join(EXPERIMENTS)}"
+                          + suggestion(name, EXPERIMENTS))
     return EXPERIMENTS[name](scale)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from stagepose.errors import ConfigError
+from stagepose.names import suggestion
 from stagepose.training.gan.task import RepairConfig
 from stagepose.training.loop import TrainConfig
 
@@ -53,7 +53,6 @@ REPAIR_PRESETS: dict[str, Callable[[], RepairRecipe]] = {
 def repair_preset(name: str) -> RepairRecipe:
     """A recipe by name; :class:`ConfigError` tells what there is."""
     if name not in REPAIR_PRESETS:
-        near = difflib.get_close_matches(name.lower(), REPAIR_PRESETS, n=1, cutoff=0.4)
-        raise ConfigError(f"no preset named {name!r}; {f'did you mean {near[0]}? There' if near else 'there'}"
-                          f" are {', '.join(REPAIR_PRESETS)}")
+        raise ConfigError(f"no preset named {name!r}; there are {', '.join(REPAIR_PRESETS)}"
+                          + suggestion(name.lower(), REPAIR_PRESETS, cutoff=0.4))
     return REPAIR_PRESETS[name]()

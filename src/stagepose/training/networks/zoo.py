@@ -6,7 +6,6 @@ report discusses. ``stagepose networks`` prints them all with what they cost.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from stagepose.errors import ConfigError
+from stagepose.names import suggestion
 from stagepose.training.networks.blocks import BasicBlock, Bottleneck, HalfBottleneck, InceptionBottleneck
 from stagepose.training.networks.cpn import CPN
 from stagepose.training.networks.efficientnet_lite import EfficientNetLite
@@ -239,9 +239,8 @@ def build(name: str, keypoints: int, options: StageOptions = StageOptions(), *, 
 def check_name(name: str) -> None:
     """:class:`ConfigError` with the nearest names when there is no network ``name``."""
     if name not in NETWORKS:
-        near = difflib.get_close_matches(name.lower(), NETWORKS, n=3, cutoff=0.4)
-        raise ConfigError(f"no network named {name!r}; " + (f"did you mean {' or '.join(near)}? " if near else "")
-                          + "'stagepose networks' lists them all")
+        raise ConfigError(f"no network named {name!r}; 'stagepose networks' lists them all"
+                          + suggestion(name.lower(), NETWORKS, count=3, cutoff=0.4))
 
 
 def row_length(name: str) -> int:
