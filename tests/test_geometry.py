@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stagepose.errors import ConfigError
 from stagepose.geometry import (
     Affine,
+    covered_shares,
     crop_affine,
     fit_box,
     iou_matrix,
@@ -129,6 +130,12 @@ def test_boxes_change_form_and_overlap():
     assert np.allclose(overlap, [[1 / 3, 1], [0, 0]])
 
 
+def test_the_share_that_others_cover():
+    boxes, others = np.array([[0, 0, 4, 2], [1, 1, 1, 1.0]]), np.array([[2, 1, 9, 9], [5, 5, 6, 6], [0, 0, 9, 9.0]])
+    assert covered_shares(boxes, others).tolist() == [[0.25, 0, 1], [0, 0, 0]]
+    assert covered_shares(boxes, others[:0]).shape == (2, 0)
+
+
 def test_of_a_pair_the_sides_grow_before_the_aspect_is_set():
     """Megvii's test boxes: x 1.09, y 1.135, then 3:4."""
     tall, wide = (fit_box(np.array(box), 3 / 4, (1.09, 1.135)) for box in ([50.0, 20, 150, 220], [0.0, 0, 200, 100]))
@@ -147,9 +154,9 @@ def test_a_pair_of_equals_is_the_number(width, height, aspect, padding):
 
 
 def test_a_padding_is_a_number_or_a_pair():
-    assert read_padding(2) == 2.0 and read_padding(np.float64(1.1)) == 1.1
+    assert read_padding(2) == 2.0 and read_padding(np.float64(1.1)) == read_padding(np.array(1.1)) == 1.1
     assert read_padding([1.09, np.float64(1.135)]) == read_padding(np.array([1.09, 1.135])) == (1.09, 1.135)
-    for wrong in ("1.25", None, [1.25], (1, 2, 3), [1, "x"], np.array(1.25)[None]):
+    for wrong in ("1.25", None, [1.25], (1, 2, 3), [1, "x"], np.array(1.25)[None], np.array("x")):
         with pytest.raises(ValueError, match=r"expected a number, or a pair \(x, y\)"):
             read_padding(wrong)
     for wrong in (0.1, float("nan"), (1.25, 5)):

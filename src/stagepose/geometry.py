@@ -25,6 +25,7 @@ Padding: TypeAlias = float | tuple[float, float]  # times a box; or times its wi
 
 BOX_PADDING = 1.25  # context around a person box; HRNet, mmpose, rtmlib
 LEAST_PADDING, MOST_PADDING = 0.5, 4.0  # of what makes sense
+LEAST_AREA = 1e-9  # square pixels that a box counts as at least where something is divided by its area
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +118,9 @@ def xyxy_to_xywh(boxes_N4: NDArray[np.floating]) -> Float:
 
 def read_padding(value: object) -> Padding:
     """A number, or a pair of them (a tuple, list or array), as a :data:`Padding`; ``ValueError`` says what is wrong."""
-    parts = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,)
+    if isinstance(value, np.ndarray):
+        value = value.tolist()  # of an array without axes a number
+    parts = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     numbers = [float(part) for part in parts if isinstance(part, Real)]
     if len(numbers) != len(parts) or len(parts) not in (1, 2) or (not isinstance(value, Real) and len(parts) == 1):
         raise ValueError("expected a number, or a pair (x, y)")
@@ -175,6 +178,13 @@ def shared_areas(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float:
     """Area that xyxy boxes (..., 4) have in common, as their shapes broadcast."""
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     return np.asarray(np.clip(sides, 0, None).prod(-1))
+
+
+def covered_shares(boxes_N4: NDArray[np.floating], others_M4: NDArray[np.floating]) -> Float:
+    """The share of each xyxy box that each of the others covers, (N, M); 0 of a box without area."""
+    areas_N = (boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(-1)
+    shared = shared_areas(boxes_N4[:, None], others_M4[None])
+    return np.asarray(shared / np.maximum(areas_N, LEAST_AREA)[:, None])
 
 
 def iou_matrix(a_N4: NDArray[np.floating], b_M4: NDArray[np.floating]) -> Float:

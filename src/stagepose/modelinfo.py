@@ -59,11 +59,9 @@ class ModelInfo:
         if min(self.input_size) < 1:
             raise ModelError(f"input_size {self.input_size} must be at least 1x1")
         try:
-            padding = read_padding(self.box_padding)
+            object.__setattr__(self, "box_padding", read_padding(self.box_padding))
         except ValueError as error:
             raise ModelError(f"box_padding is {self.box_padding!r}; {error}") from error
-        if isinstance(padding, tuple):
-            object.__setattr__(self, "box_padding", padding)
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ModelError(f"threshold {self.threshold} is a score, and must lie between 0 and 1")
         if self.kind == "pose":
@@ -141,7 +139,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "codec": codec_from_json(data["codec"]) if data.get("codec") else None,
         "network": str(data.get("network", "")),
         "stages": dict(data.get("stages", {})),
-        "box_padding": _padding(data.get("box_padding", BOX_PADDING)),
+        "box_padding": data.get("box_padding", BOX_PADDING),
         "threshold": None if data.get("threshold") is None else float(data["threshold"]),
         "licence": str(data.get("licence", "")),
         "training_data": tuple(str(item) for item in data.get("training_data", ())),
@@ -152,11 +150,6 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "info_sha256": str(data.get("info_sha256", "")),
         "extra": {key: value for key, value in data.items() if key not in known},
     }
-
-
-def _padding(value: Any) -> Padding:
-    """A pair is a list in JSON; whether the numbers make sense :class:`ModelInfo` says."""
-    return (float(value[0]), float(value[1])) if isinstance(value, list) and len(value) == 2 else float(value)
 
 
 def stamp(data: bytes, info: ModelInfo) -> bytes:

@@ -24,7 +24,7 @@ from stagepose.extend.paste.body import body_mask
 from stagepose.extend.paste.cutting import Cutout, cut_out, root_of
 from stagepose.extend.paste.scene import Figure, Scene
 from stagepose.extend.paste.segments import mask_of
-from stagepose.geometry import Affine, Float, resize_affine
+from stagepose.geometry import Affine, Float, covered_shares, resize_affine
 from stagepose.images import read_image
 from stagepose.making import scenes_in
 from stagepose.skeleton import VISIBLE, Skeleton
@@ -152,9 +152,7 @@ def _covered(dataset: CocoDataset, row: int) -> float:
     """The largest share of a person's box that another's covers."""
     rows = dataset.rows_by_image[int(dataset.image_ids[row])]
     others = dataset.boxes_xyxy[rows[rows != row]]
-    mine = dataset.boxes_xyxy[row]
-    sides = (np.minimum(others[:, 2:], mine[2:]) - np.maximum(others[:, :2], mine[:2])).clip(0)
-    return float((sides.prod(1) / max(1e-9, float((mine[2:] - mine[:2]).prod()))).max(initial=0.0))
+    return float(covered_shares(dataset.boxes_xyxy[row][None], others).max(initial=0.0))
 
 
 class PasteMaker:
