@@ -17,12 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from stagepose.coco import jsonfile
 from stagepose.coco.clean import clean
-from stagepose.coco.problems import Problem, as_error, errors, shown_path
+from stagepose.coco.problems import Problem, as_error, errors
 from stagepose.coco.samepicture import is_generated
 from stagepose.coco.table import ImageInfo, Table
 from stagepose.coco.validate import examine
 from stagepose.errors import DatasetError
 from stagepose.geometry import xywh_to_xyxy, xyxy_to_xywh
+from stagepose.lines import printable
 from stagepose.skeleton import COCO_17, Skeleton, map_by_name, target_skeleton
 
 PERSON_CATEGORY = 1  # COCO's id of people, in results and in what we write
@@ -52,6 +53,11 @@ class CocoDataset:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def shown(self) -> str:
+        """What messages call it."""
+        return "a set" if self.path is None else printable(self.path)
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -151,7 +157,7 @@ def _from_table(path: Path, table: Table, left: Sequence[Problem], wanted: Skele
     source_K = map_by_name(table.skeleton, skeleton)
     if (source_K < 0).all():
         raise DatasetError(
-            f"{shown_path(path)}: has keypoints {list(table.skeleton.names)}, none of skeleton {skeleton.name!r} "
+            f"{printable(path)}: has keypoints {list(table.skeleton.names)}, none of skeleton {skeleton.name!r} "
             f"{list(skeleton.names)}; give the skeleton of this file, or rename the keypoints in its category"
         )
     keypoints = table.keypoints[:, source_K] * (source_K >= 0)[None, :, None]

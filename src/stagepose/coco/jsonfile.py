@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stagepose.coco.problems import show, shown_path
+from stagepose.coco.problems import show
 from stagepose.errors import DatasetError
 from stagepose.files import write_chunks, write_text
+from stagepose.lines import printable
 
 DEEPEST = 500  # levels of nesting that are still believed when looking for the line that goes too deep
 
@@ -35,7 +36,7 @@ def load_json(path: str | Path, *, what: str = "a COCO annotation file") -> Any:
     value, constant = load_json_leniently(path, what=what)
     if constant:
         remedy = "Leave the value out, or use 'stagepose check FILE --write-clean OUT'"
-        raise DatasetError(f"{shown_path(path)}: {constant}. {remedy}.")
+        raise DatasetError(f"{printable(path)}: {constant}. {remedy}.")
     return value
 
 
@@ -44,7 +45,7 @@ def load_json_leniently(path: str | Path, *, what: str = "a COCO annotation file
 
     A key that an object has twice, with two values, is refused with its line: which of them is meant nobody knows.
     """
-    text, name = read_text(Path(path), what), shown_path(path)
+    text, name = read_text(Path(path), what), printable(path)
     constants: list[str] = []
 
     def constant(literal: str) -> float:
@@ -92,9 +93,9 @@ def _compact(path: str | Path, value: Any) -> str:
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        raise DatasetError(f"{shown_path(path)}: not written: a value is NaN or infinite. Remove it first.") from None
+        raise DatasetError(f"{printable(path)}: not written: a value is NaN or infinite. Remove it first.") from None
     except RecursionError:
-        raise DatasetError(f"{shown_path(path)}: not written: a value is nested too deeply.") from None
+        raise DatasetError(f"{printable(path)}: not written: a value is nested too deeply.") from None
 
 
 def without_nan(value: Any) -> tuple[Any, int]:
@@ -112,7 +113,7 @@ def without_nan(value: Any) -> tuple[Any, int]:
 
 def read_text(path: Path, what: str) -> str:
     """A file's UTF-8 text; :class:`DatasetError` where it is empty, as well as for what :func:`read_file` refuses."""
-    name = shown_path(path)
+    name = printable(path)
     try:
         text = read_file(path, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -124,7 +125,7 @@ def read_text(path: Path, what: str) -> str:
 
 def read_file(path: Path, what: str) -> bytes:
     """A regular file's bytes; :class:`DatasetError` names it, and ``what`` to give instead."""
-    name = shown_path(path)
+    name = printable(path)
     try:
         if path.exists() and not path.is_file():
             raise DatasetError(f"{name}: not a regular file; give {what}.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from stagepose.errors import DatasetError
+from stagepose.lines import printable
 
 Severity = Literal["error", "warning"]
 Action = Literal["drop", "mend", "keep", "stop"]  # what --write-clean does: "stop" cannot be cleaned by machine
@@ -180,9 +181,9 @@ def errors(problems: Iterable[Problem]) -> list[Problem]:
     return [p for p in problems if p.severity == "error"]
 
 
-def as_error(path: Path | str | None, problems: Sequence[Problem]) -> DatasetError:
+def as_error(path: Path | str, problems: Sequence[Problem]) -> DatasetError:
     """ONE error for a list of problems: a single one in full, several as counts with the first example of each."""
-    name = shown_path(path)
+    name = printable(path)
     if len(problems) == 1:
         remedy = problems[0].remedy.replace("--write-clean OUT", f"'stagepose check {name} --write-clean OUT'")
         return DatasetError(f"{name}: {problems[0]}. {remedy[0].upper()}{remedy[1:]}.")
@@ -194,12 +195,6 @@ def as_error(path: Path | str | None, problems: Sequence[Problem]) -> DatasetErr
 
 
 LONGEST_SHOWN = 200  # characters of a value
-
-
-def shown_path(path: Path | str | None) -> str:
-    """A path for a message: on one line, whatever it holds."""
-    text = str(path) if path is not None else "data set"
-    return text if text.isprintable() else repr(text)
 
 
 def show(value: object) -> str:

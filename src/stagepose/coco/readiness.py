@@ -9,9 +9,10 @@ from pathlib import Path
 
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.pictures import check_pictures
-from stagepose.coco.problems import Problem, errors, shown_path, summarise
+from stagepose.coco.problems import Problem, errors, summarise
 from stagepose.coco.samepicture import check_overlap
 from stagepose.errors import DatasetError
+from stagepose.lines import printable
 
 
 def picture_problems(dataset: CocoDataset, images_dir: str | Path) -> list[Problem]:
@@ -27,8 +28,8 @@ def refuse_bad_pictures(dataset: CocoDataset, images_dir: str | Path, otherwise:
     problems = errors(picture_problems(dataset, images_dir))
     if problems:
         kinds = "; ".join(f"{k.count} x {k.kind}, such as {k.examples[0]}" for k in summarise(problems))
-        otherwise = otherwise or f"drop them with 'stagepose check {shown_path(dataset.path)} --write-clean OUT'"
-        raise DatasetError(f"{dataset.path}: its pictures do not fit its labels: {kinds}. Mend them ('stagepose check "
+        otherwise = otherwise or f"drop them with 'stagepose check {dataset.shown} --write-clean OUT'"
+        raise DatasetError(f"{dataset.shown}: its pictures do not fit its labels: {kinds}. Mend them ('stagepose check "
                            f"FILE --images DIR' lists all), or {otherwise}")
 
 
@@ -43,6 +44,6 @@ def overlap_problems(train: CocoDataset, val: CocoDataset) -> list[Problem]:
 def refuse_generated(val: CocoDataset) -> None:
     """:class:`DatasetError` where people would be judged by pictures that nobody took."""
     if val.generated:
-        raise DatasetError(f"{shown_path(val.path)}: {len(val.generated)} of its {len(val.images)} pictures are marked "
+        raise DatasetError(f"{printable(val.path)}: {len(val.generated)} of its {len(val.images)} pictures are marked "
                            "generated, and generated people are never judged by; give a set of photographs, and this "
                            "one to learn from with --extra")

@@ -11,9 +11,10 @@ import numpy as np
 from stagepose.coco import jsonfile
 from stagepose.coco.dataset import PERSON_CATEGORY, CocoDataset
 from stagepose.coco.predictions import check_predictions, check_score, is_finite_number, no_list
-from stagepose.coco.problems import Problem, as_error, errors, problem, show, shown_path
+from stagepose.coco.problems import Problem, as_error, errors, problem, show
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.geometry import xywh_to_xyxy, xyxy_to_xywh
+from stagepose.lines import printable
 from stagepose.skeleton import Skeleton, by_names
 from stagepose.structures import Detections, Person
 
@@ -116,7 +117,7 @@ def boxes_of_results(results: Any, path: str | Path, category_id: int = PERSON_C
     wanted = category_id if category_id in there else PERSON_CATEGORY
     if there and wanted not in there:
         expected = " or ".join(map(str, dict.fromkeys((category_id, PERSON_CATEGORY))))
-        raise DatasetError(f"{shown_path(path)}: none of its {len(results)} boxes is a person's: their category ids "
+        raise DatasetError(f"{printable(path)}: none of its {len(results)} boxes is a person's: their category ids "
                            f"are {show(sorted(there))}, expected {expected}. Write that for the people")
     by_image: dict[int, list[list[float]]] = {}
     for result in results:

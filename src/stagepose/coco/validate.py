@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from stagepose.coco import jsonfile
 from stagepose.coco.pictures import check_pictures
-from stagepose.coco.problems import Problem, problem, show, shown_path
+from stagepose.coco.problems import Problem, problem, show
 from stagepose.coco.samepicture import check_overlap
 from stagepose.coco.segments import segment_fault
 from stagepose.coco.table import MOST_PIXELS, NO_ID, Table, parse
 from stagepose.errors import DatasetError
+from stagepose.lines import printable
 from stagepose.skeleton import Skeleton
 
 STICKS_OUT = 2.0  # pixels by which a box may pass the picture's edge unnoticed; COCO's own do by rounding
@@ -46,7 +47,7 @@ def check_dataset(
     try:
         raw, constant = jsonfile.load_json_leniently(path)
     except DatasetError as error:
-        return [problem("unreadable", "", str(error).removeprefix(f"{shown_path(path)}: ").rstrip("."))]
+        return [problem("unreadable", "", str(error).removeprefix(f"{printable(path)}: ").rstrip("."))]
     table, problems = examine(raw)
     problems += segment_problems(table)
     if constant:

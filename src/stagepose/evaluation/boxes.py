@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from stagepose.coco.dataset import CocoDataset
-from stagepose.coco.problems import shown_path
 from stagepose.coco.results import box_results
 from stagepose.errors import DatasetError
 from stagepose.evaluation.judge import judge_boxes, row
@@ -74,7 +73,7 @@ def evaluate_boxes(dataset: CocoDataset, detections: Mapping[int, Detections]) -
     unknown = sorted(set(detections) - set(dataset.image_by_id))
     if unknown:
         raise DatasetError(
-            f"detections: {len(unknown)} images, such as {unknown[0]}, are not in {shown_path(dataset.path)}; "
+            f"detections: {len(unknown)} images, such as {unknown[0]}, are not in {dataset.shown}; "
             "detect on the images of the set to judge by"
         )
     in_order = {image_id: detections[image_id] for image_id in dataset.image_by_id if image_id in detections}

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco.dataset import CocoDataset
-from stagepose.coco.problems import shown_path
 from stagepose.errors import DatasetError
 from stagepose.evaluation.found import Found, sorted_image_ids
 from stagepose.oks import oks_of_person
@@ -72,7 +71,7 @@ def areas_of(dataset: CocoDataset) -> Float:
     missing = np.flatnonzero(np.isnan(dataset.areas))
     if len(missing):
         raise DatasetError(
-            f"{shown_path(dataset.path)}: {len(missing)} of {len(dataset)} people have no 'area', such as annotation "
+            f"{dataset.shown}: {len(missing)} of {len(dataset)} people have no 'area', such as annotation "
             f"{dataset.ids[missing[0]]}; OKS is measured by the area of the person's segment. Add it to the file, or "
             "let 'stagepose check --write-clean OUT --estimate-areas' take it from the boxes"
         )

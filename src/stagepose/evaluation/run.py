@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from stagepose.coco.dataset import CocoDataset
-from stagepose.coco.problems import shown_path
 from stagepose.coco.results import keypoint_result
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.images import read_image
+from stagepose.lines import printable
 from stagepose.structures import Detections
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def predict_dataset(
     """
     if predictor.skeleton.names != dataset.skeleton.names:
         raise DatasetError(
-            f"{shown_path(dataset.path)}: has skeleton {dataset.skeleton.name!r}, the model has "
+            f"{dataset.shown}: has skeleton {dataset.skeleton.name!r}, the model has "
             f"{predictor.skeleton.name!r}; read the set with the model's skeleton to judge the keypoints that both have"
         )
     given = _boxes_of(dataset, boxes)
@@ -97,7 +97,7 @@ def _boxes_of(dataset: CocoDataset, boxes: Boxes) -> Mapping[int, Detections] | 
         raise ConfigError(f"boxes is {boxes!r}; use 'ground-truth', 'detector', or detections by image id")
     unknown = sorted(set(boxes) - set(dataset.image_by_id))
     if unknown:
-        raise DatasetError(f"boxes: {len(unknown)} images, such as {unknown[0]}, are not in {shown_path(dataset.path)}")
+        raise DatasetError(f"boxes: {len(unknown)} images, such as {unknown[0]}, are not in {dataset.shown}")
     return boxes
 
 
@@ -107,7 +107,7 @@ def _paths(dataset: CocoDataset, folder: Path) -> list[Path]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise DatasetError(
-            f"{shown_path(folder)}: {len(missing)} of {len(paths)} images of {shown_path(dataset.path)} are missing, "
+            f"{printable(folder)}: {len(missing)} of {len(paths)} images of {dataset.shown} are missing, "
             f"such as {missing[0].name!r}; name the folder that holds them with --images"
         )
     return paths

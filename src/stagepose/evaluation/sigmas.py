@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stagepose.coco.dataset import CocoDataset
-from stagepose.coco.problems import shown_path
 from stagepose.coco.samepicture import find_twins
 from stagepose.errors import DatasetError
 from stagepose.evaluation.matching import Bool, Float, Int, areas_of
@@ -87,8 +86,8 @@ def measure_sigmas(first: CocoDataset, second: CocoDataset, name: str = "custom"
     :class:`DatasetError` where areas are left out, or no keypoint can be measured.
     """
     if first.skeleton.names != second.skeleton.names:
-        raise DatasetError(f"{shown_path(second.path)}: has keypoints {', '.join(second.skeleton.names)}, and "
-                           f"{shown_path(first.path)} {', '.join(first.skeleton.names)}; read both in one skeleton")
+        raise DatasetError(f"{second.shown}: has keypoints {', '.join(second.skeleton.names)}, and "
+                           f"{first.shown} {', '.join(first.skeleton.names)}; read both in one skeleton")
     rows_P2 = np.array(list(_pairs(first, second)), dtype=np.int64).reshape(-1, 2)
     a, b = rows_P2.T
     areas_P = (areas_of(first)[a] + areas_of(second)[b]) / 2
@@ -98,7 +97,7 @@ def measure_sigmas(first: CocoDataset, second: CocoDataset, name: str = "custom"
     keypoints = _by_keypoint(first.skeleton, apart_PK, both_PK)
     if all(one.problem for one in keypoints):
         reasons = ", ".join(sorted({one.problem for one in keypoints}))
-        raise DatasetError(f"{shown_path(first.path)} and {shown_path(second.path)}: no sigma can be measured on the "
+        raise DatasetError(f"{first.shown} and {second.shown}: no sigma can be measured on the "
                            f"{len(a)} people labelled in both: {reasons}. Give two people's labels of the same "
                            "pictures, made without a look at each other's")
     return MeasuredSigmas(

@@ -124,6 +124,6 @@ def refuse_unfit(dataset: CocoDataset, images_dir: Path) -> None:
     """
     made = sum(bool(row.get("sources")) for row in dataset.raw.get("images", ()))
     if made:
-        raise DatasetError(f"{dataset.path}: {made} of its pictures are generated already; name the set of photographs "
-                           "that they were made of")
+        raise DatasetError(f"{dataset.shown}: {made} of its pictures are generated already; name the set of "
+                           "photographs that they were made of")
     refuse_bad_pictures(dataset, images_dir)

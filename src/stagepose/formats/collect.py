@@ -17,11 +17,12 @@ import numpy as np
 
 from stagepose.coco.category import plain_name
 from stagepose.coco.dataset import CocoDataset, dataset_from_arrays
-from stagepose.coco.problems import Problem, problem, show, shown_path
+from stagepose.coco.problems import Problem, problem, show
 from stagepose.coco.table import ImageInfo
 from stagepose.coco.validate import FAR_OUTSIDE
 from stagepose.errors import DatasetError, ImageError
 from stagepose.images import read_header
+from stagepose.lines import printable
 from stagepose.names import suggestion
 from stagepose.skeleton import SKELETONS, UNLABELLED, Skeleton, by_names
 
@@ -290,13 +291,13 @@ def choose_category(labels: Iterable[str], given: str | None, path: Path) -> str
     plain = {plain_name(label): label for label in labels}
     listed = ", ".join(plain.values()) or "none"
     if given is not None and plain_name(given) not in plain:
-        raise DatasetError(f"{shown_path(path)}: nothing is labelled {show(given)}; the labels are {listed}")
+        raise DatasetError(f"{printable(path)}: nothing is labelled {show(given)}; the labels are {listed}")
     if given is not None:
         return plain_name(given)
     if PERSON in plain or not plain:
         return PERSON
     if len(plain) > 1:
-        raise DatasetError(f"{shown_path(path)}: which are the people: {listed}? --category says it")
+        raise DatasetError(f"{printable(path)}: which are the people: {listed}? --category says it")
     return next(iter(plain))
 
 

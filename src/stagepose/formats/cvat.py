@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from stagepose.coco.category import plain_name
 from stagepose.coco.dataset import CocoDataset
-from stagepose.coco.problems import show, shown_path
+from stagepose.coco.problems import show
 from stagepose.errors import DatasetError
 from stagepose.files import write_text
 from stagepose.formats.assemble import BoxShape, PointShape, assemble
@@ -36,6 +36,7 @@ from stagepose.formats.collect import (
 )
 from stagepose.formats.layout import Target
 from stagepose.formats.xmlfile import Node, parse_xml, read_xml
+from stagepose.lines import printable
 from stagepose.skeleton import HIDDEN, UNLABELLED, VISIBLE, Skeleton, by_names
 
 WHAT = "an export of 'CVAT for images 1.1'"
@@ -53,14 +54,14 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     pictures = root.all("image")
     if root.tag != "annotations" or (not pictures and root.all("track")):
         kind = "CVAT for video" if root.all("track") else show(root.tag)
-        raise DatasetError(f"{shown_path(path)}: is {kind}; export it as 'CVAT for images 1.1'")
+        raise DatasetError(f"{printable(path)}: is {kind}; export it as 'CVAT for images 1.1'")
     skeletons = Counter(node.attributes.get("label", "") for picture in pictures for node in picture.all("skeleton"))
     declared = {label.word("name"): label for label in root.below("label") if label.word("type") == "skeleton"}
     skeletons.update(dict.fromkeys(declared, 0))
     person = choose_category(skeletons, category, path)
     folders = picture_folders(path, images)
     to = Collector(images, skeleton, strict=not declared)  # declared labels are no slips of the pen
-    tied = sum(_read_picture(node, f"{shown_path(path)}: line ", folders, person, to) for node in pictures)
+    tied = sum(_read_picture(node, f"{printable(path)}: line ", folders, person, to) for node in pictures)
     to.notes.append("visibility: 0 for points outside, 1 for occluded ones, 2 for all others")
     if tied:
         to.notes.append(f"{tied} shapes without a group were given to the only box around them")
@@ -170,7 +171,7 @@ def write(dataset: CocoDataset, to: Target) -> list[str]:
         lines.append("  </image>")
     write_text(labels, json.dumps(_labels_json(dataset.skeleton, svg), indent=1) + "\n")
     write_text(to.out, "\n".join([*lines, "</annotations>"]) + "\n")
-    return [f"the task needs the labels of {shown_path(labels)} (paste it as raw labels)"]
+    return [f"the task needs the labels of {printable(labels)} (paste it as raw labels)"]
 
 
 def _person(dataset: CocoDataset, row: int, group: int) -> list[str]:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stagepose.coco.category import plain_name
-from stagepose.coco.problems import show, shown_path
+from stagepose.coco.problems import show
 from stagepose.errors import DatasetError
 from stagepose.formats.collect import Collector, Labels, Point, number, skeleton_of
+from stagepose.lines import printable
 from stagepose.skeleton import VISIBLE, Skeleton
 
 WHAT = "a file of labels, CollectedData_SCORER.csv"
@@ -48,13 +49,13 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     """The people of one file, or of all of a folder; :class:`DatasetError` where there is none, or none of its kind."""
     files = files_in(path) if path.is_dir() else [path]
     if not files:
-        raise DatasetError(f"{shown_path(path)}: holds no CollectedData_*.csv; name a video's folder of labeled-data, "
+        raise DatasetError(f"{printable(path)}: holds no CollectedData_*.csv; name a video's folder of labeled-data, "
                            "or the project's")
     to = Collector(images, skeleton)
     sheets = [_read_header(file, to) for file in files]
     for sheet in sheets:
         for line, row in sheet.rows:
-            _read_row(row, f"{shown_path(sheet.path)}: line {line}", sheet, to)
+            _read_row(row, f"{printable(sheet.path)}: line {line}", sheet, to)
     to.notes.append("visibility: 2 for all keypoints that are labelled; the format tells no other")
     own = skeleton_of(dict.fromkeys(name for sheet in sheets for people in sheet.columns.values() for name in people))
     return to.finish(own, images or (path if path.is_dir() else path.parent))
@@ -77,7 +78,7 @@ def _rows(path: Path) -> list[Row]:
             return list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or error
-        raise DatasetError(f"{shown_path(path)}: cannot be read as {WHAT}: {why}") from error
+        raise DatasetError(f"{printable(path)}: cannot be read as {WHAT}: {why}") from error
 
 
 def _header(rows: Sequence[Row]) -> list[Row] | None:
@@ -89,7 +90,7 @@ def _header(rows: Sequence[Row]) -> list[Row] | None:
 
 
 def _read_header(path: Path, to: Collector) -> _Sheet:
-    rows, shown = _rows(path), shown_path(path)
+    rows, shown = _rows(path), printable(path)
     header = _header(rows)
     if header is None:
         raise DatasetError(f"{shown}: is not {WHAT}, whose first lines begin with scorer, bodyparts, coords (or "

@@ -15,7 +15,6 @@ from stagepose.coco import jsonfile
 from stagepose.coco.clean import clean
 from stagepose.coco.dataset import CocoDataset, read_dataset, to_json
 from stagepose.coco.pictures import images_folder
-from stagepose.coco.problems import shown_path
 from stagepose.coco.readiness import refuse_bad_pictures
 from stagepose.coco.results import IMAGES, PEOPLE
 from stagepose.errors import DatasetError
@@ -23,6 +22,7 @@ from stagepose.files import write_json
 from stagepose.formats import cvat, deeplabcut, found, labelme, labelstudio, yolo
 from stagepose.formats.collect import Labels, left_out
 from stagepose.formats.layout import Target
+from stagepose.lines import printable
 from stagepose.skeleton import Skeleton, by_names
 
 Written = Literal["coco", "yolo", "labelme", "cvat", "labelstudio"]
@@ -38,7 +38,7 @@ LINKED: tuple[str, ...] = ("coco", "yolo")  # what is written with a link to the
 def detect(path: Path, given: Read | None = None) -> tuple[Read, Path]:
     """The format, and the file or folder that its reader takes; ``given`` is what the user says it is."""
     if not path.exists():
-        raise DatasetError(f"{shown_path(path)}: no such file or folder")
+        raise DatasetError(f"{printable(path)}: no such file or folder")
     if given is not None and path.is_file():
         return given, path.parent if given == "predict" else path
     found_ = [one for one in (_detect_folder(path) if path.is_dir() else [_detect_file(path)]) if one]
@@ -47,11 +47,11 @@ def detect(path: Path, given: Read | None = None) -> tuple[Read, Path]:
     if len(found_) == 1:
         return found_[0]
     if found_:
-        listed = ", ".join(f"{name} ({shown_path(place)})" for name, place in found_)
-        raise DatasetError(f"{shown_path(path)}: could be {listed}; name one of these, or its format with --format")
+        listed = ", ".join(f"{name} ({printable(place)})" for name, place in found_)
+        raise DatasetError(f"{printable(path)}: could be {listed}; name one of these, or its format with --format")
     what = "an archive; unpack it first" if path.suffix.lower() == ".zip" else (
         f"in no format that is known here; --format names one of {', '.join(get_args(Read))}")
-    raise DatasetError(f"{shown_path(path)}: is {what}")
+    raise DatasetError(f"{printable(path)}: is {what}")
 
 
 def _detect_file(path: Path) -> tuple[Read, Path] | None:
@@ -70,11 +70,11 @@ def _detect_file(path: Path) -> tuple[Read, Path] | None:
     if labelstudio.is_label_studio(raw):
         return "labelstudio", path
     if labelstudio.is_json_min(raw):
-        raise DatasetError(f"{shown_path(path)}: is Label Studio's JSON-MIN export, which does not tell whose a "
+        raise DatasetError(f"{printable(path)}: is Label Studio's JSON-MIN export, which does not tell whose a "
                            "keypoint is; export it as JSON")
     if isinstance(raw, list) and raw and isinstance(raw[0], dict) and "keypoints" in raw[0]:
         if not (path.parent / IMAGES).is_file():
-            raise DatasetError(f"{shown_path(path)}: holds results, but {IMAGES}, which names their pictures, is "
+            raise DatasetError(f"{printable(path)}: holds results, but {IMAGES}, which names their pictures, is "
                                f"not beside it; give {found.WHAT}")
         return "predict", path.parent
     return ("coco", path) if isinstance(raw, dict) and "images" in raw else None
@@ -157,7 +157,7 @@ def _read_coco(path: Path, images: Path | None, skeleton: Skeleton | None) -> La
     dataset = read_dataset(path, skeleton=skeleton)
     about = dataset.raw.get("info")
     if isinstance(about, dict) and about.get("contributor") == labelstudio.CONTRIBUTOR:
-        raise DatasetError(f"{shown_path(path)}: is Label Studio's COCO export, in which all keypoints of a picture "
+        raise DatasetError(f"{printable(path)}: is Label Studio's COCO export, in which all keypoints of a picture "
                            "are one person's; export it as JSON")
     subset = path.stem.removeprefix("person_keypoints_")
     exported = path.parent.parent / "images"  # as CVAT's exports and COCO's own annotations lie
@@ -230,7 +230,7 @@ def _write_coco(labels: Labels, to: Target, estimate_areas: bool) -> list[str]:
     if _pairs(told) != _pairs(dataset.skeleton):
         beside = to.out.with_name(f"{to.out.stem}.skeleton.json")
         write_json(beside, dataset.skeleton.to_json())
-        notes.append(f"what mirrors what cannot be told by the names: train with --skeleton {shown_path(beside)}")
+        notes.append(f"what mirrors what cannot be told by the names: train with --skeleton {printable(beside)}")
     return notes
 
 

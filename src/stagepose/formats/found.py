@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from stagepose.coco.jsonfile import load_json
-from stagepose.coco.problems import shown_path
 from stagepose.coco.results import IMAGES, PEOPLE
 from stagepose.errors import DatasetError
 from stagepose.formats.collect import Collector, Labels, number, stated_size
+from stagepose.lines import printable
 from stagepose.skeleton import VISIBLE, Skeleton, by_names
 
 WHAT = "the folder that 'stagepose predict' wrote"
@@ -24,10 +24,10 @@ def read(path: Path, *, threshold: float, images: Path | None = None, skeleton: 
         if not about.get("complete", True):
             to.notes.append("that run was stopped: the pictures that it had not come to are not among these")
         own = by_names(tuple(about["keypoints"]))
-        places = {row["id"]: _picture(row, f"{shown_path(path / IMAGES)}: image {row['id']}", to)
+        places = {row["id"]: _picture(row, f"{printable(path / IMAGES)}: image {row['id']}", to)
                   for row in about["images"]}
         for at, row in enumerate(people):
-            image, where = places[row["image_id"]], f"{shown_path(path / PEOPLE)}: result {at}"
+            image, where = places[row["image_id"]], f"{printable(path / PEOPLE)}: result {at}"
             triples = [[number(v) for v in row["keypoints"][3 * k:3 * k + 3]] for k in range(len(own))]
             points = {name: (x, y, VISIBLE) for name, (x, y, score) in zip(own.names, triples, strict=True)
                       if score >= threshold}
@@ -37,7 +37,7 @@ def read(path: Path, *, threshold: float, images: Path | None = None, skeleton: 
                 to.person(image, (left, top, right, bottom), points, where)
         to.leave_out("videos", len(about.get("videos", ())))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{shown_path(path)}: not {WHAT} ({type(error).__name__}: {error})") from error
+        raise DatasetError(f"{printable(path)}: not {WHAT} ({type(error).__name__}: {error})") from error
     to.notes.append(f"visibility: 2 for keypoints that score {threshold:g} or more (--joint-threshold); the {low} "
                     "others are unlabelled")
     return to.finish(own, images)

@@ -15,12 +15,13 @@ from typing import Any
 
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.jsonfile import load_json
-from stagepose.coco.problems import show, shown_path
+from stagepose.coco.problems import show
 from stagepose.errors import DatasetError
 from stagepose.files import write_json
 from stagepose.formats.assemble import BoxShape, PointShape, Sheet, assemble_people
 from stagepose.formats.collect import PERSON, Collector, Labels, number, stated_size
 from stagepose.formats.layout import Target, all_or_none
+from stagepose.lines import printable
 from stagepose.skeleton import HIDDEN, VISIBLE, Skeleton
 
 WHAT = "a Labelme file"
@@ -48,7 +49,7 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
 
 
 def _read_file(file: Path, one_of_many: bool, to: Collector) -> Sheet | None:
-    shown = shown_path(file)
+    shown = printable(file)
     to.turn_to(None)
     try:
         raw = load_json(file, what=WHAT)
@@ -121,7 +122,7 @@ def write(dataset: CocoDataset, to: Target) -> list[str]:
     notes = [f"hidden keypoints have the flag {HIDDEN_FLAG}"]
     if any("/" in i.file_name for i in dataset.images) and to.pictures and not to.out.samefile(to.pictures):
         notes.append("labelme looks for the files of pictures in subfolders only beside these: write to the pictures' "
-                     f"folder, --out {shown_path(to.pictures)}")
+                     f"folder, --out {printable(to.pictures)}")
     return notes
 
 

@@ -19,13 +19,14 @@ from xml.sax.saxutils import quoteattr
 from stagepose.coco.category import plain_name
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.jsonfile import load_json, write_json_compact
-from stagepose.coco.problems import show, shown_path
+from stagepose.coco.problems import show
 from stagepose.errors import DatasetError
 from stagepose.files import write_text
 from stagepose.formats.assemble import BoxShape, PointShape, Sheet, assemble_people
 from stagepose.formats.collect import PERSON, Collector, Labels, number, picture_folders, stated_size
 from stagepose.formats.layout import Target
 from stagepose.imagefiles import IMAGE_SUFFIXES, path_ends
+from stagepose.lines import printable
 from stagepose.skeleton import HIDDEN, VISIBLE, Skeleton
 
 WHAT = "Label Studio's JSON export"
@@ -58,11 +59,11 @@ def read(path: Path, *, images: Path | None = None, skeleton: Skeleton | None = 
     """
     tasks = load_json(path, what=WHAT)
     if not isinstance(tasks, list):
-        raise DatasetError(f"{shown_path(path)}: is {show(tasks)}, expected a list of tasks; give {WHAT}")
+        raise DatasetError(f"{printable(path)}: is {show(tasks)}, expected a list of tasks; give {WHAT}")
     to = Collector(images, skeleton)
     folders = picture_folders(path, images)
     sheets = [sheet for at, task in enumerate(tasks)
-              if (sheet := _read_task(task, f"{shown_path(path)}: task {at + 1}", folders, to))]
+              if (sheet := _read_task(task, f"{printable(path)}: task {at + 1}", folders, to))]
     tied = assemble_people(sheets, category, path, to)
     to.notes.append(f"visibility: 1 for points with a choice {', '.join(sorted(HIDDEN_CHOICES))}, 2 for all others")
     if tied:
@@ -209,7 +210,7 @@ def write(dataset: CocoDataset, to: Target) -> list[str]:
         tasks.append({"data": {"image": address}, "annotations": [{"result": result}]})
     write_text(interface, _interface(dataset.skeleton))
     write_json_compact(to.out, tasks)
-    return [f"the project needs the labelling interface of {shown_path(interface)}",
+    return [f"the project needs the labelling interface of {printable(interface)}",
             f"pictures are addressed as {LOCAL}{folder}/NAME: files of a local storage for that folder, with "
             "LOCAL_FILES_SERVING_ENABLED=true and LOCAL_FILES_DOCUMENT_ROOT the one above it"]
 

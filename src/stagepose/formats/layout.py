@@ -8,9 +8,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagepose.coco.problems import show, shown_path
+from stagepose.coco.problems import show
 from stagepose.coco.table import ImageInfo
 from stagepose.errors import DatasetError
+from stagepose.lines import printable
 
 
 @contextmanager
@@ -49,7 +50,7 @@ class Target:
             file = out[image.id] = (self.out / folder / name).with_suffix(suffix)
             if file in taken:
                 raise DatasetError(f"pictures {show(taken[file])} and {show(image.file_name)} would both have their "
-                                   f"labels in {shown_path(file)}; rename one")
+                                   f"labels in {printable(file)}; rename one")
             taken[file] = image.file_name
         self.refuse_existing(list(out.values()))
         return out
@@ -58,15 +59,15 @@ class Target:
         """:class:`DatasetError` where any is there: it may hold somebody's corrections."""
         there = [file for file in files if file.exists()]
         if there:
-            raise DatasetError(f"{shown_path(there[0])}: is there already ({len(there)} of {len(files)} files are); "
+            raise DatasetError(f"{printable(there[0])}: is there already ({len(there)} of {len(files)} files are); "
                                "choose another place, or remove them first")
 
     def link(self, place: Path) -> str:
         """A link at ``place`` to the pictures, unless something is there; a line that says what is."""
-        shown = shown_path(place)
+        shown = printable(place)
         if self.pictures is None:
             return f"put the pictures into {shown}"
-        home = shown_path(self.pictures)
+        home = printable(self.pictures)
         if place.exists():
             same = place.samefile(self.pictures)
             return f"pictures: {shown}" if same else f"{shown} is there already: it must hold the pictures of {home}"

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from stagepose.coco.jsonfile import read_text
-from stagepose.coco.problems import show, shown_path
+from stagepose.coco.problems import show
 from stagepose.errors import DatasetError
+from stagepose.lines import printable
 
 DEEPEST = 8  # levels of nesting
 _KEY = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s\[\]{},&*!|>%@`"'#-][^:#\[\]{},]*|-?\d+)\s*:(?=\s|$)""")
@@ -46,7 +47,7 @@ def read_plain_yaml(path: Path, keys: Iterable[str], what: str) -> dict[str, Any
         entries = _entries(text)
         return {key: _value(entries[key]) for key in keys if key in entries}
     except _NotPlainError as error:
-        raise DatasetError(f"{shown_path(path)}: line {error.line}: {error}; write it as key: value, or as a list in "
+        raise DatasetError(f"{printable(path)}: line {error.line}: {error}; write it as key: value, or as a list in "
                            "brackets") from None
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from xml.parsers import expat
 
 from stagepose.coco.jsonfile import read_file
-from stagepose.coco.problems import show, shown_path
+from stagepose.coco.problems import show
 from stagepose.errors import DatasetError
+from stagepose.lines import printable
 
 DEEPEST = 50  # levels of nesting
 
@@ -42,7 +43,7 @@ class Node:
 
 def read_xml(path: Path, what: str) -> Node:
     """The root of a file; :class:`DatasetError` names file and line."""
-    return parse_xml(read_file(path, what), shown_path(path), what)
+    return parse_xml(read_file(path, what), printable(path), what)
 
 
 def parse_xml(data: bytes, name: str, what: str) -> Node:

@@ -20,13 +20,14 @@ import numpy as np
 from stagepose.coco.category import plain_name
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.jsonfile import read_text
-from stagepose.coco.problems import show, shown_path
+from stagepose.coco.problems import show
 from stagepose.errors import DatasetError, ImageError, SkeletonError
 from stagepose.files import write_text
 from stagepose.formats.collect import Box, Collector, Labels, Point, choose_category, left_out, number
 from stagepose.formats.layout import Target, all_or_none
 from stagepose.formats.plainyaml import read_plain_yaml
 from stagepose.imagefiles import IMAGE_SUFFIXES, find_images
+from stagepose.lines import printable
 from stagepose.skeleton import HIDDEN, SKELETONS, UNLABELLED, VISIBLE, Skeleton, by_names
 
 WHAT = "the data.yaml of a YOLO pose set"
@@ -91,7 +92,7 @@ def read(opened: YoloSet, *, split: str, skeleton: Skeleton | None = None) -> La
     """The people of one split. Names come from the file's ``kpt_names``, else from ``skeleton``, in its order."""
     config, path = opened.config, opened.config.path
     if split not in config.folders:
-        raise DatasetError(f"{shown_path(path)}: has no {split}; its splits are {', '.join(config.folders) or 'none'}")
+        raise DatasetError(f"{printable(path)}: has no {split}; its splits are {', '.join(config.folders) or 'none'}")
     own, note = _own_skeleton(config, skeleton)
     there = split in opened.pictures
     pictures = opened.pictures[split] if there else list(_pictures(config, split))  # which says what is not there
@@ -102,14 +103,14 @@ def read(opened: YoloSet, *, split: str, skeleton: Skeleton | None = None) -> La
     unlabelled = 0
     for picture in pictures:
         label = label_of(picture)
-        image = to.picture(picture.name, [picture], shown_path(picture), None)
+        image = to.picture(picture.name, [picture], printable(picture), None)
         if not label.is_file():
             unlabelled += 1
         elif image is not None:
             _read_labels(label, image, config, own, to)
     if pictures and unlabelled == len(pictures):
-        raise DatasetError(f"{shown_path(path)}: none of the {unlabelled} pictures of {split} has a label file; that "
-                           f"of the first would be {shown_path(label_of(pictures[0]))}")
+        raise DatasetError(f"{printable(path)}: none of the {unlabelled} pictures of {split} has a label file; that "
+                           f"of the first would be {printable(label_of(pictures[0]))}")
     if unlabelled:
         to.notes.append(f"pictures without a label file: {unlabelled}, taken as pictures without people")
     _lost_labels(pictures, to)
@@ -137,7 +138,7 @@ def _read_config(path: Path, category: str | None) -> _Config:
 
     def wrong(key: str, wish: str) -> DatasetError:
         found = show(raw[key]) if key in raw else "missing"
-        return DatasetError(f"{shown_path(path)}: {key} is {found}; expected {wish}")
+        return DatasetError(f"{printable(path)}: {key} is {found}; expected {wish}")
 
     shape = raw.get("kpt_shape")
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape) and shape[0] > 0
@@ -192,7 +193,7 @@ def _keypoint_names(value: Any, person: int, count: int,
 
 def _own_skeleton(config: _Config, given: Skeleton | None) -> tuple[Skeleton, str]:
     """Names in the file's order, with its mirror pairs; and what to say of it."""
-    path = shown_path(config.path)
+    path = printable(config.path)
     if config.names is None:
         if given is None:
             same = [s.name for s in SKELETONS.values() if config.flips and tuple(s.flip_index) == config.flips]
@@ -247,8 +248,8 @@ def _place(config: _Config, value: str, need: bool = True) -> Path:
     places = [home / config.root / value, home / value, home / bare]
     found = next((place for place in places if place.exists()), None)
     if found is None and need:
-        raise DatasetError(f"{shown_path(config.path)}: {show(value)} is neither {shown_path(places[0])} nor "
-                           f"{shown_path(places[1])}; set path: to the folder that holds it")
+        raise DatasetError(f"{printable(config.path)}: {show(value)} is neither {printable(places[0])} nor "
+                           f"{printable(places[1])}; set path: to the folder that holds it")
     return found or places[0]
 
 
@@ -258,7 +259,7 @@ def _lost_labels(pictures: list[Path], to: Collector) -> None:
     for folder in sorted({label.parent for label in known} - {picture.parent for picture in pictures}):
         for label in sorted(folder.glob("*.txt")):
             if label not in known and not _other_picture(label):
-                to.wrong("label-picture", shown_path(label), "there is no picture of that name")
+                to.wrong("label-picture", printable(label), "there is no picture of that name")
 
 
 def _other_picture(label: Path) -> bool:
@@ -274,10 +275,10 @@ def _read_labels(label: Path, image: int, config: _Config, own: Skeleton, to: Co
     try:
         lines = label.read_bytes().decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        to.wrong("label-file", shown_path(label), f"cannot be read: {error}")
+        to.wrong("label-file", printable(label), f"cannot be read: {error}")
         return
     for at, line in enumerate(lines, 1):
-        words, where = line.split(), f"{shown_path(label)}: line {at}"
+        words, where = line.split(), f"{printable(label)}: line {at}"
         if not words:
             continue
         count = 5 + config.keypoints * config.numbers
@@ -340,7 +341,7 @@ def write(dataset: CocoDataset, to: Target, *, split: str) -> list[str]:
         raise DatasetError(f"picture {show(odd)}: a YOLO set lists a name a line; rename it")
     config = to.out / "data.yaml"
     if config.exists() and _about(dataset.skeleton) not in read_text(config, WHAT):
-        raise DatasetError(f"{shown_path(config)}: is there already, with other keypoints; choose another "
+        raise DatasetError(f"{printable(config)}: is there already, with other keypoints; choose another "
                            "folder")
     files = to.files(dataset.images, f"labels/{split}", ".txt")
     lines: dict[int, list[str]] = {image.id: [] for image in dataset.images}

@@ -61,7 +61,7 @@ def targets(dataset: CocoDataset, landmarks: Landmarks) -> list[Target]:
         if labelled.sum() >= LEAST_LABELLED:
             found.append(Target(keypoints_K3[labelled, :2] * [1, -1], ours[labelled]))
     if not found:
-        raise DatasetError(f"{dataset.path}: no person has {LEAST_LABELLED} labelled keypoints that the body has too; "
+        raise DatasetError(f"{dataset.shown}: no person has {LEAST_LABELLED} labelled keypoints that the body has too; "
                            "--poses needs such people")
     return found
 

@@ -106,11 +106,11 @@ class PasteRecipe:
         """:class:`DatasetError` where nobody can be cut out, or a picture would not fit its labels."""
         refuse_unfit(self.dataset, images_folder(self.data))
         if not len(self.people):
-            raise DatasetError(f"{self.data}: nobody in it can be cut out; that takes {LEAST_JOINTS} visible "
+            raise DatasetError(f"{self.dataset.shown}: nobody in it can be cut out; that takes {LEAST_JOINTS} visible "
                                f"keypoints, a box {LEAST_HEIGHT} pixels high, and no other people's boxes over it")
         if len(self.dataset.images) == 1 and not self.empty_scenes:
-            raise DatasetError(f"{self.data}: has one picture only, and people are pasted into others than their own; "
-                               "give pictures without people with --negatives, or a larger set")
+            raise DatasetError(f"{self.dataset.shown}: has one picture only, and people are pasted into others "
+                               "than their own; give pictures without people with --negatives, or a larger set")
 
     def identity(self) -> dict[str, Any]:
         """By content, not by place: the set's file, the negatives, the settings."""
