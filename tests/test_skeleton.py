@@ -132,3 +132,9 @@ def test_a_union_has_every_keypoint_once():
     assert (map_by_name(LSP_14, both) >= 0).sum() == 14
     with pytest.raises(SkeletonError, match="coco17\\+lsp14"):
         resolve("coco17+nobody")
+
+
+def test_a_key_that_stands_twice_in_a_file_is_refused(tmp_path):
+    (tmp_path / "mine.json").write_text('{"names": ["a", "b"], "sigmas": [0.1, 0.1], "sigmas": [0.2, 0.2]}')
+    with pytest.raises(SkeletonError, match=r"mine\.json: 'sigmas' stands twice in one object, .*; leave one out$"):
+        Skeleton.read(tmp_path / "mine.json")

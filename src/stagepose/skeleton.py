@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.errors import SkeletonError
+from stagepose.jsonkeys import KeyTwiceError, object_of
 
 UNLABELLED, HIDDEN, VISIBLE = 0, 1, 2  # COCO's v of a keypoint; what is hidden is labelled all the same
 DEFAULT_SIGMA = 0.05  # for keypoints nobody measured: the middle of COCO's .025 (eye) to .107 (hip)
@@ -163,9 +164,12 @@ def read_table(path: Path) -> Any:
     """What a ``.json`` or ``.toml`` file holds; :class:`SkeletonError` where it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8-sig")  # Windows' editor begins a file with a mark
-        return tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+        toml = path.suffix.lower() == ".toml"
+        return tomllib.loads(text) if toml else json.loads(text, object_pairs_hook=object_of)
     except OSError as error:
         raise SkeletonError(f"{path}: cannot read the skeleton file: {error.strerror}") from error
+    except KeyTwiceError as error:
+        raise SkeletonError(f"{path}: {error}; leave one out") from None
     except (ValueError, RecursionError) as error:
         raise SkeletonError(f"{path}: not valid {path.suffix or 'JSON'}: {error}") from error
 

@@ -62,7 +62,7 @@ def write_clean(
     ``images_dir``: images that are missing there, unreadable or of another size are dropped; ``other``: so are those
     that the other half of a split has. Areas are estimated only when asked, and marked ``area_source: estimated``.
     """
-    raw, _ = jsonfile.load_json_leniently(path)
+    raw = jsonfile.load_json_leniently(path)
     table, _ = parse(raw)
     more = pictures_on_disk(table, images_dir) if images_dir is not None else []
     more += pictures_of_both(table, other) if other is not None else []

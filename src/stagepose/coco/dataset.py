@@ -139,7 +139,7 @@ def read_dataset(path: str | Path, *, skeleton: Skeleton | None = None, strict: 
     path = Path(path)
     if strict:
         return dataset_of(jsonfile.load_json(path), path, skeleton)
-    cleaned = clean(jsonfile.load_json_leniently(path)[0], skeleton=skeleton)
+    cleaned = clean(jsonfile.load_json_leniently(path), skeleton=skeleton)
     return _from_table(path, cleaned.table, cleaned.left, skeleton, tuple(cleaned.changes.lines()))
 
 

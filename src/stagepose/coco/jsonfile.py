@@ -12,6 +12,7 @@ from typing import Any
 from stagepose.coco.problems import show
 from stagepose.errors import DatasetError
 from stagepose.files import write_chunks, write_text
+from stagepose.jsonkeys import KeyTwiceError, object_of
 from stagepose.lines import printable
 
 DEEPEST = 500  # levels of nesting that are still believed when looking for the line that goes too deep
@@ -23,25 +24,22 @@ _KEY_OR_BRACKET = re.compile(rf"({_STRING})\s*:|{_STRING}|([\[{{])|[\]}}]")
 _LONG_NUMBER = re.compile(rf"{_STRING}|(\d{{4301,}})")
 
 
-class _TwiceError(Exception):
-    """An object has a key twice, with two values, of which Python's parser would keep the last."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
-
-
 def load_json(path: str | Path, *, what: str = "a COCO annotation file") -> Any:
     """Parse a file strictly: NaN and Infinity, which are no JSON, are refused with their line."""
-    value, constant = load_json_leniently(path, what=what)
+    value, constant = load_json_and_fault(path, what=what)
     if constant:
         remedy = "Leave the value out, or use 'stagepose check FILE --write-clean OUT'"
         raise DatasetError(f"{printable(path)}: {constant}. {remedy}.")
     return value
 
 
-def load_json_leniently(path: str | Path, *, what: str = "a COCO annotation file") -> tuple[Any, str]:
-    """Parse a file in which NaN and Infinity may stand; second, the place of the first of them (or "").
+def load_json_leniently(path: str | Path, *, what: str = "a COCO annotation file") -> Any:
+    """Parse a file in which NaN and Infinity may stand."""
+    return load_json_and_fault(path, what=what)[0]
+
+
+def load_json_and_fault(path: str | Path, *, what: str = "a COCO annotation file") -> tuple[Any, str]:
+    """As :func:`load_json_leniently`; second, the place of the first NaN or Infinity (or "").
 
     A key that an object has twice, with two values, is refused with its line: which of them is meant nobody knows.
     """
@@ -53,13 +51,13 @@ def load_json_leniently(path: str | Path, *, what: str = "a COCO annotation file
         return float(literal)
 
     try:
-        value = json.loads(text, parse_constant=constant, object_pairs_hook=_object)
+        value = json.loads(text, parse_constant=constant, object_pairs_hook=object_of)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         cut = " (the file seems cut off)" if error.pos >= len(text.rstrip()) - 1 else ""
         again = "Export or fetch the file again"
         raise DatasetError(f"{name}: {place}: not valid JSON: {error.msg}{cut}. {again}.") from None
-    except _TwiceError as error:
+    except KeyTwiceError as error:
         line = _line_of_second(error.key, text)
         raise DatasetError(f"{name}: line {line}: {show(error.key)} stands twice in one object, with two values, of "
                            "which one would be lost. Leave one of them out, or put both into one.") from None
@@ -136,16 +134,6 @@ def read_file(path: Path, what: str) -> bytes:
         raise DatasetError(f"{name}: cannot read: {error.strerror}.") from error
     except ValueError as error:  # a NUL in the path
         raise DatasetError(f"{name}: cannot read: {error}.") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A parsed object. The same twice loses nothing, and is let pass."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        for key, value in pairs:
-            if made[key] is not value and made[key] != value:
-                raise _TwiceError(key)
-    return made
 
 
 def _line_of_second(key: str, text: str) -> int:

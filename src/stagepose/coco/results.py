@@ -81,7 +81,7 @@ def read_keypoint_results(path: str | Path, dataset: CocoDataset, names: Sequenc
     other tools have them in the order of the truth's file: ``dataset.order_of_results``.
     """
     order = dataset.skeleton.names if names is None else tuple(names)
-    results, _ = jsonfile.load_json_leniently(path, what="a COCO results file")
+    results = jsonfile.load_json_leniently(path, what="a COCO results file")
     wrong = errors(check_predictions(results, dataset, order))
     if wrong:
         raise as_error(path, wrong)
@@ -103,7 +103,7 @@ def read_box_results(path: str | Path, category_id: int = PERSON_CATEGORY) -> di
     one people are COCO's 1. One :class:`DatasetError` counts all that is wrong with any box, or says that there are
     boxes, but none of people.
     """
-    return boxes_of_results(jsonfile.load_json_leniently(path, what="a COCO results file")[0], path, category_id)
+    return boxes_of_results(jsonfile.load_json_leniently(path, what="a COCO results file"), path, category_id)
 
 
 def boxes_of_results(results: Any, path: str | Path, category_id: int = PERSON_CATEGORY) -> dict[int, Detections]:

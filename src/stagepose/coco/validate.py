@@ -45,7 +45,7 @@ def check_dataset(
     pictures must not be in this one.
     """
     try:
-        raw, constant = jsonfile.load_json_leniently(path)
+        raw, constant = jsonfile.load_json_and_fault(path)
     except DatasetError as error:
         return [problem("unreadable", "", str(error).removeprefix(f"{printable(path)}: ").rstrip("."))]
     table, problems = examine(raw)
@@ -266,7 +266,7 @@ def pictures_on_disk(table: Table, images_dir: str | Path) -> list[Problem]:
 def pictures_of_both(table: Table, other: str | Path) -> list[Problem]:
     """Pictures of a file that the file ``other`` has too."""
     try:
-        theirs, _ = parse(jsonfile.load_json_leniently(other)[0])
+        theirs, _ = parse(jsonfile.load_json_leniently(other))
     except DatasetError as error:
         return [problem("unreadable", "the other set", str(error).rstrip("."))]
     return check_overlap(table.raw, table.images, table.image_index.tolist(), theirs.images, Path(other).name)

@@ -64,7 +64,7 @@ def _detect_file(path: Path) -> tuple[Read, Path] | None:
         return "deeplabcut", path
     if suffix != ".json":
         return None
-    raw = jsonfile.load_json_leniently(path, what="a file of labels")[0]
+    raw = jsonfile.load_json_leniently(path, what="a file of labels")
     if labelme.is_labelme(raw):
         return "labelme", path
     if labelstudio.is_label_studio(raw):
@@ -100,7 +100,7 @@ def _detect_folder(path: Path) -> list[tuple[Read, Path]]:
 def _holds_labelme(path: Path) -> bool:
     """Whether a file is one of Labelme's; one that cannot be read is judged by its reader."""
     try:
-        return labelme.is_labelme(jsonfile.load_json_leniently(path)[0])
+        return labelme.is_labelme(jsonfile.load_json_leniently(path))
     except DatasetError:
         return False
 
