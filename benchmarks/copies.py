@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset, dataset_from_arrays, read_dataset
 from stagepose.coco.dataset import to_json
-from stagepose.coco.table import ImageInfo
+from stagepose.coco.parsedfile import ImageInfo
 from stagepose.files import write_json
 from stagepose.geometry import Float, similarity
 from stagepose.images import find_images, read_image, write_image

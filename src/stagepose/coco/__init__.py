@@ -5,6 +5,7 @@ from stagepose.coco.clean import Changes, write_clean
 from stagepose.coco.dataset import CocoDataset, dataset_from_arrays, read_dataset, to_json
 from stagepose.coco.instances import Instances, read_instances
 from stagepose.coco.jsonfile import write_json_compact
+from stagepose.coco.parsedfile import ImageInfo
 from stagepose.coco.pictures import images_folder, require_images_folder
 from stagepose.coco.predictions import check_predictions
 from stagepose.coco.problems import Problem, ProblemKind, summarise
@@ -20,7 +21,6 @@ from stagepose.coco.results import (
 )
 from stagepose.coco.splits import drawn_by_lot, split
 from stagepose.coco.statistics import STATISTICS_HEADER, Statistics, statistics, statistics_rows
-from stagepose.coco.table import ImageInfo
 from stagepose.coco.validate import check_dataset
 
 __all__ = [

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stagepose.coco import jsonfile
+from stagepose.coco.parsedfile import ParsedFile, parse
 from stagepose.coco.problems import KINDS, Part, Problem, as_error, errors
-from stagepose.coco.table import Table, parse
 from stagepose.coco.validate import examine, pictures_of_both, pictures_on_disk
-from stagepose.skeleton import Skeleton
+from stagepose.skeleton import HIDDEN, UNLABELLED, VISIBLE, Skeleton
 
 AREA_OF_BOX = 0.536  # segment area / box area, the mean of COCO's people; for estimates that are asked for
 MOST_PASSES = 12  # each drops or mends something; two or three do
@@ -48,7 +50,7 @@ class Cleaned:
     """A cleaned file: its JSON, its columns, what was changed, and the errors that no cleaning mends."""
 
     raw: Any
-    table: Table
+    table: ParsedFile
     changes: Changes
     left: list[Problem]
 
@@ -103,7 +105,7 @@ def _action(found: Problem, estimate_areas: bool) -> str:
     return "mend" if estimate_areas and found.kind in ("area-missing", "area-zero") else KINDS[found.kind].action
 
 
-def _apply(raw: Row, table: Table, todo: Sequence[Problem], changes: Changes, estimate_areas: bool) -> Row:
+def _apply(raw: Row, table: ParsedFile, todo: Sequence[Problem], changes: Changes, estimate_areas: bool) -> Row:
     """One pass: every row that is at fault is dropped once, for its first fatal problem, or mended."""
     drop: dict[tuple[Part, int], str] = {}
     mended: dict[tuple[Part, int], Row] = {}
@@ -111,13 +113,13 @@ def _apply(raw: Row, table: Table, todo: Sequence[Problem], changes: Changes, es
     for found in todo:
         if _action(found, estimate_areas) == "drop":
             drop.setdefault((found.part, found.index), found.kind)
-    fresh = _fresh_ids(raw["annotations"] if isinstance(raw.get("annotations"), list) else [])
+    menders = _menders(table, _fresh_ids(raw["annotations"] if isinstance(raw.get("annotations"), list) else []))
     for found in todo:
         at = (found.part, found.index)
         if at in drop or _action(found, estimate_areas) != "mend":
             continue
         row = mended.setdefault(at, dict(raw[found.part][found.index]))
-        if _MENDERS[found.kind](row, table, fresh):
+        if menders[found.kind](row):
             kinds.setdefault(at, set()).add(found.kind)
         else:
             drop[at] = found.kind
@@ -148,66 +150,70 @@ def _as_id(value: Any) -> int | None:
     return None
 
 
-def _mend_image_id(row: Row, table: Table, fresh: Iterator[int]) -> bool:
+def _mend_image_id(row: Row, known: NDArray[np.int64]) -> bool:
     meant = _as_id(row.get("id"))
-    if meant is None or meant in table.known_images:
+    if meant is None or meant in known:
         return False
     row["id"] = meant
     return True
 
 
-def _mend_image_of(row: Row, table: Table, fresh: Iterator[int]) -> bool:
+def _mend_image_of(row: Row) -> bool:
     meant = _as_id(row.get("image_id"))
     row["image_id"] = meant
     return meant is not None
 
 
-def _mend_id(row: Row, table: Table, fresh: Iterator[int]) -> bool:
+def _mend_id(row: Row, fresh: Iterator[int]) -> bool:
     row["id"] = next(fresh)
     return True
 
 
-def _mend_keypoints(row: Row, table: Table, fresh: Iterator[int]) -> bool:
+def _mend_keypoints(row: Row) -> bool:
     """A keypoint without a sound place or visibility becomes an unlabelled one."""
     triples = np.array(row["keypoints"], dtype=np.float64).reshape(-1, 3)
-    bad = ~np.isfinite(triples).all(1) | ~np.isin(triples[:, 2], (0, 1, 2)) | (triples[:, :2] == 0).all(1)
+    strange = ~np.isin(triples[:, 2], (UNLABELLED, HIDDEN, VISIBLE))
+    bad = ~np.isfinite(triples).all(1) | strange | (triples[:, :2] == 0).all(1)
     for k in np.flatnonzero(bad).tolist():
         row["keypoints"] = [*row["keypoints"][: 3 * k], 0, 0, 0, *row["keypoints"][3 * k + 3 :]]
-    return "num_keypoints" not in row or _mend_count(row, table, fresh)
+    return "num_keypoints" not in row or _mend_count(row)
 
 
-def _mend_count(row: Row, table: Table, fresh: Iterator[int]) -> bool:
+def _mend_count(row: Row) -> bool:
     values = row.get("keypoints")
-    row["num_keypoints"] = sum(v in (1, 2) for v in values[2::3]) if isinstance(values, list) else 0
+    row["num_keypoints"] = sum(v in (HIDDEN, VISIBLE) for v in values[2::3]) if isinstance(values, list) else 0
     return True
 
 
-def _remove_area(row: Row, table: Table, fresh: Iterator[int]) -> bool:
+def _remove_area(row: Row) -> bool:
     row.pop("area" if "area" in row else "s")
     return True
 
 
-def _estimate_area(row: Row, table: Table, fresh: Iterator[int]) -> bool:
+def _estimate_area(row: Row) -> bool:
     _, _, width, height = row["bbox"]
     row["area"], row["area_source"] = round(AREA_OF_BOX * width * height, 2), "estimated"
     return True
 
 
-_MENDERS: dict[str, Callable[[Row, Table, Iterator[int]], bool]] = {
-    "image-id": _mend_image_id,
-    "annotation-image": _mend_image_of,
-    "annotation-id": _mend_id,
-    "annotation-id-duplicate": _mend_id,
-    "annotation-id-zero": _mend_id,
-    "keypoint-not-finite": _mend_keypoints,
-    "keypoint-visibility": _mend_keypoints,
-    "keypoint-origin": _mend_keypoints,
-    "num-keypoints": _mend_count,
-    "num-keypoints-missing": _mend_count,
-    "area": _remove_area,
-    "area-missing": _estimate_area,
-    "area-zero": _estimate_area,
-}
+def _menders(table: ParsedFile, fresh: Iterator[int]) -> dict[str, Callable[[Row], bool]]:
+    """By kind of problem what mends a row in place; False where it cannot be, and is to be dropped."""
+    mend_id = partial(_mend_id, fresh=fresh)
+    return {
+        "image-id": partial(_mend_image_id, known=table.known_images),
+        "annotation-image": _mend_image_of,
+        "annotation-id": mend_id,
+        "annotation-id-duplicate": mend_id,
+        "annotation-id-zero": mend_id,
+        "keypoint-not-finite": _mend_keypoints,
+        "keypoint-visibility": _mend_keypoints,
+        "keypoint-origin": _mend_keypoints,
+        "num-keypoints": _mend_count,
+        "num-keypoints-missing": _mend_count,
+        "area": _remove_area,
+        "area-missing": _estimate_area,
+        "area-zero": _estimate_area,
+    }
 
 
 def _part(part: Part, n: int) -> str:

@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from stagepose.coco import jsonfile
 from stagepose.coco.clean import clean
+from stagepose.coco.parsedfile import ImageInfo, ParsedFile
 from stagepose.coco.problems import Problem, as_error, errors
 from stagepose.coco.samepicture import is_generated
-from stagepose.coco.table import ImageInfo, Table
 from stagepose.coco.validate import examine
 from stagepose.errors import DatasetError
 from stagepose.geometry import xywh_to_xyxy, xyxy_to_xywh
@@ -87,7 +87,6 @@ class CocoDataset:
         boxes = (self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]).prod(axis=-1)
         return np.where(np.isnan(self.areas), share * boxes, self.areas)
 
-    @property
     def sha256(self) -> str | None:
         """Of the file as it is now; None where the set does not come from one."""
         return None if self.path is None else hashlib.sha256(self.path.read_bytes()).hexdigest()
@@ -149,7 +148,7 @@ def dataset_of(raw: Any, path: Path, skeleton: Skeleton | None = None) -> CocoDa
     return _from_table(path, table, errors(problems), skeleton)
 
 
-def _from_table(path: Path, table: Table, left: Sequence[Problem], wanted: Skeleton | None,
+def _from_table(path: Path, table: ParsedFile, left: Sequence[Problem], wanted: Skeleton | None,
                 notes: tuple[str, ...] = ()) -> CocoDataset:
     if left:
         raise as_error(path, left)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from stagepose.coco import jsonfile
 from stagepose.coco.category import PERSON, find_people
+from stagepose.coco.parsedfile import ImageInfo, ParsedFile
 from stagepose.coco.problems import Problem, as_error, errors
 from stagepose.coco.samepicture import is_generated, sources_of
-from stagepose.coco.table import ImageInfo, Table
 from stagepose.coco.validate import examine
 from stagepose.geometry import xywh_to_xyxy
 
@@ -99,11 +99,11 @@ def _labels(categories: list[dict[str, Any]], person: int | None) -> dict[int, i
     return {number: label for label, number in enumerate(sorted(ids, key=lambda i: i != person), PERSON_LABEL)}
 
 
-def _partly_boxed(table: Table) -> frozenset[int]:
+def _partly_boxed(table: ParsedFile) -> frozenset[int]:
     return frozenset(row["id"] for row in _rows(table) if row.get("all_person_boxes", True) is False)
 
 
-def _rows(table: Table) -> list[dict[str, Any]]:
+def _rows(table: ParsedFile) -> list[dict[str, Any]]:
     return [table.raw["images"][index] for index in table.image_index]
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from stagepose.coco.parsedfile import ImageInfo
 from stagepose.coco.problems import Problem, problem, show
-from stagepose.coco.table import ImageInfo
 from stagepose.errors import DatasetError, ImageError
 from stagepose.images import read_header
 from stagepose.lines import printable

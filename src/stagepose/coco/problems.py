@@ -164,13 +164,13 @@ def problem(kind: str, where: str, detail: str, part: Part = "file", index: int 
     return Problem(kind, where, detail, about.remedy, about.severity, part, index)
 
 
-def summarise(problems: Iterable[Problem], examples: int = EXAMPLES) -> list[ProblemKind]:
+def summarise(problems: Iterable[Problem]) -> list[ProblemKind]:
     """Counts per kind, errors first, otherwise in order of appearance."""
     groups: dict[str, list[Problem]] = {}
     for one in problems:
         groups.setdefault(one.kind, []).append(one)
     kinds = [
-        ProblemKind(kind, group[0].severity, len(group), tuple(group[:examples]), group[0].remedy)
+        ProblemKind(kind, group[0].severity, len(group), tuple(group[:EXAMPLES]), group[0].remedy)
         for kind, group in groups.items()
     ]
     return sorted(kinds, key=lambda k: k.severity != "error")

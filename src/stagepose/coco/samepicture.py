@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from stagepose.coco.parsedfile import ImageInfo
 from stagepose.coco.problems import Problem, problem, show
-from stagepose.coco.table import ImageInfo
 
 _COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?(\d{12})")  # COCO_val2014_000000000139 in 2014, 000000000139 in 2017
 

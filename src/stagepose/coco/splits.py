@@ -12,9 +12,9 @@ from itertools import count as count_up
 from typing import Any
 
 from stagepose.coco.dataset import CocoDataset, category_json, to_json
+from stagepose.coco.parsedfile import ImageInfo
 from stagepose.coco.readiness import refuse_generated
 from stagepose.coco.samepicture import find_twins, image_key, sources_of
-from stagepose.coco.table import ImageInfo
 from stagepose.errors import ConfigError, DatasetError
 
 Json = dict[str, Any]

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco import jsonfile
+from stagepose.coco.parsedfile import MOST_PIXELS, NO_ID, ParsedFile, parse
 from stagepose.coco.pictures import check_pictures
 from stagepose.coco.problems import Problem, problem, show
 from stagepose.coco.samepicture import check_overlap
 from stagepose.coco.segments import segment_fault
-from stagepose.coco.table import MOST_PIXELS, NO_ID, Table, parse
 from stagepose.errors import DatasetError
 from stagepose.lines import printable
 from stagepose.skeleton import Skeleton
@@ -59,7 +59,7 @@ def check_dataset(
     return problems
 
 
-def examine(raw: Any, skeleton: Skeleton | None = None) -> tuple[Table, list[Problem]]:
+def examine(raw: Any, skeleton: Skeleton | None = None) -> tuple[ParsedFile, list[Problem]]:
     """Columns of a parsed file, and all that is wrong with the JSON itself."""
     table, problems = parse(raw, skeleton)
     for rules in (_id_rules, _box_rules, _keypoint_rules, _area_rules, _agreement_rules):
@@ -72,13 +72,13 @@ def examine(raw: Any, skeleton: Skeleton | None = None) -> tuple[Table, list[Pro
     return table, problems
 
 
-def _id_rules(t: Table) -> Iterator[Rule]:
+def _id_rules(t: ParsedFile) -> Iterator[Rule]:
     known_N = np.isin(t.image_ids, t.known_images) | (t.image_ids == NO_ID)
     yield "unknown-image", ~known_N, lambda row: f"image_id {t.image_ids[row]} is not in 'images'"
     yield "annotation-id-zero", (t.ids <= 0) & (t.ids != NO_ID), lambda row: f"id is {t.ids[row]}, expected 1 or more"
 
 
-def _other_ids(t: Table) -> Iterator[Problem]:
+def _other_ids(t: ParsedFile) -> Iterator[Problem]:
     """Ids used twice, among all categories; the first use of an id is not at fault."""
     seen: set[int] = set()
     for index, annotation in enumerate(t.raw["annotations"]):
@@ -92,7 +92,7 @@ def _other_ids(t: Table) -> Iterator[Problem]:
         seen.add(value)
 
 
-def _box_rules(t: Table) -> Iterator[Rule]:
+def _box_rules(t: ParsedFile) -> Iterator[Rule]:
     def boxed(wish: str) -> Callable[[int], str]:
         return lambda row: f"bbox is {_numbers(t.boxes_xywh[row])}, {wish}"
 
@@ -117,14 +117,14 @@ def _box_rules(t: Table) -> Iterator[Rule]:
     yield "box-sticks-out", sticks_N, placed("partly outside of")
 
 
-def _sound_boxes(t: Table) -> tuple[NDArray[np.float64], Mask]:
+def _sound_boxes(t: ParsedFile) -> tuple[NDArray[np.float64], Mask]:
     """(N, 4) xywh, 0 where they are not finite, and (N,) which are finite and not negative."""
     finite_N = _finite(t.boxes_xywh)
     box = np.where(finite_N[:, None], t.boxes_xywh, 0.0)
     return box, t.has_box & finite_N & (box[:, 2:] >= 0).all(1)
 
 
-def _keypoint_rules(t: Table) -> Iterator[Rule]:
+def _keypoint_rules(t: ParsedFile) -> Iterator[Rule]:
     xy, v = t.keypoints[..., :2], t.keypoints[..., 2]
     finite_NK = _finite(t.keypoints)
     level_NK = finite_NK & np.isin(v, (0, 1, 2))
@@ -153,13 +153,13 @@ def _keypoint_rules(t: Table) -> Iterator[Rule]:
     yield "num-keypoints-missing", absent_N & t.has_keypoints, lambda row: "num_keypoints is missing"
 
 
-def _first_joint(t: Table, row: int, at_K: Mask, what: Callable[[int, int], str]) -> str:
+def _first_joint(t: ParsedFile, row: int, at_K: Mask, what: Callable[[int, int], str]) -> str:
     """What is wrong with the first of an annotation's keypoints at fault, and how many more there are."""
     first, *others = np.flatnonzero(at_K).tolist()
     return f"{t.skeleton.names[first]} {what(row, first)}{f' (and {len(others)} more)' if others else ''}"
 
 
-def _area_rules(t: Table) -> Iterator[Rule]:
+def _area_rules(t: ParsedFile) -> Iterator[Rule]:
     rows = [t.raw["annotations"][i] for i in t.index]
     missing_N = np.array(["area" not in row and "s" not in row for row in rows], dtype=bool)
     labelled_N = (t.keypoints[:, :, 2] > 0).any(1)
@@ -178,7 +178,7 @@ def _alias(row: dict[str, Any]) -> float:
     return float(s) if type(s) in (int, float) and abs(s) < MOST_PIXELS else np.nan
 
 
-def _agreement_rules(t: Table) -> Iterator[Rule]:
+def _agreement_rules(t: ParsedFile) -> Iterator[Rule]:
     """Numbers that are possible each alone, but are not one person's together, such as shares in place of pixels.
 
     Of people with labelled keypoints whose box lies in its picture. Where box or keypoints are shares, or the box is
@@ -218,14 +218,14 @@ def _agreement_rules(t: Table) -> Iterator[Rule]:
     yield "area-tiny", here_N & ~tiny_N & below_N & (t.areas > 0), area
 
 
-def _all_joints(t: Table, row: int, labelled_K: Mask) -> str:
+def _all_joints(t: ParsedFile, row: int, labelled_K: Mask) -> str:
     """How a message calls all of an annotation's labelled keypoints."""
     first = int(np.flatnonzero(labelled_K)[0])
     place = _numbers(t.keypoints[row, first, :2])
     return f"all {labelled_K.sum()} labelled keypoints (such as {t.skeleton.names[first]} at {place})"
 
 
-def _whole(t: Table) -> Iterator[Problem]:
+def _whole(t: ParsedFile) -> Iterator[Problem]:
     """What holds for the set as a whole."""
     if isinstance(t.raw.get("images"), list) and not t.raw["images"]:
         yield problem("no-images", "images", "the list is empty")
@@ -242,14 +242,14 @@ def _whole(t: Table) -> Iterator[Problem]:
         yield problem("no-keypoints", "annotations", f"none of {len(t.index)} people has a labelled keypoint")
 
 
-def _sizes(t: Table) -> NDArray[np.float64]:
+def _sizes(t: ParsedFile) -> NDArray[np.float64]:
     """(N, 2) width and height of each annotation's picture, infinite where it has none."""
     by_id = {image.id: (image.width, image.height) for image in t.images}
     nowhere = (np.inf, np.inf)
     return np.array([by_id.get(i, nowhere) for i in t.image_ids.tolist()], dtype=np.float64).reshape(-1, 2)
 
 
-def segment_problems(t: Table) -> Iterator[Problem]:
+def segment_problems(t: ParsedFile) -> Iterator[Problem]:
     """Segments that nothing can be cut out by; apart from the rules, for which every reader waits."""
     sizes = {image.id: (image.height, image.width) for image in t.images}
     for row, index in enumerate(t.index.tolist()):
@@ -258,12 +258,12 @@ def segment_problems(t: Table) -> Iterator[Problem]:
             yield problem("segmentation", t.where(row), fault, "annotations", index)
 
 
-def pictures_on_disk(table: Table, images_dir: str | Path) -> list[Problem]:
+def pictures_on_disk(table: ParsedFile, images_dir: str | Path) -> list[Problem]:
     """What is wrong with the pictures of a file."""
     return check_pictures(table.images, table.image_index.tolist(), Path(images_dir))
 
 
-def pictures_of_both(table: Table, other: str | Path) -> list[Problem]:
+def pictures_of_both(table: ParsedFile, other: str | Path) -> list[Problem]:
     """Pictures of a file that the file ``other`` has too."""
     try:
         theirs, _ = parse(jsonfile.load_json_leniently(other))

@@ -142,7 +142,7 @@ def _of_run(run: JudgedRun, file: Path, skeleton: str | None) -> People:
 def results_of_run(run: JudgedRun, dataset: coco.CocoDataset) -> list[dict[str, Any]]:
     """What a run's best validation found; that its labels were others than these is said."""
     results = run.results_on(dataset)
-    if run.val is not None and run.val != dataset.sha256:
+    if run.val is not None and run.val != dataset.sha256():
         note(f"{printable(run.folder)}: found on these pictures, of which its --val had other labels; judged "
              "by these")
     return results

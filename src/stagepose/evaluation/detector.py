@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stagepose.coco.dataset import CocoDataset
-from stagepose.coco.table import ImageInfo
+from stagepose.coco.parsedfile import ImageInfo
 from stagepose.evaluation.boxes import BoxMetrics, evaluate_boxes
 from stagepose.evaluation.judge import row
 from stagepose.evaluation.keypoints import KeypointMetrics, evaluate_keypoints

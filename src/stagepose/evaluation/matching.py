@@ -114,12 +114,12 @@ def match(truth: Truth, found: Found, pairs: Pairs, views: list[View],
     matched = np.full((len(views), len(thresholds_T), len(found)), NOBODY, dtype=np.int32)
     ignored_VN = np.stack([view.ignored for view in views])
     limits_T = np.minimum(thresholds_T, CLOSE_TO_ONE)
-    for people, starts, counts in _groups(truth, found, pairs):
+    for people, starts, counts in _groups(found, pairs):
         _match_group(matched, people, starts, counts, pairs, ignored_VN, truth.crowd, limits_T)
     return matched
 
 
-def _groups(truth: Truth, found: Found, pairs: Pairs) -> Iterator[tuple[int, Int, Int]]:
+def _groups(found: Found, pairs: Pairs) -> Iterator[tuple[int, Int, Int]]:
     """(G, first result of each image, its results) of the images that have G people, most results first."""
     _, starts, counts = np.unique(found.images, return_index=True, return_counts=True)
     people = np.diff(pairs.start)[starts] if len(starts) else starts

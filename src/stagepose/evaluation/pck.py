@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco.dataset import CocoDataset
-from stagepose.coco.table import MOST_PIXELS
+from stagepose.coco.parsedfile import MOST_PIXELS
 from stagepose.evaluation.keypoints import Judgement, judge_keypoints
 from stagepose.evaluation.matching import NOBODY, Float
 from stagepose.evaluation.precision import NO_TRUTH

@@ -17,8 +17,8 @@ import numpy as np
 
 from stagepose.coco.category import plain_name
 from stagepose.coco.dataset import CocoDataset, dataset_from_arrays
+from stagepose.coco.parsedfile import ImageInfo
 from stagepose.coco.problems import Problem, problem, show
-from stagepose.coco.table import ImageInfo
 from stagepose.coco.validate import FAR_OUTSIDE
 from stagepose.errors import DatasetError, ImageError
 from stagepose.images import read_header
@@ -70,7 +70,8 @@ class Collector:
         """
         self.images = images
         self.skeleton = skeleton
-        self._asked = skeleton if strict else None
+        self._strict = strict
+        self._known = plain_names(skeleton) if skeleton else []
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self.found: Counter[str] = Counter()  # keypoints with a label, by name
@@ -96,10 +97,10 @@ class Collector:
     def keypoint(self, label: str, where: str) -> str | None:
         """The keypoint that a label names, plain; None with a problem where the user's skeleton has no such."""
         name = plain_name(label)
-        if self._asked is None or name in (known := plain_names(self._asked)):
+        if self.skeleton is None or not self._strict or name in self._known:
             return name
-        self.wrong("label-unknown", where, f"{show(label)} is no keypoint of skeleton {self._asked.name}"
-                                           f"{suggestion(name, known)}")
+        self.wrong("label-unknown", where, f"{show(label)} is no keypoint of skeleton {self.skeleton.name}"
+                                           f"{suggestion(name, self._known)}")
         return None
 
     def leave_out(self, what: str, count: int = 1) -> None:
@@ -208,13 +209,14 @@ class Collector:
         Ids count on from ``before``.
         """
         skeleton = self.skeleton or own or skeleton_of(self.found)
+        names = plain_names(skeleton)
         self._tell_counts(skeleton)
         home = self._home(root)
         people = [person for person in self._people if person[0] not in self._bad]
         dataset = dataset_from_arrays(
             [image + 1 + before for image, _, _ in people],
             np.array([box for _, box, _ in people], dtype=np.float64).reshape(-1, 4),
-            np.array([[points.get(name, NOT_LABELLED) for name in plain_names(skeleton)] for _, _, points in people],
+            np.array([[points.get(name, NOT_LABELLED) for name in names] for _, _, points in people],
                      dtype=np.float64).reshape(-1, len(skeleton), 3),
             skeleton=skeleton,
             images=[ImageInfo(at + 1 + before, self._name(each, home), each.width, each.height)

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from stagepose.coco.parsedfile import ImageInfo
 from stagepose.coco.problems import show
-from stagepose.coco.table import ImageInfo
 from stagepose.errors import DatasetError
 from stagepose.lines import printable
 

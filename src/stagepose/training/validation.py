@@ -46,7 +46,7 @@ class PoseValidation:
     @property
     def sha256(self) -> str | None:
         """Of the labels; pictures are known by them."""
-        return self.dataset.sha256
+        return self.dataset.sha256()
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         mine = replace(self.dataset, images=tuple(distributed.share(self.dataset.images)))

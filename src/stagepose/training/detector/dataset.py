@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco.instances import PERSON_LABEL, Instances, read_instances
+from stagepose.coco.parsedfile import ImageInfo
 from stagepose.coco.pictures import check_pictures
 from stagepose.coco.problems import Problem, problem, summarise
-from stagepose.coco.table import ImageInfo
 from stagepose.errors import DatasetError, ImageError
 from stagepose.geometry import Size
 from stagepose.images import find_images, read_header

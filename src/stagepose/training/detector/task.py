@@ -109,7 +109,7 @@ class DetectorTask:
 
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
-        boxes, judge = self.data.boxes, {"val": self.validation.dataset.sha256} if self.validation is not None else {}
+        boxes, judge = self.data.boxes, {"val": self.validation.dataset.sha256()} if self.validation is not None else {}
         return {"kind": "detector", "detector": asdict(self.model.config), "augment": asdict(self.data.config),
                 "init": self._init, **judge,
                 "data": {"pictures": len(boxes.images), "categories": list(boxes.categories), "sha256": boxes.sha256,

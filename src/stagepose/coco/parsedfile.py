@@ -37,8 +37,8 @@ class ImageInfo:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
-    """The columns; one row per annotation of the person category, in file order."""
+class ParsedFile:
+    """A COCO file as columns; one row per annotation of the person category, in file order."""
 
     raw: dict[str, Any]
     images: tuple[ImageInfo, ...]  # whose id, name and size can be read
@@ -86,7 +86,7 @@ class _Columns:
     estimated: list[bool] = field(default_factory=list)
 
 
-def parse(raw: Any, given: Skeleton | None = None) -> tuple[Table, list[Problem]]:
+def parse(raw: Any, given: Skeleton | None = None) -> tuple[ParsedFile, list[Problem]]:
     """Columns of a parsed COCO file, and the problems of types and layout."""
     problems: list[Problem] = []
     if not isinstance(raw, dict):
@@ -212,7 +212,7 @@ def annotation_name(annotation: Any, index: int) -> str:
 def _parse_people(
     raw: dict[str, Any], images: tuple[ImageInfo, ...], image_index: Sequence[int], people: People,
     problems: list[Problem],
-) -> Table:  # fmt: skip
+) -> ParsedFile:  # fmt: skip
     columns = _Columns()
     numbers = 3 * len(people.skeleton) if people.skeleton else 0
     for index, annotation in enumerate(raw["annotations"]):
@@ -225,7 +225,7 @@ def _parse_people(
         else:  # another category: its ids must be right all the same
             id_problem(annotation, "id", "annotation-id", where, "annotations", index, problems)
             id_problem(annotation, "image_id", "annotation-image", where, "annotations", index, problems)
-    return _table(raw, images, image_index, people, columns)
+    return _parsed(raw, images, image_index, people, columns)
 
 
 def _category(
@@ -323,12 +323,12 @@ def _numbers(value: Any, count: int) -> array[float] | None:
         return None
 
 
-def _table(
+def _parsed(
     raw: dict[str, Any], images: tuple[ImageInfo, ...], image_index: Sequence[int], people: People, columns: _Columns
-) -> Table:
+) -> ParsedFile:
     count, joints = len(columns.index), len(people.skeleton) if people.skeleton else len(COCO_17)
     keypoints = np.array(columns.keypoints, dtype=np.float64)
-    return Table(
+    return ParsedFile(
         raw=raw,
         images=images,
         image_index=np.array(image_index, dtype=np.int64),
