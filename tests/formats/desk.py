@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stagepose.coco import CocoDataset, ImageInfo, dataset_from_arrays
+from stagepose.formats import Labels, Read, open_source
 from stagepose.skeleton import COCO_17, Skeleton
 
 ODD = Skeleton(name="odd", names=('a"b', "naïve_<tip>", "left_x", "right_x", "it's"),
@@ -25,6 +26,11 @@ def pictures(folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (image.width, image.height), 99).save(path)
     return folder
+
+
+def read_labels(kind: Read, path: Path, *, split: str = "train", **how: Any) -> Labels:
+    """The people of one split."""
+    return open_source(kind, path, **how).read(split)
 
 
 @st.composite

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from formats.desk import people_of
+from formats.desk import people_of, read_labels
 from stagepose import formats
 from stagepose.coco import dataset_from_arrays
 from stagepose.errors import DatasetError
@@ -58,7 +58,7 @@ def test_skeletons(tmp_path: Path) -> None:
     path = export(tmp_path, skeleton(), box(1, 2, 30, 19, rotation="0.00"),
                   box(0, 0, 9, 9, "car", rotation="90.00"), skeleton(label="dog"))
     assert formats.detect(tmp_path) == formats.detect(path) == ("cvat", path)
-    labels = formats.read("cvat", path)
+    labels = read_labels("cvat", path)
     assert labels.problems == [] and labels.pictures == tmp_path / "images"
     person = {"box": [1, 2, 30, 19], "tail": (3, 4, 2), "right_ear": (5.25, 6, 1)}
     assert people_of(labels.dataset) == {"a.png": [person]}
@@ -69,44 +69,44 @@ def test_skeletons(tmp_path: Path) -> None:
 
 
 def test_without_a_box_it_is_made_and_said(tmp_path: Path) -> None:
-    labels = formats.read("cvat", export(tmp_path, skeleton(), skeleton()))
+    labels = read_labels("cvat", export(tmp_path, skeleton(), skeleton()))
     assert [person["box"] for person in people_of(labels.dataset)["a.png"]] == [[3.3, 4.3, 5.95, 6.7]] * 2
     assert any(note.startswith("people without a box: 2;") for note in labels.notes)
 
 
 def test_groups(tmp_path: Path) -> None:
     boxes = box(0, 0, 40, 20, group_id=2) + box(1, 1, 39, 19, "whatever", group_id=1)
-    labels = formats.read("cvat", export(tmp_path, boxes, skeleton(group_id=1), skeleton(group_id=2)))
+    labels = read_labels("cvat", export(tmp_path, boxes, skeleton(group_id=1), skeleton(group_id=2)))
     assert [person["box"] for person in people_of(labels.dataset)["a.png"]] == [[0, 0, 40, 20], [1, 1, 39, 19]]
-    found = formats.read("cvat", export(tmp_path, skeleton(group_id=1), skeleton(group_id=1))).problems
+    found = read_labels("cvat", export(tmp_path, skeleton(group_id=1), skeleton(group_id=1))).problems
     assert len(found) == 3 and {each.kind for each in found} == {"label-twice"}
     assert "right_ear of this person stands at" in str(found[0])
 
 
 def test_nobody_is_left_where_all_points_are_outside(tmp_path: Path) -> None:
     outside = POINTS.replace('outside="0"', 'outside="1"')
-    labels = formats.read("cvat", export(tmp_path, skeleton(outside), box(1, 2, 30, 19), skeleton(outside, group_id=3)))
+    labels = read_labels("cvat", export(tmp_path, skeleton(outside), box(1, 2, 30, 19), skeleton(outside, group_id=3)))
     assert labels.problems == [] and len(labels.dataset) == 1
     assert "left out: people without a box and a keypoint: 2" in labels.notes
 
 
 def test_a_drawing_that_cannot_be_read_costs_the_limbs(tmp_path: Path) -> None:
-    labels = formats.read("cvat", export(tmp_path, skeleton(), head=HEAD.replace("&lt;/circle&gt;", "")))
+    labels = read_labels("cvat", export(tmp_path, skeleton(), head=HEAD.replace("&lt;/circle&gt;", "")))
     assert labels.problems == [] and labels.dataset.skeleton.limbs == () and len(labels.dataset) == 1
     assert any(note.startswith("limbs, which are for drawing only, are left out") for note in labels.notes)
 
 
 def test_labels_that_the_file_does_not_describe(tmp_path: Path) -> None:
     path = export(tmp_path, skeleton(POINTS.replace("Tail", "Nose")), head="<annotations>\n")
-    labels = formats.read("cvat", path)
+    labels = read_labels("cvat", path)
     assert labels.dataset.skeleton == COCO_17 and people_of(labels.dataset)["a.png"][0]["nose"] == (3, 4, 2)
     path = export(tmp_path, skeleton(POINTS.replace("Tail", "noze")), head="<annotations>\n")
     assert "line 5: 'noze' is no keypoint of skeleton coco17; did you mean nose?" in str(
-        formats.read("cvat", path, skeleton=COCO_17).problems[0])
+        read_labels("cvat", path, skeleton=COCO_17).problems[0])
 
 
 def test_declared_keypoints_that_a_skeleton_lacks_are_counted(tmp_path: Path) -> None:
-    labels = formats.read("cvat", export(tmp_path, skeleton()), skeleton=COCO_17)
+    labels = read_labels("cvat", export(tmp_path, skeleton()), skeleton=COCO_17)
     assert labels.problems == [] and people_of(labels.dataset)["a.png"][0]["right_ear"] == (5.25, 6, 1)
     assert "keypoints that skeleton coco17 lacks are left out: tail 1" in labels.notes
 
@@ -121,14 +121,14 @@ def test_declared_keypoints_that_a_skeleton_lacks_are_counted(tmp_path: Path) ->
     (box(3, 3, 3, 9), "line 16: its box is 3, 3, 3, 9; expected one of some"),
 ])  # fmt: skip
 def test_a_wrong_shape(shape: str, message: str, tmp_path: Path) -> None:
-    labels = formats.read("cvat", export(tmp_path, shape))
+    labels = read_labels("cvat", export(tmp_path, shape))
     assert len(labels.problems) == 1 and message in str(labels.problems[0]), labels.problems
     assert "\n" not in str(labels.problems[0]) and labels.dataset.images == ()
 
 
 def test_a_wrong_image(tmp_path: Path) -> None:
     more = '<image id="1" name="b.png" width="4"></image><image id="2" width="4" height="4"></image>'
-    labels = formats.read("cvat", export(tmp_path, more=more))
+    labels = read_labels("cvat", export(tmp_path, more=more))
     assert [str(each).partition(".xml: ")[2] for each in labels.problems] == [
         "line 18: the size of 'b.png' is told by no whole numbers", "line 18: an image has no name"]
     assert [image.file_name for image in labels.dataset.images] == ["a.png"]
@@ -136,14 +136,14 @@ def test_a_wrong_image(tmp_path: Path) -> None:
 
 def test_pictures(tmp_path: Path) -> None:
     path = export(tmp_path, skeleton(), more='<image id="1" name="b.png" width="40" height="20"></image>')
-    found = formats.read("cvat", path).problems
+    found = read_labels("cvat", path).problems
     assert [str(each) for each in found] == [f"{path}: line 23: its picture 'b.png' is not there"]
     (tmp_path / "images/a.png").unlink()
-    labels = formats.read("cvat", path)  # exported without pictures
+    labels = read_labels("cvat", path)  # exported without pictures
     assert labels.problems == [] and labels.pictures is None and len(labels.dataset.images) == 2
-    assert len(formats.read("cvat", path, images=tmp_path / "images").problems) == 2  # but here they should be
+    assert len(read_labels("cvat", path, images=tmp_path / "images").problems) == 2  # but here they should be
     Image.new("L", (20, 40)).save(tmp_path / "images/a.png")
-    assert "its picture is 20x40; the labels say 40x20" in str(formats.read("cvat", path).problems[0])
+    assert "its picture is 20x40; the labels say 40x20" in str(read_labels("cvat", path).problems[0])
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -154,7 +154,7 @@ def test_pictures(tmp_path: Path) -> None:
 def test_a_wrong_file(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text(text)
     with pytest.raises(DatasetError) as caught:
-        formats.read("cvat", tmp_path / "a.xml")
+        read_labels("cvat", tmp_path / "a.xml")
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -166,6 +166,6 @@ def test_the_labels_that_a_task_needs(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "a.labels.json").read_text())
     assert [label["name"] for label in told] == ["person", "person_box"]
     assert [sub["name"] for sub in told[0]["sublabels"]] == ["a<b", "c"] and "data-label-name" in told[0]["svg"]
-    assert formats.read("cvat", tmp_path / "a.xml").dataset.skeleton.limbs == mine.limbs
+    assert read_labels("cvat", tmp_path / "a.xml").dataset.skeleton.limbs == mine.limbs
     with pytest.raises(DatasetError, match="is there already"):
         formats.write("cvat", labels, tmp_path / "a.xml")

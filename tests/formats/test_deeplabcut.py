@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from formats.desk import people_of
+from formats.desk import people_of, read_labels
 from stagepose import cli, formats
 from stagepose.coco import read_dataset
 from stagepose.errors import DatasetError
@@ -30,7 +30,7 @@ def project(folder: Path, text: str, video: str = "vid", pictures: tuple[str, ..
 
 
 def told(path: Path) -> list[str]:
-    return [str(each).partition(".csv: ")[2] for each in formats.read("deeplabcut", path).problems]
+    return [str(each).partition(".csv: ")[2] for each in read_labels("deeplabcut", path).problems]
 
 
 def test_one_animal(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_one_animal(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "labeled-data", place):
         assert formats.detect(path) == ("deeplabcut", path)
     assert formats.detect(place / "CollectedData_Ann.csv") == ("deeplabcut", place / "CollectedData_Ann.csv")
-    labels = formats.read("deeplabcut", place)
+    labels = read_labels("deeplabcut", place)
     assert labels.problems == [] and labels.pictures == place
     assert labels.dataset.skeleton.names == ("snout", "tail_base")
     margin = 0.09 * 10.13
@@ -51,7 +51,7 @@ def test_one_animal(tmp_path: Path) -> None:
 def test_several_individuals_and_bodyparts_of_nobody(tmp_path: Path) -> None:
     text = SEVERAL.replace("Left Eye,Left Eye,corner", "nose,nose,corner")
     project(tmp_path, text + "labeled-data,vid,a.png,3,4,13,14,1,1\nlabeled-data,vid,b.png,3,4,,,,\n")
-    labels = formats.read("deeplabcut", tmp_path)
+    labels = read_labels("deeplabcut", tmp_path)
     assert labels.dataset.skeleton == COCO_17
     assert any("bodyparts of no individual (single): 1" in note for note in labels.notes)
     assert [str(each).partition(": ")[2] for each in labels.problems] == [  # one point has no extent
@@ -60,7 +60,7 @@ def test_several_individuals_and_bodyparts_of_nobody(tmp_path: Path) -> None:
     text = ("scorer,Ann,Ann,Ann,Ann,Ann,Ann,Ann,Ann\nindividuals,one,one,one,one,two,two,two,two\n"
             "bodyparts,nose,nose,left_eye,left_eye,nose,nose,left_eye,left_eye\ncoords,x,y,x,y,x,y,x,y\n")
     (tmp_path / "labeled-data/vid/CollectedData_Ann.csv").write_text(text + "labeled-data/vid/a.png,1,2,3,4,5,6,7,8\n")
-    labels = formats.read("deeplabcut", tmp_path)
+    labels = read_labels("deeplabcut", tmp_path)
     assert labels.problems == [] and labels.pictures == tmp_path
     ((name, people),) = people_of(labels.dataset).items()
     assert name == "labeled-data/vid/a.png"
@@ -72,7 +72,7 @@ def test_all_videos_of_a_project_are_one_set_and_an_old_copy_is_passed_over(tmp_
     place = project(tmp_path, HEAD + row.format("vid"))
     project(tmp_path, HEAD.replace("tail_base", "ear") + row.format("other"), "other")
     (place / "CollectedData_Ann_singleanimal.csv").write_text(HEAD + row.format("vid"))
-    labels = formats.read("deeplabcut", tmp_path)
+    labels = read_labels("deeplabcut", tmp_path)
     assert labels.problems == [] and labels.dataset.skeleton.names == ("snout", "ear", "tail_base")
     assert sorted(people_of(labels.dataset)) == ["labeled-data/other/a.png", "labeled-data/vid/a.png"]
 
@@ -83,16 +83,16 @@ def test_pictures_elsewhere(tmp_path: Path) -> None:
     for folder in ("flat", "deep/vid"):
         (tmp_path / folder).mkdir(parents=True)
         Image.new("L", (40, 20)).save(tmp_path / folder / "a.png")
-        labels = formats.read("deeplabcut", place, images=tmp_path / folder.partition("/")[0])
+        labels = read_labels("deeplabcut", place, images=tmp_path / folder.partition("/")[0])
         assert labels.problems == [] and len(labels.dataset) == 1
 
 
 def test_a_skeleton_of_ones_own(tmp_path: Path) -> None:
     place = project(tmp_path, HEAD + "labeled-data/vid/a.png,3,4,13,14\n")
     mouse = Skeleton(name="mouse", names=("tail_base", "snout", "ear"))
-    labels = formats.read("deeplabcut", place, skeleton=mouse)
+    labels = read_labels("deeplabcut", place, skeleton=mouse)
     assert labels.problems == [] and labels.dataset.keypoints[0].tolist() == [[13, 14, 2], [3, 4, 2], [0, 0, 0]]
-    found = formats.read("deeplabcut", place, skeleton=Skeleton(name="mouse", names=("tailbase", "snout"))).problems
+    found = read_labels("deeplabcut", place, skeleton=Skeleton(name="mouse", names=("tailbase", "snout"))).problems
     assert [str(each).partition(".csv: ")[2] for each in found] == [
         "line 4: 'tail_base' is no keypoint of skeleton mouse; did you mean tailbase?"]
 
@@ -119,18 +119,18 @@ def test_rows_that_are_wrong(row: str, says: str, tmp_path: Path) -> None:
 def test_files_that_are_none(text: str, says: str, tmp_path: Path) -> None:
     place = project(tmp_path, text)
     with pytest.raises(DatasetError, match=says):
-        formats.read("deeplabcut", place)
+        read_labels("deeplabcut", place)
 
 
 def test_a_folder_without_labels_and_a_table_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"holds no CollectedData_\*\.csv"):
-        formats.read("deeplabcut", tmp_path)
+        read_labels("deeplabcut", tmp_path)
     (tmp_path / "people.csv").write_text("file_name,score\n")
     with pytest.raises(DatasetError, match="in no format that is known here"):
         formats.detect(tmp_path / "people.csv")
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DatasetError, match=r"b\.csv: cannot be read as a file of labels"):
-        formats.read("deeplabcut", tmp_path / "b.csv")
+        read_labels("deeplabcut", tmp_path / "b.csv")
 
 
 def test_the_command_makes_a_set_of_a_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

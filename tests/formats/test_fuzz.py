@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import mutated
 
+from formats.desk import read_labels
 from stagepose import formats
 from stagepose.errors import StagePoseError
 from stagepose.skeleton import COCO_17
@@ -35,7 +36,7 @@ MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthChe
 def read(kind: formats.Read, place: Path, **how: Any) -> None:
     """Read, and write what has been read: errors of one line are fine."""
     try:
-        labels = formats.read(kind, place, **how)
+        labels = read_labels(kind, place, **how)
         assert all("\n" not in str(each) for each in labels.problems)
         formats.write("coco", labels, place.parent / "out.json")
     except StagePoseError as error:
@@ -102,5 +103,5 @@ def test_deeplabcut(rows: list[list[str]], told: bool) -> None:
 def test_what_is_not_mutated_is_read(kind: formats.Read, tmp_path: Path) -> None:
     """Else nothing above would be looked at."""
     (tmp_path / "a.json").write_text(json.dumps(SHEET if kind == "labelme" else TASKS))
-    labels = formats.read(kind, tmp_path / "a.json")
+    labels = read_labels(kind, tmp_path / "a.json")
     assert labels.problems == [] and labels.dataset.keypoints[0, 0, 2] == 1

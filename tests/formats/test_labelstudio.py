@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from formats.desk import people_of
+from formats.desk import people_of, read_labels
 from stagepose import formats
 from stagepose.coco import ImageInfo, dataset_from_arrays
 from stagepose.errors import DatasetError
@@ -48,7 +48,7 @@ def test_regions(tmp_path: Path) -> None:
                   point("k3", 80, 50, "nose"), box("c", 60, 0, 40, 100), region("polygonlabels", "p", {}),
                   box("d", 0, 0, 9, 9, "dog"))
     assert formats.detect(path) == formats.detect(tmp_path) == ("labelstudio", path)
-    labels = formats.read("labelstudio", path)
+    labels = read_labels("labelstudio", path)
     assert labels.problems == [] and labels.pictures == tmp_path / "images"
     assert people_of(labels.dataset) == {"a.png": [
         {"box": [0, 0, 100, 100], "left_eye": (10, 10, 2), "nose": (105, 10, 1)},
@@ -60,7 +60,7 @@ def test_regions(tmp_path: Path) -> None:
 def test_a_point_on_the_edge_of_a_box_is_in_it(tmp_path: Path) -> None:
     """Also where the sum of its left edge and its width, of 200 pixels, is less than the point by a rounding."""
     points = point("k", 77.48, 100, "nose"), point("l", 49.04, 50, "left_eye")
-    labels = formats.read("labelstudio", export(tmp_path, box("b", 49.04, 0, 28.44, 100), *points))
+    labels = read_labels("labelstudio", export(tmp_path, box("b", 49.04, 0, 28.44, 100), *points))
     assert labels.problems == []
     assert people_of(labels.dataset)["a.png"] == [
         {"box": [98.08, 0, 154.96, 100], "nose": (154.96, 100, 2), "left_eye": (98.08, 50, 2)}]
@@ -68,7 +68,7 @@ def test_a_point_on_the_edge_of_a_box_is_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["https://host", "http://[a/x.jpg"])
 def test_an_address_without_a_name(address: str, tmp_path: Path) -> None:
-    labels = formats.read("labelstudio", export(tmp_path, image=address))
+    labels = read_labels("labelstudio", export(tmp_path, image=address))
     assert len(labels.problems) == 1
     assert f"its image is '{address}', expected an address that ends in a file's name" in str(labels.problems[0])
 
@@ -78,7 +78,7 @@ def test_an_address_without_a_name(address: str, tmp_path: Path) -> None:
     {"n": 7, "source": "https://host/page", "photo": "/data/local-files/?d=x/a.png"},
 ])  # fmt: skip
 def test_the_picture_is_the_text_that_ends_as_one(data: dict[str, Any], tmp_path: Path) -> None:
-    labels = formats.read("labelstudio", export(tmp_path, data=data))
+    labels = read_labels("labelstudio", export(tmp_path, data=data))
     assert labels.problems == [] and [image.file_name for image in labels.dataset.images] == ["a.png"]
 
 
@@ -86,23 +86,23 @@ def test_the_fullest_name_decides_which_of_two_pictures_it_is(tmp_path: Path) ->
     for folder in ("images", "photos/cam2"):
         (tmp_path / folder).mkdir(parents=True)
         Image.new("RGB", (200, 100)).save(tmp_path / folder / "1.png")
-    labels = formats.read("labelstudio", export(tmp_path, image="/data/local-files/?d=photos/cam2/1.png"))
+    labels = read_labels("labelstudio", export(tmp_path, image="/data/local-files/?d=photos/cam2/1.png"))
     assert labels.pictures == tmp_path / "photos/cam2" and list(people_of(labels.dataset)) == ["1.png"]
 
 
 def test_which_annotation_counts(tmp_path: Path) -> None:
     first, second = box("a", 0, 0, 50, 50), box("a", 0, 0, 10, 10)
     rows = [{"result": [second], "was_cancelled": True}, {"result": [first]}, {"result": [second]}]
-    labels = formats.read("labelstudio", export(tmp_path, annotations=rows))
+    labels = read_labels("labelstudio", export(tmp_path, annotations=rows))
     assert people_of(labels.dataset)["a.png"] == [{"box": [0, 0, 100, 50]}]
     assert "left out: further annotations of the same picture: 1" in labels.notes
     for rows in ([], [{"result": [first], "was_cancelled": True}]):  # what a model has found is no truth
         path = export(tmp_path, annotations=rows, predictions=[{"result": [second]}])
-        labels = formats.read("labelstudio", path)
+        labels = read_labels("labelstudio", path)
         assert labels.dataset.images == () and "left out: tasks with predictions alone: 1" in labels.notes
-    labels = formats.read("labelstudio", export(tmp_path, annotations=[]))  # nobody has looked: no negative
+    labels = read_labels("labelstudio", export(tmp_path, annotations=[]))  # nobody has looked: no negative
     assert labels.dataset.images == () and "left out: tasks without an annotation: 1" in labels.notes
-    assert people_of(formats.read("labelstudio", export(tmp_path)).dataset) == {"a.png": []}  # somebody has
+    assert people_of(read_labels("labelstudio", export(tmp_path)).dataset) == {"a.png": []}  # somebody has
 
 
 @pytest.mark.parametrize(("address", "names"), [
@@ -125,7 +125,7 @@ def test_what_a_picture_may_be_called(address: str, names: list[str]) -> None:
     (box("c", 0, 0, 0, 9), "its box is 0, 0, 0, 9; expected one of some"),
 ])  # fmt: skip
 def test_a_wrong_region(shape: Any, message: str, tmp_path: Path) -> None:
-    labels = formats.read("labelstudio", export(tmp_path, shape, box("b", 0, 0, 50, 50)), skeleton=COCO_17)
+    labels = read_labels("labelstudio", export(tmp_path, shape, box("b", 0, 0, 50, 50)), skeleton=COCO_17)
     assert len(labels.problems) == 1 and message in str(labels.problems[0]), labels.problems
     assert "task 1" in str(labels.problems[0])
 
@@ -135,12 +135,12 @@ def test_a_wrong_region(shape: Any, message: str, tmp_path: Path) -> None:
     ({"data": {"image": 7}}, "data is {'image': 7}, expected the address"),
 ])  # fmt: skip
 def test_a_wrong_task(task: Any, message: str, tmp_path: Path) -> None:
-    labels = formats.read("labelstudio", export(tmp_path, **task))
+    labels = read_labels("labelstudio", export(tmp_path, **task))
     assert len(labels.problems) == 1 and message in str(labels.problems[0])
 
 
 def test_the_interface_that_a_project_needs(tmp_path: Path) -> None:
-    labels = formats.read("labelstudio", export(tmp_path, box("b", 0, 0, 50, 50), point("k", 5, 10, "nose")))
+    labels = read_labels("labelstudio", export(tmp_path, box("b", 0, 0, 50, 50), point("k", 5, 10, "nose")))
     formats.write("labelstudio", labels, tmp_path / "out.json")
     controls = read_xml(tmp_path / "out.interface.xml", "an interface")
     written = json.loads((tmp_path / "out.json").read_text())[0]["annotations"][0]["result"]
@@ -166,9 +166,9 @@ def test_a_local_storage_is_never_the_root_of_all(tmp_path: Path) -> None:
     assert [task["data"]["image"] for task in json.loads((tmp_path / "out.json").read_text())] == [
         "/data/local-files/?d=my%20photos/a.png", "/data/local-files/?d=my%20photos/sub/a.png"]
     assert any("LOCAL_FILES_DOCUMENT_ROOT" in note for note in notes)
-    back = formats.read("labelstudio", tmp_path / "out.json", images=home)
+    back = read_labels("labelstudio", tmp_path / "out.json", images=home)
     assert back.problems == [] and people_of(back.dataset) == people_of(dataset)
-    beside = formats.read("labelstudio", tmp_path / "out.json").dataset
+    beside = read_labels("labelstudio", tmp_path / "out.json").dataset
     assert [image.file_name for image in beside.images] == ["my photos/a.png", "my photos/sub/a.png"]
 
 
@@ -182,7 +182,7 @@ def test_the_short_export_is_refused(tmp_path: Path) -> None:
 def test_sizes(tmp_path: Path) -> None:
     path = export(tmp_path, box("b", 0, 0, 50, 50))
     Image.new("L", (100, 200)).save(tmp_path / "images/a.png")
-    assert "its picture is 100x200; the labels say 200x100" in str(formats.read("labelstudio", path).problems[0])
+    assert "its picture is 100x200; the labels say 200x100" in str(read_labels("labelstudio", path).problems[0])
     path = export(tmp_path, image="gone.png")
-    found = formats.read("labelstudio", path).problems
+    found = read_labels("labelstudio", path).problems
     assert "its picture 'gone.png' is not there, and no size is told" in str(found[0])

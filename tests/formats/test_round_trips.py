@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from formats.desk import IMAGES, SKELETONS, people_of, pictures, sets
+from formats.desk import IMAGES, SKELETONS, people_of, pictures, read_labels, sets
 from stagepose import formats
 from stagepose.coco import CocoDataset, ImageInfo, check_dataset, dataset_from_arrays
 from stagepose.errors import DatasetError
@@ -28,7 +28,7 @@ def there_and_back(dataset: CocoDataset, kind: formats.Written, folder: Path) ->
     formats.write(kind, formats.Labels(dataset, images, [], []), out)
     found, place = formats.detect(out)
     assert found == kind
-    return formats.read(found, place, images=None if kind == "yolo" else images, skeleton=dataset.skeleton)
+    return read_labels(found, place, images=None if kind == "yolo" else images, skeleton=dataset.skeleton)
 
 
 @pytest.mark.parametrize("names", SKELETONS)

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 from PIL import Image
 
-from formats.desk import people_of
+from formats.desk import people_of, read_labels
 from stagepose import cli, formats
 from stagepose.coco import dataset_from_arrays, read_dataset
 from stagepose.errors import DatasetError, SkeletonError
@@ -41,73 +41,73 @@ def yolo_set(folder: Path, config: str = CONFIG + NAMES, train: dict[str, str | 
 def test_a_set(tmp_path: Path) -> None:
     path = yolo_set(tmp_path)
     assert formats.detect(tmp_path) == ("yolo", path) and formats.open_source("yolo", path).splits == ["train", "val"]
-    labels = formats.read("yolo", path)
+    labels = read_labels("yolo", path)
     assert labels.problems == [] and labels.pictures == tmp_path / "images"
     person = {"box": [10, 5, 30, 15], "nose": (10, 10, 2), "left_eye": (30, 5, 1)}
     assert people_of(labels.dataset) == {"train/a.jpg": [person], "train/b.jpg": [], "train/c.jpg": []}
     assert labels.dataset.skeleton.names == EYES.names and labels.dataset.skeleton.flip_pairs == EYES.flip_pairs
     assert "pictures without a label file: 1, taken as pictures without people" in labels.notes
-    assert list(people_of(formats.read("yolo", path, split="val").dataset)) == ["val/d.jpg"]
+    assert list(people_of(read_labels("yolo", path, split="val").dataset)) == ["val/d.jpg"]
 
 
 def test_names_come_from_the_user_where_the_file_has_none(tmp_path: Path) -> None:
     path = yolo_set(tmp_path, CONFIG)
     with pytest.raises(SkeletonError, match=r"data.yaml: names none of its 3 keypoints; say .* --skeleton NAME\|FILE"):
-        formats.read("yolo", path)
-    labels = formats.read("yolo", path, skeleton=EYES)
+        read_labels("yolo", path)
+    labels = read_labels("yolo", path, skeleton=EYES)
     assert people_of(labels.dataset)["train/a.jpg"][0]["left_eye"] == (30, 5, 1)
     with pytest.raises(SkeletonError, match="kpt_shape says 3 keypoints, skeleton 'coco17' has 17"):
-        formats.read("yolo", path, skeleton=COCO_17)
+        read_labels("yolo", path, skeleton=COCO_17)
     swapped = Skeleton(name="x", names=("left_eye", "right_eye", "nose"), flip_pairs=EYES.flip_pairs)
     with pytest.raises(SkeletonError, match="flip_idx mirrors keypoint 0 with 0, but left_eye mirrors with right_eye"):
-        formats.read("yolo", path, skeleton=swapped)
+        read_labels("yolo", path, skeleton=swapped)
 
 
 def test_a_hint_where_flip_idx_is_a_published_one(tmp_path: Path) -> None:
     config = f"train: images/train\nkpt_shape: [17, 3]\nflip_idx: {COCO_17.flip_index.tolist()}\nnames: [person]\n"
     with pytest.raises(SkeletonError, match="its flip_idx is that of coco17"):
-        formats.read("yolo", yolo_set(tmp_path, config))
+        read_labels("yolo", yolo_set(tmp_path, config))
 
 
 def test_names_in_the_file_are_mapped_by_name(tmp_path: Path) -> None:
-    labels = formats.read("yolo", yolo_set(tmp_path), skeleton=COCO_17)
+    labels = read_labels("yolo", yolo_set(tmp_path), skeleton=COCO_17)
     assert labels.dataset.skeleton == COCO_17
     assert people_of(labels.dataset)["train/a.jpg"][0]["left_eye"] == (30, 5, 1)
 
 
 def test_flip_idx(tmp_path: Path) -> None:
     identity = CONFIG.replace("[0, 2, 1]", "[0, 1, 2]")
-    labels = formats.read("yolo", yolo_set(tmp_path / "a", identity + NAMES))
+    labels = read_labels("yolo", yolo_set(tmp_path / "a", identity + NAMES))
     assert labels.dataset.skeleton.flip_pairs == EYES.flip_pairs and "taken as not told" in labels.notes[0]
-    odd = formats.read("yolo", yolo_set(tmp_path / "b", CONFIG + "kpt_names: [top, one, other]\n")).dataset.skeleton
+    odd = read_labels("yolo", yolo_set(tmp_path / "b", CONFIG + "kpt_names: [top, one, other]\n")).dataset.skeleton
     assert odd.flip_pairs == (("one", "other"),)
-    notes = formats.write("coco", formats.read("yolo", tmp_path / "b" / "data.yaml"), tmp_path / "c" / "out.json")
+    notes = formats.write("coco", read_labels("yolo", tmp_path / "b" / "data.yaml"), tmp_path / "c" / "out.json")
     kept = Skeleton.read(tmp_path / "c" / "out.skeleton.json")
     assert kept.flip_pairs == odd.flip_pairs and any("--skeleton" in line for line in notes)
 
 
 def test_two_numbers_a_keypoint(tmp_path: Path) -> None:
     config = CONFIG.replace("[3, 3]", "[3, 2]") + NAMES
-    labels = formats.read("yolo", yolo_set(tmp_path, config, {"a": "0 .5 .5 .5 .5 .25 .5 0 0 -1 -1"}))
+    labels = read_labels("yolo", yolo_set(tmp_path, config, {"a": "0 .5 .5 .5 .5 .25 .5 0 0 -1 -1"}))
     assert people_of(labels.dataset)["train/a.jpg"] == [{"box": [10, 5, 30, 15], "nose": (10, 10, 2)}]
     assert any("visibility is not told" in note for note in labels.notes)
 
 
 def test_the_corner_is_no_keypoint(tmp_path: Path) -> None:
-    labels = formats.read("yolo", yolo_set(tmp_path, train={"a": "0 .5 .5 .5 .5 .25 .5 2 0 0 2 0 0 1"}))
+    labels = read_labels("yolo", yolo_set(tmp_path, train={"a": "0 .5 .5 .5 .5 .25 .5 2 0 0 2 0 0 1"}))
     assert people_of(labels.dataset)["train/a.jpg"] == [{"box": [10, 5, 30, 15], "nose": (10, 10, 2)}]
     assert "keypoints at 0, 0, the picture's corner: 2, taken as unlabelled" in labels.notes
 
 
 def test_other_classes_are_counted(tmp_path: Path) -> None:
     path = yolo_set(tmp_path, train={"a": LINE + "\n" + LINE.replace("0", "1", 1)})
-    labels = formats.read("yolo", path)
+    labels = read_labels("yolo", path)
     assert len(labels.dataset) == 1 and "left out: objects of class dog: 1" in labels.notes
     with pytest.raises(DatasetError, match="nothing is labelled 'cat'; the labels are person, dog"):
-        formats.read("yolo", path, category="cat")
+        read_labels("yolo", path, category="cat")
     path.write_text(path.read_text().replace("person", "cat"))
     with pytest.raises(DatasetError, match=r"which are the people: cat, dog\? --category says it"):
-        formats.read("yolo", path)
+        read_labels("yolo", path)
 
 
 @pytest.mark.parametrize(("line", "message"), [
@@ -121,7 +121,7 @@ def test_other_classes_are_counted(tmp_path: Path) -> None:
     (LINE.replace("0.5 0.5 0.5 0.5", "0.5 0.5 0 0.5"), "line 2: its box is 20, 5, 20, 15; expected one of some"),
 ])  # fmt: skip
 def test_a_wrong_line(line: str, message: str, tmp_path: Path) -> None:
-    labels = formats.read("yolo", yolo_set(tmp_path, train={"a": f"{LINE}\n{line}\n", "b": LINE}))
+    labels = read_labels("yolo", yolo_set(tmp_path, train={"a": f"{LINE}\n{line}\n", "b": LINE}))
     assert [str(each).removeprefix(f"{tmp_path}/labels/train/a.txt: ").startswith(message) for each in labels.problems
             ] == [True], labels.problems
     assert list(people_of(labels.dataset)) == ["train/b.jpg"]  # half its people would be missing from the other
@@ -131,13 +131,13 @@ def test_pictures_and_labels_that_have_lost_each_other(tmp_path: Path) -> None:
     path = yolo_set(tmp_path)
     (tmp_path / "images/train/a.jpg").unlink()
     (tmp_path / "images/train/b.jpg").write_text("no picture")
-    found = [str(each) for each in formats.read("yolo", path).problems]
+    found = [str(each) for each in read_labels("yolo", path).problems]
     assert len(found) == 2 and "b.jpg" in found[0]
     assert found[1] == f"{tmp_path}/labels/train/a.txt: there is no picture of that name"
     for label in (tmp_path / "labels/val").iterdir():
         label.unlink()
     with pytest.raises(DatasetError, match=r"none of the 1 pictures of val has a label file; .*labels/val/d.txt"):
-        formats.read("yolo", path, split="val")
+        read_labels("yolo", path, split="val")
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
@@ -151,7 +151,7 @@ def test_pictures_and_labels_that_have_lost_each_other(tmp_path: Path) -> None:
 def test_a_wrong_data_yaml(old: str, new: str, message: str, tmp_path: Path) -> None:
     text = (CONFIG + NAMES).replace(old, new)
     with pytest.raises(DatasetError) as caught:
-        formats.read("yolo", yolo_set(tmp_path, text))
+        read_labels("yolo", yolo_set(tmp_path, text))
     assert message in str(caught.value) and "\n" not in str(caught.value) and "data.yaml" in str(caught.value)
 
 
@@ -166,24 +166,24 @@ def test_folders_as_exports_lay_them_out(tmp_path: Path) -> None:
         (folder / "list.txt").write_text("./train/images/a.jpg\n")
         config = re.sub("train: .*", f"train: {place}", CONFIG.replace("val: images/val\n", "")) + NAMES
         (folder / "data.yaml").write_text("path: /nowhere/at/all\n" + config)
-        assert list(people_of(formats.read("yolo", folder / "data.yaml").dataset)) == ["a.jpg"]
+        assert list(people_of(read_labels("yolo", folder / "data.yaml").dataset)) == ["a.jpg"]
     assert label_of(Path("images/x/images/y/a.b.jpg")) == Path("images/x/labels/y/a.b.txt")
     assert label_of(Path("x/a.jpg")) == Path("x/a.txt")
 
 
 def test_a_split_that_is_not_there_keeps_no_other(tmp_path: Path) -> None:
     path = yolo_set(tmp_path, "test: ../test/images\n" + CONFIG + NAMES)
-    assert formats.open_source("yolo", path).splits == ["train", "val"] and len(formats.read("yolo", path).dataset) == 1
+    assert formats.open_source("yolo", path).splits == ["train", "val"] and len(read_labels("yolo", path).dataset) == 1
     with pytest.raises(DatasetError, match=r"'../test/images' is neither .* set path: to the folder"):
-        formats.read("yolo", path, split="test")
+        read_labels("yolo", path, split="test")
 
 
 def test_a_split_whose_folder_is_empty_keeps_no_other(tmp_path: Path) -> None:
     path = yolo_set(tmp_path, "test: images/test\n" + CONFIG + NAMES)
     (tmp_path / "images" / "test").mkdir()
-    assert formats.open_source("yolo", path).splits == ["train", "val"] and len(formats.read("yolo", path).dataset) == 1
+    assert formats.open_source("yolo", path).splits == ["train", "val"] and len(read_labels("yolo", path).dataset) == 1
     with pytest.raises(DatasetError, match="test: no pictures in this folder"):
-        formats.read("yolo", path, split="test")
+        read_labels("yolo", path, split="test")
 
 
 def test_a_split_left_out_is_told_of_and_train_never_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

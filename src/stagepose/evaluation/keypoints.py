@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.coco.dataset import CocoDataset
-from stagepose.evaluation.found import Found, read_found
+from stagepose.evaluation.columns import Found, read_found
 from stagepose.evaluation.judge import Row, row
 from stagepose.evaluation.matching import Pairs, Truth, match, pairs_of, truth_of
 from stagepose.evaluation.precision import LARGEST_AREA, RankedView, everybody, of_size, ranked

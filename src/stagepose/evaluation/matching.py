@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stagepose.coco.dataset import CocoDataset
 from stagepose.errors import DatasetError
-from stagepose.evaluation.found import Found, sorted_image_ids
+from stagepose.evaluation.columns import Found, sorted_image_ids
 from stagepose.oks import oks_of_person
 
 Bool = NDArray[np.bool_]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stagepose.evaluation.found import Found
+from stagepose.evaluation.columns import Found
 from stagepose.evaluation.keypoints import Judgement
 from stagepose.evaluation.matching import Bool, Truth, match, pairs_of
 from stagepose.evaluation.precision import NO_TRUTH, everybody, ranked

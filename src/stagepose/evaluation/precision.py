@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.evaluation.found import Found
+from stagepose.evaluation.columns import Found
 from stagepose.evaluation.matching import NOBODY, Bool, Float, Int, Truth, View
 
 RECALLS: Float = np.linspace(0.0, 1.0, 101)

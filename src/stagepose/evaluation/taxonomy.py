@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.evaluation.found import Found
+from stagepose.evaluation.columns import Found
 from stagepose.evaluation.keypoints import Judgement
 from stagepose.evaluation.matching import NOBODY, Bool, Float, Int, Pairs, Truth, match
 from stagepose.evaluation.precision import everybody

@@ -12,9 +12,8 @@ from stagepose.formats.dispatch import (
     inputs,
     labelled,
     open_source,
-    read,
     write,
 )
 
 __all__ = ["FOLDERS", "LABELLED", "LINKED", "Labels", "Read", "Source", "Written", "detect", "inputs", "labelled",
-           "open_source", "read", "write"]
+           "open_source", "write"]

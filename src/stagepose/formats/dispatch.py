@@ -19,7 +19,7 @@ from stagepose.coco.readiness import refuse_bad_pictures
 from stagepose.coco.results import IMAGES, PEOPLE
 from stagepose.errors import DatasetError
 from stagepose.files import write_json
-from stagepose.formats import cvat, deeplabcut, found, labelme, labelstudio, yolo
+from stagepose.formats import cvat, deeplabcut, labelme, labelstudio, predicted, yolo
 from stagepose.formats.collect import Labels, left_out
 from stagepose.formats.layout import Target
 from stagepose.lines import printable
@@ -41,13 +41,13 @@ def detect(path: Path, given: Read | None = None) -> tuple[Read, Path]:
         raise DatasetError(f"{printable(path)}: no such file or folder")
     if given is not None and path.is_file():
         return given, path.parent if given == "predict" else path
-    found_ = [one for one in (_detect_folder(path) if path.is_dir() else [_detect_file(path)]) if one]
+    found = [one for one in (_detect_folder(path) if path.is_dir() else [_detect_file(path)]) if one]
     if given is not None:
-        found_ = [one for one in found_ if one[0] == given] or [(given, path)]
-    if len(found_) == 1:
-        return found_[0]
-    if found_:
-        listed = ", ".join(f"{name} ({printable(place)})" for name, place in found_)
+        found = [one for one in found if one[0] == given] or [(given, path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(f"{name} ({printable(place)})" for name, place in found)
         raise DatasetError(f"{printable(path)}: could be {listed}; name one of these, or its format with --format")
     what = "an archive; unpack it first" if path.suffix.lower() == ".zip" else (
         f"in no format that is known here; --format names one of {', '.join(get_args(Read))}")
@@ -75,7 +75,7 @@ def _detect_file(path: Path) -> tuple[Read, Path] | None:
     if isinstance(raw, list) and raw and isinstance(raw[0], dict) and "keypoints" in raw[0]:
         if not (path.parent / IMAGES).is_file():
             raise DatasetError(f"{printable(path)}: holds results, but {IMAGES}, which names their pictures, is "
-                               f"not beside it; give {found.WHAT}")
+                               f"not beside it; give {predicted.WHAT}")
         return "predict", path.parent
     return ("coco", path) if isinstance(raw, dict) and "images" in raw else None
 
@@ -87,11 +87,11 @@ def _detect_folder(path: Path) -> list[tuple[Read, Path]]:
     if deeplabcut.files_in(path):  # before YOLO: a project has a config.yaml
         return [("deeplabcut", path)]
     files = sorted(each for each in path.iterdir() if each.is_file())
-    found_: list[tuple[Read, Path]] = [("yolo", each) for each in files if each.suffix.lower() in YAML]
-    found_ += [("cvat", each) for each in files if each.name == "annotations.xml"]
-    found_ += [("coco", each) for each in sorted(path.glob("annotations/*.json"))]  # CVAT's COCO keypoints
-    if found_:
-        return found_
+    found: list[tuple[Read, Path]] = [("yolo", each) for each in files if each.suffix.lower() in YAML]
+    found += [("cvat", each) for each in files if each.name == "annotations.xml"]
+    found += [("coco", each) for each in sorted(path.glob("annotations/*.json"))]  # CVAT's COCO keypoints
+    if found:
+        return found
     if any(map(_holds_labelme, islice(sorted(path.rglob("*.json")), LOOKED_AT))):
         return [("labelme", path)]
     return [one for each in files if each.suffix == ".json" and (one := _detect_file(each))]
@@ -130,7 +130,7 @@ def open_source(
         opened = yolo.open_set(path, category)
         return Source(opened.splits, lambda split: yolo.read(opened, split=split, skeleton=skeleton), opened.notes)
     if kind == "predict":
-        return _whole(lambda: found.read(path, threshold=threshold, images=images, skeleton=skeleton))
+        return _whole(lambda: predicted.read(path, threshold=threshold, images=images, skeleton=skeleton))
     if kind == "coco":
         return _whole(lambda: _read_coco(path, images, skeleton))
     if kind == "deeplabcut":
@@ -142,14 +142,6 @@ def open_source(
 def _whole(read: Callable[[], Labels]) -> Source:
     """Labels without splits: all of them are everybody's."""
     return Source(["train"], lambda _split: read())
-
-
-def read(
-    kind: Read, path: Path, *, images: Path | None = None, skeleton: Skeleton | None = None,
-    category: str | None = None, split: str = "train", threshold: float = 0.3,
-) -> Labels:  # fmt: skip
-    """The people of one split of what :func:`open_source` opens."""
-    return open_source(kind, path, images=images, skeleton=skeleton, category=category, threshold=threshold).read(split)
 
 
 def _read_coco(path: Path, images: Path | None, skeleton: Skeleton | None) -> Labels:
@@ -206,7 +198,7 @@ def _for_tools(dataset: CocoDataset) -> tuple[CocoDataset, list[str]]:
 
 
 def inputs(kind: Read, place: Path) -> list[Path]:
-    """The files that :func:`read` reads there, but for pictures and YOLO's texts: what a result must not replace."""
+    """The files that are read there, but for pictures and YOLO's texts: what a result must not replace."""
     if kind == "predict":
         return [place / IMAGES, place / PEOPLE]
     if kind == "deeplabcut" and place.is_dir():
