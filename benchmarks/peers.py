@@ -16,7 +16,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from stagepose.heatmaps import Float, UdpDark
+from stagepose.aliases import Float
+from stagepose.heatmaps import UdpDark
 from stagepose.modelinfo import ModelInfo
 from stagepose.skeleton import COCO_17
 from stagepose.structures import Detections

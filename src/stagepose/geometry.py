@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float as Float  # who moves points has it from here
 from stagepose.errors import ConfigError
 
-Float = NDArray[np.float64]
 Size = tuple[int, int]  # (width, height) in pixels
 Padding: TypeAlias = float | tuple[float, float]  # times a box; or times its width, times its height
 

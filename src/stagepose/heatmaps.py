@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float
 from stagepose.errors import ConfigError
 from stagepose.geometry import Size
 
-Float = NDArray[np.float64]
 Heatmaps = NDArray[np.float32]  # (N, K, H, W), an ideal peak is 1
 
 PERSON = 0.23  # square root of a person's area, in heights of the crop, that udp-oks reckons with. People have about

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float
 from stagepose.errors import ConfigError
-
-Float = NDArray[np.float64]
 
 NMS_THRESHOLD = 0.9  # OKS above which two finds are one person; HRNet, mmpose
 TWIN_OKS = 0.5  # ours: of COCO's labelled people .5 % more are as alike as this than as .9 (benchmarks/ranking.md)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage
 
+from stagepose.aliases import Float
 from stagepose.config import LEAST_TILE, PredictorConfig, replaced
 from stagepose.errors import ConfigError, ModelError
 from stagepose.geometry import Affine, Padding, both_ways, crop_affine, fit_box
@@ -36,7 +37,6 @@ from stagepose.skeleton import Skeleton
 from stagepose.structures import Detections, Person, foremost
 from stagepose.tiling import detect_tiled, parts_of_others
 
-Float = NDArray[np.float64]
 # An array is RGB, (H, W, 3) uint8; never BGR
 Image: TypeAlias = str | Path | bytes | IO[bytes] | NDArray[Any] | PillowImage | Picture
 Model: TypeAlias = str | Path | bytes  # a shipped name, a file, or what a file holds

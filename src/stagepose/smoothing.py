@@ -15,12 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stagepose.aliases import Float
 from stagepose.errors import ConfigError
 from stagepose.structures import Person, is_within, require_people
-
-Float = NDArray[np.float64]
 
 SPEED_CUTOFF = 1.0  # Hz; of the speeds' own filter, as in the paper
 BODY_SPEED_CUTOFF = 3.0  # Hz; of the body's speed: it has less jitter, and whoever turns round is followed sooner

@@ -9,12 +9,11 @@ from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stagepose.aliases import Float
 from stagepose.errors import ConfigError, SkeletonError
 from stagepose.skeleton import Skeleton, by_names, target_skeleton
 
-Float = NDArray[np.float64]
 KeepBy: TypeAlias = Literal["score", "size"]  # which people are kept: the highest-scoring, or the largest
 
 SURE_JOINT = 0.3  # score from which a joint counts as found

@@ -13,12 +13,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float
 from stagepose.geometry import iou_matrix, shared_areas
 from stagepose.oks import keypoint_similarity
 from stagepose.runtime import Detector
 from stagepose.structures import SURE_JOINT, Detections
-
-Float = NDArray[np.float64]
 
 OVERLAP = 1 / 3  # of a tile's side
 EDGE = 1 / 50  # of a tile's side: a box that comes as near to its end is cut by it

@@ -20,12 +20,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float
 from stagepose.errors import ConfigError
 from stagepose.geometry import shared_areas
 from stagepose.oks import keypoint_similarity
 from stagepose.structures import Person, is_within, require_people
-
-Float = NDArray[np.float64]
 
 SMOOTHING_TIME = 0.5  # seconds over which a velocity is averaged
 AT_REST = 0.02  # seconds that a new track counts as standing still: two frames a millisecond apart tell no velocity

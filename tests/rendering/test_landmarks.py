@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float32
 from stagepose.errors import SkeletonError
-from stagepose.rendering.body import Floats, Traits, load_body
+from stagepose.rendering.body import Traits, load_body
 from stagepose.rendering.landmarks import COCO_FILE, read_landmarks
 from stagepose.rendering.pose import angles, move
 from stagepose.skeleton import COCO_17
@@ -58,7 +59,7 @@ def test_a_shoulder_lies_in_it_above_where_the_arm_turns() -> None:
         assert 0.02 < top - place[1] < 0.07
 
 
-def _above(points: Floats, place: Floats) -> NDArray[np.bool_]:
+def _above(points: Float32, place: Float32) -> NDArray[np.bool_]:
     """The shoulder's own vertices, not the head's."""
     beside: NDArray[np.bool_] = np.linalg.norm((points - place)[:, ::2], axis=1) < 0.02
     return beside & (np.abs(points[:, 1] - place[1]) < 0.1)

@@ -9,7 +9,7 @@ import platform
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import stagepose
+from stagepose.aliases import Progress
 from stagepose.cluster.addresses import find_addresses, is_uri
 from stagepose.cluster.find import Fetched, FindPeople, refuse_broken, with_columns
 from stagepose.cluster.parts import IMAGE, NOTE, done, taken, write_part
@@ -38,8 +39,6 @@ DEATHS = 3  # of processes that look at a picture, before it is given up
 SHOWN = 10  # errors that are told of; the parts have all
 COUNTS = pa.schema([("pictures", pa.int64()), ("people", pa.int64()), ("failed", pa.int64()),
                     ("errors", pa.list_(pa.string())), ("fatal", pa.binary())])
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Bool
 from stagepose.coco import jsonfile
 from stagepose.coco.parsedfile import MOST_PIXELS, NO_ID, ParsedFile, parse
 from stagepose.coco.pictures import check_pictures
@@ -32,8 +33,7 @@ LARGEST_SHARE = 1.001  # of a picture's side, with rounding: above it numbers ar
 LEAST_AREA, MOST_AREA = 0.02, 1.02  # of the box: a segment's; COCO's labelled people have .1 to .95
 S_ROUNDED = 1.0  # pixels by which ``s`` may miss the area's root
 
-Mask = NDArray[np.bool_]
-Rule = tuple[str, Mask, Callable[[int], str]]  # kind, rows it holds for, what to say of a row
+Rule = tuple[str, Bool, Callable[[int], str]]  # kind, rows it holds for, what to say of a row
 
 
 def check_dataset(
@@ -117,7 +117,7 @@ def _box_rules(t: ParsedFile) -> Iterator[Rule]:
     yield "box-sticks-out", sticks_N, placed("partly outside of")
 
 
-def _sound_boxes(t: ParsedFile) -> tuple[NDArray[np.float64], Mask]:
+def _sound_boxes(t: ParsedFile) -> tuple[NDArray[np.float64], Bool]:
     """(N, 4) xywh, 0 where they are not finite, and (N,) which are finite and not negative."""
     finite_N = _finite(t.boxes_xywh)
     box = np.where(finite_N[:, None], t.boxes_xywh, 0.0)
@@ -132,7 +132,7 @@ def _keypoint_rules(t: ParsedFile) -> Iterator[Rule]:
     size_N12 = _sizes(t)[:, None]
     margin = FAR_OUTSIDE * size_N12.max(-1, keepdims=True)
 
-    def rule(kind: str, at_NK: Mask, what: Callable[[int, int], str]) -> Rule:
+    def rule(kind: str, at_NK: Bool, what: Callable[[int, int], str]) -> Rule:
         return kind, np.asarray(at_NK.any(-1), dtype=bool), lambda row: _first_joint(t, row, at_NK[row], what)
 
     def triple(row: int, k: int) -> str:
@@ -153,7 +153,7 @@ def _keypoint_rules(t: ParsedFile) -> Iterator[Rule]:
     yield "num-keypoints-missing", absent_N & t.has_keypoints, lambda row: "num_keypoints is missing"
 
 
-def _first_joint(t: ParsedFile, row: int, at_K: Mask, what: Callable[[int, int], str]) -> str:
+def _first_joint(t: ParsedFile, row: int, at_K: Bool, what: Callable[[int, int], str]) -> str:
     """What is wrong with the first of an annotation's keypoints at fault, and how many more there are."""
     first, *others = np.flatnonzero(at_K).tolist()
     return f"{t.skeleton.names[first]} {what(row, first)}{f' (and {len(others)} more)' if others else ''}"
@@ -218,7 +218,7 @@ def _agreement_rules(t: ParsedFile) -> Iterator[Rule]:
     yield "area-tiny", here_N & ~tiny_N & below_N & (t.areas > 0), area
 
 
-def _all_joints(t: ParsedFile, row: int, labelled_K: Mask) -> str:
+def _all_joints(t: ParsedFile, row: int, labelled_K: Bool) -> str:
     """How a message calls all of an annotation's labelled keypoints."""
     first = int(np.flatnonzero(labelled_K)[0])
     place = _numbers(t.keypoints[row, first, :2])
@@ -272,7 +272,7 @@ def pictures_of_both(table: ParsedFile, other: str | Path) -> list[Problem]:
     return check_overlap(table.raw, table.images, table.image_index.tolist(), theirs.images, Path(other).name)
 
 
-def _finite(values: NDArray[np.float64]) -> Mask:
+def _finite(values: NDArray[np.float64]) -> Bool:
     """Whether all numbers along the last axis are finite."""
     return np.asarray(np.isfinite(values).all(-1), dtype=bool)
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from stagepose.aliases import Float
 from stagepose.coco.dataset import CocoDataset
 from stagepose.evaluation.bootstrap import RESAMPLES, Interval, intervals
 from stagepose.evaluation.breakdown import Part, all_parts, overlaps
 from stagepose.evaluation.keypoints import NUMBERS, Judgement, KeypointMetrics, judge_keypoints, metrics_of
-from stagepose.evaluation.matching import NOBODY, Float
+from stagepose.evaluation.matching import NOBODY
 from stagepose.evaluation.mending import Gain, gains, gains_by_keypoint
 from stagepose.evaluation.pck import PckMetrics, pck_of
 from stagepose.evaluation.taxonomy import KINDS, UNJUDGED, Taxonomy, classify

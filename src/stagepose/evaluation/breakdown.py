@@ -17,8 +17,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Bool, Float
 from stagepose.evaluation.keypoints import Judgement
-from stagepose.evaluation.matching import Bool, Float, Truth, View, match, pairs_of
+from stagepose.evaluation.matching import Truth, View, match, pairs_of
 from stagepose.evaluation.precision import NO_TRUTH, everybody, ranked
 from stagepose.geometry import iou_matrix
 

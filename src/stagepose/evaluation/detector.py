@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stagepose.aliases import Progress
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.parsedfile import ImageInfo
 from stagepose.evaluation.boxes import BoxMetrics, evaluate_boxes
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 MOST_PEOPLE = 20  # boxes of a picture that go to the pose network: COCO judges no more people
 LEAST_SCORE = 0.05  # of such a box; lower ones change an AP in its third digit and cost most of the time
 SURE = 0.3  # a box of this score in a picture without people is a false alarm
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Bool, Float, Int
 from stagepose.coco.dataset import CocoDataset
 from stagepose.errors import DatasetError
 from stagepose.evaluation.columns import Found, sorted_image_ids
 from stagepose.oks import oks_of_person
-
-Bool = NDArray[np.bool_]
-Int = NDArray[np.int64]
-Float = NDArray[np.float64]
 
 THRESHOLDS: Float = np.linspace(0.5, 0.95, 10)
 CLOSE_TO_ONE = 1 - 1e-10  # COCO lowers a threshold of 1 to it

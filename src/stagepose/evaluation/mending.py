@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stagepose.aliases import Bool
 from stagepose.evaluation.columns import Found
 from stagepose.evaluation.keypoints import Judgement
-from stagepose.evaluation.matching import Bool, Truth, match, pairs_of
+from stagepose.evaluation.matching import Truth, match, pairs_of
 from stagepose.evaluation.precision import NO_TRUTH, everybody, ranked
 from stagepose.evaluation.taxonomy import (
     INVERSION,

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.parsedfile import MOST_PIXELS
 from stagepose.evaluation.keypoints import Judgement, judge_keypoints
-from stagepose.evaluation.matching import NOBODY, Float
+from stagepose.evaluation.matching import NOBODY
 from stagepose.evaluation.precision import NO_TRUTH
 from stagepose.evaluation.taxonomy import MATCHED, people_of
 

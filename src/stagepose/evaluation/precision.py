@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Bool, Float, Int
 from stagepose.evaluation.columns import Found
-from stagepose.evaluation.matching import NOBODY, Bool, Float, Int, Truth, View
+from stagepose.evaluation.matching import NOBODY, Truth, View
 
 RECALLS: Float = np.linspace(0.0, 1.0, 101)
 NO_TRUTH = -1.0  # COCO's value if there is no ground truth

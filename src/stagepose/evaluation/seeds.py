@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stagepose.aliases import Float
 from stagepose.evaluation.bootstrap import RESAMPLES, Interval, draws, numbers_on, percentiles
 from stagepose.evaluation.keypoints import LABELS, Judgement
 
-Float = NDArray[np.float64]
 Z = 1.959964  # 97.5th percentile of the normal distribution
 T_OF_FEW = (12.706, 4.303, 3.182, 2.776)  # Student's of 1 to 4 degrees of freedom
 

@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stagepose.aliases import Bool, Float, Int
 from stagepose.coco.dataset import CocoDataset
 from stagepose.coco.samepicture import find_twins
 from stagepose.errors import DatasetError
-from stagepose.evaluation.matching import Bool, Float, Int, areas_of
+from stagepose.evaluation.matching import areas_of
 from stagepose.geometry import iou_matrix
 from stagepose.skeleton import Skeleton
 

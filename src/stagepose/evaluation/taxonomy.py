@@ -18,9 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Bool, Float, Int
 from stagepose.evaluation.columns import Found
 from stagepose.evaluation.keypoints import Judgement
-from stagepose.evaluation.matching import NOBODY, Bool, Float, Int, Pairs, Truth, match
+from stagepose.evaluation.matching import NOBODY, Pairs, Truth, match
 from stagepose.evaluation.precision import everybody
 from stagepose.oks import keypoint_similarity
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from stagepose.aliases import Progress
 from stagepose.claims import read_json
 from stagepose.coco.dataset import person_json
 from stagepose.errors import DatasetError
@@ -25,7 +26,7 @@ from stagepose.extend.made import Recipe
 from stagepose.extend.worker import Order, Workshop, note_of
 from stagepose.files import write_json
 from stagepose.lines import printable
-from stagepose.making import MadeSet, Progress, check_wish, in_processes
+from stagepose.making import MadeSet, check_wish, in_processes
 from stagepose.making.madeset import Row
 
 FORMAT = 3  # of what is made: raised when the same seed would no longer give the same pictures and labels

@@ -22,7 +22,6 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one 
 
 Job = TypeVar("Job")
 Order = TypeVar("Order")
-Progress = Callable[[int, int], None]  # (done, all)
 
 
 def in_processes(workshop: Callable[[Order], Callable[[Job], None]], order: Order, jobs: Sequence[Job], *,

@@ -14,9 +14,8 @@ from importlib.resources import as_file, files
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float32
 from stagepose.errors import ConfigError
-
-Floats = NDArray[np.float32]
 
 BODY, EYES, HAIR, SKIRT = 0, 1, 2, 3  # parts of the mesh; the last two are worn by some only
 AGES = ("baby", "child", "young", "old")
@@ -74,9 +73,9 @@ def _low_middle_high(value: float, of: str) -> dict[str, float]:
 class Shape:
     """One body at rest: vertices (V, 3), where its bones begin and end (B, 3)."""
 
-    vertices: Floats
-    heads: Floats
-    tails: Floats
+    vertices: Float32
+    heads: Float32
+    tails: Float32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,18 +87,18 @@ class Body:
     mesh, by which files of keypoints name it.
     """
 
-    vertices: Floats
+    vertices: Float32
     faces: NDArray[np.int64]
     parts: NDArray[np.uint8]
-    heads: Floats
-    tails: Floats
-    basis: Floats
-    projection: Floats
+    heads: Float32
+    tails: Float32
+    basis: Float32
+    projection: Float32
     targets: tuple[str, ...]
     bones: tuple[str, ...]
     parents: tuple[int, ...]
     influence: NDArray[np.int64]
-    weight: Floats
+    weight: Float32
     source_index: NDArray[np.int64]
 
     def shape(self, traits: Traits) -> Shape:
@@ -111,12 +110,12 @@ class Body:
         vertices, heads, tails = np.split(offsets, [len(self.vertices), len(self.vertices) + len(self.bones)])
         return Shape(vertices=self.vertices + vertices, heads=self.heads + heads, tails=self.tails + tails)
 
-    def skin(self, shape: Shape, turns_B33: Floats, places_B3: Floats) -> Floats:
+    def skin(self, shape: Shape, turns_B33: Float32, places_B3: Float32) -> Float32:
         """The vertices (V, 3) where each bone has turned from rest by ``turns`` and its head moved to ``places``."""
         shifts_B3 = places_B3 - np.einsum("bij,bj->bi", turns_B33, shape.heads)
         moves_B34 = np.concatenate([turns_B33, shifts_B3[:, :, None]], axis=2)
         moves_V34 = np.einsum("vk,vkij->vij", self.weight, moves_B34[self.influence])
-        moved: Floats = np.einsum("vij,vj->vi", moves_V34[:, :, :3], shape.vertices) + moves_V34[:, :, 3]
+        moved: Float32 = np.einsum("vij,vj->vi", moves_V34[:, :, :3], shape.vertices) + moves_V34[:, :, 3]
         return moved
 
     @cached_property

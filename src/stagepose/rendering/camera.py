@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from stagepose.aliases import Float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Camera:
     focal: float
     size: tuple[int, int]
 
-    def project(self, places_V3: Floats) -> Floats:
+    def project(self, places_V3: Float32) -> Float32:
         """(V, 3): x and y in pixels, depth in metres. Behind the camera x and y mean nothing, the depth is below 0."""
         seen = (places_V3 - self.place) @ self.turn.T
         depth = seen[:, 2:]
@@ -30,7 +30,7 @@ class Camera:
         middle = (np.array([self.size[1], self.size[0]]) - 1) / 2
         return np.concatenate([seen[:, :2] / safe * self.focal + middle, depth], axis=1).astype(np.float32)
 
-    def rays(self) -> Floats:
+    def rays(self) -> Float32:
         """(H, W, 3) world directions through the pixels, one metre ahead each."""
         height, width = self.size
         y, x = np.mgrid[:height, :width]

@@ -11,7 +11,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.rendering.body import BODY, EYES, HAIR, SKIRT, Body, Floats, load_body
+from stagepose.aliases import Float32
+from stagepose.rendering.body import BODY, EYES, HAIR, SKIRT, Body, load_body
 
 OFF_ARM = -0.3  # the arm's coordinate of all that is no arm
 SHOULDER = -0.15  # arm coordinates from here on are on an arm
@@ -29,17 +30,17 @@ class Chart:
     waist, -1.4 neck; ``arm`` (S,) 0 at the shoulder, 1 elbow, 2 wrist; ``neck`` (S,) metres from the neck's foot.
     """
 
-    rest: Floats
-    level: Floats
-    arm: Floats
-    neck: Floats
+    rest: Float32
+    level: Float32
+    arm: Float32
+    neck: Float32
 
-    def columns(self) -> Floats:
+    def columns(self) -> Float32:
         """(S, 6): what a rasteriser can mix between vertices."""
         return np.concatenate([self.rest, np.stack([self.level, self.arm, self.neck], axis=1)], axis=1)
 
     @classmethod
-    def of(cls, columns_S6: Floats) -> Chart:
+    def of(cls, columns_S6: Float32) -> Chart:
         """The inverse of :meth:`columns`."""
         return cls(np.ascontiguousarray(columns_S6[:, :3]), columns_S6[:, 3], columns_S6[:, 4], columns_S6[:, 5])
 
@@ -69,10 +70,10 @@ def body_chart() -> Chart:
     return Chart(rest, *(values.astype(np.float32) for values in (level, _along_arms(body, arms), neck)))
 
 
-def _share(body: Body, bones: tuple[str, ...]) -> Floats:
+def _share(body: Body, bones: tuple[str, ...]) -> Float32:
     """(V,) how much of a vertex these bones move."""
     chosen = np.array([name.startswith(bones) for name in body.bones])
-    total: Floats = (body.weight * chosen[body.influence]).sum(axis=1)
+    total: Float32 = (body.weight * chosen[body.influence]).sum(axis=1)
     return total
 
 
@@ -83,7 +84,7 @@ def _levels(body: Body) -> NDArray[np.float64]:
     return np.interp(body.vertices[:, 1], heights, (2.3, 2, 1, 0, -(top - hip) / (hip - knee)))
 
 
-def _along_arms(body: Body, share_V: Floats) -> NDArray[np.float64]:
+def _along_arms(body: Body, share_V: Float32) -> NDArray[np.float64]:
     along = np.full(len(body.vertices), OFF_ARM, dtype=np.float64)
     for side, sign in (("L", 1), ("R", -1)):
         mine = np.flatnonzero((share_V > 0.5) & (body.vertices[:, 0] * sign > 0))

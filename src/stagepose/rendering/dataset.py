@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stagepose.aliases import Progress
 from stagepose.claims import read_json
 from stagepose.coco import read_dataset
 from stagepose.coco.dataset import person_json
-from stagepose.making import MadeSet, Progress, check_wish, in_processes
+from stagepose.making import MadeSet, check_wish, in_processes
 from stagepose.making.madeset import Row
 from stagepose.rendering.fit import targets
 from stagepose.rendering.landmarks import COCO_FILE, read_landmarks

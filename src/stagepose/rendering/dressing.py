@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.rendering.body import BODY, EYES, HAIR, SKIRT, Body, Floats, Shape
+from stagepose.aliases import Float32
+from stagepose.rendering.body import BODY, EYES, HAIR, SKIRT, Body, Shape
 from stagepose.rendering.chart import EYE, Chart, body_chart, part_masks
 from stagepose.rendering.outfits import Outfit
 
@@ -51,7 +52,7 @@ def dressed(body: Body, shape: Shape, outfit: Outfit) -> Shape:
     return Shape(vertices=vertices.astype(np.float32), heads=shape.heads, tails=shape.tails)
 
 
-def _smoothed(values_V: Floats, body: Body, chosen_V: NDArray[np.bool_], passes: int) -> Floats:
+def _smoothed(values_V: Float32, body: Body, chosen_V: NDArray[np.bool_], passes: int) -> Float32:
     """Values (V, ...) of the chosen vertices drawn to the mean of their neighbours', some times over."""
     rows = np.flatnonzero(chosen_V)
     columns = body.neighbours[rows].T.copy()
@@ -64,7 +65,7 @@ def _smoothed(values_V: Floats, body: Body, chosen_V: NDArray[np.bool_], passes:
     return result
 
 
-def hair_mask(outfit: Outfit, at: Chart, *, soft: float) -> Floats:
+def hair_mask(outfit: Outfit, at: Chart, *, soft: float) -> Float32:
     """(S,) how much a place is hair, or cap, 0 to 1; ``soft`` metres from none to all."""
     if outfit.style == "bald":
         return np.zeros(len(at.rest), dtype=np.float32)
@@ -93,7 +94,7 @@ def shown_triangles(body: Body, outfit: Outfit) -> tuple[NDArray[np.int64], NDAr
     return body.triangles[pair], np.repeat(body.parts, 2)[pair]
 
 
-def vertex_normals(vertices_V3: Floats, triangles_F3: NDArray[np.int64]) -> Floats:
+def vertex_normals(vertices_V3: Float32, triangles_F3: NDArray[np.int64]) -> Float32:
     """(V, 3) unit normals, the mean of the triangles around by area; zero where there are none."""
     a, b, c = (vertices_V3[triangles_F3[:, i]] for i in range(3))
     across = np.cross(b - a, c - a)

@@ -12,9 +12,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Rng
 from stagepose.rendering.pose import ANGLES, HIGHEST, LOWEST
 
-Rng = np.random.Generator
 Angles = dict[str, float]
 SIDES = ("left", "right")
 

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.rendering.body import Floats, Traits, load_body
+from stagepose.aliases import Float32, Rng
+from stagepose.rendering.body import Traits, load_body
 from stagepose.rendering.dressing import dressed, shown_triangles
 from stagepose.rendering.families import Stance
 from stagepose.rendering.outfits import Outfit, draw_outfit, draw_traits
 from stagepose.rendering.pose import move
-
-Rng = np.random.Generator
-
 
 FACING, TURNED = 0.6, 45.0  # this share of people looks to the camera, give or take so many degrees
 
@@ -25,8 +23,8 @@ class Figure:
 
     outfit: Outfit
     stance: Stance
-    points: Floats
-    heads: Floats
+    points: Float32
+    heads: Float32
     triangles: NDArray[np.int64]
     parts: NDArray[np.uint8]
 
@@ -35,7 +33,7 @@ class Figure:
         step = by.astype(np.float32)
         return replace(self, points=self.points + step, heads=self.heads + step)
 
-    def bounds(self) -> tuple[Floats, Floats]:
+    def bounds(self) -> tuple[Float32, Float32]:
         """Lowest and highest corner of what is shown."""
         shown = self.points[np.unique(self.triangles)]
         return shown.min(axis=0), shown.max(axis=0)

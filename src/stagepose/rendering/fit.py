@@ -13,15 +13,14 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float
 from stagepose.coco import CocoDataset
 from stagepose.errors import DatasetError
 from stagepose.rendering.body import Body, Shape, Traits, load_body
 from stagepose.rendering.families import Stance, draw_stance, relaxed
 from stagepose.rendering.figures import turned
 from stagepose.rendering.landmarks import Landmarks
-from stagepose.rendering.pose import HIGHEST, LOWEST, move
-
-Floats = NDArray[np.float64]
+from stagepose.rendering.pose import HIGHEST, LOWEST, move, turn_about
 
 LEAST_LABELLED = 8  # keypoints of a person whose pose is worth taking
 BANK = 400  # poses from which a fit starts: the nearest of them
@@ -46,7 +45,7 @@ class Fit:
 class Target:
     """Keypoints to match: ``points`` (N, 2) with y up, and the landmarks (N,) that they are."""
 
-    points: Floats
+    points: Float
     which: NDArray[np.int64]
 
 
@@ -84,13 +83,13 @@ class _Model:
         self.height = float(np.ptp(self.shape.vertices[:, 1]))
         self._carried = _carried(landmarks, self.body, self.shape)
 
-    def points(self, angles_PA: Floats, views_P33: Floats) -> Floats:
+    def points(self, angles_PA: Float, views_P33: Float) -> Float:
         """(P, K, 2) metres to the right and up, as seen from far away."""
         frame, by = move(self.body, self.shape, angles_PA), self._carried
         parts_PM3 = (by.weights[:, None] * frame.places[:, by.bones]
                      + np.einsum("pmij,mj->pmi", frame.turns[:, by.bones], by.offsets))
         there = np.add.reduceat(parts_PM3, by.firsts, axis=1)
-        seen: Floats = np.einsum("pij,pkj->pki", views_P33, there)[:, :, :2]
+        seen: Float = np.einsum("pij,pkj->pki", views_P33, there)[:, :, :2]
         return seen
 
 
@@ -103,8 +102,8 @@ class _Carried:
     """
 
     bones: NDArray[np.int64]
-    weights: Floats
-    offsets: Floats
+    weights: Float
+    offsets: Float
     firsts: NDArray[np.int64]
 
 
@@ -116,7 +115,7 @@ def _carried(landmarks: Landmarks, body: Body, shape: Shape) -> _Carried:
     return _Carried(np.array(bones), np.array(weights), np.array(offsets), firsts)
 
 
-def _shares(vertices: list[int], body: Body, shape: Shape) -> list[tuple[int, float, Floats]]:
+def _shares(vertices: list[int], body: Body, shape: Shape) -> list[tuple[int, float, Float]]:
     """Of each bone that moves any of them: its number, its share of their mean, and that share's place beside it."""
     influence_V4, share_V4 = body.influence[vertices], body.weight[vertices] / len(vertices)
     found = []
@@ -127,7 +126,7 @@ def _shares(vertices: list[int], body: Body, shape: Shape) -> list[tuple[int, fl
 
 
 @cache
-def _bank(landmarks: Landmarks) -> tuple[Floats, Floats, Floats]:
+def _bank(landmarks: Landmarks) -> tuple[Float, Float, Float]:
     """Angles, views and points of poses to start from, of all families and from all sides."""
     rng = np.random.default_rng(0)
     stances = [draw_stance(rng) for _ in range(BANK)]
@@ -136,7 +135,7 @@ def _bank(landmarks: Landmarks) -> tuple[Floats, Floats, Floats]:
     return angles, views, _Model(landmarks).points(angles, views)
 
 
-def _aligned(seen_PN2: Floats, wanted_N2: Floats) -> tuple[Floats, Floats]:
+def _aligned(seen_PN2: Float, wanted_N2: Float) -> tuple[Float, Float]:
     """What is left (P, N, 2) after the best shift and scale of the wanted points, in metres; its mean length (P,)."""
     centred = seen_PN2 - seen_PN2.mean(axis=1, keepdims=True)
     wanted = wanted_N2 - wanted_N2.mean(axis=0)
@@ -145,12 +144,12 @@ def _aligned(seen_PN2: Floats, wanted_N2: Floats) -> tuple[Floats, Floats]:
     return left, np.linalg.norm(left, axis=2).mean(axis=1)
 
 
-def _refine(model: _Model, target: Target, angles_A: Floats, view_33: Floats) -> Fit:
+def _refine(model: _Model, target: Target, angles_A: Float, view_33: Float) -> Fit:
     """Levenberg and Marquardt's steps over all angles and the view, in radians, held within the limits."""
     count = len(angles_A)
     relaxed_A = np.radians(relaxed())
 
-    def residuals(angles_PA: Floats, views_P33: Floats) -> Floats:
+    def residuals(angles_PA: Float, views_P33: Float) -> Float:
         left, _ = _aligned(model.points(np.degrees(angles_PA), views_P33)[:, target.which], target.points)
         points = left.reshape(len(left), -1) / (POINT_ERROR * model.height)
         return np.concatenate([points, (angles_PA - relaxed_A) / LOOSENESS], axis=1)
@@ -174,12 +173,7 @@ def _refine(model: _Model, target: Target, angles_A: Floats, view_33: Floats) ->
     return Fit(Stance(np.degrees(angles), facing=view), float(error[0]) / model.height)
 
 
-def _turn(axis_3: Floats) -> Floats:
+def _turn(axis_3: Float) -> Float:
     """(3, 3) about an axis by its length in radians."""
     angle = float(np.linalg.norm(axis_3))
-    if angle < 1e-12:
-        return np.eye(3)
-    x, y, z = axis_3 / angle
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    turned_33: Floats = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
-    return turned_33
+    return np.eye(3) if angle < 1e-12 else turn_about(axis_3, angle)

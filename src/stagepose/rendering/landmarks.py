@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float32
 from stagepose.errors import SkeletonError
-from stagepose.rendering.body import Body, Floats, load_body
+from stagepose.rendering.body import Body, load_body
 from stagepose.skeleton import COCO_17, Skeleton
 
 COCO_FILE = Path(__file__).with_name("coco17.toml")
@@ -35,16 +36,16 @@ class Landmarks:
     skeleton: Skeleton
     vertices: tuple[tuple[int, ...], ...]
     bones: tuple[int, ...]  # -1 where vertices say it
-    reach: Floats
+    reach: Float32
 
-    def of(self, vertices_V3: Floats, heads_B3: Floats) -> Floats:
+    def of(self, vertices_V3: Float32, heads_B3: Float32) -> Float32:
         """(K, 3) places on a body."""
         points = [vertices_V3[list(chosen)].mean(axis=0) if bone < 0 else heads_B3[bone]
                   for chosen, bone in zip(self.vertices, self.bones, strict=True)]
         return np.array(points, dtype=np.float32)
 
     @cached_property
-    def rest(self) -> Floats:
+    def rest(self) -> Float32:
         """(K, 3) on the chart."""
         body = load_body()
         return self.of(body.vertices, body.heads)

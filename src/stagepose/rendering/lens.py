@@ -6,10 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float32, Rng
 from stagepose.rendering.patterns import GAMMA
-
-Rng = np.random.Generator
-Floats = NDArray[np.float32]
 
 GREY = 0.04  # of pictures are without colour
 SOFT, SHAKEN = 0.3, 0.08  # shares of pictures out of focus, and of moved cameras
@@ -18,7 +16,7 @@ BRIGHTEST = 1.4  # light beyond which hardly anything may go: it would be white
 BASE = 256  # pixels of the longer side for which widths below are
 
 
-def finish(rng: Rng, light_HW3: Floats) -> NDArray[np.uint8]:
+def finish(rng: Rng, light_HW3: Float32) -> NDArray[np.uint8]:
     """The picture (H, W, 3) that a camera takes."""
     middle, bright = np.percentile(light_HW3, (60, 98))
     exposure = min(rng.uniform(0.28, 0.5) / max(middle + 0.02, 0.08), BRIGHTEST / max(bright, 0.05), 2.5)
@@ -33,7 +31,7 @@ def finish(rng: Rng, light_HW3: Floats) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.round(screen + noise), 0, 255), dtype=np.uint8)
 
 
-def _blurred(rng: Rng, screen: Floats) -> Floats:
+def _blurred(rng: Rng, screen: Float32) -> Float32:
     scale, kind = max(screen.shape) / BASE, rng.random()
     if kind < SOFT:
         return np.asarray(cv2.GaussianBlur(screen, (0, 0), rng.uniform(0.3, 1.1) * scale), dtype=np.float32)

@@ -8,10 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float32, Rng
 from stagepose.rendering.raster import rasterise
-
-Rng = np.random.Generator
-Floats = NDArray[np.float32]
 
 MAP = 320  # pixels a side of the shadow map: about 1 cm of a person's shadow each
 BIAS = 0.025  # metres that a place may lie behind the lit surface and still be it
@@ -22,9 +20,9 @@ class Light:
     """``way`` (3,) unit, towards the lamp; colours (3,) of the lamp, the sky and the ground; ``shade`` of shadows."""
 
     way: NDArray[np.float64]
-    lamp: Floats
-    sky: Floats
-    ground: Floats
+    lamp: Float32
+    sky: Float32
+    ground: Float32
     shade: float
     soft: float  # pixels of the shadow map over which a shadow's edge fades
 
@@ -46,7 +44,7 @@ def draw_light(rng: Rng) -> Light:
 class Shadows:
     """What the lamp sees: the depth of the nearest surface on a grid across its rays."""
 
-    def __init__(self, light: Light, points_V3: Floats, triangles_F3: NDArray[np.int64]) -> None:
+    def __init__(self, light: Light, points_V3: Float32, triangles_F3: NDArray[np.int64]) -> None:
         side = np.cross([0.0, 1.0, 0.1], light.way)
         side /= np.linalg.norm(side)
         self._axes = np.stack([side, np.cross(light.way, side), -light.way])
@@ -59,12 +57,12 @@ class Shadows:
         near[hits.pixel] = hits.depth
         self._near = near.reshape(MAP, MAP)
 
-    def _to_map(self, seen: Floats) -> Floats:
+    def _to_map(self, seen: Float32) -> Float32:
         """(V, 3): x and y on the map, depth in metres from 1 on."""
         return np.concatenate([(seen[:, :2] - self._low[:2]) * self._scale, seen[:, 2:] - self._low[2] + 1], axis=1,
                               dtype=np.float32)
 
-    def lit(self, places_S3: Floats) -> Floats:
+    def lit(self, places_S3: Float32) -> Float32:
         """(S,) how much of the lamp reaches a place, from 1 - shade to 1."""
         on_map = self._to_map((places_S3 @ self._axes.T).astype(np.float32))
         total = np.zeros(len(on_map), dtype=np.float32)
@@ -77,8 +75,8 @@ class Shadows:
         return (1 - self._light.shade * (1 - total / len(ring))).astype(np.float32)
 
 
-def shade(light: Light, colour_S3: Floats, normals_S3: Floats, lit_S: Floats, gloss_S: Floats,
-          to_eye_S3: Floats) -> Floats:
+def shade(light: Light, colour_S3: Float32, normals_S3: Float32, lit_S: Float32, gloss_S: Float32,
+          to_eye_S3: Float32) -> Float32:
     """Light (S, 3) that comes from a surface; ``to_eye`` are unit directions."""
     facing = np.clip((normals_S3 @ light.way + 0.12) / 1.12, 0, 1)  # skin and cloth scatter a little round the edge
     up = (0.5 + 0.5 * normals_S3[:, 1:2]).astype(np.float32)
@@ -90,7 +88,7 @@ def shade(light: Light, colour_S3: Floats, normals_S3: Floats, lit_S: Floats, gl
     return np.asarray(colour_S3 * got + light.lamp * (shine * lit_S)[:, None], dtype=np.float32)
 
 
-def closeness(depth_HW: Floats, reach: float) -> Floats:
+def closeness(depth_HW: Float32, reach: float) -> Float32:
     """(H, W) 0.55 to 1: darker where the surroundings within ``reach`` pixels stand before a surface (folds, armpits).
 
     ``depth`` in metres, NaN where there is nothing.

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float32, Rng
 from stagepose.rendering.body import ANCESTRIES, Traits
 from stagepose.rendering.chart import Chart
 from stagepose.rendering.patterns import Pattern, Waves, draw_pattern, linear
-
-Rng = np.random.Generator
-Floats = NDArray[np.float32]
 
 SKIN = np.stack([linear(tone) for tone in (
     (250, 222, 204), (238, 196, 168), (216, 166, 132), (182, 126, 92), (138, 90, 62), (94, 60, 44), (62, 40, 31),
@@ -64,10 +62,10 @@ class Garment:
 class Outfit:
     """All that one person shows; ``garments`` from the inside out; ``hair_end`` metres (on the chart) of long hair."""
 
-    skin: Floats
+    skin: Float32
     mottle: Waves
-    iris: Floats
-    hair: Floats
+    iris: Float32
+    hair: Float32
     strands: Waves
     style: str
     hair_depth: float
@@ -113,12 +111,12 @@ def draw_outfit(rng: Rng, traits: Traits) -> Outfit:
     )
 
 
-def _draw_skin(rng: Rng, ancestry: str) -> Floats:
+def _draw_skin(rng: Rng, ancestry: str) -> Float32:
     tone = rng.uniform(*SKIN_RANGE[ancestry]) * (len(SKIN) - 1)
     return np.array([np.interp(tone, np.arange(len(SKIN)), SKIN[:, c]) for c in range(3)], dtype=np.float32)
 
 
-def _draw_hair(rng: Rng, ancestry: str, age: float) -> Floats:
+def _draw_hair(rng: Rng, ancestry: str, age: float) -> Float32:
     odds = np.array(HAIR_ODDS[ancestry])
     grey = rng.random() < (age - 0.65) * 2.5
     colour = GREYS[rng.integers(2)] if grey else HAIR_COLOURS[rng.choice(len(odds), p=odds / odds.sum())]

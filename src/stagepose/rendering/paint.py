@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float32
 from stagepose.rendering.body import BODY, EYES, HAIR, SKIRT
 from stagepose.rendering.chart import EYE, Chart
 from stagepose.rendering.dressing import hair_mask
 from stagepose.rendering.outfits import LIPS, Garment, Outfit
 
-Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 SKIN_GLOSS, CLOTH_GLOSS, EYE_GLOSS = 0.12, 0.02, 0.5
@@ -27,12 +27,12 @@ FRONT = 0.1  # metres on the chart before which a head has a face
 class Coat:
     """What the light falls on: ``colour`` (S, 3), ``gloss`` (S,), ``normals`` (S, 3) with folds in them."""
 
-    colour: Floats
-    gloss: Floats
-    normals: Floats
+    colour: Float32
+    gloss: Float32
+    normals: Float32
 
 
-def paint(outfit: Outfit, at: Chart, parts_S: NDArray[np.uint8], normals_S3: Floats) -> Coat:
+def paint(outfit: Outfit, at: Chart, parts_S: NDArray[np.uint8], normals_S3: Float32) -> Coat:
     """The pixels of one person."""
     colour = np.asarray(outfit.skin * (1 + 0.06 * outfit.mottle(at.rest))[:, None], dtype=np.float32)
     coat = Coat(colour, np.full(len(colour), SKIN_GLOSS, dtype=np.float32), normals_S3.copy())
@@ -50,14 +50,14 @@ def paint(outfit: Outfit, at: Chart, parts_S: NDArray[np.uint8], normals_S3: Flo
     return coat
 
 
-def _wear(garment: Garment, rows: Rows, rest_S3: Floats, coat: Coat) -> None:
+def _wear(garment: Garment, rows: Rows, rest_S3: Float32, coat: Coat) -> None:
     places = rest_S3[rows]
     coat.colour[rows] = garment.pattern(places)
     coat.gloss[rows] = CLOTH_GLOSS
     coat.normals[rows] -= garment.crease * garment.creases.slope(places)
 
 
-def _strands(outfit: Outfit, rest_S3: Floats) -> Floats:
+def _strands(outfit: Outfit, rest_S3: Float32) -> Float32:
     """Hair: its colour in streaks down the head."""
     streaks = outfit.strands(rest_S3 * np.array([1, 0.2, 1], dtype=np.float32))
     return np.asarray(outfit.hair * (1 + 0.28 * streaks)[:, None], dtype=np.float32)
@@ -69,7 +69,7 @@ def _paint_head(outfit: Outfit, at: Chart, rows: Rows, coat: Coat) -> None:
     coat.colour[rows] += hair_mask(outfit, at, soft=0.006)[:, None] * (cover - coat.colour[rows])
 
 
-def _face(outfit: Outfit, rest_S3: Floats, colour_S3: Floats) -> Floats:
+def _face(outfit: Outfit, rest_S3: Float32, colour_S3: Float32) -> Float32:
     """Cheeks, lips, brows and beard on the skin of a head."""
     x, up, ahead = np.abs(rest_S3[:, 0]), rest_S3[:, 1] - EYE[1], rest_S3[:, 2]
     front = ahead > FRONT
@@ -85,7 +85,7 @@ def _face(outfit: Outfit, rest_S3: Floats, colour_S3: Floats) -> Floats:
     return np.asarray(colour + thick * (outfit.hair - colour), dtype=np.float32)
 
 
-def _eyes(outfit: Outfit, rest_S3: Floats) -> Floats:
+def _eyes(outfit: Outfit, rest_S3: Float32) -> Float32:
     """White, iris and pupil by the distance from where the eye looks."""
     off = np.hypot(np.abs(rest_S3[:, 0]) - GAZE[0], rest_S3[:, 1] - GAZE[1])[:, None]
     return np.where(off < PUPIL, 0.01, np.where(off < IRIS, outfit.iris, WHITE)).astype(np.float32)

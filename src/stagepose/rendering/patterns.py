@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Rng = np.random.Generator
-Floats = NDArray[np.float32]
+from stagepose.aliases import Float32, Rng
 
 GAMMA = 2.2  # of screens, near enough to sRGB's curve
 NEUTRALS = ((20, 20, 24), (238, 238, 235), (128, 130, 134), (36, 44, 74), (68, 90, 130), (150, 128, 96),
@@ -20,12 +19,12 @@ NEUTRALS = ((20, 20, 24), (238, 238, 235), (128, 130, 134), (36, 44, 74), (68, 9
 NEUTRAL_SHARE = 0.55
 
 
-def linear(rgb: tuple[float, ...] | NDArray[np.float64]) -> Floats:
+def linear(rgb: tuple[float, ...] | NDArray[np.float64]) -> Float32:
     """From 8-bit screen colours to light."""
     return ((np.asarray(rgb, dtype=np.float32) / 255) ** GAMMA).astype(np.float32)
 
 
-def draw_colour(rng: Rng) -> Floats:
+def draw_colour(rng: Rng) -> Float32:
     """A colour of clothes or things: mostly neutral, else any hue."""
     if rng.random() < NEUTRAL_SHARE:
         base = np.array(NEUTRALS[rng.integers(len(NEUTRALS))], dtype=np.float64)
@@ -44,22 +43,22 @@ class Waves:
         self._ways = (ways * (2 * np.pi / size * rng.uniform(0.5, 1.8, (count, 1)))).astype(np.float32)
         self._start = rng.uniform(0, 2 * np.pi, count).astype(np.float32)
 
-    def __call__(self, places_S3: Floats) -> Floats:
+    def __call__(self, places_S3: Float32) -> Float32:
         total = np.zeros(len(places_S3), dtype=np.float32)
         bend = np.zeros(len(places_S3), dtype=np.float32)
         for way, start in zip(self._ways, self._start, strict=True):
             bend = np.sin(places_S3 @ way + start + 1.3 * bend)
             total += bend
-        scaled: Floats = total * np.float32(np.sqrt(2 / len(self._ways)))
+        scaled: Float32 = total * np.float32(np.sqrt(2 / len(self._ways)))
         return scaled
 
-    def slope(self, places_S3: Floats) -> Floats:
+    def slope(self, places_S3: Float32) -> Float32:
         """(S, 3): which way it rises, for bumps; of unit size about."""
         total = np.zeros_like(places_S3)
         for way, start in zip(self._ways, self._start, strict=True):
             unit = way / np.linalg.norm(way)
             total += np.cos(places_S3 @ way + start)[:, None] * unit
-        scaled: Floats = total / np.float32(np.sqrt(len(self._ways)))
+        scaled: Float32 = total / np.float32(np.sqrt(len(self._ways)))
         return scaled
 
 
@@ -73,13 +72,13 @@ class Pattern:
     """What a surface is painted with: ``colours`` (3, 3) of which ``kind`` uses one to three; ``size`` in metres."""
 
     kind: str
-    colours: Floats
+    colours: Float32
     size: float
     fine: Waves
     coarse: Waves
     rough: float = 1.0
 
-    def __call__(self, places_S3: Floats) -> Floats:
+    def __call__(self, places_S3: Float32) -> Float32:
         """Colours (S, 3)."""
         amount = _MASKS[self.kind](self, places_S3)[:, None]
         painted = self.colours[0] + (self.colours[1] - self.colours[0]) * amount
@@ -101,43 +100,43 @@ def draw_pattern(rng: Rng, *, kinds: tuple[str, ...] = KINDS, scale: float = 1.0
     return Pattern(kind, colours, size, Waves(rng, size=0.012 * scale, count=6), Waves(rng, size=0.35 * scale, count=4))
 
 
-def _stripe(distance_S: Floats, size: float) -> Floats:
+def _stripe(distance_S: Float32, size: float) -> Float32:
     """1 in every other band, with soft edges."""
-    wave: Floats = np.clip(np.sin(distance_S * (np.pi / size)) * 4 + 0.5, 0, 1)
+    wave: Float32 = np.clip(np.sin(distance_S * (np.pi / size)) * 4 + 0.5, 0, 1)
     return wave
 
 
-def _plain(pattern: Pattern, at: Floats) -> Floats:
+def _plain(pattern: Pattern, at: Float32) -> Float32:
     return np.zeros(len(at), dtype=np.float32)
 
 
-def _across(pattern: Pattern, at: Floats) -> Floats:
+def _across(pattern: Pattern, at: Float32) -> Float32:
     return _stripe(at[:, 1], pattern.size)
 
 
-def _along(pattern: Pattern, at: Floats) -> Floats:
+def _along(pattern: Pattern, at: Float32) -> Float32:
     return _stripe(at[:, 0] + 0.4 * at[:, 2], pattern.size * 0.6)
 
 
-def _checks(pattern: Pattern, at: Floats) -> Floats:
+def _checks(pattern: Pattern, at: Float32) -> Float32:
     return 0.5 * (_across(pattern, at) + _along(pattern, at))
 
 
-def _halves(pattern: Pattern, at: Floats) -> Floats:
+def _halves(pattern: Pattern, at: Float32) -> Float32:
     """Another colour above the chest."""
     return (at[:, 1] > 0.25 + pattern.size).astype(np.float32)
 
 
-def _spots(pattern: Pattern, at: Floats) -> Floats:
-    wave: Floats = np.prod(np.sin(at[:, :2] * (np.pi / pattern.size)), axis=1)
+def _spots(pattern: Pattern, at: Float32) -> Float32:
+    wave: Float32 = np.prod(np.sin(at[:, :2] * (np.pi / pattern.size)), axis=1)
     return np.asarray(np.clip((np.abs(wave) - 0.55) * 6, 0, 1), dtype=np.float32)
 
 
-def _blotches(pattern: Pattern, at: Floats) -> Floats:
+def _blotches(pattern: Pattern, at: Float32) -> Float32:
     return np.asarray(np.clip(pattern.coarse(at * (0.18 / pattern.size)) * 3 + 0.5, 0, 1), dtype=np.float32)
 
 
-def _print(pattern: Pattern, at: Floats) -> Floats:
+def _print(pattern: Pattern, at: Float32) -> Float32:
     """Something on the chest: a patch with a pattern in it."""
     x, y = at[:, 0] / (1.6 * pattern.size), (at[:, 1] - 0.36) / (1.2 * pattern.size)
     inside = (x**2 + y**2 < 1) & (at[:, 2] > 0.03)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float32, Rng
 from stagepose.rendering.body import HAIR, SKIRT
 from stagepose.rendering.chart import Chart, body_chart
 from stagepose.rendering.dressing import vertex_normals
@@ -20,9 +21,6 @@ from stagepose.rendering.paint import CLOTH_GLOSS, paint
 from stagepose.rendering.raster import Hits, rasterise
 from stagepose.rendering.scene import Scene
 from stagepose.rendering.scenery import draw_backdrop
-
-Rng = np.random.Generator
-Floats = NDArray[np.float32]
 
 FINER = 2  # samples a pixel, each way: edges are mixed as a lens does
 NOTHING = -1  # owner of a pixel that shows the backdrop
@@ -37,9 +35,9 @@ class Geometry:
     of the person or, behind them, the thing; ``both_sides`` (F,) cloth and hair that hang free, and things.
     """
 
-    points: Floats
-    normals: Floats
-    columns: Floats
+    points: Float32
+    normals: Float32
+    columns: Float32
     triangles: NDArray[np.int64]
     owner: NDArray[np.int64]
     parts: NDArray[np.uint8]
@@ -93,7 +91,7 @@ def _surface(geometry: Geometry, hits: Hits, size: tuple[int, int]) -> Surface:
     return Surface(owner.reshape(size), rest.reshape(*size, 3), hair.reshape(size), FINER)
 
 
-def _lit(scene: Scene, geometry: Geometry, hits: Hits, shadows: Shadows, size: tuple[int, int]) -> Floats:
+def _lit(scene: Scene, geometry: Geometry, hits: Hits, shadows: Shadows, size: tuple[int, int]) -> Float32:
     """(H, W, 3) light from people and things, 0 elsewhere."""
     places = hits.of(geometry.points, geometry.triangles)
     colour, gloss, normals = _painted(scene, geometry, hits)
@@ -108,7 +106,7 @@ def _lit(scene: Scene, geometry: Geometry, hits: Hits, shadows: Shadows, size: t
     return view.reshape(*size, 3)
 
 
-def _painted(scene: Scene, geometry: Geometry, hits: Hits) -> tuple[Floats, Floats, Floats]:
+def _painted(scene: Scene, geometry: Geometry, hits: Hits) -> tuple[Float32, Float32, Float32]:
     """Colour (S, 3), gloss (S,) and normals (S, 3), owner by owner."""
     columns, normals = (hits.of(values, geometry.triangles) for values in (geometry.columns, geometry.normals))
     owner, parts = geometry.owner[hits.face], geometry.parts[hits.face]
@@ -123,7 +121,7 @@ def _painted(scene: Scene, geometry: Geometry, hits: Hits) -> tuple[Floats, Floa
     return colour, gloss, normals
 
 
-def _folds(scene: Scene, hits: Hits, size: tuple[int, int]) -> Floats:
+def _folds(scene: Scene, hits: Hits, size: tuple[int, int]) -> Float32:
     """(S,) darker in armpits, between fingers, under skirts."""
     if not len(hits.pixel):
         return np.zeros(0, dtype=np.float32)
@@ -133,6 +131,6 @@ def _folds(scene: Scene, hits: Hits, size: tuple[int, int]) -> Floats:
     return closeness(depth.reshape(size), float(np.clip(reach, 1, 60))).ravel()[hits.pixel]
 
 
-def _smaller(fine: Floats) -> Floats:
+def _smaller(fine: Float32) -> Float32:
     size = (fine.shape[1] // FINER, fine.shape[0] // FINER)
     return np.asarray(cv2.resize(fine, size, interpolation=cv2.INTER_AREA), dtype=np.float32)

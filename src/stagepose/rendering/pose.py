@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stagepose.aliases import Float, Float32
 from stagepose.errors import ConfigError
-from stagepose.rendering.body import Body, Floats, Shape
+from stagepose.rendering.body import Body, Shape
 
 # Ranges of healthy adults, rounded (American Academy of Orthopaedic Surgeons), a little less where linear skinning
 # folds the mesh. The spine's are of all its joints together.
@@ -52,7 +52,7 @@ RISES_FROM = 50.0  # degrees of elevation at which the shoulder blade begins to 
 FORWARD = np.array([0.0, 0.0, 1.0])
 
 
-def angles(**degrees: float) -> NDArray[np.float64]:
+def angles(**degrees: float) -> Float:
     """A pose (A,) from angles by name, the others 0. :class:`ConfigError` where the body does not go so far."""
     pose = np.zeros(len(ANGLES))
     for name, value in degrees.items():
@@ -69,11 +69,11 @@ def angles(**degrees: float) -> NDArray[np.float64]:
 class Frame:
     """Bones of P poses: ``turns`` (P, B, 3, 3) from rest, ``places`` (P, B, 3) of their heads, the root's at rest."""
 
-    turns: Floats
-    places: Floats
+    turns: Float32
+    places: Float32
 
 
-def move(body: Body, shape: Shape, angles_PA: NDArray[np.float64]) -> Frame:
+def move(body: Body, shape: Shape, angles_PA: Float) -> Frame:
     """Where the bones are in each pose, before the whole person is turned and put somewhere."""
     degrees = {name: angles_PA[:, i] for i, name in enumerate(ANGLES)}
     count = len(angles_PA)
@@ -95,8 +95,8 @@ def move(body: Body, shape: Shape, angles_PA: NDArray[np.float64]) -> Frame:
 class _Rest:
     """Turns (B, 3, 3) from MakeHuman's rest to ours, and the axes (in ours) about which fingers curl."""
 
-    turns: NDArray[np.float64]
-    hinges: Mapping[str, NDArray[np.float64]]
+    turns: Float
+    hinges: Mapping[str, Float]
 
 
 def _neutral(body: Body, shape: Shape) -> _Rest:
@@ -104,15 +104,15 @@ def _neutral(body: Body, shape: Shape) -> _Rest:
     turns = np.tile(np.eye(3), (len(body.bones), 1, 1))
     down = np.array([0.0, -1.0, 0.0])
 
-    def way(first: str, last: str) -> NDArray[np.float64]:
-        line: NDArray[np.float64] = (shape.heads[body.bone(last)] - shape.heads[body.bone(first)]).astype(np.float64)
+    def way(first: str, last: str) -> Float:
+        line: Float = (shape.heads[body.bone(last)] - shape.heads[body.bone(first)]).astype(np.float64)
         return line / np.linalg.norm(line)
 
     for side in "LR":
         arm, fore = way(f"upperarm01.{side}", f"lowerarm01.{side}"), way(f"lowerarm01.{side}", f"wrist.{side}")
         swing = _between(arm, down)
         hinge = swing @ np.cross(fore, arm)  # the elbow's axis: it becomes the x axis
-        upper = _about(np.array([0.0, 1, 0]), np.arctan2(hinge[2], hinge[0])) @ swing
+        upper = turn_about(np.array([0.0, 1, 0]), np.arctan2(hinge[2], hinge[0])) @ swing
         turns[[body.bone(f"upperarm0{i}.{side}") for i in (1, 2)]] = upper
         lower = _between(upper @ fore, down) @ upper
         for name in ("lowerarm01", "lowerarm02", "wrist", *_fingers()):
@@ -131,8 +131,8 @@ def _fingers() -> list[str]:
     return [f"finger{finger}-{joint}" for finger in range(1, 6) for joint in range(1, 4)]
 
 
-def _local(bone: str, degrees: Mapping[str, NDArray[np.float64]], count: int,
-           hinges: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+def _local(bone: str, degrees: Mapping[str, Float], count: int,
+           hinges: Mapping[str, Float]) -> Float:
     """(P, 3, 3) turn of a bone in the one that carries it."""
     stem, _, side = bone.partition(".")
     if stem.startswith("spine"):
@@ -142,42 +142,42 @@ def _local(bone: str, degrees: Mapping[str, NDArray[np.float64]], count: int,
     word, sign = ("left", 1.0) if side == "L" else ("right", -1.0)
     rise = np.radians(sign * RHYTHM * np.maximum(_elevation(degrees, word) - RISES_FROM, 0))
     if stem in ("clavicle", "shoulder01"):
-        return _about(FORWARD, rise / 2)
+        return turn_about(FORWARD, rise / 2)
     if stem in _LIMBS:
         turn = _turns(tuple((f"{word}_{name}", axis, share) for name, axis, share in _LIMBS[stem]), degrees, sign)
-        return _about(FORWARD, -rise) @ turn if stem == "upperarm01" else turn  # its angles are against the trunk
+        return turn_about(FORWARD, -rise) @ turn if stem == "upperarm01" else turn  # its angles are against the trunk
     if stem.startswith("finger"):
         share = 0.35 if stem.startswith("finger1") else 1.0  # a thumb curls less
-        return _about(hinges[side], np.radians(-sign * share * degrees[f"{word}_fingers"]))
+        return turn_about(hinges[side], np.radians(-sign * share * degrees[f"{word}_fingers"]))
     return np.broadcast_to(np.eye(3), (count, 3, 3))
 
 
-def _elevation(degrees: Mapping[str, NDArray[np.float64]], side: str) -> NDArray[np.float64]:
+def _elevation(degrees: Mapping[str, Float], side: str) -> Float:
     """Degrees between an upper arm and hanging."""
     flex, abduct = np.radians(degrees[f"{side}_shoulder_flex"]), np.radians(degrees[f"{side}_shoulder_abduct"])
     return np.asarray(np.degrees(np.arccos(np.clip(np.cos(flex) * np.cos(abduct), -1, 1))))
 
 
-def _turns(turns: tuple[Turn, ...], degrees: Mapping[str, NDArray[np.float64]], sign: float) -> NDArray[np.float64]:
+def _turns(turns: tuple[Turn, ...], degrees: Mapping[str, Float], sign: float) -> Float:
     axes = {"x": np.array([1.0, 0, 0]), "y": np.array([0, sign, 0]), "z": np.array([0, 0, sign])}
-    result = _about(axes[turns[0][1]], np.radians(turns[0][2] * degrees[turns[0][0]]))
+    result = turn_about(axes[turns[0][1]], np.radians(turns[0][2] * degrees[turns[0][0]]))
     for angle, axis, share in turns[1:]:
-        result = result @ _about(axes[axis], np.radians(share * degrees[angle]))
+        result = result @ turn_about(axes[axis], np.radians(share * degrees[angle]))
     return result
 
 
-def _about(axis_3: NDArray[np.float64], radians: NDArray[np.float64] | float) -> NDArray[np.float64]:
+def turn_about(axis_3: Float, radians: Float | float) -> Float:
     """Turns (..., 3, 3) about an axis, counterclockwise as seen against it (Rodrigues)."""
     x, y, z = axis_3 / np.linalg.norm(axis_3)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     angle = np.asarray(radians)[..., None, None]
-    turned: NDArray[np.float64] = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+    turned: Float = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
     return turned
 
 
-def _between(start_3: NDArray[np.float64], end_3: NDArray[np.float64]) -> NDArray[np.float64]:
+def _between(start_3: Float, end_3: Float) -> Float:
     """The shortest turn that takes one direction to another."""
     axis = np.cross(start_3, end_3)
     if np.linalg.norm(axis) < 1e-9:
         return np.eye(3)
-    return _about(axis, np.arctan2(np.linalg.norm(axis), start_3 @ end_3))
+    return turn_about(axis, np.arctan2(np.linalg.norm(axis), start_3 @ end_3))

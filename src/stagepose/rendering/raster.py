@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from stagepose.aliases import Float32, Int
 
 NEAREST = 0.05  # metres before the camera from which on there is anything to see
 SQUARES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024, 2048)  # sides that triangles are sorted into,
@@ -31,19 +30,19 @@ class Hits:
     ``depth`` (S,) metres along the viewing axis.
     """
 
-    pixel: Ints
-    face: Ints
-    corner: Floats
-    depth: Floats
+    pixel: Int
+    face: Int
+    corner: Float32
+    depth: Float32
 
-    def of(self, values_V: NDArray[np.float32], faces_F3: Ints) -> Floats:
+    def of(self, values_V: NDArray[np.float32], faces_F3: Int) -> Float32:
         """Values of vertices, (V,) or (V, n), at the hits."""
         picked = values_V[faces_F3[self.face]]
-        mixed: Floats = np.einsum("sc,sc...->s...", self.corner, picked)
+        mixed: Float32 = np.einsum("sc,sc...->s...", self.corner, picked)
         return mixed
 
 
-def rasterise(points_V3: Floats, faces_F3: Ints, size: tuple[int, int], *,
+def rasterise(points_V3: Float32, faces_F3: Int, size: tuple[int, int], *,
               both_sides: bool | NDArray[np.bool_] = False) -> Hits:
     """The nearest triangle at each pixel's centre.
 
@@ -73,8 +72,8 @@ def rasterise(points_V3: Floats, faces_F3: Ints, size: tuple[int, int], *,
     return _hits(pixel[seen], face[seen], first[seen], second[seen], points_V3, faces_F3)
 
 
-def _in_view(points_V3: Floats, faces_F3: Ints, size: tuple[int, int],
-             both_sides: bool | NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
+def _in_view(points_V3: Float32, faces_F3: Int, size: tuple[int, int],
+             both_sides: bool | NDArray[np.bool_]) -> tuple[Int, Int, Int]:
     """Triangles to try, and the pixels (x, y) that bound each."""
     (x, y, z) = (points_V3[:, axis][faces_F3].T for axis in range(3))  # (3, F) each
     area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
@@ -89,7 +88,7 @@ def _in_view(points_V3: Floats, faces_F3: Ints, size: tuple[int, int],
     return rows, low[rows], high[rows]
 
 
-def _portions(faces: Ints, at: Ints, side: int) -> list[tuple[Ints, Ints]]:
+def _portions(faces: Int, at: Int, side: int) -> list[tuple[Int, Int]]:
     step = max(1, AT_ONCE // side**2)
     return [(faces[at[i : i + step]], at[i : i + step]) for i in range(0, len(at), step)]
 
@@ -101,8 +100,8 @@ def _bands(side: int) -> list[range]:
 
 
 def _try_square(
-    points_V3: Floats, faces_F3: Ints, rows: Ints, low_N2: Ints, side: int, band: range, size: tuple[int, int]
-) -> tuple[Ints, Ints, Floats, Floats, Floats]:
+    points_V3: Float32, faces_F3: Int, rows: Int, low_N2: Int, side: int, band: range, size: tuple[int, int]
+) -> tuple[Int, Int, Float32, Float32, Float32]:
     """Hits of some triangles within ``side`` pixels of their lowest, in a ``band`` of rows.
 
     Pixel, face, nearness, weights of two corners.
@@ -113,7 +112,7 @@ def _try_square(
     across = np.arange(side, dtype=np.float32)[None, None, :]
     down = np.arange(band.start, band.stop, dtype=np.float32)[None, :, None]
 
-    def weight(p: NDArray[Any], q: NDArray[Any]) -> Floats:
+    def weight(p: NDArray[Any], q: NDArray[Any]) -> Float32:
         """Of the corner opposite to the edge p q, (N, rows of the band, side)."""
         dx, dy = (q[:, 0] - p[:, 0]) * scale, (q[:, 1] - p[:, 1]) * scale
         start = -dx * p[:, 1] + dy * p[:, 0]
@@ -131,7 +130,7 @@ def _try_square(
     return (low_N2[n, 1] + band.start + y) * size[1] + low_N2[n, 0] + x, rows[n], near, first, second
 
 
-def _hits(pixel: Ints, face: Ints, first: Floats, second: Floats, points_V3: Floats, faces_F3: Ints) -> Hits:
+def _hits(pixel: Int, face: Int, first: Float32, second: Float32, points_V3: Float32, faces_F3: Int) -> Hits:
     corner = np.stack([first, second, 1 - first - second], axis=1) / points_V3[faces_F3[face], 2]
     total = corner.sum(axis=1, keepdims=True)
     return Hits(pixel, face, (corner / total).astype(np.float32), (1 / total[:, 0]).astype(np.float32))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Rng
 from stagepose.rendering.body import load_body
 from stagepose.rendering.camera import Camera, look_at
 from stagepose.rendering.families import Stance
@@ -15,7 +16,6 @@ from stagepose.rendering.figures import Figure, draw_figure
 from stagepose.rendering.light import Light, draw_light
 from stagepose.rendering.things import Thing, box, draw_things
 
-Rng = np.random.Generator
 Point = NDArray[np.float64]
 
 ODDS = (0.42, 0.3, 0.18, 0.1)  # of 1, 2, 3, 4 people in a picture

@@ -8,16 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stagepose.aliases import Bool, Float32, Rng
 from stagepose.images import read_image
 from stagepose.rendering.camera import Camera
 from stagepose.rendering.light import Light, Shadows
 from stagepose.rendering.patterns import EVERYWHERE, Pattern, Waves, draw_colour, draw_pattern, linear
-
-Rng = np.random.Generator
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 FAR = 60.0  # metres at which the ground has become haze
 X, Y, Z = 0, 1, 2
@@ -25,7 +21,7 @@ SKY, HORIZON, LEAVES = (70, 120, 200), (205, 215, 225), (52, 74, 42)
 GROUNDS = ((88, 110, 58), (120, 114, 104), (150, 132, 100), (96, 96, 98))  # grass, gravel, sand, tar
 
 
-def draw_backdrop(rng: Rng, camera: Camera, light: Light, shadows: Shadows, picture: Path | None) -> Floats:
+def draw_backdrop(rng: Rng, camera: Camera, light: Light, shadows: Shadows, picture: Path | None) -> Float32:
     """(H, W, 3) all that is behind people and things, with their shadows on the ground."""
     rays = camera.rays()
     if picture is not None:
@@ -39,12 +35,12 @@ def draw_backdrop(rng: Rng, camera: Camera, light: Light, shadows: Shadows, pict
     return np.asarray(cv2.GaussianBlur(view, (0, 0), blur), dtype=np.float32) if blur > 0.2 else view
 
 
-def _near(rng: Rng, colour: tuple[int, int, int], spread: float) -> Floats:
+def _near(rng: Rng, colour: tuple[int, int, int], spread: float) -> Float32:
     """A colour like this one: as much lighter or darker, hardly of another hue."""
     return linear((np.array(colour) + rng.normal(0, spread) + rng.normal(0, 0.3 * spread, 3)).clip(0, 255))
 
 
-def _photo(rng: Rng, path: Path, size: tuple[int, int]) -> Floats:
+def _photo(rng: Rng, path: Path, size: tuple[int, int]) -> Float32:
     """A random cut of a picture of the user's, at least half of it each way, filling the size."""
     pixels = read_image(path).pixels
     height, width = size
@@ -61,7 +57,7 @@ def _photo(rng: Rng, path: Path, size: tuple[int, int]) -> Floats:
 # --- planes that rays meet
 
 
-def _on_plane(camera: Camera, rays: Floats, axis: int, at: float) -> tuple[Floats, Mask]:
+def _on_plane(camera: Camera, rays: Float32, axis: int, at: float) -> tuple[Float32, Bool]:
     """Where rays meet the plane on which one coordinate is ``at``: distance (H, W), and whether they do, ahead."""
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = (at - camera.place[axis]) / rays[:, :, axis]
@@ -69,8 +65,8 @@ def _on_plane(camera: Camera, rays: Floats, axis: int, at: float) -> tuple[Float
     return np.where(met, distance, 0).astype(np.float32), met
 
 
-def _painted(pattern: Callable[[Floats], Floats], camera: Camera, rays: Floats, distance: Floats, where: Mask,
-             *, flat: bool = False) -> Floats:
+def _painted(pattern: Callable[[Float32], Float32], camera: Camera, rays: Float32, distance: Float32, where: Bool,
+             *, flat: bool = False) -> Float32:
     """A pattern at the places that the rays of ``where`` reach, (N, 3); ``flat`` lays it on the ground."""
     places = camera.place.astype(np.float32) + rays[where] * distance[where][:, None]
     return pattern(np.ascontiguousarray(places[:, [X, Z, Y]] if flat else places))
@@ -95,7 +91,7 @@ def _draw_frame(rng: Rng) -> _Frame:
                   draw_pattern(rng, kinds=EVERYWHERE, scale=5, pale=rng.uniform(0, 0.8)))
 
 
-def _room(rng: Rng, camera: Camera, rays: Floats, light: Light) -> Floats:
+def _room(rng: Rng, camera: Camera, rays: Float32, light: Light) -> Float32:
     """A floor, a wall behind and one at the side, a ceiling; pictures on the wall."""
     floor, wall = (draw_pattern(rng, kinds=EVERYWHERE, scale=rng.uniform(2, 6), pale=rng.uniform(0.2, 1))
                    for _ in range(2))
@@ -115,7 +111,7 @@ def _room(rng: Rng, camera: Camera, rays: Floats, light: Light) -> Floats:
     return np.asarray(view * (light.ground + 0.6 * (light.sky - light.ground) + 0.4 * light.lamp), dtype=np.float32)
 
 
-def _hang(view: Floats, camera: Camera, rays: Floats, distance: Floats, wall: Mask, frames: list[_Frame]) -> None:
+def _hang(view: Float32, camera: Camera, rays: Float32, distance: Float32, wall: Bool, frames: list[_Frame]) -> None:
     places = camera.place + rays * distance[:, :, None]
     for frame in frames:
         across, up = np.abs(places[:, :, X] - frame.x), np.abs(places[:, :, Y] - frame.y)
@@ -126,7 +122,7 @@ def _hang(view: Floats, camera: Camera, rays: Floats, distance: Floats, wall: Ma
 # --- landscapes
 
 
-def _landscape(rng: Rng, camera: Camera, rays: Floats, light: Light) -> Floats:
+def _landscape(rng: Rng, camera: Camera, rays: Float32, light: Light) -> Float32:
     """A sky, something far away against it, and ground that fades into haze."""
     unit = rays / np.linalg.norm(rays, axis=2, keepdims=True)
     view = np.asarray(_sky(rng, unit) * (light.sky.mean() + 0.5), dtype=np.float32)
@@ -140,7 +136,7 @@ def _landscape(rng: Rng, camera: Camera, rays: Floats, light: Light) -> Floats:
     return view
 
 
-def _sky(rng: Rng, unit: Floats) -> Floats:
+def _sky(rng: Rng, unit: Float32) -> Float32:
     up = unit[:, :, Y, None]
     high, low = _near(rng, SKY, 35), _near(rng, HORIZON, 20)
     if rng.random() < 0.4:  # overcast
@@ -158,7 +154,7 @@ def _draw_ground(rng: Rng) -> Pattern:
                    coarse=Waves(rng, size=1.7, count=8), rough=1.6)
 
 
-def _skyline(rng: Rng, view: Floats, unit: Floats, light: Light, height: float) -> None:
+def _skyline(rng: Rng, view: Float32, unit: Float32, light: Light, height: float) -> None:
     """Trees or houses along the horizon, up to ``height`` (sine of the elevation)."""
     houses = rng.random() < 0.5
     line = np.arctan2(unit[:, :, X], -unit[:, :, Z]) * rng.uniform(4, 10)
@@ -176,7 +172,7 @@ def _skyline(rng: Rng, view: Floats, unit: Floats, light: Light, height: float) 
     view[below] = (base * texture[:, None]).clip(0, 1) * (light.sky + 0.3 * light.lamp)
 
 
-def _shadowed(view: Floats, camera: Camera, rays: Floats, shadows: Shadows, light: Light) -> Floats:
+def _shadowed(view: Float32, camera: Camera, rays: Float32, shadows: Shadows, light: Light) -> Float32:
     """Ground darkened where people and things keep the lamp off it."""
     distance, met = _on_plane(camera, rays, Y, 0.0)
     met &= distance < FAR / 2

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float32, Rng
 from stagepose.rendering.camera import Camera
 from stagepose.rendering.patterns import Pattern, draw_pattern
 
-Rng = np.random.Generator
-Floats = NDArray[np.float32]
 Point = NDArray[np.float64]
 
 MOST = 3
@@ -26,9 +25,9 @@ SIDES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2,
 class Thing:
     """Corners (V, 3) in the world, triangles (F, 3), own coordinates (V, 3) for its pattern."""
 
-    points: Floats
+    points: Float32
     triangles: NDArray[np.int64]
-    places: Floats
+    places: Float32
     pattern: Pattern
 
 

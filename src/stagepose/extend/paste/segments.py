@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Bool
 from stagepose.coco.segments import run_lengths, segment_fault
 from stagepose.geometry import Float
 
-Mask = NDArray[np.bool_]
 
-
-def mask_of(segmentation: Any, height: int, width: int) -> Mask | None:
+def mask_of(segmentation: Any, height: int, width: int) -> Bool | None:
     """(H, W) what is the person's; None where there is no segment, or none that is sound."""
     if not segmentation or segment_fault(segmentation, (height, width)):
         return None
@@ -25,7 +24,7 @@ def mask_of(segmentation: Any, height: int, width: int) -> Mask | None:
     return _runs(run_lengths(segmentation["counts"]), height, width)
 
 
-def _polygons(polygons: list[list[float]], height: int, width: int) -> Mask:
+def _polygons(polygons: list[list[float]], height: int, width: int) -> Bool:
     corners = [np.array(flat, dtype=np.float64).reshape(-1, 2) for flat in polygons]
     inside = np.zeros((height, width), dtype=bool)
     for polygon in corners:
@@ -33,7 +32,7 @@ def _polygons(polygons: list[list[float]], height: int, width: int) -> Mask:
     return inside
 
 
-def _within(polygon_P2: Float, height: int, width: int) -> Mask:
+def _within(polygon_P2: Float, height: int, width: int) -> Bool:
     """(H, W) pixels whose centre is inside: where a row has crossed an odd number of sides.
 
     OpenCV's fillPoly takes every pixel that a side touches, half a pixel too much all around.
@@ -48,7 +47,7 @@ def _within(polygon_P2: Float, height: int, width: int) -> Mask:
     return np.asarray(crossed.cumsum(axis=1)[:, :-1] % 2 == 1)
 
 
-def _runs(counts: NDArray[np.int64], height: int, width: int) -> Mask:
+def _runs(counts: NDArray[np.int64], height: int, width: int) -> Bool:
     """Lengths of what is not and what is the person's in turn, column by column."""
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return np.asarray(flat.reshape(width, height).T)

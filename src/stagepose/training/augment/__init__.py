@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from stagepose.geometry import Size
+from stagepose.geometry import Float, Size
 from stagepose.skeleton import Skeleton
 from stagepose.training.augment.config import (
     NO_AUGMENTATION,
@@ -16,7 +16,6 @@ from stagepose.training.augment.config import (
     AugmentConfig,
     Canvases,
     Draw,
-    Float,
     refuse_mirroring,
 )
 from stagepose.training.augment.looks import change_looks, occluded

@@ -13,7 +13,6 @@ from torch import Tensor
 from stagepose.errors import ConfigError
 from stagepose.skeleton import Skeleton
 
-Float = NDArray[np.float64]
 # what is augmented, uint8: on a GPU one tensor (B, H, W, 3); on a CPU an array (H, W, 3) each, wherever it lies
 Canvases = Tensor | Sequence[NDArray[np.uint8]]
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from stagepose.training.augment.config import AugmentConfig, Canvases, Draw, Float
+from stagepose.aliases import Float
+from stagepose.training.augment.config import AugmentConfig, Canvases, Draw
 from stagepose.training.tensors import numbers_on
 
 OCCLUDER_HEIGHT, OCCLUDER_WIDTH = (0.08, 0.33), (0.1, 0.5)  # of the input's sides

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from stagepose.aliases import Float
 from stagepose.geometry import Size
 from stagepose.skeleton import Skeleton
-from stagepose.training.augment.config import AugmentConfig, Canvases, Draw, Float
+from stagepose.training.augment.config import AugmentConfig, Canvases, Draw
 from stagepose.training.tensors import numbers_on
 
 HALF_CONTEXT = 1.5  # of the picture around the joints of a body half
