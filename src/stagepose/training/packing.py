@@ -36,7 +36,7 @@ from stagepose.training.store import (
     write_description,
     write_labels,
 )
-from stagepose.training.workfolder import PARTIAL, Progress, held, mention_leftovers
+from stagepose.training.workfolder import PARTIAL, Progress, lock_of, mention_leftovers
 
 PLAN = "plan.json"
 AHEAD = 4  # pictures a thread may be ahead of the writer: their crops wait in memory
@@ -109,7 +109,7 @@ def pack(dataset: CocoDataset, images_dir: str | Path, home: str | Path, *, spec
     work = Work(dataset, Path(images_dir), spec, config or PackConfig())
     working = home.with_name(home.name + PARTIAL)
     try:
-        lock = held(working, home / STORE)
+        lock = lock_of(working, home / STORE)
     except OSError as error:
         raise _cannot_write(home, error, 0) from error
     if lock is None:  # another process has made the store meanwhile

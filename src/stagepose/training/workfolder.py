@@ -25,7 +25,7 @@ TOLD_EVERY = 1000  # pictures
 Progress = Callable[[int, int], None]  # pictures (done, all)
 
 
-def held(working: Path, whole: Path) -> IO[str] | None:
+def lock_of(working: Path, whole: Path) -> IO[str] | None:
     """The working folder's lock, held; None where another process has finished its work meanwhile.
 
     ``whole`` is a file that only the finished folder has. Raises :class:`OSError` where the folder cannot be written.

@@ -29,7 +29,7 @@ from stagepose.errors import DatasetError, ImageError, StagePoseError
 from stagepose.geometry import Size
 from stagepose.images import read_image
 from stagepose.training.detector.dataset import BoxImage, BoxSet
-from stagepose.training.workfolder import PARTIAL, Progress, held, mention_leftovers
+from stagepose.training.workfolder import PARTIAL, Progress, lock_of, mention_leftovers
 
 FORMAT = 2
 PIXELS, RECORD = "pixels.bin", "pictures.jsonl"
@@ -126,7 +126,7 @@ def _make(images: Sequence[BoxImage], home: Path, max_side: int, progress: Progr
         raise _damaged(home, f"it has no {RECORD}")
     working = home.with_name(home.name + PARTIAL)
     try:
-        lock = held(working, home / RECORD)
+        lock = lock_of(working, home / RECORD)
         if lock is None:  # another process has decoded them meanwhile
             return
         with lock:
