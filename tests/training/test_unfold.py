@@ -77,6 +77,20 @@ def test_the_network_computes_what_the_file_computes(file):
     assert np.allclose(NumpyHeatmaps(like)(crops), NumpyHeatmaps(network())(crops), atol=1e-4)
 
 
+def test_a_large_mean_does_not_lose_the_variance(file):
+    rebuilt = rebuild(file, network(seed=5))
+    [conv, norm] = [next(m for m in rebuilt.model.modules() if isinstance(m, kind))
+                    for kind in (torch.nn.Conv2d, torch.nn.BatchNorm2d)]
+    assert norm is rebuilt.norms[0] and conv.bias is None
+    seen = []
+    norm.register_forward_pre_hook(lambda _, inputs: (inputs[0] + 3000.0,))
+    norm.register_forward_hook(lambda _, inputs, out: seen.append(inputs[0].double()))
+    unfolded(rebuilt, [pictures(1), pictures(2)])
+    x = torch.cat(seen)
+    torch.testing.assert_close(norm.running_var.double(), x.var((0, 2, 3), correction=0), rtol=1e-5, atol=0)
+    torch.testing.assert_close(norm.running_mean.double(), x.mean((0, 2, 3)), rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("learnt", ["kl", "mse"])
 @pytest.mark.parametrize("goes_on", ["kl", "mse"])
 def test_a_file_is_compared_as_it_was_trained_and_not_as_it_goes_on(tmp_path, learnt, goes_on):

@@ -185,9 +185,10 @@ def _learn_statistics(model: PoseInference, norms: list[nn.BatchNorm2d], batches
 
     def measure(norm: nn.Module, inputs: tuple[Tensor, ...], _output: object) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
-        x = inputs[0].float()
-        counts[norm] += x.numel() // x.shape[1]
-        sums[norm] += torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
+        for picture in inputs[0]:  # one by one: a first layer's batch takes half a gigabyte in float64
+            x = picture.double()  # in float32 a mean far from 0 would lose the variance; this is always on the CPU
+            counts[norm] += x[0].numel()
+            sums[norm] += torch.stack([x.sum((1, 2)), x.square().sum((1, 2))])
 
     hooks = [norm.register_forward_hook(measure) for norm in norms]
     with torch.no_grad():
@@ -197,7 +198,7 @@ def _learn_statistics(model: PoseInference, norms: list[nn.BatchNorm2d], batches
         hook.remove()
     for norm in norms:
         mean, square = sums[norm] / counts[norm]
-        variance = (square - mean.square()).clamp_min(0)
+        variance = (square - mean.square()).clamp_min(0)  # of a constant, whose last bit may be below it
         with torch.no_grad():
             norm.running_mean.copy_(mean)  # type: ignore[union-attr]
             norm.running_var.copy_(variance)  # type: ignore[union-attr]
