@@ -132,7 +132,7 @@ def learn(task: DetectorTask, canvases: Canvases, seconds: float, samples: int) 
         with torch.autocast("cpu", dtype=torch.bfloat16):
             maps = pyramid(model, canvases, chosen)
             proposals, losses = model.proposals(list(maps.values()), size, targets)
-            losses |= model.head.losses(maps, proposals, size, targets)
+            losses |= model.head.losses(maps, proposals, targets)
         optimizer.zero_grad()
         torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)

@@ -120,11 +120,15 @@ class CocoDataset:
     @cached_property
     def rows_by_image(self) -> dict[int, NDArray[np.int64]]:
         """Rows of the people of each image, in file order; images without people have an empty array."""
-        order = np.argsort(self.image_ids, kind="stable")
-        found, starts = np.unique(self.image_ids[order], return_index=True)
-        rows = dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
-        nobody = np.zeros(0, dtype=np.int64)
+        rows, nobody = rows_by_id(self.image_ids), np.zeros(0, dtype=np.int64)
         return {image.id: rows.get(image.id, nobody) for image in self.images}
+
+
+def rows_by_id(ids_N: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """The rows of each id, in their order."""
+    order = np.argsort(ids_N, kind="stable")
+    found, starts = np.unique(ids_N[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
 
 
 def read_dataset(path: str | Path, *, skeleton: Skeleton | None = None, strict: bool = True) -> CocoDataset:

@@ -44,15 +44,14 @@ class Exported:
     max_difference: float
 
 
-def export_pose(model: PoseInference, path: str | Path, info: ModelInfo, *, bits: Bits = 16,
-                seed: int = 0) -> Exported:
+def export_pose(model: PoseInference, path: str | Path, info: ModelInfo, *, bits: Bits = 16) -> Exported:
     """Write a pose network with its description; the digests in ``info`` are filled in.
 
     Weights are stored in so many ``bits``. Raises :class:`ModelError` when ONNX Runtime's heatmaps of drawn pictures
     differ from torch's by more than ``MAX_PARITY_ERROR`` of their range. In 8 bits that is asked before the weights are
     rounded, and ``MAX_ROUNDED`` after it.
     """
-    sample = drawn_crops(info.input_size, seed)
+    sample = drawn_crops(info.input_size)
     graph = torch_to_onnx(model, (torch.from_numpy(sample),), inputs=["crops"], outputs=["heatmaps"],
                           dynamic={"crops": {0: "people"}, "heatmaps": {0: "people"}})
     expected = NumpyHeatmaps(model)(sample)

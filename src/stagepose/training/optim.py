@@ -17,6 +17,7 @@ OptimizerKind = Literal["adamw", "muon"]
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerKind)
 Schedule = Literal["cosine", "linear"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
+FLOOR = 0.01  # of its peak, that the learning rate falls to by a cosine
 MATRIX_FROM = 32  # rows and columns; thinner ones, such as those that make the heatmaps, stay with AdamW
 MOMENTUM = 0.95
 ADAMW_LENGTH = 0.2  # root mean square of AdamW's usual step, in learning rates (Liu et al. 2025)
@@ -114,8 +115,8 @@ def _is_matrix(parameter: nn.Parameter) -> bool:
             and min(parameter.shape[0], parameter[0].numel()) >= MATRIX_FROM)
 
 
-def lr_factor(samples: int, total: int, warmup: int, floor: float = 0.01, schedule: Schedule = "cosine") -> float:
-    """Linear warm-up, then a cosine down to ``floor``, or a line down to 0.
+def lr_factor(samples: int, total: int, warmup: int, schedule: Schedule = "cosine") -> float:
+    """Linear warm-up, then a cosine down to :data:`FLOOR`, or a line down to 0.
 
     A function of samples seen, so a resume continues it.
     """
@@ -124,7 +125,7 @@ def lr_factor(samples: int, total: int, warmup: int, floor: float = 0.01, schedu
     progress = min(1.0, (samples - warmup) / max(1, total - warmup))
     if schedule == "linear":
         return 1 - progress
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+    return FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stagepose.errors import ConfigError
 
+ORDER_STREAM = 2**62  # an epoch's order draws from it: far from any sample's own index
 SampleKey = tuple[int, int]  # (epoch, position within the epoch's order)
 
 
@@ -43,7 +44,7 @@ def weighted_order(seed: int, epoch: int, counts: Sequence[int], weights: Sequen
     if not any(round(count * weight) for count, weight in zip(counts, weights, strict=True)):
         raise ConfigError(f"an epoch over sets of {list(counts)} samples with weights {list(weights)} is empty; "
                           "give larger weights")
-    rng = generator(seed, epoch, 2**62)  # far from any sample's own key
+    rng = generator(seed, epoch, ORDER_STREAM)
     parts, start = [], 0
     for count, weight in zip(counts, weights, strict=True):
         whole, part = int(weight), weight - int(weight)

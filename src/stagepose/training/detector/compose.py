@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stagepose.geometry import Size
+from stagepose.geometry import Size, shared_areas
 from stagepose.training.detector.augment import BoxAugment, BoxSample, Shown, cut
 from stagepose.training.detector.cache import Pixels
 from stagepose.training.detector.dataset import Boxes, are_people
@@ -73,10 +73,8 @@ def paste(sample: BoxSample, picture: Shown, person: int, config: BoxAugment, rn
 
 def covered(boxes_P4: Boxes, others_Q4: Boxes) -> NDArray[np.float32]:
     """The largest share of each box that one of the others covers, (P,)."""
-    low = np.maximum(boxes_P4[:, None, :2], others_Q4[None, :, :2])
-    high = np.minimum(boxes_P4[:, None, 2:], others_Q4[None, :, 2:])
     areas = (boxes_P4[:, 2:] - boxes_P4[:, :2]).prod(1)
-    shares = np.clip(high - low, 0, None).prod(-1) / np.maximum(areas, 1e-6)[:, None]
+    shares = shared_areas(boxes_P4[:, None], others_Q4[None]) / np.maximum(areas, 1e-6)[:, None]
     return np.asarray(shares.max(1, initial=0), dtype=np.float32)
 
 

@@ -9,7 +9,7 @@ from stagepose.training.detector.augment import BoxAugment, BoxSample, Shown, cu
 from stagepose.training.detector.cache import PixelCache
 from stagepose.training.detector.compose import donors, mosaic, paste
 from stagepose.training.detector.dataset import BoxSet
-from stagepose.training.randomness import SampleKey, generator
+from stagepose.training.randomness import ORDER_STREAM, SampleKey, generator
 
 MOSAIC = 4  # pictures on one canvas
 
@@ -26,7 +26,7 @@ class BoxData:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Every picture once, shuffled."""
-        return np.asarray(generator(self.seed, epoch, 2**62).permutation(len(self)), dtype=np.int64)
+        return np.asarray(generator(self.seed, epoch, ORDER_STREAM).permutation(len(self)), dtype=np.int64)
 
     def shown(self, row: int) -> Shown:
         """Picture ``row`` as it lies in the cache."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.coco.dataset import rows_by_id
 from stagepose.coco.instances import PERSON_LABEL, Instances, read_instances
 from stagepose.coco.parsedfile import ImageInfo
 from stagepose.coco.pictures import check_pictures
@@ -85,7 +86,7 @@ def read_boxes(path: str | Path, images_dir: str | Path, *, negatives_dir: str |
         kinds = "; ".join(f"{k.count} x {k.kind}, such as {k.examples[0]}" for k in summarise(problems))
         raise DatasetError(f"{path}: its pictures do not fit its labels: {kinds}. Mend them, or leave them out with "
                            "--drop-bad")
-    rows_by_image = _rows_by_image(found)
+    rows_by_image = rows_by_id(found.image_ids)
     images = [_box_image(found, image, rows_by_image.get(image.id, np.zeros(0, dtype=np.int64)), Path(images_dir))
               for index, image in enumerate(whole) if index not in bad] + negatives
     left_out = {"picture not fully boxed": len(found.images) - len(whole), "box without area": found.left_out,
@@ -110,12 +111,6 @@ def _negatives(folder: Path) -> tuple[list[BoxImage], list[Problem]]:
         images.append(BoxImage(file=file, size=(header.width, header.height), photos=(file.name,), boxes=nothing,
                                labels=nobody, ignore=nothing))
     return images, problems
-
-
-def _rows_by_image(found: Instances) -> dict[int, NDArray[np.int64]]:
-    order = np.argsort(found.image_ids, kind="stable")
-    ids, starts = np.unique(found.image_ids[order], return_index=True)
-    return dict(zip(ids.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
 
 
 def _box_image(found: Instances, image: ImageInfo, rows: NDArray[np.int64], folder: Path) -> BoxImage:

@@ -127,8 +127,7 @@ class BoxHead(RoIHeads):  # type: ignore[misc]
             nms_thresh=config.keeping.nms, detections_per_img=config.keeping.most)
         self.second_looks, self.blend = config.keeping.second_looks, config.keeping.blend
 
-    def losses(self, maps: dict[str, Tensor], proposals: list[Tensor], size_hw: tuple[int, int],
-               targets: list[Target]) -> Losses:
+    def losses(self, maps: dict[str, Tensor], proposals: list[Tensor], targets: list[Target]) -> Losses:
         """torchvision's two losses."""
         regions, _, labels, wanted = self.select_training_samples(proposals, targets)
         logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(maps, regions)))

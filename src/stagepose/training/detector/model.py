@@ -46,6 +46,6 @@ class Detector(nn.Module):
         maps = self.maps(images)
         proposals, proposal_losses = self.proposals(list(maps.values()), (height, width), targets)
         if targets is not None and self.training:
-            return [], {**proposal_losses, **self.head.losses(maps, proposals, (height, width), targets)}
+            return [], {**proposal_losses, **self.head.losses(maps, proposals, targets)}
         return [self.head.people({name: level[i : i + 1] for name, level in maps.items()}, boxes, (height, width))
                 for i, boxes in enumerate(proposals)], {}

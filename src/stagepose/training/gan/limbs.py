@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -27,27 +28,27 @@ class Limbs:
     skeleton: Skeleton
     chains: tuple[tuple[int, ...], ...]  # joints, from where the chain hangs on to its tip
 
-    @property
+    @cached_property
     def roots(self) -> NDArray[np.int64]:
         """(C,) the joint that each chain hangs on."""
         return np.array([chain[0] for chain in self.chains])
 
-    @property
+    @cached_property
     def bones(self) -> NDArray[np.int64]:
         """(N, 2) the joints where each bone begins and ends."""
         return np.array([pair for chain in self.chains for pair in pairwise(chain)])
 
-    @property
+    @cached_property
     def chain_of(self) -> NDArray[np.int64]:
         """(N,) each bone's chain."""
         return np.repeat(np.arange(len(self.chains)), [len(chain) - 1 for chain in self.chains])
 
-    @property
+    @cached_property
     def firsts(self) -> NDArray[np.bool_]:
         """(N,) whether it is its chain's first bone."""
         return np.diff(self.chain_of, prepend=-1) > 0
 
-    @property
+    @cached_property
     def lasts(self) -> NDArray[np.bool_]:
         """(N,) whether it is its chain's last bone."""
         return np.diff(self.chain_of, append=len(self.chains)) > 0

@@ -29,6 +29,7 @@ _GROUPS = (
     (1, 3, 1, 6, 320),
 )
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # how the pictures that the published weights were trained on were normalised
+_CHANNELS_BY = 8  # numbers of channels are its multiples, as in the paper
 _BN_EPS = 1e-3  # as the published weights were trained
 _BN_MOMENTUM = 0.01
 _AT_ONCE = 2  # pictures that a CPU takes through frozen blocks together, so that their maps stay in its caches
@@ -208,11 +209,11 @@ class EfficientNetLite(nn.Module):
         return maps
 
 
-def _round_channels(width: int, factor: float, divisor: int = 8) -> int:
-    """Scaled channel count, rounded to a multiple of ``divisor`` and never down by more than 10 %."""
+def _round_channels(width: int, factor: float) -> int:
+    """Scaled channel count, rounded to a multiple of :data:`_CHANNELS_BY` and never down by more than 10 %."""
     scaled = width * factor
-    rounded = max(divisor, int(scaled + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * scaled else rounded
+    rounded = max(_CHANNELS_BY, int(scaled + _CHANNELS_BY / 2) // _CHANNELS_BY * _CHANNELS_BY)
+    return rounded + _CHANNELS_BY if rounded < 0.9 * scaled else rounded
 
 
 def load_imagenet(trunk: EfficientNetLite) -> None:

@@ -97,7 +97,10 @@ class PatchCritic(nn.Module):
 
 
 class Repairer(nn.Module):
-    """Both networks: what is trained, saved and averaged together. ``condition_channels`` is all but the picture."""
+    """Both networks: what is trained, saved and averaged together.
+
+    The generator sees ``picture_channels`` and ``pose_channels``; the critic three of a picture, and the pose's.
+    """
 
     def __init__(self, *, picture_channels: int, pose_channels: int, widths: Sequence[int], depth: int,
                  critic_width: int, block: int = 1) -> None:
