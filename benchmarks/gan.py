@@ -52,6 +52,7 @@ from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig
 from stagepose.training.networks.zoo import build
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import pose_small
@@ -182,7 +183,7 @@ class Laboratory:
             stores.append(self.stores[extra])
             weights.append(SHARE / (1 - SHARE) * len(stores[0]) / len(stores[1]))
         network = fresh(pose.network, len(COCO_17), pose.join, imagenet=True)
-        task = PoseTask(network, pose, stores, weights, seed=seed, generated=[False, True][: len(stores)])
+        task = PoseTask(network, pose, PeopleSets(stores, weights, [False, True][: len(stores)]), seed=seed)
         out, done = self.run_of(name, seed), self.run_of(name, seed).with_suffix(".safetensors")
         if not done.is_file():
             model = loop.train(task, replace(TRAIN, samples=round(times * self.samples), seed=seed), out)

@@ -21,6 +21,7 @@ from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig
 from stagepose.training.networks.zoo import build
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 
@@ -50,7 +51,7 @@ def trained(out: Path, store: CropStore, skeleton: Skeleton, seed: int, *, times
     """A run from one start to its end."""
     torch.manual_seed(seed)
     network = start.fresh(POSE.network, len(skeleton), POSE.join, imagenet=imagenet and before is None)
-    task = PoseTask(network, POSE, [store], [1.0], seed=seed)
+    task = PoseTask(network, POSE, PeopleSets([store]), seed=seed)
     if before is not None:
         start.begin(task.model, str(before), skeleton=skeleton, batches=list,
                     make=lambda count: PoseInference(build(POSE.network, count), CODEC, POSE.loss))

@@ -22,6 +22,7 @@ from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.resnet import ResNetStem, ResNetTrunk
 from stagepose.training.networks.ustage import UStage
 from stagepose.training.networks.zoo import RES101, SPATIAL101, SPATIAL101_EQUAL, StageOptions, in_a_row
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 
@@ -50,7 +51,7 @@ def work(folder: Path, train: Path, val: Path, seeds: list[int]) -> None:
     for seed in seeds:
         for arm, blocks in ARMS.items():
             torch.manual_seed(seed)
-            task = PoseTask(network(blocks), POSE, [store], [1.0], seed=seed)
+            task = PoseTask(network(blocks), POSE, PeopleSets([store]), seed=seed)
             model = loop.train(task, replace(TRAIN, seed=seed), folder / f"seed{seed}" / arm)
             assert isinstance(model, PoseInference)
             for where, (dataset, images) in sets.items():

@@ -38,7 +38,7 @@ from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference, Reading
 from stagepose.training.loop import TrainConfig
 from stagepose.training.networks.zoo import StageOptions, build
-from stagepose.training.people import Chosen
+from stagepose.training.people import Chosen, PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.stages import StagedTraining, StagesConfig
@@ -116,7 +116,7 @@ class Laboratory:
                 (out / "stages").mkdir(parents=True, exist_ok=True)
                 if not (out / "stages" / file.name).is_file():
                     shutil.copy(file, out / "stages" / file.name)
-        return StagedTraining(pose=pose, train=self.train, config=config, stores=[self.store], weights=[1.0],
+        return StagedTraining(pose=pose, train=self.train, config=config, sets=PeopleSets([self.store]),
                               out=out).run()
 
     def plain(self, name: str, pose: PoseConfig, samples: int, *, lr: float,
@@ -126,7 +126,7 @@ class Laboratory:
         if not done.is_file():
             torch.manual_seed(self.seed)
             network = fresh(pose.network, len(COCO_17), pose.join, stages=pose.stages)
-            task = PoseTask(network, pose, [self.store], [1.0], seed=self.seed)
+            task = PoseTask(network, pose, PeopleSets([self.store]), seed=self.seed)
             checkpoint.fill_matching(task.model, checkpoint.load_weights(self.first), name)
             model = loop.train(task, replace(self.train, samples=samples, lr=lr, slower=slower), out)
             done.write_bytes(checkpoint.packed(model.state_dict()))
@@ -183,7 +183,7 @@ class Laboratory:
 
 def first_stage(folder: Path, store: CropStore) -> None:
     """Stage 1, the networks that judge its people, and their table: a stage-by-stage run that ends before stage 2."""
-    run = StagedTraining(pose=POSE, train=TRAIN, config=STAGES, stores=[store], weights=[1.0], out=folder)
+    run = StagedTraining(pose=POSE, train=TRAIN, config=STAGES, sets=PeopleSets([store]), out=folder)
     everybody = Chosen.everybody([store])
     for fold in (None, 0, 1):
         run.train_stage(1, fold, everybody)
@@ -198,7 +198,7 @@ def hard_list(folder: Path, store: CropStore, dataset: CocoDataset, images: Path
         if not file.is_file():
             torch.manual_seed(seed)
             task = PoseTask(fresh("u-300m", len(COCO_17), StageOptions()), PoseConfig(network="u-300m", codec=CODEC),
-                            [store], [1.0], seed=seed)
+                            PeopleSets([store]), seed=seed)
             model = loop.train(task, replace(train, seed=seed), folder / f"hard{seed}")
             assert isinstance(model, PoseInference)
             judge(model, CODEC, dataset, images, file)

@@ -17,12 +17,11 @@ from stages import EASED, RESIDUAL, TRAIN, Laboratory, Setup, hard_list, on_hard
 
 from stagepose.coco import CocoDataset, read_dataset
 from stagepose.heatmaps import UdpOks
-from stagepose.skeleton import COCO_17
 from stagepose.training import runs
 from stagepose.training.augment import AugmentConfig
 from stagepose.training.crops import CropStore
 from stagepose.training.loop import TrainConfig
-from stagepose.training.people import Chosen
+from stagepose.training.people import Chosen, PeopleSets
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import PoseRecipe
 from stagepose.training.stages import StagedTraining, StagesConfig
@@ -68,9 +67,9 @@ def first_stage(folder: Path, store: CropStore) -> None:
     pose = replace(SETUP.pose, stages=1)
     setting = runs.Setting(folder=folder / "crops", val=None, init="pose-small", device="cpu",
                            drop_bad=False, report=print)
-    sets = runs.PoseSets([store], [1.0], COCO_17, None, None, [False])
-    weights = runs.pose_task(PoseRecipe(pose=pose, train=SETUP.train), sets, setting).model.state_dict()
-    run = StagedTraining(pose=SETUP.pose, train=SETUP.train, config=SETUP.stages, stores=[store], weights=[1.0],
+    inputs = runs.PoseInputs(PeopleSets([store]))
+    weights = runs.pose_task(PoseRecipe(pose=pose, train=SETUP.train), inputs, setting).model.state_dict()
+    run = StagedTraining(pose=SETUP.pose, train=SETUP.train, config=SETUP.stages, sets=PeopleSets([store]),
                          out=folder, first=weights)
     run.train_stage(1, None, Chosen.everybody([store]))
     run.table_after(1)

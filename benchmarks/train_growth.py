@@ -32,6 +32,7 @@ from stagepose.training import distributed, loop, targets
 from stagepose.training.crops import open_store
 from stagepose.training.machine import Machine, use_threads
 from stagepose.training.networks import zoo
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 
@@ -45,7 +46,7 @@ RANKS = (1, 2)
 def task_of(home: Path) -> PoseTask:
     torch.manual_seed(0)
     config = PoseConfig(network="lite0-u", codec=CODEC, frozen=3)
-    return PoseTask(zoo.build("lite0-u", 17), config, [open_store(home)], [1.0])
+    return PoseTask(zoo.build("lite0-u", 17), config, PeopleSets([open_store(home)]))
 
 
 def load(home: Path) -> dict[str, float]:

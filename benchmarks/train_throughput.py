@@ -42,7 +42,7 @@ from stagepose.training.machine import Machine, keep_freed_memory, use_threads
 from stagepose.training.networks.cost import count, on_meta
 from stagepose.training.networks.zoo import build, trunk_of
 from stagepose.training.optim import make_optimizer
-from stagepose.training.people import fits_on_device, load_resident
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 
@@ -80,8 +80,8 @@ def task_of(work: Path, network: str, *, form: str = "raw", augment: AugmentConf
     [home] = [p for p in work.glob("crops/*") if ("-jpeg" in p.name) == (form == "jpeg")]
     store = open_store(home)
     torch.manual_seed(0)
-    return PoseTask(build(network, 17), pose_config(network, augment or AugmentConfig()), [store], [1.0], seed=seed,
-                    device=device, resident=load_resident([store], device) if fits_on_device([store], device) else None)
+    return PoseTask(build(network, 17), pose_config(network, augment or AugmentConfig()),
+                    PeopleSets([store]).loaded(device), seed=seed, device=device)
 
 
 def conventional_data(work: Path) -> conventional.Conventional:

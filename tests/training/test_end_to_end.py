@@ -26,6 +26,7 @@ from stagepose.training.export import export_pose
 from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.networks.zoo import build
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import OWN_PRESETS
@@ -44,7 +45,7 @@ def trained(tmp_path_factory):
     store = open_or_pack(path, folder / "images", folder / "crops", spec=CropSpec(input_size=CODEC.input_size),
                          skeleton=COCO_17)
     validation = PoseValidation(dataset=read_dataset(path), images_dir=folder / "images", codec=CODEC)
-    task = PoseTask(build("slim-u", 17), PoseConfig(network="slim-u", codec=CODEC, augment=GENTLE), [store], [1.0],
+    task = PoseTask(build("slim-u", 17), PoseConfig(network="slim-u", codec=CODEC, augment=GENTLE), PeopleSets([store]),
                     validation=validation)
     config = TrainConfig(batch=8, samples=8 * 120, warmup=40, lr=3e-3, ema_decay=0.9, bf16=False, save_every=1000)
     model = train(task, config, folder / "run")
@@ -197,7 +198,7 @@ def test_hidden_joints_are_learnt_too(tmp_path):
     visible_only.keypoints[0, :, 2] = np.where(np.arange(17) % 3 == 2, 2, 0)
     network, config = build("slim-u", 17), PoseConfig(network="slim-u", codec=CODEC, augment=NO_AUGMENTATION)
     for one in (store, visible_only):
-        task = PoseTask(network, config, [one], [1.0])
+        task = PoseTask(network, config, PeopleSets([one]))
         batch = task.batch([(0, 0)])
         network.zero_grad()
         task.loss(task.model, batch)["heatmaps"].backward()

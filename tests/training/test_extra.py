@@ -19,6 +19,7 @@ from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.losses import stage_losses
 from stagepose.training.networks.zoo import build
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import Looks, PoseTask
 from stagepose.training.poseconfig import PoseConfig
 
@@ -37,7 +38,7 @@ def store(tmp_path_factory):
 
 def task_of(store, hardest_of=1, **changes):
     torch.manual_seed(0)
-    return PoseTask(build("u-300m", 17), replace(CONFIG, hardest_of=hardest_of, **changes), [store], [1.0])
+    return PoseTask(build("u-300m", 17), replace(CONFIG, hardest_of=hardest_of, **changes), PeopleSets([store]))
 
 
 # --- the hardest of several looks
@@ -181,6 +182,25 @@ def test_generated_sets_have_their_places(tmp_path, capsys):
     assert f"--extra {tmp_path}/no.json: no file" in refused("--data", data, "--extra", tmp_path / "no.json")
     assert f"--extra {made}:0: weight '0'" in refused("--data", data, "--extra", f"{made}:0")
     assert train("--data", made, "--out", tmp_path / "alone") == 0  # all of it is made: nothing to keep apart
+
+
+def test_a_run_stage_by_stage_says_too_what_is_generated_and_older_ones_go_on(tmp_path, capsys):
+    made, out = marked(tiny_coco(tmp_path / "made", images=2)), tmp_path / "run"
+    words = ["train-stages", "2xu-300m", "--data", str(made), "--input-size", "64", "64", "--samples", "4", "--batch",
+             "4", "--folds", "0", "--shares", "0.5", "1", "--threads", "1", "--out", str(out)]
+    assert main(words) == 0
+    configs = [out / "config.json", out / "stages/1/config.json", out / "stages/2/config.json"]
+    for path in configs:
+        config = json.loads(path.read_text())
+        assert [row.pop("generated") for row in config["data"]] == [True]
+        path.write_text(json.dumps(config))  # as before it was told
+    (out / "stages/2.safetensors").unlink()
+    assert main(words) == 0
+    assert all(json.loads(path.read_text())["data"][0]["generated"] for path in (configs[0], configs[2]))
+    config["data"][0]["fingerprint"] = "another"
+    configs[0].write_text(json.dumps(config | {"train": json.loads(configs[0].read_text())["train"]}))
+    assert main(words) == 1
+    assert "data 1.fingerprint: 'another' -> '" in capsys.readouterr().err
 
 
 def test_detectors_know_neither(tmp_path, capsys):

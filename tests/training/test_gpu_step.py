@@ -25,6 +25,7 @@ from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig
 from stagepose.training.machine import Machine
 from stagepose.training.networks.zoo import build
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 
@@ -104,7 +105,7 @@ def test_nothing_of_a_step_waits_for_the_gpu_before_the_next_batch_is_read(store
         with torch.device("cuda"):
             network = build(config.network, 17)
             pixels = torch.empty((len(store), *store.spec.canvas[::-1], 3), dtype=torch.uint8) if resident else None
-        task = PoseTask(network, config, [store], [1.0], device="cuda", resident=pixels)
+        task = PoseTask(network, config, PeopleSets([store], canvases=pixels), device="cuda")
         losses_of = loop._Losses(task, TrainConfig(samples=4), Machine(device="cuda"))
         read = task.reader.read([(0, position) for position in range(4)]).to("cuda")
         with Waits() as waits:
@@ -137,7 +138,7 @@ def test_nothing_of_a_repair_waits_for_the_gpu(tmp_path, monkeypatch):
         with torch.device("cuda"):
             model, judge = fresh(config, COCO_17), PoseInference(build(pose.network, 17), pose.codec, pose.loss)
         teacher = PoseTeacher(judge, pose.codec, COCO_17.sigmas, "")
-        task = RepairTask(model, config, [people], [1.0], device="cuda", teacher=teacher)
+        task = RepairTask(model, config, PeopleSets([people]), device="cuda", teacher=teacher)
         read = task.reader.read([(0, position) for position in range(4)]).to("cuda")
         with Waits() as waits:
             losses = task.loss(model, task.prepare(read))

@@ -28,7 +28,7 @@ from stagepose.training.feed import Feed
 from stagepose.training.inference import PoseInference
 from stagepose.training.machine import Machine
 from stagepose.training.networks.zoo import NETWORKS, build
-from stagepose.training.people import Chosen, PoseData
+from stagepose.training.people import Chosen, PeopleSets, PoseData
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import POSE_PRESETS, RECIPES, of_network, pose_preset
@@ -101,13 +101,21 @@ def test_recipes_are_of_networks_that_there_are():
     assert len(of_network("3xmspn50").pose.coarse) == 3 and of_network("cpn-res101").pose.ohkm == (0, 8)
 
 
+def test_every_training_set_has_a_weight(store):
+    sets = PeopleSets([store, store], [1.0, 0.5], [False, True])
+    assert (sets.skeleton, sets.resident, sets.loaded("cpu")) == (store.skeleton, False, sets)
+    assert PeopleSets([store]).weights == [1.0] and PeopleSets([store]).generated == [False]
+    with pytest.raises(ConfigError, match=r"weights \[1\.0\] and generated \[False, False\] are not of 2"):
+        PeopleSets([store, store], [1.0])
+
+
 def test_the_schedules_seed_is_that_of_the_weights_and_of_the_samples(store, tmp_path):
-    sets = runs.PoseSets([store], [1.0], COCO_17, None, None, [False])
+    inputs = runs.PoseInputs(PeopleSets([store]))
     setting = runs.Setting(folder=tmp_path, val=None, init=None, device="cpu", drop_bad=False, report=print)
     recipe, made = of_network("u-300m"), []
     recipe = replace(recipe, pose=replace(recipe.pose, codec=CODEC))
     for seed in (0, 5, 5):
-        task = runs.pose_task(replace(recipe, train=replace(recipe.train, seed=seed)), sets, setting)
+        task = runs.pose_task(replace(recipe, train=replace(recipe.train, seed=seed)), inputs, setting)
         made.append((task.seed, float(next(task.network.parameters()).detach().sum())))
     assert [seed for seed, _ in made] == [0, 5, 5] and made[0][1] != made[1][1] == made[2][1]
 
@@ -145,7 +153,7 @@ def test_the_successors_targets_are_its_kernels():
 
 def test_a_run_of_before_says_the_same_of_kernels_that_it_does_not_use(store):
     """So it goes on: a run is refused where its settings differ."""
-    task = PoseTask(build("u-300m", 17), PoseConfig(network="u-300m", codec=CODEC), [store], [1.0])
+    task = PoseTask(build("u-300m", 17), PoseConfig(network="u-300m", codec=CODEC), PeopleSets([store]))
     assert task.describe()["pose"]["level_kernels"] == (11, 9, 7, 5)
 
 
@@ -180,7 +188,8 @@ def test_wider_targets_go_with_a_codec_that_says_so():
 
 def losses(store, config, chosen=None):
     torch.manual_seed(0)
-    task = PoseTask(build(config.network, 17), replace(config, augment=NO_AUGMENTATION), [store], [1.0], chosen=chosen)
+    task = PoseTask(build(config.network, 17), replace(config, augment=NO_AUGMENTATION), PeopleSets([store]),
+                    chosen=chosen)
     return task.loss(task.model, task.batch([(0, 0), (0, 1)]))
 
 
@@ -209,7 +218,7 @@ def task_of_one(folder, picture, padding):
     pack(dataset, folder, folder / "store", spec=CropSpec.for_view((96, 128), padding))
     config = PoseConfig(network="u-300m", codec=UdpDark(input_size=(96, 128)), box_padding=padding)
     return PoseTask(build("u-300m", 17), replace(config, augment=replace(config.augment, occlusion_chance=0)),
-                    [open_store(folder / "store")], [1.0])
+                    PeopleSets([open_store(folder / "store")]))
 
 
 @pytest.mark.parametrize("padding", [0.5, 1.15, 1.25, 1.8, 2.5, 4.0])
@@ -261,7 +270,7 @@ def test_heatmaps_of_joints_that_are_not_in_the_picture_become_flat(portraits):
     def height(absent):
         torch.manual_seed(0)
         config = PoseConfig(network="u-300m", codec=CODEC, augment=NO_AUGMENTATION, absent=absent)
-        task = PoseTask(build(config.network, 17), config, [portraits], [1.0])
+        task = PoseTask(build(config.network, 17), config, PeopleSets([portraits]))
         optimizer = torch.optim.AdamW(task.model.parameters(), lr=2e-3)
         for _ in range(120):
             losses = task.loss(task.model, task.batch([(0, 0), (0, 1)]))
@@ -315,7 +324,7 @@ def test_settings_that_make_no_sense(change, message):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system can't be told to use one core")
 def test_more_workers_than_cores_are_no_warning_of_torch(store, recwarn):
     """The user asked for them; torch's advice would be a second line beside an error's one."""
-    task = PoseTask(build("u-300m", 17), PoseConfig(network="u-300m", codec=CODEC), [store], [1.0])
+    task = PoseTask(build("u-300m", 17), PoseConfig(network="u-300m", codec=CODEC), PeopleSets([store]))
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
@@ -327,7 +336,7 @@ def test_more_workers_than_cores_are_no_warning_of_torch(store, recwarn):
 
 def test_a_worker_sends_the_pixels_that_the_process_itself_looks_at_on_disk(store):
     task = PoseTask(build("u-300m", 17), PoseConfig(network="u-300m", codec=CODEC,
-                                                    augment=AugmentConfig(occlusion_chance=0.7)), [store], [1.0])
+                                                    augment=AugmentConfig(occlusion_chance=0.7)), PeopleSets([store]))
     keys = [(0, 0), (0, 3), (1, 2), (4, 1)]
     [sent] = Feed(task.reader, [keys], Machine(workers=1))
     read = task.reader.read(keys)
@@ -340,7 +349,7 @@ def test_crops_of_another_shape_are_refused(store):
     """Their middle would be shown squeezed, and nothing would say so."""
     config = PoseConfig(network="u-300m", codec=UdpDark(input_size=(64, 96)))
     with pytest.raises(ConfigError, match=r"cut for an input of 64 x 64, .* the network's 64 x 96; .*\(64, 96\)"):
-        PoseTask(build("u-300m", 17), config, [store], [1.0])
+        PoseTask(build("u-300m", 17), config, PeopleSets([store]))
 
 
 @pytest.mark.parametrize(("name", "ranks", "says"), [

@@ -16,6 +16,7 @@ from stagepose.making.sheet import HEADER
 from stagepose.skeleton import COCO_17
 from stagepose.training.crops import open_or_pack
 from stagepose.training.loop import sample_keys
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.presets import pose_preset
 from stagepose.training.runs import crop_spec, task_to_look_at
@@ -44,7 +45,7 @@ def test_people_cut_out_when_asked_for_are_those_of_a_training(tmp_path):
     recipe = pose_preset("pose-small")
     store = open_or_pack(file, tmp_path / "images", tmp_path / "crops", spec=crop_spec(recipe), skeleton=COCO_17)
     looked = task_to_look_at(recipe, read_dataset(file), tmp_path / "images", seed=3)
-    trained = PoseTask(looked.network, recipe.pose, [store], [1.0], seed=3)
+    trained = PoseTask(looked.network, recipe.pose, PeopleSets([store]), seed=3)
     assert recipe.pose.augment.occlusion_chance and not np.array_equal(store.annotation_ids, np.arange(1, 11)[::-1])
     keys = sample_keys(trained, 0, 24)  # more than there are: the next epochs' too
     ours, theirs = looked.batch(keys), trained.batch(keys)

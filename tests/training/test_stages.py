@@ -31,7 +31,7 @@ from stagepose.training.export import drawn_crops, parity, torch_to_onnx
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.networks.zoo import StageOptions, build
-from stagepose.training.people import Chosen, PoseData, spread
+from stagepose.training.people import Chosen, PeopleSets, PoseData, spread
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.stages import StagedTraining, StagesConfig, chosen, earlier_slower, folds_by_picture
@@ -127,8 +127,8 @@ def test_every_later_stage_needs_a_limit():
 
 def test_there_are_no_more_folds_than_pictures(people, tmp_path):
     _, store = people
-    parts = {"pose": PoseConfig(network="2xu-300m", codec=CODEC), "train": CONFIG, "stores": [store, store],
-             "weights": [1.0, 1.0], "out": tmp_path / "run"}
+    parts = {"pose": PoseConfig(network="2xu-300m", codec=CODEC), "train": CONFIG,
+             "sets": PeopleSets([store, store]), "out": tmp_path / "run"}
     StagedTraining(config=StagesConfig(folds=6), **parts)
     with pytest.raises(ConfigError, match="folds is 7, but the people to learn from are on 6 pictures"):
         StagedTraining(config=StagesConfig(folds=7), **parts)
@@ -155,7 +155,7 @@ def test_a_picture_lies_in_one_fold_in_every_set(people):
 def gated(store, gates, network="2xu-300m"):
     torch.manual_seed(3)
     config = PoseConfig(network=network, codec=CODEC, gates=gates, augment=NO_AUGMENTATION)
-    return PoseTask(build(network, 17), config, [store], [1.0])
+    return PoseTask(build(network, 17), config, PeopleSets([store]))
 
 
 def test_an_open_gate_is_plain_training(people, tmp_path):
@@ -408,7 +408,7 @@ def test_people_are_judged_by_who_has_not_seen_them(finished, people):
     table = Table.read(out / "stages/1.npz")
     folds = folds_by_picture([store], 2, seed=0)
     task = gated(store, (), "2xu-300m")
-    alone = PoseTask(build("2xu-300m", 17, stages=1), replace(task.config, stages=1, gates=()), [store], [1.0])
+    alone = PoseTask(build("2xu-300m", 17, stages=1), replace(task.config, stages=1, gates=()), PeopleSets([store]))
     for fold in (0, 1):
         told = json.loads((out / f"stages/1-fold{fold}/config.json").read_text())
         assert told["chosen"]["sha256"] == Chosen(kept=folds != fold).digest
@@ -425,7 +425,7 @@ def staged(path, out, **changes):
     pose = PoseConfig(network="3xu-300m", codec=CODEC, join=StageOptions(residual=True, aggregate=True))
     config = StagesConfig(shares=(0.5, 0.25), recalibrate=12, earlier="tuned", easy_share=0.2)
     return StagedTraining(pose=pose, train=replace(CONFIG, samples=16, save_every=2), config=replace(config, **changes),
-                          stores=[store], weights=[1.0], out=Path(out))
+                          sets=PeopleSets([store]), out=Path(out))
 
 
 def test_three_stages_go_on_exactly_after_kills_within_them(people, tmp_path):

@@ -20,6 +20,7 @@ from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig, augment
 from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.networks.zoo import build
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.teacher import SURE, open_teacher, taught
@@ -51,14 +52,15 @@ def runs(people, tmp_path_factory):
         torch.manual_seed(1)
         config = replace(CONFIG, codec=codec, loss="mse" if name == "mse" else "kl")
         task = PoseTask(build("u-300m", len(skeleton)), config,
-                        [store_of(people, codec.input_size, skeleton)], [1.0])
+                        PeopleSets([store_of(people, codec.input_size, skeleton)]))
         loop.train(task, loop.TrainConfig(batch=4, samples=8, warmup=4, lr=1e-3, bf16=False), folder / name)
     return folder
 
 
 def learner(people, run, size=(64, 64), **changes):
     teacher = open_teacher(run, COCO_17, CODEC, "cpu")
-    return PoseTask(build("u-300m", 17), replace(CONFIG, **changes), [store_of(people, size)], [1.0], teacher=teacher)
+    sets = PeopleSets([store_of(people, size)])
+    return PoseTask(build("u-300m", 17), replace(CONFIG, **changes), sets, teacher=teacher)
 
 
 def maps(*peaks):
@@ -86,7 +88,7 @@ def test_who_already_sees_what_the_teacher_sees_learns_nothing(people, runs):
     sum(task.loss(task.model, batch).values()).backward()
     at_rest = gradient(task)
     task.network.zero_grad()
-    alone = PoseTask(task.network, task.config, [store_of(people, (64, 64))], [1.0])
+    alone = PoseTask(task.network, task.config, PeopleSets([store_of(people, (64, 64))]))
     sum(alone.loss(alone.model, batch).values()).backward()
     assert at_rest < 1e-4 * gradient(alone)
 
@@ -162,7 +164,7 @@ def test_a_teacher_sees_people_with_nothing_in_the_way(people, runs):
 
 
 def test_a_batch_without_a_teacher_carries_one_picture_a_sample(people):
-    alone = PoseTask(build("u-300m", 17), CONFIG, [store_of(people, (64, 64))], [1.0])
+    alone = PoseTask(build("u-300m", 17), CONFIG, PeopleSets([store_of(people, (64, 64))]))
     assert alone.batch(KEYS).for_teacher is None
 
 

@@ -16,6 +16,7 @@ from stagepose.skeleton import COCO_17
 from stagepose.training import loop
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.networks.zoo import build
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.trained import Mixed, averaged_weights, open_pose
@@ -32,7 +33,7 @@ def runs(tmp_path_factory):
                          skeleton=COCO_17)
     for seed, network in enumerate(("u-300m", "u-300m", "slim-u")):
         torch.manual_seed(seed)
-        task = PoseTask(build(network, 17), replace(CONFIG, network=network), [store], [1.0], seed=seed)
+        task = PoseTask(build(network, 17), replace(CONFIG, network=network), PeopleSets([store]), seed=seed)
         loop.train(task, replace(TRAIN, seed=seed), folder / f"run{seed}")
     return folder
 

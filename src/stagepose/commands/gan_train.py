@@ -88,7 +88,7 @@ def train(
         task = repair_task(recipe, [runs.Source.parse(text) for text in data], resolve_skeleton(skeleton or "coco17"),
                            folder=crops or out.parent / "crops", seed=seed, device=device, teacher=teacher,
                            drop_bad=drop_bad, report=report, run=out)
-        machine = runs.machine_for(device, workers, compile, resident=not task.reader.pixels)
+        machine = runs.machine_for(device, workers, compile, resident=task.resident)
         loop.train(task, config, out, machine, accept_changes=accept_changes)
         report(f"trained; look at {out / 'pictures'}, then make people with: stagepose gan extend DATA.json --by gan "
                f"--with {out} -n N --out DIR")

@@ -282,10 +282,9 @@ def train(preset: Preset, *, options: Annotated[TrainOptions, arg(name="")]) -> 
             runs.check(recipe, len(skeleton))
             sources += [runs.Source.parse(text, extra=True) for text in options.extra or ()]
             runs.check_start(recipe, len(skeleton), setting)
-            shows = runs.teacher_of(recipe, teacher, skeleton, setting)
-            sets = runs.pose_sets(recipe, sources, skeleton, setting, shows)
-            task = runs.pose_task(recipe, sets, setting, shows)
-        machine = runs.machine_for(setting.device, options.workers, options.compile, resident=runs.is_resident(task))
+            inputs = runs.pose_inputs(recipe, sources, skeleton, setting, teacher)
+            task = runs.pose_task(recipe, inputs, setting)
+        machine = runs.machine_for(setting.device, options.workers, options.compile, resident=task.resident)
         loop.train(task, config, options.out, machine, accept_changes=options.accept_changes)
         _trained(options, setting)
 
@@ -336,9 +335,9 @@ def train_stages(
         runs.check(recipe, len(skeleton))
         sources = [runs.Source.parse(text) for text in options.data]
         runs.check_start(runs.first_stage(recipe), len(skeleton), setting)
-        sets = runs.pose_sets(recipe, sources, skeleton, setting)
-        machine = runs.machine_for(setting.device, options.workers, options.compile, resident=sets.resident is not None)
-        runs.staged_training(recipe, stages, sets, setting, options.out, machine,
+        inputs = runs.pose_inputs(recipe, sources, skeleton, setting)
+        machine = runs.machine_for(setting.device, options.workers, options.compile, resident=inputs.sets.resident)
+        runs.staged_training(recipe, stages, inputs, setting, options.out, machine,
                              accept_changes=options.accept_changes).run()
         _trained(options, setting)
 

@@ -65,6 +65,9 @@ class Task(Protocol):
     @property
     def seed(self) -> int:
         """By which samples are ordered and augmented: that of the schedule."""
+    @property
+    def resident(self) -> bool:
+        """Whether all pixels are on the device already, so that nobody needs to read any ahead."""
 
     def prepare(self, read: Any) -> Any:
         """What the reader read, augmented on the device; the same keys give the same batch on any machine."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,12 +16,53 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from stagepose.errors import ConfigError
+from stagepose.skeleton import Skeleton
 from stagepose.training.augment import UNIFORMS, AugmentConfig, Canvases, occluded
 from stagepose.training.crops import CropStore
 from stagepose.training.feed import HostBatch
 from stagepose.training.randomness import Orders, SampleKey, uniforms, weighted_order
 
 RESIDENT_SHARE = 0.45  # of a GPU's free memory: COCO's 149,813 people at 192x256 take 50 GB
+
+
+@dataclass(frozen=True, eq=False)
+class PeopleSets:
+    """The sets to learn from, opened: the crops of each, how often an epoch shows its people, and which are generated.
+
+    By default once, and none. ``canvases`` (N, H, W, 3) are those of all in the device's memory, where they fit.
+    """
+
+    stores: Sequence[CropStore]
+    weights: Sequence[float] = ()
+    generated: Sequence[bool] = ()
+    canvases: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.stores)
+        object.__setattr__(self, "weights", list(self.weights or [1.0] * count))
+        object.__setattr__(self, "generated", list(self.generated or [False] * count))
+        if not count == len(self.weights) == len(self.generated):
+            raise ConfigError(f"weights {self.weights} and generated {self.generated} are not of {count} training sets "
+                              "each; give one value for every set, or none at all")
+        names = {store.skeleton.names for store in self.stores}
+        if len(names) != 1:
+            raise ConfigError(f"the training sets have {len(names)} different skeletons; map them to one first")
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The one that all are labelled in."""
+        return self.stores[0].skeleton
+
+    @property
+    def resident(self) -> bool:
+        """Whether all pixels are in the device's memory, so that nobody needs to read any."""
+        return self.canvases is not None
+
+    def loaded(self, device: str) -> PeopleSets:
+        """With all pixels in a GPU's memory, where they fit."""
+        if not fits_on_device(self.stores, device):
+            return self
+        return replace(self, canvases=load_resident(self.stores, device))
 
 
 @dataclass(frozen=True, kw_only=True)

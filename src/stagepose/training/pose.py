@@ -22,15 +22,13 @@ from torch import Tensor, nn
 
 from stagepose.errors import ConfigError
 from stagepose.geometry import BOX_PADDING, Float, Size
-from stagepose.skeleton import Skeleton
 from stagepose.training import adversarial, decoding, distributed, targets
 from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig, Canvases, augment, refuse_mirroring
-from stagepose.training.crops import CropStore
 from stagepose.training.inference import PoseInference
 from stagepose.training.losses import absent_losses, stage_losses
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import trunk_of
-from stagepose.training.people import Chosen, PoseData, PoseRead, on_device
+from stagepose.training.people import Chosen, PeopleSets, PoseData, PoseRead, on_device
 from stagepose.training.poseconfig import PoseConfig, check_fits
 from stagepose.training.randomness import SampleKey
 from stagepose.training.teacher import Teacher, taught
@@ -90,36 +88,29 @@ class Looks:
 
 
 class PoseTask:
-    """See :class:`stagepose.training.loop.Task`. ``resident`` are all canvases in the device's memory, where they fit.
+    """See :class:`stagepose.training.loop.Task`. ``chosen`` are the people of the sets to learn from, all without it.
 
-    ``chosen`` are the people to learn from, all of them without it; ``generated`` says of each store whether its people
-    are; ``teacher`` is a trained network to learn from as well; ``init`` the sha256 of the weights that ``network`` has
+    ``teacher`` is a trained network to learn from as well; ``init`` the sha256 of the weights that ``network`` has
     begun with, if any.
     """
 
-    def __init__(self, network: nn.Module, config: PoseConfig, stores: Sequence[CropStore], weights: Sequence[float],
-                 *, seed: int = 0, validation: PoseJudge | None = None, device: str = "cpu",
-                 resident: Tensor | None = None, chosen: Chosen | None = None,
-                 generated: Sequence[bool] = (), teacher: Teacher | None = None,
+    def __init__(self, network: nn.Module, config: PoseConfig, sets: PeopleSets, *, seed: int = 0, device: str = "cpu",
+                 validation: PoseJudge | None = None, chosen: Chosen | None = None, teacher: Teacher | None = None,
                  init: str | None = None) -> None:
-        names = {store.skeleton.names for store in stores}
-        if len(names) != 1:
-            raise ConfigError(f"the training sets have {len(names)} different skeletons; map them to one first")
-        self.skeleton: Skeleton = stores[0].skeleton
+        self.sets, self.skeleton = sets, sets.skeleton
         refuse_mirroring(config.augment, self.skeleton)
         self.network, self.model = network, PoseInference(network, config.codec, config.loss)
         self.config, self.validation, self.device = config, validation, device
         self._on_gpu = torch.device(device).type == "cuda"
-        self.reader = PoseData(stores, weights, config.augment, seed=seed, pixels=resident is None,
+        self.reader = PoseData(sets.stores, sets.weights, config.augment, seed=seed, pixels=not sets.resident,
                                in_place=not self._on_gpu, chosen=chosen, looks=config.hardest_of)
         self.samples_per_epoch = len(self.reader.order(0))
-        (width, height), (across, down) = stores[0].spec.input_size, config.size
+        (width, height), (across, down) = sets.stores[0].spec.input_size, config.size
         if width * down != height * across:
             raise ConfigError(f"the crops are cut for an input of {width} x {height}, which is not of the shape of the "
                               f"network's {across} x {down}; pack them for it: CropSpec(input_size=({across}, {down}))")
         # input pixels per canvas pixel: a store's middle shows what BOX_PADDING does
         self._scale = down / height * BOX_PADDING / config.box_padding
-        self._resident, self._generated = resident, generated or [False] * len(stores)
         self._reached: Tensor | None = None  # (S,) which stages some sample of this step has taught
         self._teacher, self._init = teacher, init
         check_fits(config, network)
@@ -134,6 +125,11 @@ class PoseTask:
         """By which samples are ordered and augmented."""
         return self.reader.seed
 
+    @property
+    def resident(self) -> bool:
+        """Whether all pixels are on the device already."""
+        return self.sets.resident
+
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
         data = self.reader
@@ -143,7 +139,7 @@ class PoseTask:
         return {"kind": "pose", "pose": self.config.to_json(), "skeleton": self.skeleton.to_json(), "init": self._init,
                 "teacher": teacher, "sampling": data.weights, **picked, **judge,
                 "data": [{"people": len(s), "fingerprint": s.fingerprint, **({"generated": True} if made else {})}
-                         for s, made in zip(data.stores, self._generated, strict=True)]}
+                         for s, made in zip(data.stores, self.sets.generated, strict=True)]}
 
     def names(self, samples: Sequence[SampleKey]) -> list[str]:
         """Store and annotation id of samples."""
@@ -173,7 +169,7 @@ class PoseTask:
         return PoseBatch(images, moved, read.named, areas, read.importance, shown)
 
     def _canvases(self, rows: Tensor, crops: Canvases | None) -> Canvases:
-        return on_device(rows, crops, self.device, self._resident)
+        return on_device(rows, crops, self.device, self.sets.canvases)
 
     def batch(self, samples: Sequence[SampleKey]) -> PoseBatch | Looks:
         """Samples read and augmented here and now."""

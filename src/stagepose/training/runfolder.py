@@ -200,7 +200,7 @@ def open_run(folder: str | Path, config: Mapping[str, Any], accept_changes: bool
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """``field.sub: old -> new`` for every value that changed or is gone; fields only in ``new`` are none.
 
-    Nor are those that are :data:`FREE`.
+    Nor are those that are :data:`FREE`. The values of a list of as many are compared one by one.
     """
     found = []
     for key, value in old.items():
@@ -209,9 +209,18 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
             found.append(f"{name}: {value!r} -> nothing")
         elif isinstance(value, dict) and isinstance(new[key], dict):
             found += differences(value, new[key], name + ".")
+        elif _are_as_many(value, new[key]):
+            for number, (before, now) in enumerate(zip(value, new[key], strict=True), 1):
+                found += differences(before, now, f"{name} {number}.")
         elif value != new[key] and name not in FREE:
             found.append(f"{name}: {value!r} -> {new[key]!r}")
     return sorted(found)
+
+
+def _are_as_many(old: Any, new: Any) -> bool:
+    """Whether both are lists of as many dicts: what is known of each training set."""
+    return (isinstance(old, list) and isinstance(new, list) and len(old) == len(new)
+            and all(isinstance(each, dict) for each in (*old, *new)))
 
 
 def require_folder(folder: str | Path) -> None:

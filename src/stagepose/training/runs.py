@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_bad_pictures, refuse_generated
 from stagepose.cores import available_cores
@@ -35,7 +34,7 @@ from stagepose.training.machine import Machine, use_threads
 from stagepose.training.networks.cost import on_meta
 from stagepose.training.networks.efficientnet_lite import imagenet_package
 from stagepose.training.networks.zoo import build, row_length, trunk_of
-from stagepose.training.people import fits_on_device, load_resident, spread
+from stagepose.training.people import PeopleSets, spread
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import check_fits
 from stagepose.training.presets import PoseRecipe
@@ -164,11 +163,6 @@ def machine_for(device: str, workers: int | None, compiled: bool | None, *, resi
     return Machine(device=device, workers=workers, compile=cuda if compiled is None else compiled)
 
 
-def is_resident(task: object) -> bool:
-    """Whether a task holds all its pixels on the device, so that nobody needs to read any."""
-    return isinstance(task, PoseTask) and not task.reader.pixels
-
-
 def schedule(base: TrainConfig, *, samples: int | None, minutes: float | None, steps: int | None,
              **changes: Any) -> TrainConfig:
     """A recipe's schedule with what the command line changes; None leaves the recipe's value."""
@@ -187,19 +181,16 @@ def schedule(base: TrainConfig, *, samples: int | None, minutes: float | None, s
     return replace(shortened(config, steps), **asked)
 
 
-@dataclass(frozen=True)
-class PoseSets:
-    """The crops to learn from, how often each set's people are shown, and the judge."""
+@dataclass(frozen=True, eq=False)
+class PoseInputs:
+    """What a pose network learns from: people, and a trained network maybe; and by whom it is judged."""
 
-    stores: list[CropStore]
-    weights: list[float]
-    skeleton: Skeleton
-    validation: PoseValidation | None
-    resident: Tensor | None
-    generated: list[bool]
+    sets: PeopleSets
+    validation: PoseValidation | None = None
+    teacher: Teacher | None = None
 
 
-def teacher_of(recipe: PoseRecipe, source: str | None, skeleton: Skeleton, setting: Setting) -> Teacher | None:
+def _teacher_of(recipe: PoseRecipe, source: str | None, skeleton: Skeleton, setting: Setting) -> Teacher | None:
     """A trained network as a teacher for the recipe's; asked for before anything is packed."""
     try:
         return None if source is None else open_teacher(source, skeleton, recipe.pose.codec, setting.device)
@@ -213,44 +204,42 @@ def crop_spec(recipe: PoseRecipe, teacher: Teacher | None = None) -> CropSpec:
     return CropSpec.for_view(max(sizes), recipe.pose.box_padding)
 
 
-def pose_sets(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton, setting: Setting,
-              teacher: Teacher | None = None) -> PoseSets:
+def pose_inputs(recipe: PoseRecipe, sources: Sequence[Source], skeleton: Skeleton, setting: Setting,
+                teacher: str | None = None) -> PoseInputs:
     """Crops, packed where they are missing; no picture of the judge's among them, nor made of one of those.
 
-    They are as large as the recipe's network or its ``teacher`` wants them, whichever wants more.
+    They are as large as the recipe's network or the one that ``teacher`` names wants them, whichever wants more.
     """
+    taught_by = _teacher_of(recipe, teacher, skeleton, setting)
     refuse_mirroring(recipe.pose.augment, skeleton)
     validation = _pose_validation(recipe, skeleton, setting)
     examined = [_examined(source, skeleton, validation) for source in sources]
     generated = [each.generated for each in examined]
     _refuse_mixing(sources, generated)
     _tell_keypoints(sources, examined, skeleton, setting.report)
-    spec = crop_spec(recipe, teacher)
+    spec = crop_spec(recipe, taught_by)
     stores = []
     for source in sources:
         stores.append(open_or_pack(source.path, source.images, setting.folder, spec=spec, skeleton=skeleton,
                                    drop_bad=setting.drop_bad, progress=packing(source.path, setting.report)))
         setting.report(f"{source.path}: {len(stores[-1])} people; left out: {stores[-1].left_out}")
     _tell_shares(sources, stores, setting.report)
-    fits = fits_on_device(stores, setting.device)
-    return PoseSets(stores, [s.weight for s in sources], skeleton, validation,
-                    load_resident(stores, setting.device) if fits else None,
-                    generated)
+    sets = PeopleSets(stores, [source.weight for source in sources], generated).loaded(setting.device)
+    return PoseInputs(sets, validation, taught_by)
 
 
-def pose_task(recipe: PoseRecipe, sets: PoseSets, setting: Setting, teacher: Teacher | None = None) -> PoseTask:
+def pose_task(recipe: PoseRecipe, inputs: PoseInputs, setting: Setting) -> PoseTask:
     """A fresh network, or one that begins as ``setting.init`` says, with its people and its judge."""
-    config, keypoints = recipe.pose, len(sets.skeleton)
+    config, skeleton = recipe.pose, inputs.sets.skeleton
     torch.manual_seed(recipe.train.seed)  # a run killed before its first checkpoint begins again with the same weights
-    network = start.fresh(config.network, keypoints, config.join, stages=config.stages,
+    network = start.fresh(config.network, len(skeleton), config.join, stages=config.stages,
                           imagenet=config.imagenet and setting.init is None and setting.began is None,
                           std=config.init_std)
-    task = PoseTask(network, config, sets.stores, sets.weights, seed=recipe.train.seed, validation=sets.validation,
-                    device=setting.device, resident=sets.resident, generated=sets.generated, teacher=teacher,
-                    init=setting.init_sha256)
+    task = PoseTask(network, config, inputs.sets, seed=recipe.train.seed, device=setting.device,
+                    validation=inputs.validation, teacher=inputs.teacher, init=setting.init_sha256)
     if setting.init is not None:
         some = spread(np.arange(len(task.reader)), UNFOLDED_ON)
-        setting.report(start.begin(task.model, setting.init, skeleton=sets.skeleton, make=partial(_inference, recipe),
+        setting.report(start.begin(task.model, setting.init, skeleton=skeleton, make=partial(_inference, recipe),
                                    batches=lambda: plain_batches(task, some)))
     return task
 
@@ -261,7 +250,8 @@ def task_to_look_at(recipe: PoseRecipe, dataset: CocoDataset, images_dir: Path, 
     Nothing is packed: people are cut out when they are shown.
     """
     network = on_meta(lambda: _inference(recipe, len(dataset.skeleton)).network)
-    return PoseTask(network, recipe.pose, [cut_on_demand(dataset, images_dir, crop_spec(recipe))], [1.0], seed=seed)
+    sets = PeopleSets([cut_on_demand(dataset, images_dir, crop_spec(recipe))])
+    return PoseTask(network, recipe.pose, sets, seed=seed)
 
 
 def _inference(recipe: PoseRecipe, keypoints: int) -> PoseInference:
@@ -296,15 +286,15 @@ def check_stages(recipe: PoseRecipe, stages: StagesConfig) -> None:
     stages.check(recipe.pose.stages or row_length(recipe.pose.network))
 
 
-def staged_training(recipe: PoseRecipe, stages: StagesConfig, sets: PoseSets, setting: Setting, out: Path,
+def staged_training(recipe: PoseRecipe, stages: StagesConfig, inputs: PoseInputs, setting: Setting, out: Path,
                     machine: Machine, *, accept_changes: bool) -> StagedTraining:
     """The same for a training stage by stage; ``setting.init`` is what stage 1 begins with."""
     first = None
     if setting.init is not None:
-        first = pose_task(first_stage(recipe), sets, setting).model.state_dict()
-    return StagedTraining(pose=recipe.pose, train=recipe.train, config=stages, stores=sets.stores,
-                          weights=sets.weights, out=out, machine=machine, validation=sets.validation, first=first,
-                          init=setting.init_sha256, resident=sets.resident, accept_changes=accept_changes)
+        first = pose_task(first_stage(recipe), inputs, setting).model.state_dict()
+    return StagedTraining(pose=recipe.pose, train=recipe.train, config=stages, sets=inputs.sets, out=out,
+                          machine=machine, validation=inputs.validation, first=first, init=setting.init_sha256,
+                          accept_changes=accept_changes)
 
 
 def _pose_validation(recipe: PoseRecipe, skeleton: Skeleton, setting: Setting) -> PoseValidation | None:

@@ -29,7 +29,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stagepose import files
 from stagepose.errors import ConfigError
@@ -42,7 +41,7 @@ from stagepose.training.loop import TrainConfig
 from stagepose.training.machine import Machine
 from stagepose.training.networks.multistage import MultiStage
 from stagepose.training.networks.zoo import row_length
-from stagepose.training.people import Chosen, spread
+from stagepose.training.people import Chosen, PeopleSets, spread
 from stagepose.training.pose import PoseJudge, PoseTask
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.randomness import generator
@@ -105,14 +104,12 @@ class StagedTraining:
     pose: PoseConfig
     train: TrainConfig
     config: StagesConfig
-    stores: Sequence[CropStore]
-    weights: Sequence[float]
+    sets: PeopleSets
     out: Path
     machine: Machine = field(default_factory=Machine)
     validation: PoseJudge | None = None
     first: checkpoint.Tensors | None = None  # what stage 1 begins with, from another keypoint set for instance
     init: str | None = None  # sha256 of the weights that ``first`` was made of
-    resident: Tensor | None = None  # all canvases in the device's memory, where they fit
     accept_changes: bool = False
     stages: int = field(init=False)
 
@@ -125,7 +122,7 @@ class StagedTraining:
 
     def run(self) -> Path:
         """Train every stage -> the finished weights of the last."""
-        people = Chosen.everybody(self.stores)
+        people = Chosen.everybody(self.sets.stores)
         described = self._task(1, None, people).describe() | {
             "kind": "stages", "row": self.stages, "stages": asdict(self.config), "train": asdict(self.train),
             "each_stage": {"coarse": self.pose.coarse, "ohkm": self.pose.ohkm}}  # the task tells but the first's
@@ -142,7 +139,7 @@ class StagedTraining:
 
     def _refuse_empty_folds(self) -> None:
         """:class:`ConfigError` where there are more folds than pictures: a fold of nobody judges nobody."""
-        pictures = len(_pictures(self.stores)[0])
+        pictures = len(_pictures(self.sets.stores)[0])
         if self.config.folds > pictures:
             raise ConfigError(f"folds is {self.config.folds}, but the people to learn from are on {pictures} pictures, "
                               "and a picture is not parted; give fewer folds, or 0 to judge people by what learnt them")
@@ -151,7 +148,7 @@ class StagedTraining:
         """:class:`ConfigError` where all who go on are of one fold: who judges it has nobody to learn from."""
         if not self.config.folds:
             return
-        fold_P = folds_by_picture(self.stores, self.config.folds, self.train.seed)
+        fold_P = folds_by_picture(self.sets.stores, self.config.folds, self.train.seed)
         if len(np.unique(fold_P[people.kept])) == 1:
             raise ConfigError(f"stage {stage}: whoever goes on ({people.kept.sum()} of {len(people.kept)} people) is "
                               f"in one fold of {self.config.folds}, so the network that judges it has nobody to learn "
@@ -165,7 +162,7 @@ class StagedTraining:
             return
         seen_P, share = np.ones(len(people.kept), dtype=bool), 1.0
         if fold is not None:
-            seen_P = folds_by_picture(self.stores, self.config.folds, self.train.seed) != fold
+            seen_P = folds_by_picture(self.sets.stores, self.config.folds, self.train.seed) != fold
             people = replace(people, kept=people.kept & seen_P)
             share = 1 - 1 / self.config.folds  # its people are shown as often as the whole network's
         samples = self.config.samples[stage - 2] if stage > 1 and self.config.samples else self.train.samples
@@ -198,12 +195,12 @@ class StagedTraining:
         path = self.out / STAGES / f"{stage}.npz"
         known = distributed.from_first(lambda: Table.read(path) if path.is_file() else None)
         if known is not None:
-            known.check(self.stores, path)
+            known.check(self.sets.stores, path)
             return known
-        everybody = Chosen.everybody(self.stores)
+        everybody = Chosen.everybody(self.sets.stores)
         task = self._task(stage, None, everybody)
         found = np.zeros((2, len(everybody.kept)))  # OKS and mean joint score
-        fold_P = folds_by_picture(self.stores, self.config.folds, self.train.seed)
+        fold_P = folds_by_picture(self.sets.stores, self.config.folds, self.train.seed)
         for fold in range(self.config.folds) if self.config.folds else [None]:
             rows = np.flatnonzero(fold_P == fold) if fold is not None else np.arange(len(everybody.kept))
             checkpoint.fill(task.model, self._finished(stage, fold) or {}, str(self.out))
@@ -219,12 +216,12 @@ class StagedTraining:
         pose = replace(self.pose, stages=stage, stage_weights=weights, gates=(), coarse=self.pose.coarse[:stage],
                        ohkm=self.pose.ohkm[:stage], frozen=0 if frozen else self.pose.frozen)
         torch.manual_seed(self.train.seed)
-        network = fresh(pose.network, len(self.stores[0].skeleton), pose.join, stages=stage,
+        network = fresh(pose.network, len(self.sets.skeleton), pose.join, stages=stage,
                         imagenet=pose.imagenet and stage == 1 and self.init is None and self.first is None,
                         std=pose.init_std)
-        task = PoseTask(network, pose, self.stores, self.weights, seed=self.train.seed, chosen=people,
+        task = PoseTask(network, pose, self.sets, seed=self.train.seed, chosen=people,
                         validation=self.validation if fold is None else None, device=self.machine.device,
-                        resident=self.resident, init=self.init)
+                        init=self.init)
         before = self.first if stage == 1 else self._finished(stage - 1, fold)
         if before is not None:
             log.info(checkpoint.fill_matching(task.model, before, f"stage {stage}"))

@@ -26,6 +26,7 @@ from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.networks.repair import PatchCritic, RepairNet
 from stagepose.training.networks.zoo import build
+from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.runs import Source
@@ -184,7 +185,7 @@ def test_a_run_that_teaches_is_remembered_by_its_weights(folder, tmp_path):
     known = set()
     for seed in (0, 1):
         torch.manual_seed(seed)
-        task = PoseTask(build("slim-u", 17), PoseConfig(network="slim-u", codec=codec), [store], [1.0])
+        task = PoseTask(build("slim-u", 17), PoseConfig(network="slim-u", codec=codec), PeopleSets([store]))
         train(task, TrainConfig(batch=2, samples=2, warmup=1, bf16=False), tmp_path / str(seed))
         taught = repair_task(tiny_recipe(1), sets, COCO_17, folder=folder / "crops", seed=0, device="cpu",
                              teacher=str(tmp_path / str(seed)), drop_bad=False, report=lambda _: None)

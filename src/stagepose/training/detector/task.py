@@ -107,6 +107,11 @@ class DetectorTask:
         """By which samples are ordered and augmented."""
         return self.data.seed
 
+    @property
+    def resident(self) -> bool:
+        """False: pictures are of any size, and are read from the disk."""
+        return False
+
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
         boxes, judge = self.data.boxes, {"val": self.validation.dataset.sha256()} if self.validation is not None else {}

@@ -123,12 +123,12 @@ def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
     arm, setting, sources = _asked_for(arm, seed, place)
     folder, recipe = folder_of(arm, seed, place.out), arm.recipe
     setting.report(f"{arm.name}, seed {seed}: {arm.shown:,} samples, in {folder}")
-    sets = runs.pose_sets(recipe, sources, place.skeleton, setting)
+    inputs = runs.pose_inputs(recipe, sources, place.skeleton, setting)
     if arm.stages is None:
-        loop.train(runs.pose_task(recipe, sets, setting), recipe.train, folder, place.machine)
+        loop.train(runs.pose_task(recipe, inputs, setting), recipe.train, folder, place.machine)
         judged = folder / JUDGED
     else:
-        weights = runs.staged_training(recipe, arm.stages, sets, setting, folder, place.machine,
+        weights = runs.staged_training(recipe, arm.stages, inputs, setting, folder, place.machine,
                                        accept_changes=False).run()
         judged = weights.with_suffix(".json")
     return distributed.from_first(lambda: _finish(folder, judged, recipe.train))

@@ -22,7 +22,7 @@ from stagepose.training.gan.losses import PoseTeacher
 from stagepose.training.gan.presets import RepairRecipe
 from stagepose.training.gan.task import PICTURE_CHANNELS, RepairConfig, RepairTask
 from stagepose.training.networks.repair import Repairer, RepairNet
-from stagepose.training.people import fits_on_device, load_resident
+from stagepose.training.people import PeopleSets
 from stagepose.training.runs import Report, Source, packing
 from stagepose.training.trained import is_model_file, open_taught
 
@@ -43,12 +43,11 @@ def repair_task(recipe: RepairRecipe, sources: Sequence[Source], skeleton: Skele
         stores.append(open_or_pack(source.path, source.images, folder, spec=spec, skeleton=skeleton, drop_bad=drop_bad,
                                    progress=packing(source.path, report)))
         report(f"{source.path}: {len(stores[-1])} people; left out: {stores[-1].left_out}")
-    resident = load_resident(stores, device) if fits_on_device(stores, device) else None
+    sets = PeopleSets(stores, [source.weight for source in sources]).loaded(device)
     if taught is None:
         report("no frozen pose network is asked whether poses can be seen; give one with --teacher")
     torch.manual_seed(seed)  # a run killed before its first checkpoint begins again with the same weights
-    return RepairTask(fresh(recipe.repair, skeleton), recipe.repair, stores, [s.weight for s in sources], seed=seed,
-                      device=device, resident=resident, teacher=taught)
+    return RepairTask(fresh(recipe.repair, skeleton), recipe.repair, sets, seed=seed, device=device, teacher=taught)
 
 
 def fresh(config: RepairConfig, skeleton: Skeleton) -> Repairer:

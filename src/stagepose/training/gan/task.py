@@ -43,7 +43,7 @@ from stagepose.training.gan.losses import (
 from stagepose.training.gan.moving import Moved, move_limbs, pose_maps
 from stagepose.training.gan.poses import NewPose, Poses, learn_poses
 from stagepose.training.networks.repair import Repairer, RepairNet
-from stagepose.training.people import Chosen, PoseData, PoseRead, on_device, spread
+from stagepose.training.people import Chosen, PeopleSets, PoseData, PoseRead, on_device, spread
 from stagepose.training.randomness import SampleKey, generator, uniforms
 
 HELD_OUT = 48  # people at most who are never learnt from, and a twentieth of all at most
@@ -120,13 +120,12 @@ class RepairData(PoseData):
 class RepairTask:
     """See :class:`stagepose.training.loop.Task`. ``teacher`` is the frozen pose network, None without one."""
 
-    def __init__(self, model: Repairer, config: RepairConfig, stores: Sequence[CropStore], weights: Sequence[float], *,
-                 seed: int = 0, device: str = "cpu", resident: Tensor | None = None,
+    def __init__(self, model: Repairer, config: RepairConfig, sets: PeopleSets, *, seed: int = 0, device: str = "cpu",
                  teacher: PoseTeacher | None = None) -> None:
         self.model, self.network, self.config, self.device = model, model.generator, config, device
-        self.skeleton = stores[0].skeleton
+        self.sets, self.skeleton = sets, sets.skeleton
         self.limbs = limbs_of(self.skeleton)
-        everybody = PoseData(stores, weights, config.augment, pixels=False)
+        everybody = PoseData(sets.stores, sets.weights, config.augment, pixels=False)
         whole = np.any(self.limbs.whole(everybody.keypoints), axis=1)
         self.held_out = held_out(np.flatnonzero(whole))
         learnt = whole.copy()
@@ -134,17 +133,22 @@ class RepairTask:
         if not learnt.any():
             raise DatasetError(f"no poses to learn from: of {len(whole)} people none shows a whole limb, beside the "
                                f"{len(self.held_out)} kept for the sample pictures; give a larger set")
-        self.reader = RepairData(stores, weights, config, self.limbs, seed=seed, pixels=resident is None,
+        self.reader = RepairData(sets.stores, sets.weights, config, self.limbs, seed=seed, pixels=not sets.resident,
                                  in_place=torch.device(device).type != "cuda", chosen=Chosen(kept=learnt))
         self.samples_per_epoch = len(self.reader.order(0))
-        self._scale = config.size[1] / stores[0].spec.input_size[1]
-        self._resident, self._teacher = resident, teacher
+        self._scale = config.size[1] / sets.stores[0].spec.input_size[1]
+        self._teacher = teacher
         self._features = Features().to(device) if config.features else None
 
     @property
     def seed(self) -> int:
         """By which samples are ordered and damaged."""
         return self.reader.seed
+
+    @property
+    def resident(self) -> bool:
+        """Whether all pixels are on the device already."""
+        return self.sets.resident
 
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
@@ -262,7 +266,7 @@ class RepairTask:
         return RepairBatch(photos, move_limbs(photos, move), maps, points, batch.areas[rows])
 
     def _canvases(self, rows: Tensor, crops: Canvases | None) -> Canvases:
-        return on_device(rows, crops, self.device, self._resident)
+        return on_device(rows, crops, self.device, self.sets.canvases)
 
 
 def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
