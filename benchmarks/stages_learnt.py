@@ -17,11 +17,12 @@ from stages import EASED, RESIDUAL, TRAIN, Laboratory, Setup, hard_list, on_hard
 
 from stagepose.coco import CocoDataset, read_dataset
 from stagepose.heatmaps import UdpOks
-from stagepose.training import runs
 from stagepose.training.augment import AugmentConfig
 from stagepose.training.crops import CropStore
+from stagepose.training.inputs import RunContext
 from stagepose.training.loop import TrainConfig
 from stagepose.training.people import Chosen, PeopleSets
+from stagepose.training.posebuild import PoseInputs, pose_task
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import PoseRecipe
 from stagepose.training.stages import StagedTraining, StagesConfig
@@ -65,10 +66,9 @@ estimated, so that AP there compares with no other). Ground-truth boxes, no flip
 def first_stage(folder: Path, store: CropStore) -> None:
     """Stage 1 from the shipped weights, and the table of its own people."""
     pose = replace(SETUP.pose, stages=1)
-    setting = runs.Setting(folder=folder / "crops", val=None, init="pose-small", device="cpu",
-                           drop_bad=False, report=print)
-    inputs = runs.PoseInputs(PeopleSets([store]))
-    weights = runs.pose_task(PoseRecipe(pose=pose, train=SETUP.train), inputs, setting).model.state_dict()
+    context = RunContext(crops=folder / "crops", init="pose-small", report=print)
+    inputs = PoseInputs(PeopleSets([store]))
+    weights = pose_task(PoseRecipe(pose=pose, train=SETUP.train), inputs, context).model.state_dict()
     run = StagedTraining(pose=SETUP.pose, train=SETUP.train, config=SETUP.stages, sets=PeopleSets([store]),
                          out=folder, first=weights)
     run.train_stage(1, None, Chosen.everybody([store]))

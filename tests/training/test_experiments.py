@@ -17,9 +17,8 @@ from stagepose.skeleton import COCO_17
 from stagepose.training.experiments import EXPERIMENTS, Outcome, estimate, experiment, write_outcome
 from stagepose.training.experiments.outcome import require_plots
 from stagepose.training.experiments.runner import Place, folder_of, run_all
-from stagepose.training.machine import Machine
+from stagepose.training.inputs import RunContext, TrainingSet
 from stagepose.training.networks import zoo
-from stagepose.training.runs import Setting, Source
 
 SCALES = ("tiny", "small", "full")
 
@@ -284,9 +283,7 @@ def test_a_finished_run_of_a_wide_view_is_known_by_the_crops_that_it_learnt_from
     chosen = replace(chosen, arms=(replace(arm, recipe=replace(arm.recipe, pose=replace(arm.recipe.pose,
                                                                                         box_padding=2.0))),))
     said = []
-    setting = Setting(folder=tmp_path / "crops", val=val, init=None, device="cpu", drop_bad=False,
-                      report=said.append)
-    place = Place(out=tmp_path / "out", sources=[Source.parse(str(train))], skeleton=COCO_17, setting=setting,
-                  machine=Machine())
+    context = RunContext(crops=tmp_path / "crops", val=val, report=said.append)
+    place = Place(out=tmp_path / "out", sources=[TrainingSet.parse(str(train))], skeleton=COCO_17, context=context)
     first = run_all(chosen, place)
     assert run_all(chosen, place) == first and "finished already" in said[-1]

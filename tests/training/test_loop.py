@@ -18,10 +18,11 @@ from tiny import tiny_coco
 from torch import nn
 
 from stagepose.cli import main
+from stagepose.commands.training_options import ScheduleOptions
 from stagepose.errors import ConfigError, TrainingError
 from stagepose.evaluation import Judged
 from stagepose.runfiles import read_object
-from stagepose.training import journal, loop, optim, runs
+from stagepose.training import journal, loop, optim
 from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.journal import Journal
 from stagepose.training.loop import TrainConfig, train
@@ -462,12 +463,12 @@ def test_a_validation_is_no_part_of_the_trainings_speed(tmp_path, monkeypatch):
 
 def test_a_schedule_that_is_made_shorter_is_warm_before_it_ends(tmp_path):
     base = TrainConfig(samples=12_000_000, warmup=80_000)
-    assert runs.schedule(base, samples=50_000, minutes=None, steps=None).warmup == 5_000
-    assert runs.schedule(base, samples=1_000_000, minutes=None, steps=None).warmup == 80_000
-    assert runs.schedule(base, samples=None, minutes=None, steps=None) == base
+    assert ScheduleOptions(samples=50_000).scheduled(base).warmup == 5_000
+    assert ScheduleOptions(samples=1_000_000).scheduled(base).warmup == 80_000
+    assert ScheduleOptions().scheduled(base) == base
     for batch in (10, 20):  # a run that goes on with another too
-        rehearsal = runs.schedule(base, samples=None, minutes=None, steps=500, batch=batch)
-        asked = runs.schedule(base, samples=500 * batch, minutes=None, steps=None, batch=batch)
+        rehearsal = ScheduleOptions(steps=500, batch=batch).scheduled(base)
+        asked = ScheduleOptions(samples=500 * batch, batch=batch).scheduled(base)
         assert rehearsal == replace(asked, log_every=1) and rehearsal.warmup == 50 * batch
     config = TrainConfig(batch=10, minutes=0.0005, warmup=80_000, lr=0.02, bf16=False, log_every=1)
     train(LineTask(), config, tmp_path / "run")
@@ -477,8 +478,8 @@ def test_a_schedule_that_is_made_shorter_is_warm_before_it_ends(tmp_path):
 
 def test_a_rehearsal_is_judged_on_its_way_where_that_is_asked_for():
     base = TrainConfig(samples=8_000, evaluate_every=100)
-    assert runs.schedule(base, samples=None, minutes=None, steps=5).evaluate_every == 0
-    assert runs.schedule(base, samples=None, minutes=None, steps=5, evaluate_every=2).evaluate_every == 2
+    assert ScheduleOptions(steps=5).scheduled(base).evaluate_every == 0
+    assert ScheduleOptions(steps=5, evaluate_every=2).scheduled(base).evaluate_every == 2
 
 
 @pytest.mark.parametrize(("change", "message"), [

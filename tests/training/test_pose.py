@@ -21,15 +21,17 @@ from stagepose.errors import ConfigError
 from stagepose.geometry import crop_affine, fit_box
 from stagepose.heatmaps import CODECS, Megvii, UdpDark
 from stagepose.skeleton import COCO_17
-from stagepose.training import runs
 from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig
 from stagepose.training.crops import CropSpec, open_or_pack, open_store, pack
+from stagepose.training.devices import prepare_device
 from stagepose.training.feed import Feed
 from stagepose.training.inference import PoseInference
+from stagepose.training.inputs import RunContext
 from stagepose.training.machine import Machine
 from stagepose.training.networks.zoo import NETWORKS, build
 from stagepose.training.people import Chosen, PeopleSets, PoseData
 from stagepose.training.pose import PoseTask
+from stagepose.training.posebuild import PoseInputs, pose_task, require_fit
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import POSE_PRESETS, RECIPES, of_network, pose_preset
 from stagepose.training.targets import encode
@@ -110,12 +112,12 @@ def test_every_training_set_has_a_weight(store):
 
 
 def test_the_schedules_seed_is_that_of_the_weights_and_of_the_samples(store, tmp_path):
-    inputs = runs.PoseInputs(PeopleSets([store]))
-    setting = runs.Setting(folder=tmp_path, val=None, init=None, device="cpu", drop_bad=False, report=print)
+    inputs = PoseInputs(PeopleSets([store]))
+    context = RunContext(crops=tmp_path, report=print)
     recipe, made = of_network("u-300m"), []
     recipe = replace(recipe, pose=replace(recipe.pose, codec=CODEC))
     for seed in (0, 5, 5):
-        task = runs.pose_task(replace(recipe, train=replace(recipe.train, seed=seed)), inputs, setting)
+        task = pose_task(replace(recipe, train=replace(recipe.train, seed=seed)), inputs, context)
         made.append((task.seed, float(next(task.network.parameters()).detach().sum())))
     assert [seed for seed, _ in made] == [0, 5, 5] and made[0][1] != made[1][1] == made[2][1]
 
@@ -133,15 +135,15 @@ def test_the_schedules_seed_is_that_of_the_weights_and_of_the_samples(store, tmp
 ])
 def test_what_does_not_fit_a_network_is_told_before_anybody_is_cut_out(name, change, message):
     recipe = pose_preset(name)
-    runs.check(recipe, 17)
+    require_fit(recipe, 17)
     with pytest.raises(ConfigError, match=message):
-        runs.check(replace(recipe, pose=replace(recipe.pose, **change)), 17)
+        require_fit(replace(recipe, pose=replace(recipe.pose, **change)), 17)
 
 
 def test_a_network_of_one_level_is_weighted_by_one_number():
     recipe = pose_preset("hourglass-2")
     one = Options(data=["set.json"], out=Path("run"), experiment=Experiment(level_weights=[2.0])).changed(recipe)
-    runs.check(one, 17)
+    require_fit(one, 17)
     assert [len(levels) for levels in one.pose.codecs(2)] == [1, 1]
 
 
@@ -360,7 +362,7 @@ def test_every_rank_needs_a_gpu_of_its_own(monkeypatch, name, ranks, says):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
     if not says:
-        assert runs.prepare_device(name, None) in ("cpu", "cuda:0")
+        assert prepare_device(name, None) in ("cpu", "cuda:0")
         return
     with pytest.raises(ConfigError, match=says):
-        runs.prepare_device(name, None)
+        prepare_device(name, None)

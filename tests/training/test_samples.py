@@ -18,8 +18,8 @@ from stagepose.training.crops import open_or_pack
 from stagepose.training.loop import sample_keys
 from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
+from stagepose.training.posebuild import crop_spec, task_to_look_at
 from stagepose.training.presets import pose_preset
-from stagepose.training.runs import crop_spec, task_to_look_at
 from stagepose.training.samples import GAP
 
 STILL = ("rotation_chance=0", "scale=0", "shift=0", "half_body_chance=0", "colour=0", "grey_chance=0",

@@ -11,7 +11,6 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import (
     UNSAID,
     OptionalCount,
@@ -19,11 +18,10 @@ from stagepose.commands.arguments import (
     OptionalFolder,
     OptionalName,
     OptionalNumber,
-    OptionalSwitch,
 )
 from stagepose.commands.console import note, say, table, wrong_usage
-from stagepose.commands.trainings import started
-from stagepose.training import distributed, runs
+from stagepose.commands.training_options import MachineOptions, keypoints
+from stagepose.training import distributed
 from stagepose.training.experiments import (
     Outcome,
     Scale,
@@ -36,7 +34,10 @@ from stagepose.training.experiments import (
 from stagepose.training.experiments.outcome import require_plots
 from stagepose.training.experiments.plan import Experiment
 from stagepose.training.experiments.runner import Place
+from stagepose.training.inputs import TrainingSet
 from stagepose.training.runfolder import require_folder
+
+ANY_MACHINE = MachineOptions()
 
 
 def run_experiment(
@@ -56,10 +57,7 @@ def run_experiment(
     extra: Annotated[tuple[str, ...], arg(metavar="FILE.json ...", help_behavior_hint=UNSAID)] = (),
     plan: bool = False,
     throughput: OptionalNumber = None,
-    device: str = "auto",
-    threads: OptionalCount = None,
-    workers: OptionalCount = None,
-    compile: OptionalSwitch = None,
+    machine: Annotated[MachineOptions, arg(name="")] = ANY_MACHINE,
 ) -> None:
     """Repeat one of the report's experiments: train every arm with several seeds, write a table and a plot.
 
@@ -86,32 +84,25 @@ def run_experiment(
         plan: Say what the runs that are not finished in OUT take, and stop.
         throughput: Training pictures a second of the first arm on the device meant, for the plan; by default a few
             steps of every network are timed here.
-        device: cpu, cuda, or auto.
-        threads: CPU threads; all cores by default.
-        workers: Processes that read data ahead; as for train.
-        compile: Let torch.compile take the networks; as for train.
+        machine: What the runs run on.
     """
-    keypoints = resolve_skeleton(skeleton or "coco17")
+    wanted = keypoints(skeleton)
     chosen = experiment(name, scale).changed(arms=arms, seeds=seeds, samples=samples, batch=batch)
-    where = runs.prepare_device(device, threads)
     folder = out or Path("runs") / f"{name}-{scale}"
     if plan or scale == "full":
-        _print_plan(chosen, len(keypoints), where, throughput, finished_before(chosen, folder))
+        _print_plan(chosen, len(wanted), machine.prepared(), throughput, finished_before(chosen, folder))
     if plan:
         return
     if not data or val is None:
         wrong_usage("an experiment needs labelled pictures: --data FILE.json and --val FILE.json (or --plan)")
     require_plots()
     require_folder(folder)
-    with started(where) as report:
-        setting = runs.Setting(folder=crops or folder / "crops", val=val, init=None, device=where,
-                               drop_bad=False, report=report)
-        place = Place(out=folder, sources=[runs.Source.parse(text) for text in data], skeleton=keypoints,
-                      setting=setting, machine=runs.machine_for(where, workers, compile, resident=False),
-                      pretrained=pretrained, extra=[runs.Source.parse(text, extra=True) for text in extra])
-        learnt = ", ".join(Path(text.rpartition(".json")[0]).name + ".json" for text in (*data, *extra))
+    with machine.started(crops or folder / "crops", val=val) as context:
+        place = Place(out=folder, sources=[TrainingSet.parse(text) for text in data], skeleton=wanted, context=context,
+                      pretrained=pretrained, extra=[TrainingSet.parse(text, extra=True) for text in extra])
+        files = ", ".join(Path(text.rpartition(".json")[0]).name + ".json" for text in (*data, *extra))
         write = partial(write_outcome, out=folder, command=_command(),
-                        data=f"Learnt from {learnt}, judged on {val.name}.")
+                        data=f"Learnt from {files}, judged on {val.name}.")
         outcome = Outcome.of(chosen, run_all(chosen, place, lambda results: write(Outcome.of(chosen, results))))
         if distributed.first():
             _print_outcome(outcome)  # first: a full disk must not cost the numbers

@@ -76,8 +76,8 @@ class GanOptions:
         if self.device != "cpu" and (jobs or 1) > 1:
             raise ConfigError(f"--device {self.device} is one for all: use it with --jobs 1")
         with needing("train"):
+            from stagepose.training.devices import prepare_device
             from stagepose.training.gan.generate import GanRecipe
-            from stagepose.training.runs import prepare_device
         return GanRecipe(data=data, run=self.with_run, seed=seed, hard=self.hard,
                          device=prepare_device(self.device, threads=1))
 

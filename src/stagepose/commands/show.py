@@ -149,8 +149,8 @@ def _show_samples(file: Path, sheet: Path, images: Path | None, count: int, seed
     with needing("train"):
         from stagepose.commands.train import Options
         from stagepose.training.detector.presets import DETECTOR_PRESETS
+        from stagepose.training.posebuild import task_to_look_at
         from stagepose.training.presets import pose_preset
-        from stagepose.training.runs import task_to_look_at
         from stagepose.training.samples import write_samples
     if preset in DETECTOR_PRESETS:
         raise ConfigError(f"{preset} is a detector; --augmented shows what a pose network learns from")

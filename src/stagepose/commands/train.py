@@ -10,12 +10,10 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from stagepose.coco import resolve_skeleton
 from stagepose.commands.arguments import (
     UNSAID,
     Counts,
     File,
-    Folder,
     Numbers,
     OptionalCount,
     OptionalCounts,
@@ -34,19 +32,30 @@ from stagepose.commands.arguments import (
     Sets,
 )
 from stagepose.commands.console import say
-from stagepose.commands.trainings import started
+from stagepose.commands.training_options import DataOptions, MachineOptions, ScheduleOptions
 from stagepose.errors import ConfigError
 from stagepose.files import require_place
 from stagepose.heatmaps import CODECS, Codec, UdpOks
 from stagepose.images import find_images
 from stagepose.runtime import export_line
-from stagepose.training import loop, runs
+from stagepose.training import loop
 from stagepose.training.detector.build import detector_task
 from stagepose.training.detector.presets import DETECTOR_PRESETS
+from stagepose.training.exportrun import Described, ReadStages, Weights, export_run
 from stagepose.training.inference import Reading
+from stagepose.training.inputs import RunContext, TrainingSet, going_on
 from stagepose.training.losses import KINDS, HeatmapLoss
 from stagepose.training.networks.zoo import StageOptions
 from stagepose.training.optim import OPTIMIZERS, SCHEDULES, OptimizerKind, Schedule
+from stagepose.training.posebuild import (
+    first_stage,
+    pose_inputs,
+    pose_task,
+    require_fit,
+    require_stagewise,
+    require_startable,
+    staged_training,
+)
 from stagepose.training.poseconfig import PoseConfig
 from stagepose.training.presets import PoseRecipe, pose_preset
 from stagepose.training.runfolder import require_folder
@@ -55,7 +64,6 @@ from stagepose.training.stages import Pick, StagesConfig, first_networks
 from stagepose.training.storage import Bits
 from stagepose.training.trained import Mixed
 
-ROUTE_BELOW = 0.8  # OKS; as many go on to stage 2 in training
 MOST_PICTURES = 16  # to compare a detector's file on
 CodecName = Literal["udp-dark", "udp-oks", "msra", "megvii"]  # of CODECS
 Join = Literal["concat-heatmaps", "residual", "aggregate"]
@@ -97,81 +105,56 @@ DEFAULT_EXPERIMENT = Experiment()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What every training is told."""
+class LearningOptions(DataOptions):
+    """What is learnt, and of which views."""
 
     data: Sets
     """COCO annotation files, each FILE.json or FILE.json:WEIGHT (2.5: its people are shown 2.5 times an epoch).
     Pictures lie in images/ beside the file, pictures without people in negatives/ (detectors)."""
-    out: Folder
-    """Run folder: checkpoints, log.jsonl, config.json."""
     val: OptionalFile = None
     """COCO annotation file to judge by, with images/ beside it."""
-    crops: OptionalFolder = None
-    """Folder for packed crops or decoded pictures, shared between runs; OUT's parent / crops by default."""
     init: OptionalName = None
     """Weights to start from: a run folder, a .safetensors file, a model file or the name of one that ships, such as
     pose-small. Heads are matched by keypoint name."""
-    skeleton: OptionalName = None
-    """Keypoints to learn: a published skeleton's name, a skeleton file, or a COCO annotation file whose category lists
-    them; coco17 by default. Sets are mapped to it by name, and what a set does not label costs nothing."""
     input_size: OptionalSize = None
     """Width and height of a pose network's input, instead of the preset's."""
     box_padding: OptionalNumber = None
     """What the network is shown of a person, times the box, in training and ever after; smaller is closer."""
     frozen: OptionalCount = None
-    """First blocks of the trunk that keep their weights, of pose networks and detectors, instead of the preset's."""
+    """Number of trunk blocks to freeze, from the first on, of pose networks and detectors, instead of the preset's."""
     augment: OptionalTexts = None
     """Settings of the augmentation instead of the preset's, each NAME=VALUE, such as shift=0.1 occlusion_chance=0;
     docs/train_your_own.md lists them."""
-    samples: OptionalCount = None
-    """Pictures to show, instead of the preset's."""
-    minutes: OptionalNumber = None
-    """Train about so long instead; turned into samples once, at the start."""
-    steps: OptionalCount = None
-    """A rehearsal: --samples of so many batches, each step logged."""
-    batch: OptionalCount = None
-    """Pictures in one step."""
-    optimizer: Annotated[OptimizerKind | None, arg(metavar="{" + ",".join(OPTIMIZERS) + "}",
-                                                   help_behavior_hint=UNSAID)] = None
-    """adamw, or muon, whose steps along convolutions are made orthogonal: more from as many pictures."""
-    lr: OptionalNumber = None
-    """Peak learning rate."""
-    schedule: Annotated[Schedule | None, arg(metavar="{" + ",".join(SCHEDULES) + "}", help_behavior_hint=UNSAID)] = None
-    """How the learning rate falls: by a cosine to a hundredth of its peak, as presets have it, or by a line to 0."""
-    weight_decay: OptionalNumber = None
-    """What a step takes off every weight, in learning rates; 0.05 in pose presets."""
-    evaluate_every: OptionalCount = None
-    """Steps between validations; 0 only at the end."""
-    seed: int = 0
-    """Of the sample order and of every augmentation."""
-    device: str = "auto"
-    """cpu, cuda, or auto."""
-    threads: OptionalCount = None
-    """CPU threads; all cores by default."""
-    accumulate: OptionalCount = None
-    """Show a step's pictures in so many parts, where a GPU's memory does not hold them at once."""
-    workers: OptionalCount = None
-    """Processes that read data ahead; by default none on a CPU, or where all data is in the GPU's memory."""
-    compile: OptionalSwitch = None
-    """Let torch.compile take the network, which costs minutes at the start; by default on a GPU."""
-    mirror: bool = True
-    """Show people mirrored too; the skeleton's flip_pairs say which keypoints trade places then."""
-    drop_bad: bool = False
-    """Leave out pictures that are missing, unreadable or of another size, instead of refusing the set."""
     partly_boxed: bool = False
     """Detectors: learn from pictures marked with all_person_boxes: false as well; nothing in them is taken for
     background."""
-    accept_changes: bool = False
-    """Go on with a run although settings differ from those it began with."""
-    experiment: OmitArgPrefixes[Experiment] = DEFAULT_EXPERIMENT
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions(ScheduleOptions):
+    """How long, and how; None leaves what the preset says."""
+
+    optimizer: Annotated[OptimizerKind | None, arg(metavar="{" + ",".join(OPTIMIZERS) + "}",
+                                                   help_behavior_hint=UNSAID)] = None
+    """adamw, or muon, whose steps along convolutions are made orthogonal: learns more from the same number of pictures.
+    """
+    schedule: Annotated[Schedule | None, arg(metavar="{" + ",".join(SCHEDULES) + "}", help_behavior_hint=UNSAID)] = None
+    """Learning-rate schedule: cosine decay to 1 % of the peak (the presets'), or linear decay to 0."""
+    weight_decay: OptionalNumber = None
+    """Decoupled weight decay; 0.05 in pose presets."""
 
     def scheduled(self, base: loop.TrainConfig) -> loop.TrainConfig:
-        """The recipe's, changed."""
-        return runs.schedule(base, samples=self.samples, minutes=self.minutes, steps=self.steps, batch=self.batch,
-                             optimizer=self.optimizer, lr=self.lr, schedule=self.schedule,
-                             weight_decay=self.weight_decay, accumulate=self.accumulate,
-                             evaluate_every=self.evaluate_every, seed=self.seed)
+        """A recipe's schedule, changed."""
+        given = {name: value for name in ("optimizer", "schedule", "weight_decay")
+                 if (value := getattr(self, name)) is not None}
+        return super().scheduled(replace(base, **given))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(MachineOptions, OptimizerOptions, LearningOptions):  # help lists them from the last to the first
+    """What every training of what finds people is told."""
+
+    experiment: OmitArgPrefixes[Experiment] = DEFAULT_EXPERIMENT
 
     def changed(self, recipe: PoseRecipe) -> PoseRecipe:
         """The recipe with what the options change."""
@@ -257,8 +240,8 @@ def train(preset: Preset, *, options: Annotated[TrainOptions, arg(name="")]) -> 
             person-tiny, person-small, person-medium, person-resnet50.
         options: How.
     """
-    with _started(options, [options.out]) as setting:
-        sources = [runs.Source.parse(text) for text in options.data]
+    with _started(options, [options.out]) as context:
+        sources = options.sources()
         if preset in DETECTOR_PRESETS:
             _refuse_useless(preset, {name: getattr(options, name) for name in OF_POSES} | vars(options.experiment)
                             | {"extra": options.extra, "no_mirror": None if options.mirror else True})
@@ -268,7 +251,7 @@ def train(preset: Preset, *, options: Annotated[TrainOptions, arg(name="")]) -> 
                 boxes = replace(boxes, detector=replace(boxes.detector, frozen_blocks=options.frozen))
             boxes = replace(boxes, train=options.scheduled(boxes.train))
             config = boxes.train
-            task: loop.Task = detector_task(boxes, sources, setting, partly_boxed=options.partly_boxed)
+            task: loop.Task = detector_task(boxes, sources, context, partly_boxed=options.partly_boxed)
         else:
             recipe, experiment = options.changed(pose_preset(preset)), options.experiment
             teacher, share = experiment.teacher, experiment.teacher_share
@@ -278,15 +261,14 @@ def train(preset: Preset, *, options: Annotated[TrainOptions, arg(name="")]) -> 
                 raise ConfigError(f"--teacher-share {share} is for --teacher; leave it out")
             if share is not None:
                 recipe = replace(recipe, pose=replace(recipe.pose, teacher_share=share))
-            config, skeleton = recipe.train, resolve_skeleton(options.skeleton or "coco17")
-            runs.check(recipe, len(skeleton))
-            sources += [runs.Source.parse(text, extra=True) for text in options.extra or ()]
-            runs.check_start(recipe, len(skeleton), setting)
-            inputs = runs.pose_inputs(recipe, sources, skeleton, setting, teacher)
-            task = runs.pose_task(recipe, inputs, setting)
-        machine = runs.machine_for(setting.device, options.workers, options.compile, resident=task.resident)
-        loop.train(task, config, options.out, machine, accept_changes=options.accept_changes)
-        _trained(options, setting)
+            config, skeleton = recipe.train, options.keypoints()
+            require_fit(recipe, len(skeleton))
+            sources += [TrainingSet.parse(text, extra=True) for text in options.extra or ()]
+            require_startable(recipe, len(skeleton), context)
+            task = pose_task(recipe, pose_inputs(recipe, sources, skeleton, context, teacher), context)
+        loop.train(task, config, options.out, context.machine(resident=task.resident),
+                   accept_changes=options.accept_changes)
+        _trained(options, context)
 
 
 def train_stages(
@@ -326,38 +308,34 @@ def train_stages(
     stages = StagesConfig(thresholds=thresholds, shares=shares, pick=pick, by_difficulty=by_difficulty,
                           easy_share=easy_share, folds=folds, earlier=earlier, earlier_lr=earlier_lr,
                           samples=later_samples, recalibrate=recalibrate)
-    with _started(options, first_networks(options.out, folds)) as setting:
+    with _started(options, first_networks(options.out, folds)) as context:
         if preset in DETECTOR_PRESETS:
             raise ConfigError(f"{preset} is a detector; stage by stage trains pose networks of several stages")
         recipe = options.changed(pose_preset(preset))
-        runs.check_stages(recipe, stages)
-        skeleton = resolve_skeleton(options.skeleton or "coco17")
-        runs.check(recipe, len(skeleton))
-        sources = [runs.Source.parse(text) for text in options.data]
-        runs.check_start(runs.first_stage(recipe), len(skeleton), setting)
-        inputs = runs.pose_inputs(recipe, sources, skeleton, setting)
-        machine = runs.machine_for(setting.device, options.workers, options.compile, resident=inputs.sets.resident)
-        runs.staged_training(recipe, stages, inputs, setting, options.out, machine,
-                             accept_changes=options.accept_changes).run()
-        _trained(options, setting)
+        require_stagewise(recipe, stages)
+        skeleton = options.keypoints()
+        require_fit(recipe, len(skeleton))
+        sources = options.sources()
+        require_startable(first_stage(recipe), len(skeleton), context)
+        inputs = pose_inputs(recipe, sources, skeleton, context)
+        staged_training(recipe, stages, inputs, context, options.out, accept_changes=options.accept_changes).run()
+        _trained(options, context)
 
 
 @contextmanager
-def _started(options: Options, networks: list[Path]) -> Iterator[runs.Setting]:
+def _started(options: Options, networks: list[Path]) -> Iterator[RunContext]:
     """The device and the other processes ready: what a task needs besides its recipe.
 
     ``networks`` are the run folders of what begins with ``--init``.
     """
     require_folder(options.out)
-    device = runs.prepare_device(options.device, options.threads)
-    with started(device) as report:
-        setting = runs.Setting(folder=options.crops or options.out.parent / "crops", val=options.val,
-                               init=options.init, device=device, drop_bad=options.drop_bad, report=report)
-        yield runs.going_on(setting, options.out, networks)
+    with options.started(options.crops or options.out.parent / "crops", val=options.val, init=options.init,
+                         drop_bad=options.drop_bad) as context:
+        yield going_on(context, options.out, networks)
 
 
-def _trained(options: Options, setting: runs.Setting) -> None:
-    setting.report(f"trained; write the model file with: {export_line(options.out)}")
+def _trained(options: Options, context: RunContext) -> None:
+    context.report(f"trained; write the model file with: {export_line(options.out)}")
 
 
 def _refuse_useless(preset: str, given: dict[str, object]) -> None:
@@ -406,8 +384,10 @@ def export(
         raise ConfigError(f"--route-below {route_below} is for --reading router; leave it out")
     require_place(out, suffix=".onnx")
     shown = find_images([pictures])[:MOST_PICTURES] if pictures else []
-    made = runs.export_run(run, out, name=name or out.stem, licence=licence, training_data=tuple(training_data or ()),
-                           metrics=metrics, threshold=threshold, step=step, bits=bits, pictures=shown, reading=reading,
-                           route_below=ROUTE_BELOW if route_below is None else route_below,
-                           mix=[Mixed.parse(text) for text in mix or ()])
+    described = Described(name=name or out.stem, licence=licence, training_data=tuple(training_data or ()),
+                          metrics=metrics, threshold=threshold)
+    weights = Weights(step=step, mix=[Mixed.parse(text) for text in mix or ()], bits=bits)
+    stages = ReadStages(reading=reading) if route_below is None else ReadStages(reading=reading,
+                                                                               route_below=route_below)
+    made = export_run(run, out, described, weights, stages, shown)
     say(f"{out}: {made}")

@@ -13,9 +13,9 @@ from stagepose.training.gan.moving import CUT, move_limbs, pose_maps
 from stagepose.training.gan.poses import NewPose
 from stagepose.training.gan.presets import RepairRecipe, repair_small
 from stagepose.training.gan.task import RepairConfig, repair, to_pixels
+from stagepose.training.inputs import RunContext, TrainingSet
 from stagepose.training.loop import train
 from stagepose.training.randomness import generator
-from stagepose.training.runs import Source
 
 from .drawn import COLOURS, drawn_coco
 
@@ -31,9 +31,8 @@ def toy_recipe(steps):
 
 def toy_task(folder, recipe, people=PEOPLE):
     path = folder / "person_keypoints.json"
-    return repair_task(recipe, [Source.parse(str(path if path.is_file() else drawn_coco(folder, people)))], COCO_17,
-                       folder=folder / "crops", seed=0, device="cpu", teacher=None, drop_bad=False,
-                       report=lambda _: None)
+    data = TrainingSet.parse(str(path if path.is_file() else drawn_coco(folder, people)))
+    return repair_task(recipe, [data], COCO_17, RunContext(crops=folder / "crops"))
 
 
 def erased(task):

@@ -23,13 +23,13 @@ from stagepose.training.gan.losses import Features, PoseTeacher, critic_loss, fo
 from stagepose.training.gan.presets import REPAIR_PRESETS, repair_preset
 from stagepose.training.gan.task import RepairConfig, RepairTask
 from stagepose.training.inference import PoseInference
+from stagepose.training.inputs import RunContext, TrainingSet
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.networks.repair import PatchCritic, RepairNet
 from stagepose.training.networks.zoo import build
 from stagepose.training.people import PeopleSets
 from stagepose.training.pose import PoseTask
 from stagepose.training.poseconfig import PoseConfig
-from stagepose.training.runs import Source
 from stagepose.training.trained import open_pose
 
 from .drawn import drawn_coco
@@ -179,7 +179,7 @@ def test_a_frozen_pose_network_teaches_the_picture_alone():
 
 
 def test_a_run_that_teaches_is_remembered_by_its_weights(folder, tmp_path):
-    sets, codec = [Source.parse(str(folder / "person_keypoints.json"))], UdpDark(input_size=(64, 96))
+    sets, codec = [TrainingSet.parse(str(folder / "person_keypoints.json"))], UdpDark(input_size=(64, 96))
     store = open_or_pack(sets[0].path, sets[0].images, folder / "crops", spec=CropSpec(input_size=codec.input_size),
                          skeleton=COCO_17)
     known = set()
@@ -187,8 +187,8 @@ def test_a_run_that_teaches_is_remembered_by_its_weights(folder, tmp_path):
         torch.manual_seed(seed)
         task = PoseTask(build("slim-u", 17), PoseConfig(network="slim-u", codec=codec), PeopleSets([store]))
         train(task, TrainConfig(batch=2, samples=2, warmup=1, bf16=False), tmp_path / str(seed))
-        taught = repair_task(tiny_recipe(1), sets, COCO_17, folder=folder / "crops", seed=0, device="cpu",
-                             teacher=str(tmp_path / str(seed)), drop_bad=False, report=lambda _: None)
+        taught = repair_task(tiny_recipe(1), sets, COCO_17, RunContext(crops=folder / "crops"),
+                             teacher=str(tmp_path / str(seed)))
         known.add(taught.describe()["teacher"]["sha256"])
         assert checkpoint.digest(open_pose(tmp_path / str(seed)).model.state_dict()) in known
     assert len(known) == 2 and set(map(len, known)) == {64}
@@ -203,9 +203,8 @@ def test_a_run_that_knows_its_teacher_by_the_whole_file_goes_on_so(tmp_path):
 
 def test_a_shipped_model_can_teach_and_is_remembered(folder):
     recipe = tiny_recipe(1)
-    source = Source.parse(str(folder / "person_keypoints.json"))
-    task = repair_task(recipe, [source], COCO_17, folder=folder / "crops", seed=0, device="cpu", teacher="pose-small",
-                       drop_bad=False, report=lambda _: None)
+    source = TrainingSet.parse(str(folder / "person_keypoints.json"))
+    task = repair_task(recipe, [source], COCO_17, RunContext(crops=folder / "crops"), teacher="pose-small")
     assert task.describe()["teacher"] == {"sha256": start.digest_of("pose-small")}
     losses = task.loss(task.model, task.prepare(task.reader.read([(0, 0), (0, 1)])))
     assert torch.isfinite(losses["pose"]) and losses["pose"] > 0
@@ -257,10 +256,9 @@ def test_bad_settings_are_named(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"no preset named 'repair-64'; .*; did you mean"):
         repair_preset("repair-64")
     bare = Skeleton(name="dots", names=COCO_17.names, flip_pairs=COCO_17.flip_pairs)
-    source = Source.parse(str(folder / "person_keypoints.json"))
+    source = TrainingSet.parse(str(folder / "person_keypoints.json"))
     with pytest.raises(SkeletonError, match="skeleton 'dots': has no limbs"):
-        repair_task(tiny_recipe(1), [source], bare, folder=tmp_path, seed=0, device="cpu", teacher=None,
-                    drop_bad=False, report=lambda _: None)
+        repair_task(tiny_recipe(1), [source], bare, RunContext(crops=tmp_path))
     with pytest.raises(CheckpointError, match="no run folder of 'stagepose gan train'"):
         load_generator(tmp_path)
     (tmp_path / "config.json").write_text('{"kind": "pose"}')

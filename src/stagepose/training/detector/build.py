@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -24,15 +24,13 @@ from stagepose.training.detector.model import Detector
 from stagepose.training.detector.presets import DetectorRecipe
 from stagepose.training.detector.reload import stored_weights
 from stagepose.training.detector.task import BoxValidation, DetectorTask
+from stagepose.training.inputs import RunContext, TrainingSet
 from stagepose.training.storage import Bits
 from stagepose.training.trained import is_model_file
 from stagepose.training.workfolder import told
 
-if TYPE_CHECKING:
-    from stagepose.training.runs import Setting, Source
 
-
-def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Setting, *,
+def detector_task(recipe: DetectorRecipe, sources: Sequence[TrainingSet], context: RunContext, *,
                   partly_boxed: bool = False) -> DetectorTask:
     """Pictures decoded where they are missing, a fresh or warmed-up detector, and its judge."""
     if len(sources) != 1 or sources[0].weight != 1:
@@ -42,18 +40,18 @@ def detector_task(recipe: DetectorRecipe, sources: Sequence[Source], setting: Se
     path, images = sources[0].path, sources[0].images
     negatives = path.parent / "negatives"
     boxes = read_boxes(path, images, negatives_dir=negatives if negatives.is_dir() else None,
-                       partly_boxed=partly_boxed, drop_bad=setting.drop_bad)
-    validation = None if setting.val is None else _validation(setting.val, path, boxes)
+                       partly_boxed=partly_boxed, drop_bad=context.drop_bad)
+    validation = None if context.val is None else _validation(context.val, path, boxes)
     torch.manual_seed(recipe.train.seed)
     model = Detector(replace(recipe.detector, categories=len(boxes.categories)))
-    if setting.init is not None:  # before any picture is decoded: it may be no detector's
-        setting.report(checkpoint.fill_matching(model, _starting_weights(setting.init), setting.init))
+    if context.init is not None:  # before any picture is decoded: it may be no detector's
+        context.report(checkpoint.fill_matching(model, _starting_weights(context.init), context.init))
     augment = recipe.augment
-    boxes, cache = open_or_decode(boxes, setting.folder, max_side=round(augment.long_side * augment.zoom[1]),
-                                  drop_bad=setting.drop_bad, progress=told(setting.report, f"{path}: decoded"))
+    boxes, cache = open_or_decode(boxes, context.crops, max_side=round(augment.long_side * augment.zoom[1]),
+                                  drop_bad=context.drop_bad, progress=told(context.report, f"{path}: decoded"))
     data = BoxData(boxes, cache, augment=augment, seed=recipe.train.seed)
-    setting.report(f"{path}: {len(data)} pictures, {len(boxes.categories)} categories; left out: {boxes.left_out}")
-    return DetectorTask(model, data, validation, device=setting.device, init=setting.init_sha256)
+    context.report(f"{path}: {len(data)} pictures, {len(boxes.categories)} categories; left out: {boxes.left_out}")
+    return DetectorTask(model, data, validation, device=context.device, init=context.begins_with())
 
 
 def _starting_weights(init: str) -> checkpoint.Tensors:

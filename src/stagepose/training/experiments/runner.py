@@ -15,12 +15,11 @@ from stagepose.coco import read_dataset
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.runfiles import CONFIG, JUDGED, read_object
 from stagepose.skeleton import Skeleton
-from stagepose.training import checkpoint, distributed, loop, runs, start
+from stagepose.training import checkpoint, distributed, loop, posebuild, start
 from stagepose.training.crops import fingerprint_of
 from stagepose.training.experiments.plan import PRETRAINED, Arm, Experiment
-from stagepose.training.machine import Machine
+from stagepose.training.inputs import RunContext, TrainingSet
 from stagepose.training.runfolder import differences
-from stagepose.training.runs import Setting, Source
 
 RESULT = "result.json"  # in a run folder that is finished
 Results = dict[str, list[dict[str, Any] | None]]  # of every arm by seed; None of a run that is not finished
@@ -28,15 +27,14 @@ Results = dict[str, list[dict[str, Any] | None]]  # of every arm by seed; None o
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the data is, where the runs go, and what they run on; ``setting`` is every run's but for its seed."""
+    """Where the data is and where the runs go; ``context`` is every run's but for the weights that it begins with."""
 
     out: Path
-    sources: Sequence[Source]
+    sources: Sequence[TrainingSet]
     skeleton: Skeleton
-    setting: Setting
-    machine: Machine
+    context: RunContext
     pretrained: Path | None = None
-    extra: Sequence[Source] = ()  # generated sets, for the arms that are extended
+    extra: Sequence[TrainingSet] = ()  # generated sets, for the arms that are extended
 
 
 def run_all(chosen: Experiment, place: Place, told: Callable[[Results], None] = lambda _: None) -> Results:
@@ -73,10 +71,10 @@ def _has_schedule(folder: Path, arm: Arm, seed: int) -> bool:
 
 def _check(chosen: Experiment, place: Place) -> None:
     """What would else be found out after the first hours."""
-    if place.setting.val is None:
+    if place.context.val is None:
         raise ConfigError("an experiment is judged on a set of its own; name it with --val FILE.json")
-    if not read_dataset(place.setting.val, skeleton=place.skeleton).with_keypoints().any():
-        raise DatasetError(f"{place.setting.val}: nobody in it has labelled keypoints, so no AP can be measured; give "
+    if not read_dataset(place.context.val, skeleton=place.skeleton).with_keypoints().any():
+        raise DatasetError(f"{place.context.val}: nobody in it has labelled keypoints, so no AP can be measured; give "
                            "another file with --val")
     if any(arm.extended for arm in chosen.arms) and not place.extra:
         raise ConfigError(f"experiment {chosen.name!r} needs generated people: make some with 'stagepose render', and "
@@ -101,45 +99,45 @@ def _start(arm: Arm, place: Place) -> Path | None:
     return (place.pretrained or Path("pretrained")) / arm.pretrained
 
 
-def _asked_for(arm: Arm, seed: int, place: Place) -> tuple[Arm, Setting, list[Source]]:
-    """An arm's recipe, setting and sets with a seed."""
+def _asked_for(arm: Arm, seed: int, place: Place) -> tuple[Arm, RunContext, list[TrainingSet]]:
+    """An arm's recipe, context and sets with a seed."""
     weights_file = _start(arm, place)
-    setting = replace(place.setting, init=None if weights_file is None else str(weights_file))
+    context = replace(place.context, init=None if weights_file is None else str(weights_file))
     arm = replace(arm, recipe=replace(arm.recipe, train=replace(arm.recipe.train, seed=seed)))
-    return arm, setting, [*place.sources, *(place.extra if arm.extended else ())]
+    return arm, context, [*place.sources, *(place.extra if arm.extended else ())]
 
 
 def _known(arm: Arm, seed: int, place: Place) -> dict[str, Any] | None:
     """The result of a run that is finished already; None where it is not."""
-    arm, setting, sources = _asked_for(arm, seed, place)
+    arm, context, sources = _asked_for(arm, seed, place)
     folder = folder_of(arm, seed, place.out)
-    done = distributed.from_first(lambda: _finished(folder, arm, sources, place.skeleton, setting))
+    done = distributed.from_first(lambda: _finished(folder, arm, sources, place.skeleton, context))
     if done is not None:
-        setting.report(f"{arm.name}, seed {seed}: finished already, AP {done['ap']:.3f}")
+        context.report(f"{arm.name}, seed {seed}: finished already, AP {done['ap']:.3f}")
     return done
 
 
 def _run(arm: Arm, seed: int, place: Place) -> dict[str, Any]:
-    arm, setting, sources = _asked_for(arm, seed, place)
+    arm, context, sources = _asked_for(arm, seed, place)
     folder, recipe = folder_of(arm, seed, place.out), arm.recipe
-    setting.report(f"{arm.name}, seed {seed}: {arm.shown:,} samples, in {folder}")
-    inputs = runs.pose_inputs(recipe, sources, place.skeleton, setting)
+    context.report(f"{arm.name}, seed {seed}: {arm.shown:,} samples, in {folder}")
+    inputs = posebuild.pose_inputs(recipe, sources, place.skeleton, context)
     if arm.stages is None:
-        loop.train(runs.pose_task(recipe, inputs, setting), recipe.train, folder, place.machine)
+        task = posebuild.pose_task(recipe, inputs, context)
+        loop.train(task, recipe.train, folder, context.machine(resident=task.resident))
         judged = folder / JUDGED
     else:
-        weights = runs.staged_training(recipe, arm.stages, inputs, setting, folder, place.machine,
-                                       accept_changes=False).run()
+        weights = posebuild.staged_training(recipe, arm.stages, inputs, context, folder).run()
         judged = weights.with_suffix(".json")
     return distributed.from_first(lambda: _finish(folder, judged, recipe.train))
 
 
-def _finished(folder: Path, arm: Arm, sources: Sequence[Source], skeleton: Skeleton,
-              setting: Setting) -> dict[str, Any] | None:
+def _finished(folder: Path, arm: Arm, sources: Sequence[TrainingSet], skeleton: Skeleton,
+              context: RunContext) -> dict[str, Any] | None:
     """The result of a finished run; :class:`ConfigError` where it had other settings, other data or another judge."""
     if not (folder / RESULT).is_file():
         return None
-    asked = _asked(arm, sources, skeleton, setting)
+    asked = _asked(arm, sources, skeleton, context)
     with checkpoint.settings_of(folder / CONFIG):
         changes = _changes(read_object(folder / CONFIG), asked)
     if changes:
@@ -148,15 +146,15 @@ def _finished(folder: Path, arm: Arm, sources: Sequence[Source], skeleton: Skele
     return read_object(folder / RESULT)
 
 
-def _asked(arm: Arm, sources: Sequence[Source], skeleton: Skeleton, setting: Setting) -> dict[str, Any]:
+def _asked(arm: Arm, sources: Sequence[TrainingSet], skeleton: Skeleton, context: RunContext) -> dict[str, Any]:
     """What a run's config.json would say, of what is known before its sets are opened."""
-    assert setting.val is not None  # _check
-    spec = runs.crop_spec(arm.recipe)
+    assert context.val is not None  # _check
+    spec = posebuild.crop_spec(arm.recipe)
     told = {
         "train": asdict(arm.recipe.train), "stages": None if arm.stages is None else asdict(arm.stages),
         "sampling": [source.weight for source in sources], "skeleton": skeleton.to_json(),
         "data": [fingerprint_of(source.path, source.images, spec, skeleton) for source in sources],
-        "val": hashlib.sha256(setting.val.read_bytes()).hexdigest(), "init": start.digest(setting.init),
+        "val": hashlib.sha256(context.val.read_bytes()).hexdigest(), "init": start.digest(context.init),
     }  # fmt: skip
     plain: dict[str, Any] = json.loads(json.dumps(told))  # as a file holds it: lists for tuples
     return plain

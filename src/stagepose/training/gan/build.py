@@ -16,38 +16,33 @@ from stagepose.runtime import resolve
 from stagepose.skeleton import Skeleton
 from stagepose.training import checkpoint, start
 from stagepose.training.augment import refuse_mirroring
-from stagepose.training.crops import CropSpec, open_or_pack
+from stagepose.training.crops import CropSpec
 from stagepose.training.gan.limbs import limbs_of
 from stagepose.training.gan.losses import PoseTeacher
 from stagepose.training.gan.presets import RepairRecipe
 from stagepose.training.gan.task import PICTURE_CHANNELS, RepairConfig, RepairTask
+from stagepose.training.inputs import RunContext, TrainingSet, open_stores
 from stagepose.training.networks.repair import Repairer, RepairNet
 from stagepose.training.people import PeopleSets
-from stagepose.training.runs import Report, Source, packing
 from stagepose.training.trained import is_model_file, open_taught
 
 
-def repair_task(recipe: RepairRecipe, sources: Sequence[Source], skeleton: Skeleton, *, folder: Path, seed: int,
-                device: str, teacher: str | None, drop_bad: bool, report: Report,
-                run: Path | None = None) -> RepairTask:
+def repair_task(recipe: RepairRecipe, sources: Sequence[TrainingSet], skeleton: Skeleton, context: RunContext, *,
+                teacher: str | None = None, run: Path | None = None) -> RepairTask:
     """Crops packed where they are missing, fresh networks, and the frozen pose network that ``teacher`` names.
 
     ``run`` is the run folder, whose settings may know the teacher as older versions did.
     """
     limbs_of(skeleton)  # refuses a skeleton without limbs before anything is packed
     refuse_mirroring(recipe.repair.augment, skeleton)
-    taught = None if teacher is None else open_teacher(teacher, skeleton, device, run)
-    spec = CropSpec(input_size=recipe.repair.size)
-    stores = []
-    for source in sources:
-        stores.append(open_or_pack(source.path, source.images, folder, spec=spec, skeleton=skeleton, drop_bad=drop_bad,
-                                   progress=packing(source.path, report)))
-        report(f"{source.path}: {len(stores[-1])} people; left out: {stores[-1].left_out}")
-    sets = PeopleSets(stores, [source.weight for source in sources]).loaded(device)
+    taught = None if teacher is None else open_teacher(teacher, skeleton, context.device, run)
+    stores = open_stores(sources, CropSpec(input_size=recipe.repair.size), skeleton, context)
+    sets = PeopleSets(stores, [source.weight for source in sources]).loaded(context.device)
     if taught is None:
-        report("no frozen pose network is asked whether poses can be seen; give one with --teacher")
-    torch.manual_seed(seed)  # a run killed before its first checkpoint begins again with the same weights
-    return RepairTask(fresh(recipe.repair, skeleton), recipe.repair, sets, seed=seed, device=device, teacher=taught)
+        context.report("no frozen pose network is asked whether poses can be seen; give one with --teacher")
+    torch.manual_seed(recipe.train.seed)  # a run killed before its first checkpoint begins again with the same weights
+    return RepairTask(fresh(recipe.repair, skeleton), recipe.repair, sets, seed=recipe.train.seed,
+                      device=context.device, teacher=taught)
 
 
 def fresh(config: RepairConfig, skeleton: Skeleton) -> Repairer:
@@ -86,7 +81,10 @@ def _known_as(source: str, run: Path | None) -> str:
 
 
 def read_config(run: Path) -> tuple[RepairConfig, Skeleton, dict[str, Any]]:
-    """What a run was trained with; :class:`ConfigError` where it is no run of ``stagepose gan train``."""
+    """What a run was trained with.
+
+    :class:`CheckpointError` where it is no run folder; :class:`ConfigError` where it is one of another kind.
+    """
     if not (run / CONFIG).is_file():
         raise CheckpointError(f"{run}: no run folder of 'stagepose gan train': it has no {CONFIG}")
     config = read_object(run / CONFIG)
