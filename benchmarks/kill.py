@@ -25,6 +25,7 @@ import torch
 from report import commit
 from torch import Tensor, nn
 
+from stagepose.evaluation.kept import UNJUDGED, Judged
 from stagepose.files import write_text
 from stagepose.training.checkpoint import newest_checkpoint
 from stagepose.training.loop import TrainConfig, train
@@ -40,6 +41,7 @@ class Pictures:
 
     samples_per_epoch = 1000
     seed = 0
+    resident = True
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -60,8 +62,8 @@ class Pictures:
     def idle(self) -> Sequence[nn.Module]:
         return ()
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        return {}
+    def evaluate(self, model: nn.Module) -> Judged:
+        return UNJUDGED
 
     def overlays(self, model: nn.Module) -> None:
         return None

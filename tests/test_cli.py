@@ -29,7 +29,7 @@ from stagepose.commands import console
 from stagepose.commands.boxes import BoxFile, image_ids, number_in
 from stagepose.commands.contestants import titles
 from stagepose.errors import ModelError, StagePoseError
-from stagepose.evaluation import Judged
+from stagepose.evaluation.kept import KeypointResults
 from stagepose.evaluation.keypoints import NUMBERS
 from stagepose.skeleton import COCO_17, resolve
 
@@ -1201,7 +1201,7 @@ def a_run(folder: str, seed: int, off: float) -> None:
     Path(folder).mkdir(parents=True)
     Path(folder, "config.json").write_text(json.dumps(
         {"kind": "pose", "train": {"seed": seed}, "skeleton": COCO_17.to_json(), "val": "of other labels"}))
-    Judged({"ap": 0.5}, found, [image["id"] for image in truth["images"]]).write(Path(folder, "best_results.json"), 3)
+    KeypointResults(found, [image["id"] for image in truth["images"]]).write(Path(folder, "best_results.json"), 3)
 
 
 def test_runs_are_compared_over_their_seeds(capsys: pytest.CaptureFixture[str]) -> None:

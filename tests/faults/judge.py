@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from stagepose.coco import read_dataset
+from stagepose.evaluation.kept import UNJUDGED
 from stagepose.heatmaps import Msra
 from stagepose.training import distributed
 from stagepose.training.validation import PoseValidation
@@ -31,9 +32,9 @@ def main(labels, out):
                                codec=Msra(input_size=(96, 128)))
         metrics = judge(ColourFinder())
         if distributed.first():
-            Path(out).write_text(json.dumps({"world": distributed.world(), **metrics}))
+            Path(out).write_text(json.dumps({"world": distributed.world(), **metrics.numbers}))
         else:
-            assert metrics == {}
+            assert metrics is UNJUDGED
 
 
 if __name__ == "__main__":

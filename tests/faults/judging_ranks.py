@@ -34,7 +34,7 @@ def main(file, out):
                                codec=UdpDark(input_size=(192, 256)), flip=True)
         metrics = judge(ColourFinder())
         if distributed.first():
-            Path(out).write_text(json.dumps({"ranks": distributed.world(), **metrics}))
+            Path(out).write_text(json.dumps({"ranks": distributed.world(), **metrics.numbers}))
 
 
 if __name__ == "__main__":

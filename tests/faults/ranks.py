@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stagepose import files
 from stagepose.errors import StagePoseError
+from stagepose.evaluation.kept import UNJUDGED
 from stagepose.training import distributed
 from stagepose.training.loop import TrainConfig, train
 from stagepose.training.machine import Machine
@@ -49,7 +50,7 @@ class Line:
         return []
 
     def evaluate(self, model):
-        return {}
+        return UNJUDGED
 
     def overlays(self, model):
         return None

@@ -13,6 +13,7 @@ from torch import nn
 
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError, StagePoseError
+from stagepose.evaluation.kept import Judged
 from stagepose.training import runfolder
 from stagepose.training.checkpoint import fill, fill_matching, load_step, load_weights, newest_checkpoint, packed
 from stagepose.training.runfolder import Run
@@ -41,7 +42,7 @@ def test_only_the_newest_and_the_best_stay(tmp_path):
     with Run(tmp_path / "run", {}) as run:
         for step in range(1, 6):
             run.save(step, {"model": {"w": torch.zeros(1)}}, {})
-            run.judged(step, {"ap": {2: 0.5}.get(step, 0.1)})
+            run.judged(step, Judged({"ap": {2: 0.5}.get(step, 0.1)}))
             assert run.is_judged(step) and not run.is_judged(step - 1)
     assert sorted(p.name for p in (tmp_path / "run/steps").iterdir()) == ["000000002", "000000004", "000000005"]
 
@@ -53,7 +54,7 @@ def test_a_run_stands_for_its_best_step_and_a_finished_stage_for_what_came_of_it
             run.save(step, {"ema": {"w": torch.full((1,), float(step))}}, {})
             if step == 3:
                 assert load_weights(tmp_path / "run")["w"] == 2  # of those that are judged
-            run.judged(step, {"ap": ap})
+            run.judged(step, Judged({"ap": ap}))
     assert load_weights(tmp_path / "run")["w"] == 2
     (tmp_path / "run/stages/1").mkdir(parents=True)
     (tmp_path / "run/steps").rename(tmp_path / "run/stages/1/steps")

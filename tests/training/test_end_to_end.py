@@ -54,7 +54,7 @@ def trained(tmp_path_factory):
 
 def test_four_pictures_are_learnt_and_judged_through_the_users_predictor(trained):
     _, _, model, validation = trained
-    assert validation(model)["ap"] > 0.8
+    assert validation(model).numbers["ap"] > 0.8
 
 
 def test_the_exported_file_finds_the_same_people(trained):
@@ -64,7 +64,7 @@ def test_the_exported_file_finds_the_same_people(trained):
     assert made.max_difference < 0.05
     dataset = read_dataset(path)
     results = predict_dataset(load(folder / "tiny.onnx", None), dataset, folder / "images", boxes="ground-truth")
-    assert evaluate_keypoints(dataset, results).ap == pytest.approx(validation(model)["ap"], abs=0.02)
+    assert evaluate_keypoints(dataset, results).ap == pytest.approx(validation(model).numbers["ap"], abs=0.02)
 
 
 class Bgr(torch.nn.Module):

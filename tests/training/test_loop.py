@@ -20,7 +20,7 @@ from torch import nn
 from stagepose.cli import main
 from stagepose.commands.training_options import ScheduleOptions
 from stagepose.errors import ConfigError, TrainingError
-from stagepose.evaluation import Judged
+from stagepose.evaluation.kept import UNJUDGED, Judged, KeypointResults
 from stagepose.runfiles import read_object
 from stagepose.training import journal, loop, optim
 from stagepose.training.checkpoint import newest_checkpoint
@@ -72,7 +72,7 @@ class LineTask:
 
     def evaluate(self, model):
         x = torch.linspace(0, 1, 11)[:, None]
-        return {"ap": -float((model.eval()(x) - (2 * x - 1)).square().mean())}
+        return Judged({"ap": -float((model.eval()(x) - (2 * x - 1)).square().mean())})
 
     def describe(self):
         return {"kind": "line"}
@@ -237,7 +237,7 @@ class PictureTask(LineTask):
         return {"sum": (model(batch).mean((1, 2, 3)) - batch.mean((1, 2, 3))).square().mean()}
 
     def evaluate(self, model):
-        return {}
+        return UNJUDGED
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -322,7 +322,7 @@ class Planned(LineTask):
         self.aps = list(aps)
 
     def evaluate(self, model):
-        return {"ap": self.aps.pop(0)}
+        return Judged({"ap": self.aps.pop(0)})
 
 
 def test_patience_ends_a_training_whose_ap_no_longer_rises(tmp_path, caplog):
@@ -691,7 +691,7 @@ class JudgedTask(LineTask):
         self.val, self.ap = val, ap
 
     def evaluate(self, model):
-        return {"ap": self.ap} if self.val else {}
+        return Judged({"ap": self.ap}) if self.val else UNJUDGED
 
     def describe(self):
         return super().describe() | ({"val": self.val} if self.val else {})
@@ -717,7 +717,7 @@ class FindingTask(LineTask):
 
     def evaluate(self, model):
         self.judged += 1
-        return Judged({"ap": self.aps[self.judged - 1]}, [{"validation": self.judged}], [7, 3])
+        return Judged({"ap": self.aps[self.judged - 1]}, KeypointResults([{"validation": self.judged}], [7, 3]))
 
 
 def test_what_the_best_validation_found_is_kept(tmp_path):

@@ -5,7 +5,7 @@ Written and read side by side; reading needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,16 +23,27 @@ KEPT = "best_results.json"  # in a run folder, beside best.json, of whose step i
 OF_STAGE = ".results.json"  # ends the same of a finished stage of a stage-by-stage run
 
 
-class Judged(dict[str, float]):
-    """Numbers of a validation, and the COCO keypoint ``results`` that they measure on the images ``image_ids``."""
+@dataclass(frozen=True, eq=False)
+class KeypointResults:
+    """COCO keypoint ``results`` on the images ``image_ids``."""
 
-    def __init__(self, numbers: Mapping[str, float], results: list[Row], image_ids: Iterable[int]) -> None:
-        super().__init__(numbers)
-        self.results, self.image_ids = results, sorted(image_ids)
+    results: list[Row]
+    image_ids: Sequence[int]
 
     def write(self, path: Path, step: int | None = None) -> None:
-        """Keep the results, atomically; ``step`` is the training's."""
-        jsonfile.write_json_compact(path, {"step": step, "images": self.image_ids, "results": self.results})
+        """Keep them, atomically; ``step`` is the training's."""
+        jsonfile.write_json_compact(path, {"step": step, "images": sorted(self.image_ids), "results": self.results})
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A validation: its ``numbers``, ``ap`` among them where it has one, and of a pose network what they measure."""
+
+    numbers: Mapping[str, float]
+    results: KeypointResults | None = None
+
+
+UNJUDGED = Judged({})  # without a validation set, and on every rank but the first
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

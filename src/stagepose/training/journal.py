@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stagepose.images import write_image
 from stagepose.training.machine import Machine, cpu_seconds
-from stagepose.training.runfolder import Run
+from stagepose.training.runfolder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class Journal:
     """The log of a run that shows ``total`` samples; closes with the run. Other ranks than the first keep none."""
 
-    def __init__(self, run: Run, *, step: int, shown: int, batch: int, total: int, machine: Machine) -> None:
+    def __init__(self, run: RunFolder, *, step: int, shown: int, batch: int, total: int, machine: Machine) -> None:
         self.run, self.batch, self.machine = run, batch, machine
         self.total = shown + -(-max(total - shown, 0) // batch) * batch  # in whole steps
         self._step, self._time, self._waited, self._cpu = step, time.perf_counter(), 0.0, cpu_seconds()
@@ -122,7 +122,7 @@ def _utilisation(machine: Machine, processors: float) -> dict[str, float]:
     return used
 
 
-def _tensorboard(run: Run, step: int) -> Any:
+def _tensorboard(run: RunFolder, step: int) -> Any:
     """A writer below the run folder that hides what a resume will say again; None where it is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         return None

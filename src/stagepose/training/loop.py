@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from stagepose import files
 from stagepose.errors import ConfigError, TrainingError
+from stagepose.evaluation.kept import Judged
 from stagepose.runfiles import BUDGET, patience_is_out, read_object
 from stagepose.training import checkpoint, distributed
 from stagepose.training.feed import Feed, Reader
@@ -40,7 +41,7 @@ from stagepose.training.optim import (
     set_lr,
 )
 from stagepose.training.randomness import SampleKey
-from stagepose.training.runfolder import Run, open_run
+from stagepose.training.runfolder import RunFolder, open_run
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,11 @@ class Task(Protocol):
         Asked once a step, on all ranks.
         """
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Validation numbers, ``ap`` chooses the best step; empty without a validation set. All ranks take part."""
+    def evaluate(self, model: nn.Module) -> Judged:
+        """The validation, whose ``ap`` chooses the best step; no numbers without a validation set.
+
+        All ranks take part; the first alone learns of them.
+        """
 
     def overlays(self, model: nn.Module) -> NDArray[np.uint8] | None:
         """A strip (H, W, 3) of what the model finds on a few validation people."""
@@ -207,7 +211,7 @@ def train(task: Task, config: TrainConfig, out: str | Path, machine: Machine | N
                     raise SystemExit(_exit_code(stop))
                 if judge and not last:
                     going_on = _goes_on(run, task, config, ema, step, journal)
-            if not _is_judged(run, step):
+            if not run.is_judged(step):
                 _judge(run, task, ema, step, journal)
             if any(distributed.gather(bool(stop))):  # since the last step: what would follow is not to begin
                 raise SystemExit(_exit_code(stop))
@@ -266,35 +270,31 @@ def _next_step(feed: Feed, task: Task, config: TrainConfig) -> list[Any]:
     return [task.prepare(read) for read in islice(feed, config.accumulate)]
 
 
-def _save(run: Run, step: int, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer,
+def _save(run: RunFolder, step: int, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer,
           state: dict[str, int]) -> None:
     parts = {"model": model.state_dict(), "ema": ema.model.state_dict(),
              "optimizer": checkpoint.optimizer_tensors(optimizer)}
     run.save(step, parts, state)
 
 
-def _is_judged(run: Run, step: int) -> bool:
-    return distributed.from_first(lambda: run.is_judged(step))
-
-
-def _judge(run: Run, task: Task, ema: Ema, step: int, journal: Journal) -> None:
+def _judge(run: RunFolder, task: Task, ema: Ema, step: int, journal: Journal) -> None:
     """Validate the average of a step that is saved already."""
     with journal.clock_stopped():
         distributed.copy_first(ema.model.buffers())  # each rank averaged its own batch-norm statistics
-        metrics = task.evaluate(ema.model)
-        if metrics and run.writes:
-            journal.record({"step": step, **metrics})
-            run.judged(step, metrics)
+        judged = task.evaluate(ema.model)
+        if judged.numbers and run.writes:
+            journal.record({"step": step, **judged.numbers})
+            run.judged(step, judged)
             strip = task.overlays(ema.model)
             if strip is not None:
                 journal.picture(step, "validation", strip)
 
 
-def _goes_on(run: Run, task: Task, config: TrainConfig, ema: Ema, step: int, journal: Journal) -> bool:
+def _goes_on(run: RunFolder, task: Task, config: TrainConfig, ema: Ema, step: int, journal: Journal) -> bool:
     """Validate ``step`` where that is due and not done yet; -> False where patience has run out, which is told."""
-    if step and _every(config.evaluate_every, step) and not _is_judged(run, step):
+    if step and _every(config.evaluate_every, step) and not run.is_judged(step):
         _judge(run, task, ema, step, journal)
-    best = distributed.from_first(run.best) if config.patience else None
+    best = run.best() if config.patience else None
     if best is None or not patience_is_out(config.patience, config.evaluate_every, step=step, best=best.step):
         return True
     why = f"the AP has not risen in {(step - best.step) // config.evaluate_every} validations"
@@ -304,14 +304,14 @@ def _goes_on(run: Run, task: Task, config: TrainConfig, ema: Ema, step: int, jou
     return False
 
 
-def _resume(run: Run, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer,
+def _resume(run: RunFolder, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer,
             batch: int) -> tuple[int, int, int]:
     """Fill everything from the newest whole step that the first rank finds.
 
     Returns (step, samples shown, bad steps in a row). Older checkpoints do not say how many were shown: as many as
     with this ``batch``.
     """
-    found = distributed.from_first(run.newest)
+    found = run.newest()
     if found is None:
         distributed.copy_first([*model.state_dict().values(), *ema.model.state_dict().values()])
         return 0, 0, 0
@@ -324,7 +324,7 @@ def _resume(run: Run, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimiz
     return found.step, int(found.state.get("samples", found.step * batch)), int(found.state["bad"])
 
 
-def _budget(run: Run, task: Task, config: TrainConfig, losses_of: nn.Module) -> int:
+def _budget(run: RunFolder, task: Task, config: TrainConfig, losses_of: nn.Module) -> int:
     """Samples to show. Minutes are turned into samples once, after warm-up steps, and saved: a resume is exact."""
     if config.samples:
         return config.samples
@@ -359,7 +359,7 @@ def _known_budget(path: Path, what: dict[str, float]) -> int:
     return 0 if is_other else int(checkpoint.read_number(path, "samples"))
 
 
-def _bad_step(run: Run, task: Task, config: TrainConfig, step: int, shown: int, bad: int) -> int:
+def _bad_step(run: RunFolder, task: Task, config: TrainConfig, step: int, shown: int, bad: int) -> int:
     """Count a step whose loss or gradient is not finite, and name its samples; the weights stay as they were."""
     bad += 1
     names = task.names(sample_keys(task, shown - config.batch, min(config.batch, NAMED)))

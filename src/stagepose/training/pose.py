@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stagepose.errors import ConfigError
+from stagepose.evaluation.kept import UNJUDGED, Judged
 from stagepose.geometry import BOX_PADDING, Float, Size
 from stagepose.training import adversarial, decoding, distributed, targets
 from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig, Canvases, augment, refuse_mirroring
@@ -42,7 +43,7 @@ class PoseJudge(Protocol):
     def sha256(self) -> str | None:
         """Of the labels it judges by."""
 
-    def __call__(self, model: nn.Module) -> dict[str, float]:
+    def __call__(self, model: nn.Module) -> Judged:
         """The averaged model -> numbers; ``ap`` chooses the best."""
 
     def overlays(self, model: nn.Module) -> NDArray[np.uint8] | None:
@@ -281,9 +282,9 @@ class PoseTask:
         reached, self._reached = distributed.largest(self._reached).tolist(), None
         return [part for number, any_ in enumerate(reached) if not any_ for part in self.network.parts(number)]
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """AP and its like; empty without a validation set."""
-        return self.validation(model) if self.validation is not None else {}
+    def evaluate(self, model: nn.Module) -> Judged:
+        """AP and its like; nothing without a validation set."""
+        return self.validation(model) if self.validation is not None else UNJUDGED
 
     def overlays(self, model: nn.Module) -> NDArray[np.uint8] | None:
         """A few validation people with what the model finds; None without a validation set."""

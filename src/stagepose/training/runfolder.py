@@ -11,9 +11,10 @@ import json
 import math
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 from stagepose import files
 from stagepose.errors import CheckpointError, ConfigError
@@ -41,7 +42,60 @@ class Best(NamedTuple):
     ap: float
 
 
-class Run:
+class RunFolder(ABC):
+    """A run folder as every rank of a training has it: all ask, but the first alone reads and writes."""
+
+    writes: bool
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def append_log(self, record: Mapping[str, Any]) -> None:
+        """One JSON line in one write. A resume repeats the lines of the steps since its checkpoint."""
+
+    @abstractmethod
+    def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
+        """Write the folder of ``step`` whole or not at all, then thin out older ones."""
+
+    @abstractmethod
+    def judged(self, step: int, judged: Judged) -> None:
+        """Note a saved step's validation; ``best.json`` names the step of the highest ``ap`` so far, if any has one.
+
+        Its keypoint results are kept, where the numbers are of some.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the lock back."""
+
+    def best(self) -> Best | None:
+        """The best validation so far; None before any that had an ``ap``."""
+        return distributed.from_first(self._read_best)
+
+    def _read_best(self) -> Best | None:
+        path = self.folder / BEST
+        return Best(int(read_number(path, "step")), read_number(path, "ap")) if path.is_file() else None
+
+    def is_judged(self, step: int) -> bool:
+        """Whether ``step`` was the last one noted by :meth:`judged`."""
+        return distributed.from_first(lambda: read_optional(self.folder / JUDGED).get("step") == step)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest step that is whole; a damaged one is named in a warning and passed over.
+
+        Raises :class:`CheckpointError` when there are steps but none is whole.
+        """
+        return distributed.from_first(lambda: newest_checkpoint(self.folder))
+
+
+class Run(RunFolder):
     """A run folder held by this process: a lock keeps a second training out."""
 
     writes = True
@@ -52,7 +106,7 @@ class Run:
         With ``accept_changes``, or while nothing is saved, it is taken over, and the log says so. Settings that the
         folder does not know, because an older version wrote it, are new, not changed.
         """
-        self.folder = Path(folder)
+        super().__init__(folder)
         try:
             (self.folder / "steps").mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] = (self.folder / "lock").open("a")
@@ -77,12 +131,6 @@ class Run:
             raise CheckpointError(f"{self.folder}: cannot lock the run folder: {error.strerror}; choose a folder on "
                                   "another disk") from error
 
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _check_config(self, config: Mapping[str, Any], accept_changes: bool) -> None:
         path = self.folder / CONFIG
         plain = json.loads(json.dumps(config))
@@ -104,7 +152,6 @@ class Run:
             files.write_json(path, plain)
 
     def append_log(self, record: Mapping[str, Any]) -> None:
-        """One JSON line in one write. A resume repeats the lines of the steps since its checkpoint."""
         plain = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         try:
             handle = os.open(self.folder / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -116,7 +163,6 @@ class Run:
             raise self._lost(error) from error
 
     def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
-        """Write the folder of ``step`` whole or not at all, then thin out older ones."""
         try:
             save_step(self.folder, step, parts, state)
         except OSError as error:
@@ -127,66 +173,42 @@ class Run:
             if number != kept:
                 shutil.rmtree(old)
 
-    def judged(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Note a saved step's validation; ``best.json`` names the step of the highest ``ap`` so far, if any has one.
-
-        Its keypoint results are kept, where the numbers are of some.
-        """
-        record = {"step": step, **metrics}
+    def judged(self, step: int, judged: Judged) -> None:
+        record = {"step": step, **judged.numbers}
         best = self.folder / BEST
         if "ap" in record and (not best.is_file() or record["ap"] > read_number(best, "ap")):
-            if isinstance(metrics, Judged):  # first: stopped between the two, the step is judged again
-                metrics.write(self.folder / KEPT, step)
+            if judged.results is not None:  # first: stopped between the two, the step is judged again
+                judged.results.write(self.folder / KEPT, step)
             files.write_json(best, record)
         files.write_json(self.folder / JUDGED, record)
-
-    def best(self) -> Best | None:
-        """The best validation so far; None before any that had an ``ap``."""
-        path = self.folder / BEST
-        return Best(int(read_number(path, "step")), read_number(path, "ap")) if path.is_file() else None
-
-    def is_judged(self, step: int) -> bool:
-        """Whether ``step`` was the last one noted by :meth:`judged`."""
-        return read_optional(self.folder / JUDGED).get("step") == step
-
-    def newest(self) -> Checkpoint | None:
-        """The newest step that is whole; a damaged one is named in a warning and passed over.
-
-        Raises :class:`CheckpointError` when there are steps but none is whole.
-        """
-        return newest_checkpoint(self.folder)
 
     def _lost(self, error: OSError) -> CheckpointError:
         return CheckpointError(f"{self.folder}: cannot write to the run folder any more: {error.strerror}; older "
                                "checkpoints are untouched where the folder still is")
 
     def close(self) -> None:
-        """Give the lock back."""
         self._lock.close()
 
 
-class Bystander(Run):
+class Bystander(RunFolder):
     """The run folder for every rank but the first: never touched."""
 
     writes = False
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-
     def append_log(self, record: Mapping[str, Any]) -> None:
-        pass
+        """Nothing, as all that would write."""
 
     def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
-        pass
+        """Nothing."""
 
-    def judged(self, step: int, metrics: Mapping[str, float]) -> None:
-        pass
+    def judged(self, step: int, judged: Judged) -> None:
+        """Nothing."""
 
     def close(self) -> None:
-        pass
+        """Nothing: the lock is the first rank's."""
 
 
-def open_run(folder: str | Path, config: Mapping[str, Any], accept_changes: bool = False) -> Run:
+def open_run(folder: str | Path, config: Mapping[str, Any], accept_changes: bool = False) -> RunFolder:
     """The run folder, held by the first rank; the others end where it cannot be."""
     held: list[Run] = []
 

@@ -177,15 +177,15 @@ class StagedTraining:
         assert isinstance(model, PoseInference)
         if late and self.config.recalibrate:
             recalibrate(model, task, spread(np.flatnonzero(seen_P), self.config.recalibrate))
-            metrics = task.evaluate(model)  # once more: the loop judged before the batch norms were measured
+            judged = task.evaluate(model)  # once more: the loop judged before the batch norms were measured
         else:
-            metrics = checkpoint.judged(done.with_suffix(""))
+            judged = Judged(checkpoint.judged(done.with_suffix("")))
 
         def write() -> None:
-            if metrics:
-                if isinstance(metrics, Judged):
-                    metrics.write(done.with_suffix(OF_STAGE))
-                files.write_json(done.with_suffix(".json"), {**metrics, "people": int(people.kept.sum())})
+            if judged.results is not None:
+                judged.results.write(done.with_suffix(OF_STAGE))
+            if judged.numbers:
+                files.write_json(done.with_suffix(".json"), {**judged.numbers, "people": int(people.kept.sum())})
             files.write_bytes(done, checkpoint.packed(model.state_dict()))
 
         distributed.from_first(write)

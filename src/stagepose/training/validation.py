@@ -15,7 +15,8 @@ from torch import nn
 from stagepose.coco import CocoDataset
 from stagepose.config import PredictorConfig
 from stagepose.draw import draw_people
-from stagepose.evaluation import Judged, evaluate_keypoints, gather_by_person, predict_dataset
+from stagepose.evaluation import evaluate_keypoints, gather_by_person, predict_dataset
+from stagepose.evaluation.kept import UNJUDGED, Judged, KeypointResults
 from stagepose.geometry import BOX_PADDING, crop_affine, fit_box
 from stagepose.heatmaps import Codec
 from stagepose.images import read_image
@@ -34,7 +35,7 @@ PEOPLE_OF_AN_IMAGE = 1_000_000  # more than any has
 
 @dataclass(frozen=True, kw_only=True)
 class PoseValidation:
-    """AP on ``dataset`` with ground-truth boxes; a callable: a model -> named numbers, and what they measure."""
+    """AP on ``dataset`` with ground-truth boxes; a callable: a model -> :class:`Judged`."""
 
     dataset: CocoDataset
     images_dir: Path
@@ -48,17 +49,17 @@ class PoseValidation:
         """Of the labels; pictures are known by them."""
         return self.dataset.sha256()
 
-    def __call__(self, model: nn.Module) -> dict[str, float]:
+    def __call__(self, model: nn.Module) -> Judged:
         mine = replace(self.dataset, images=tuple(distributed.share(self.dataset.images)))
         results = predict_dataset(self._predictor(model), mine, self.images_dir, boxes="ground-truth")
         parts = distributed.gather(by_person(results))
         if not distributed.first():
-            return {}
+            return UNJUDGED
         everybody = gather_by_person(parts)
         metrics = evaluate_keypoints(self.dataset, everybody)
         log.info("validation: AP %.4f, AP50 %.4f", metrics.ap, metrics.ap50)
-        return Judged({"ap": metrics.ap, "ap50": metrics.ap50, "ap75": metrics.ap75, "ar": metrics.ar}, everybody,
-                      (image.id for image in self.dataset.images))
+        return Judged({"ap": metrics.ap, "ap50": metrics.ap50, "ap75": metrics.ap75, "ar": metrics.ar},
+                      KeypointResults(everybody, [image.id for image in self.dataset.images]))
 
     def overlays(self, model: nn.Module) -> NDArray[np.uint8] | None:
         """(SIDE, n * SIDE, 3): some of the set's people, evenly spaced, with what the model finds in their boxes."""

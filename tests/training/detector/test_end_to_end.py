@@ -19,6 +19,7 @@ from torchvision.ops import box_iou  # noqa: E402
 from stagepose.cli import main  # noqa: E402
 from stagepose.coco import read_dataset  # noqa: E402
 from stagepose.errors import ModelError  # noqa: E402
+from stagepose.evaluation.kept import UNJUDGED  # noqa: E402
 from stagepose.images import find_images, read_image  # noqa: E402
 from stagepose.modelinfo import ModelInfo, stamp  # noqa: E402
 from stagepose.runtime import DetectorModel  # noqa: E402
@@ -234,9 +235,9 @@ def test_validation_judges_all_pictures(overfitted: DetectorTask) -> None:
     folder = overfitted.data.boxes.images[0].file.parent
     dataset = read_dataset(folder.parent / "person_keypoints.json")
     judged = DetectorTask(overfitted.model, overfitted.data, BoxValidation(dataset=dataset, images_dir=folder))
-    metrics = judged.evaluate(overfitted.model)
+    metrics = judged.evaluate(overfitted.model).numbers
     assert metrics["ap50"] > 0.9 and metrics["images"] == 4
-    assert DetectorTask(overfitted.model, overfitted.data).evaluate(overfitted.model) == {}
+    assert DetectorTask(overfitted.model, overfitted.data).evaluate(overfitted.model) is UNJUDGED
 
 
 def test_a_training_leaves_out_what_cannot_be_decoded_and_goes_on_so(tmp_path: Path,

@@ -87,6 +87,6 @@ def test_what_is_painted_follows_the_pose(learnt):
 def test_photos_are_repaired(learnt):
     task, _, folder = learnt
     task.model.generator.load_state_dict(load_generator(folder / "run").state_dict())
-    found = task.evaluate(task.model)
+    found = task.evaluate(task.model).numbers
     assert found["repaired"] < 0.9 * found["damaged"]
     assert list((folder / "run" / "pictures").glob("*-validation.png"))

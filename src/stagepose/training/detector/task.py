@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stagepose.coco import CocoDataset
 from stagepose.evaluation import detect_dataset, evaluate_boxes
+from stagepose.evaluation.kept import UNJUDGED, Judged
 from stagepose.runtime import Detector as Detect
 from stagepose.training import distributed
 from stagepose.training.detector.data import BoxData
@@ -80,13 +81,13 @@ class BoxValidation:
     dataset: CocoDataset
     images_dir: Path
 
-    def __call__(self, detect: Detect) -> dict[str, float]:
+    def __call__(self, detect: Detect) -> Judged:
         mine = replace(self.dataset, images=tuple(distributed.share(self.dataset.images)))
         found_here = detect_dataset(detect, mine, self.images_dir)
         found = {image: boxes for part in distributed.gather(found_here) for image, boxes in part.items()}
         if not distributed.first():
-            return {}
-        return {name: float(value) for name, value in asdict(evaluate_boxes(self.dataset, found)).items()}
+            return UNJUDGED
+        return Judged({name: float(value) for name, value in asdict(evaluate_boxes(self.dataset, found)).items()})
 
 
 class DetectorTask:
@@ -149,10 +150,10 @@ class DetectorTask:
         """Every part learns from every step."""
         return []
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Validation numbers in float32, ``ap`` among them; empty without a validation set."""
+    def evaluate(self, model: nn.Module) -> Judged:
+        """Validation numbers in float32, ``ap`` among them; nothing without a validation set."""
         if self.validation is None:
-            return {}
+            return UNJUDGED
         assert isinstance(model, Detector)
         return self.validation(numpy_detector(PictureDetector(model)))
 

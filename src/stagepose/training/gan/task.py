@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stagepose.errors import ConfigError, DatasetError
+from stagepose.evaluation.kept import Judged
 from stagepose.geometry import Float, Size
 from stagepose.training.augment import NO_AUGMENTATION, UNIFORMS, AugmentConfig, Canvases, augment
 from stagepose.training.crops import CropStore
@@ -202,7 +203,7 @@ class RepairTask:
         return losses
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
+    def evaluate(self, model: nn.Module) -> Judged:
         """Of people never learnt from: mean difference to the photo before and after repair; OKS of new poses.
 
         Differences in grey levels where a picture was changed; what the frozen pose network, where there is one, finds
@@ -217,7 +218,7 @@ class RepairTask:
             made = repair(model.generator, poses.moved, poses.maps)
             for name, pictures in (("oks_carried", poses.moved.pictures), ("oks_repaired", made)):
                 found[name] = float(self._teacher.oks(pictures, poses.keypoints, poses.areas).mean())
-        return found
+        return Judged(found)
 
     @torch.no_grad()
     def overlays(self, model: nn.Module) -> NDArray[np.uint8]:
