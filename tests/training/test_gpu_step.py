@@ -19,7 +19,7 @@ from stagepose.training.augment.motion import warp
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.detector.task import DetectorTask
 from stagepose.training.gan.build import fresh
-from stagepose.training.gan.losses import PoseTeacher
+from stagepose.training.gan.losses import PoseFinder
 from stagepose.training.gan.task import RepairConfig, RepairTask
 from stagepose.training.inference import PoseInference
 from stagepose.training.loop import TrainConfig
@@ -137,8 +137,8 @@ def test_nothing_of_a_repair_waits_for_the_gpu(tmp_path, monkeypatch):
     with a_gpu(monkeypatch):
         with torch.device("cuda"):
             model, judge = fresh(config, COCO_17), PoseInference(build(pose.network, 17), pose.codec, pose.loss)
-        teacher = PoseTeacher(judge, pose.codec, COCO_17.sigmas, "")
-        task = RepairTask(model, config, PeopleSets([people]), device="cuda", teacher=teacher)
+        finder = PoseFinder(judge, pose.codec, COCO_17.sigmas, "")
+        task = RepairTask(model, config, PeopleSets([people]), device="cuda", finder=finder)
         read = task.reader.read([(0, position) for position in range(4)]).to("cuda")
         with Waits() as waits:
             losses = task.loss(model, task.prepare(read))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_bad_pictures, refuse_generated
-from stagepose.errors import CheckpointError, ConfigError, DatasetError, ModelError
+from stagepose.errors import ConfigError, DatasetError
 from stagepose.evaluation.matching import truth_of
 from stagepose.skeleton import Skeleton
 from stagepose.training import start
@@ -45,14 +45,6 @@ class PoseInputs:
     teacher: Teacher | None = None
 
 
-def _teacher_of(recipe: PoseRecipe, source: str | None, skeleton: Skeleton, context: RunContext) -> Teacher | None:
-    """A trained network as a teacher for the recipe's; asked for before anything is packed."""
-    try:
-        return None if source is None else open_teacher(source, skeleton, recipe.pose.codec, context.device)
-    except (CheckpointError, ModelError) as error:
-        raise type(error)(f"--teacher {error}") from error
-
-
 def crop_spec(recipe: PoseRecipe, teacher: Teacher | None = None) -> CropSpec:
     """How the people that a recipe learns from are cut out: as large as it or its teacher, of one shape, wants them."""
     sizes = [recipe.pose.size] if teacher is None else [recipe.pose.size, teacher.size]
@@ -65,7 +57,7 @@ def pose_inputs(recipe: PoseRecipe, sources: Sequence[TrainingSet], skeleton: Sk
 
     They are as large as the recipe's network or the one that ``teacher`` names wants them, whichever wants more.
     """
-    taught_by = _teacher_of(recipe, teacher, skeleton, context)
+    taught_by = None if teacher is None else open_teacher(teacher, skeleton, recipe.pose.codec, context.device)
     refuse_mirroring(recipe.pose.augment, skeleton)
     validation = _pose_validation(recipe, skeleton, context)
     examined = [_examined(source, skeleton, validation) for source in sources]

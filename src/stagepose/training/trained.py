@@ -81,10 +81,17 @@ def open_pose(run: str | Path, *, step: int | None = None, reading: Reading = "l
 
 
 def open_taught(source: str) -> TrainedPose:
-    """A run folder's network, or that of a model file or a shipped name: to be asked, not to learn on.
+    """The network that ``--teacher`` names, a run folder's or that of a model file: to be asked, not to learn on.
 
     :class:`CheckpointError` where it is neither; :class:`ModelError` where a file's network can't be made again.
     """
+    try:
+        return _open_any(source)
+    except (CheckpointError, ModelError) as error:
+        raise type(error)(f"--teacher {error}") from error
+
+
+def _open_any(source: str) -> TrainedPose:
     if is_gone(source):
         raise CheckpointError(f"{source}: no run folder or model file, nor the name of a model that ships "
                               f"({', '.join(shipped())}); a teacher is asked in every step, so name where it is now, "

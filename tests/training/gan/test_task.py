@@ -18,8 +18,8 @@ from stagepose.training import checkpoint, start
 from stagepose.training.checkpoint import load_step, newest_checkpoint
 from stagepose.training.crops import CropSpec, open_or_pack
 from stagepose.training.gan import build as building
-from stagepose.training.gan.build import load_generator, open_teacher, read_config, repair_task
-from stagepose.training.gan.losses import Features, PoseTeacher, critic_loss, fooling_loss, frozen
+from stagepose.training.gan.build import load_generator, open_finder, read_config, repair_task
+from stagepose.training.gan.losses import Features, PoseFinder, critic_loss, fooling_loss, frozen
 from stagepose.training.gan.presets import REPAIR_PRESETS, repair_preset
 from stagepose.training.gan.task import RepairConfig, RepairTask
 from stagepose.training.inference import PoseInference
@@ -168,13 +168,13 @@ def test_losses_are_what_they_say():
 def test_a_frozen_pose_network_teaches_the_picture_alone():
     codec = UdpDark(input_size=(64, 96))
     model = PoseInference(build("u-300m", 17), codec, "kl").eval().requires_grad_(False)
-    teacher = PoseTeacher(model, codec, COCO_17.sigmas, "")
+    finder = PoseFinder(model, codec, COCO_17.sigmas, "")
     pictures = torch.zeros(4, 3, 64, 48, requires_grad=True)
     people = np.concatenate([np.random.default_rng(0).uniform(8, 40, (4, 17, 2)), np.full((4, 17, 1), 2.0)], -1)
-    teacher.loss(pictures, people).backward()
+    finder.loss(pictures, people).backward()
     assert pictures.grad[0].abs().sum() > 0 and pictures.grad[1:].abs().sum() == 0  # a quarter of the batch is shown
     assert all(p.grad is None for p in model.parameters())
-    found = teacher.oks(pictures.detach(), people, np.full(4, 900.0))
+    found = finder.oks(pictures.detach(), people, np.full(4, 900.0))
     assert found.shape == (4,) and (found >= 0).all() and (found <= 1).all()
 
 
@@ -198,7 +198,7 @@ def test_a_run_that_knows_its_teacher_by_the_whole_file_goes_on_so(tmp_path):
     whole = hashlib.sha256(resolve("pose-small").read_bytes()).hexdigest()
     for said, expected in ({"teacher": {"sha256": whole}}, whole), ({"teacher": None}, read_info("pose-small").sha256):
         (tmp_path / "config.json").write_text(json.dumps(said))
-        assert open_teacher("pose-small", COCO_17, "cpu", tmp_path).sha256 == expected
+        assert open_finder("pose-small", COCO_17, "cpu", tmp_path).sha256 == expected
 
 
 def test_a_shipped_model_can_teach_and_is_remembered(folder):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from stagepose.errors import CheckpointError, ConfigError, ModelError
+from stagepose.errors import CheckpointError, ConfigError
 from stagepose.heatmaps import Megvii
 from stagepose.runfiles import CONFIG, read_object
 from stagepose.runtime import resolve
@@ -18,7 +18,7 @@ from stagepose.training import checkpoint, start
 from stagepose.training.augment import refuse_mirroring
 from stagepose.training.crops import CropSpec
 from stagepose.training.gan.limbs import limbs_of
-from stagepose.training.gan.losses import PoseTeacher
+from stagepose.training.gan.losses import PoseFinder
 from stagepose.training.gan.presets import RepairRecipe
 from stagepose.training.gan.task import PICTURE_CHANNELS, RepairConfig, RepairTask
 from stagepose.training.inputs import RunContext, TrainingSet, open_stores
@@ -31,18 +31,18 @@ def repair_task(recipe: RepairRecipe, sources: Sequence[TrainingSet], skeleton: 
                 teacher: str | None = None, run: Path | None = None) -> RepairTask:
     """Crops packed where they are missing, fresh networks, and the frozen pose network that ``teacher`` names.
 
-    ``run`` is the run folder, whose settings may know the teacher as older versions did.
+    ``run`` is the run folder, whose settings may know that network as older versions did.
     """
     limbs_of(skeleton)  # refuses a skeleton without limbs before anything is packed
     refuse_mirroring(recipe.repair.augment, skeleton)
-    taught = None if teacher is None else open_teacher(teacher, skeleton, context.device, run)
+    finder = None if teacher is None else open_finder(teacher, skeleton, context.device, run)
     stores = open_stores(sources, CropSpec(input_size=recipe.repair.size), skeleton, context)
     sets = PeopleSets(stores, [source.weight for source in sources]).loaded(context.device)
-    if taught is None:
+    if finder is None:
         context.report("no frozen pose network is asked whether poses can be seen; give one with --teacher")
     torch.manual_seed(recipe.train.seed)  # a run killed before its first checkpoint begins again with the same weights
     return RepairTask(fresh(recipe.repair, skeleton), recipe.repair, sets, seed=recipe.train.seed,
-                      device=context.device, teacher=taught)
+                      device=context.device, finder=finder)
 
 
 def fresh(config: RepairConfig, skeleton: Skeleton) -> Repairer:
@@ -51,12 +51,9 @@ def fresh(config: RepairConfig, skeleton: Skeleton) -> Repairer:
                     widths=config.widths, depth=config.depth, critic_width=config.critic_width, block=config.block)
 
 
-def open_teacher(source: str, skeleton: Skeleton, device: str, run: Path | None = None) -> PoseTeacher:
+def open_finder(source: str, skeleton: Skeleton, device: str, run: Path | None = None) -> PoseFinder:
     """From a run folder of ``stagepose train``, a model file or a shipped name."""
-    try:
-        pose = open_taught(source)
-    except (CheckpointError, ModelError) as error:
-        raise type(error)(f"--teacher {error}") from error
+    pose = open_taught(source)
     if pose.skeleton.names != skeleton.names:
         raise ConfigError(f"--teacher {source}: finds other keypoints than {skeleton.name!r} has; give a network for "
                           "these")
@@ -64,11 +61,11 @@ def open_teacher(source: str, skeleton: Skeleton, device: str, run: Path | None 
         raise ConfigError(f"--teacher {source}: its codec {pose.codec.name!r} is not decoded while a network trains; "
                           "give a network of codec 'udp-oks', 'udp-dark' or 'msra'")
     network = pose.model.to(device).eval().requires_grad_(False)
-    return PoseTeacher(network, pose.codec, skeleton.sigmas, _known_as(source, run))
+    return PoseFinder(network, pose.codec, skeleton.sigmas, _known_as(source, run))
 
 
 def _known_as(source: str, run: Path | None) -> str:
-    """The sha256 of a teacher's weights, as every training knows networks again.
+    """The sha256 of a finder's weights, as every training knows networks again.
 
     Older versions knew a model file by all of its bytes: a ``run`` that began so keeps that.
     """

@@ -69,7 +69,7 @@ class Features(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class PoseTeacher:
+class PoseFinder:
     """A trained pose network that stays as it is: it says whether it finds the pose that a picture is to show.
 
     It sees pictures at the size it was trained on, so on a CPU its share of a step is large: ``share`` of the batch.

@@ -34,7 +34,7 @@ from stagepose.training.gan.limbs import Limbs, limbs_of
 from stagepose.training.gan.losses import (
     HALF,
     Features,
-    PoseTeacher,
+    PoseFinder,
     critic_loss,
     fooling_loss,
     frozen,
@@ -119,10 +119,10 @@ class RepairData(PoseData):
 
 
 class RepairTask:
-    """See :class:`stagepose.training.loop.Task`. ``teacher`` is the frozen pose network, None without one."""
+    """See :class:`stagepose.training.loop.Task`. ``finder`` is the frozen pose network, None without one."""
 
     def __init__(self, model: Repairer, config: RepairConfig, sets: PeopleSets, *, seed: int = 0, device: str = "cpu",
-                 teacher: PoseTeacher | None = None) -> None:
+                 finder: PoseFinder | None = None) -> None:
         self.model, self.network, self.config, self.device = model, model.generator, config, device
         self.sets, self.skeleton = sets, sets.skeleton
         self.limbs = limbs_of(self.skeleton)
@@ -138,7 +138,7 @@ class RepairTask:
                                  in_place=torch.device(device).type != "cuda", chosen=Chosen(kept=learnt))
         self.samples_per_epoch = len(self.reader.order(0))
         self._scale = config.size[1] / sets.stores[0].spec.input_size[1]
-        self._teacher = teacher
+        self._finder = finder
         self._features = Features().to(device) if config.features else None
 
     @property
@@ -153,10 +153,10 @@ class RepairTask:
 
     def describe(self) -> dict[str, Any]:
         """What decides the training besides the schedule, as plain JSON."""
-        data, teacher = self.reader, self._teacher
+        data, finder = self.reader, self._finder
         return {"kind": "repair", "repair": asdict(self.config), "skeleton": self.skeleton.to_json(),
                 "sampling": data.weights, "held_out": hashlib.sha256(self.held_out.tobytes()).hexdigest(),
-                "teacher": None if teacher is None else {"sha256": teacher.sha256},
+                "teacher": None if finder is None else {"sha256": finder.sha256},
                 "data": [{"people": len(s), "fingerprint": s.fingerprint} for s in data.stores]}
 
     def names(self, samples: Sequence[SampleKey]) -> list[str]:
@@ -198,8 +198,8 @@ class RepairTask:
             both = torch.cat([torch.cat([batch.photos, batch.maps], 1), torch.cat([repaired.detach(), batch.maps], 1)])
             of_photos, of_repaired = model.critic(both).chunk(2)
             losses["critic"] = critic_loss(of_photos, of_repaired, seen)
-        if self._teacher is not None and config.pose:
-            losses["pose"] = config.pose * self._teacher.loss(repaired, batch.keypoints)
+        if self._finder is not None and config.pose:
+            losses["pose"] = config.pose * self._finder.loss(repaired, batch.keypoints)
         return losses
 
     @torch.no_grad()
@@ -214,10 +214,10 @@ class RepairTask:
         repaired = repair(model.generator, batch.moved, batch.maps)
         found = {"damaged": float(HALF * pixel_loss(batch.moved.pictures, batch.photos, batch.moved.changed)),
                  "repaired": float(HALF * pixel_loss(repaired, batch.photos, batch.moved.changed))}
-        if self._teacher is not None and poses is not None:
+        if self._finder is not None and poses is not None:
             made = repair(model.generator, poses.moved, poses.maps)
             for name, pictures in (("oks_carried", poses.moved.pictures), ("oks_repaired", made)):
-                found[name] = float(self._teacher.oks(pictures, poses.keypoints, poses.areas).mean())
+                found[name] = float(self._finder.oks(pictures, poses.keypoints, poses.areas).mean())
         return Judged(found)
 
     @torch.no_grad()
