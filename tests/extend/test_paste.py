@@ -261,6 +261,13 @@ def test_the_command_says_whose_segments_it_cannot_use(tmp_path: Path, capsys: p
     assert [problem.kind for problem in check_dataset(path)] == ["segmentation"] * 2
 
 
+def test_the_least_oks_is_of_a_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(drawn_set(tmp_path / "data"))
+    assert extend(path, "-n", "1", "--out", str(tmp_path / "out"), "--least-oks", "7") == 1
+    assert "--least-oks 7 is for --judge MODEL; leave it out, or name a judge" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_makes_an_ordinary_set_the_same_from_the_same_seed(tmp_path: Path) -> None:
     path = str(drawn_set(tmp_path / "data"))
     for out, more in (("a", ("--jobs", "1")), ("b", ("--jobs", "2")), ("c", ("--jobs", "1", "--seed", "1"))):

@@ -602,6 +602,16 @@ def test_the_hardest_people_are_found_after_everything_has_moved(finished, tmp_p
     assert main(["hard", str(out), "--out", str(sheet), "--crops", str(tmp_path / "elsewhere")]) == 0
 
 
+@pytest.mark.parametrize(("words", "message"), [
+    (("--shares", "0.5", "--thresholds", "0.7"), "--shares are instead of --thresholds; leave one of the two out"),
+    (("--earlier-lr", "0.2"), "--earlier-lr 0.2 is for --earlier tuned; leave it out"),
+    (("--earlier", "frozen", "--earlier-lr", "0.2"), "--earlier-lr 0.2 is for --earlier tuned; leave it out"),
+])
+def test_options_that_would_change_nothing_are_refused(people, tmp_path, capsys, words, message):
+    assert main(["train-stages", "2xu-300m", "--data", str(people[0]), "--out", str(tmp_path / "run"), *words]) == 1
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 def test_detectors_and_single_stages_are_refused(people, tmp_path, capsys):
     path, _ = people
     for preset, message in (("person-small", "is a detector"), ("u-300m", "is not a row of stages")):

@@ -126,6 +126,8 @@ def extend(
         other = "gan" if by == "paste" else "paste"
         raise ConfigError(f"options of --by {other} are given, but people are made --by {by}; leave them out, or give "
                           f"--by {other}")
+    if judge is None and least_oks != LEAST_OKS:
+        raise ConfigError(f"--least-oks {least_oks:g} is for --judge MODEL; leave it out, or name a judge")
     one = by == "gan" and gan.device != "cpu"  # a GPU is not shared by processes
     processes = jobs if jobs is not None else 1 if one else available_cores()
     judging = None if judge is None else Judge(model=judge, least=least_oks)

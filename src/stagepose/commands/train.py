@@ -275,14 +275,14 @@ def train_stages(
     preset: Preset,
     *,
     options: Annotated[Options, arg(name="")],
-    thresholds: tuple[float, ...] = (0.8, 0.6),
+    thresholds: tuple[float, ...] = StagesConfig.thresholds,
     shares: Numbers = (),
     pick: Pick = "hard",
     by_difficulty: bool = False,
     easy_share: float = 0.0,
     folds: int = 2,
     earlier: Literal["frozen", "tuned"] = "frozen",
-    earlier_lr: float = 0.1,
+    earlier_lr: float = StagesConfig.earlier_lr,
     later_samples: Counts = (),
     recalibrate: int = 4096,
 ) -> None:
@@ -305,6 +305,10 @@ def train_stages(
         later_samples: Pictures shown to each later stage, as many as to stage 1 by default.
         recalibrate: People that a late stage's batch norms are measured on when it is done; 0 leaves them.
     """
+    if shares and thresholds != StagesConfig.thresholds:
+        raise ConfigError("--shares are instead of --thresholds; leave one of the two out")
+    if earlier == "frozen" and earlier_lr != StagesConfig.earlier_lr:
+        raise ConfigError(f"--earlier-lr {earlier_lr:g} is for --earlier tuned; leave it out")
     stages = StagesConfig(thresholds=thresholds, shares=shares, pick=pick, by_difficulty=by_difficulty,
                           easy_share=easy_share, folds=folds, earlier=earlier, earlier_lr=earlier_lr,
                           samples=later_samples, recalibrate=recalibrate)
