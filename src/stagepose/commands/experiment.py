@@ -74,17 +74,17 @@ def run_experiment(
         scale: full: the report's networks and input size, for GPUs; small: the same question on networks or pictures
             that a CPU can do over night; tiny: a rehearsal of a few steps.
         arms: Only these arms.
-        seeds: Runs of every arm, instead of the scale's.
+        seeds: Number of random seeds, each a run of every arm, instead of the scale's.
         samples: Pictures to show in a run, or in each stage of one stage by stage, instead of the scale's.
         batch: Pictures in one step, instead of the scale's.
         crops: Folder for packed crops, shared between experiments; OUT/crops by default.
         pretrained: Folder of weights for the ImageNet arms at full scale.
         skeleton: Keypoints to learn, as for train.
         extra: Generated sets for extension, such as those of 'stagepose render', each FILE.json or FILE.json:WEIGHT.
-        plan: Say what the runs that are not finished in OUT take, and stop.
-        throughput: Training pictures a second of the first arm on the device meant, for the plan; by default a few
-            steps of every network are timed here.
-        machine: What the runs run on.
+        plan: Estimate the time of the runs that are not finished in OUT, and stop.
+        throughput: Training pictures per second of the first arm on the target device, for the estimate; by default a
+            few steps of every network are timed here.
+        machine: Device options.
     """
     wanted = keypoints(skeleton)
     chosen = experiment(name, scale).changed(arms=arms, seeds=seeds, samples=samples, batch=batch)

@@ -34,9 +34,9 @@ class PasteOptions:
     """How people are pasted.
 
     Attributes:
-        people: Most people pasted into one picture.
-        over: Chance that one is put before somebody who is there already.
-        empty: Chance that the scene is a picture without people, where there are such.
+        people: Maximum number of people pasted into one picture.
+        over: Probability that one is pasted over somebody who is there already.
+        empty: Probability that the background is a picture without people, where there are such.
         negatives: Folder of pictures without people; by default negatives/ beside the file, if it is there.
     """
 
@@ -58,10 +58,10 @@ class GanOptions:
     """How limbs are carried to new poses.
 
     Attributes:
-        with_run: Run folder of 'stagepose gan train', whose network repairs what was moved.
-        hard: Run folder of 'stagepose train-stages' on the same set alone: those whom it finds badly lend their poses
-            more often.
-        device: Where it repairs: cpu or cuda (one process).
+        with_run: Run folder of 'stagepose gan train', whose network inpaints what was moved.
+        hard: Run folder of 'stagepose train-stages' on the same set alone: poses of people with a low OKS there are
+            sampled more often.
+        device: Device of the network: cpu or cuda (one process).
     """
 
     with_run: Annotated[Path | None, arg(name="with", metavar="RUN", help_behavior_hint=UNSAID)] = None
@@ -113,10 +113,10 @@ def extend(
         by: How people are made.
         paste: How people are pasted.
         gan: How limbs are carried to new poses.
-        seed: Another seed makes other people.
-        judge: Pose model that must find everybody who is made, independent of what made them; nobody is judged
-            without it.
-        least_oks: OKS below which the judge's find is none, and the person is dropped.
+        seed: Random seed.
+        judge: Pose model, independent of what made the people, that must find each of them; nobody is judged without
+            it.
+        least_oks: Minimum OKS of the judge's prediction; people below it are dropped.
         jobs: Processes; one a core by default.
     """
     if not data.is_file():

@@ -25,8 +25,8 @@ def train(preset: Preset, *, options: Annotated[RunOptions, arg(name="")], teach
     Args:
         preset: repair-128 (128x96 pixels), repair-256 (256x192), or repair-small (96x72, for CPUs).
         options: What every training is told.
-        teacher: A trained pose network that must find the painted people: a run folder, an .onnx file or a shipped
-            name. A model file cannot judge what is made then.
+        teacher: Trained pose network for a pose loss on the painted people: a run folder, an .onnx file or a shipped
+            name. A model file given here cannot be the --judge of what is made later.
     """
     recipe, out = repair_preset(preset), options.out
     require_folder(out)

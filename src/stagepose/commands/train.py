@@ -75,30 +75,32 @@ class Experiment:
     """What the report's experiments, and later ones, change of a pose network's recipe; presets have set it well."""
 
     imagenet: OptionalSwitch = None
-    """Start an EfficientNet-Lite trunk from ImageNet weights or from a Gaussian, instead of as the preset does."""
+    """Initialise an EfficientNet-Lite trunk with ImageNet weights (True) or from a Gaussian (False), instead of as the
+    preset does."""
     init_std: OptionalNumber = None
-    """Standard deviation of the Gaussian that convolutions start from; Kaiming's fan-out by default."""
+    """Standard deviation of the Gaussian that initialises convolutions; by default Kaiming's, by fan-out."""
     join: Annotated[list[Join] | None, arg(metavar="{concat-heatmaps,residual,aggregate} ...",
                                            help_behavior_hint=UNSAID)] = None
     """How stages in a row are joined, beyond the report's way: any of concat-heatmaps, residual, aggregate."""
     codec: Annotated[CodecName | None, arg(metavar="{" + ",".join(CODECS) + "}", help_behavior_hint=UNSAID)] = None
-    """How keypoints become heatmaps and come back, instead of the preset's: udp-dark is the usual unbiased one, udp-oks
-    the same decoded for OKS, msra the older one by whole pixels, megvii the successor's."""
+    """Heatmap codec, instead of the preset's: udp-dark is the usual unbiased one, udp-oks the same decoded for the best
+    expected OKS, msra the older one quantised to pixels, megvii that of the report's successor."""
     loss: Annotated[HeatmapLoss | None, arg(metavar="{" + ",".join(KINDS) + "}", help_behavior_hint=UNSAID)] = None
-    """kl (softmax over each heatmap) or mse (squared error), instead of the preset's."""
+    """Heatmap loss: kl (KL divergence of a softmax over each heatmap) or mse (mean squared error), instead of the
+    preset's."""
     level_weights: OptionalNumbers = None
-    """What the loss of each level counts, finest first: one number for each level that the network's stages have."""
+    """Loss weight of each level, finest first: one number for each level that the network's stages have."""
     upsample: OptionalSwitch = None
-    """Judge coarse levels at the finest's size instead of at their own."""
+    """Upsample coarse levels to the finest's size for their loss, instead of computing it at their own."""
     hardest_of: OptionalCount = None
     """Adversarial augmentation: of so many augmentations of each sample, learn from the one with the greatest loss."""
     absent: OptionalNumber = None
-    """What a joint without a place in the picture counts, of a labelled one, such as 0.2: its heatmap is taught to be
-    flat, so that scores tell whose legs are in the picture. Joints that a data set never labels are left alone."""
+    """Loss weight of joints outside of the picture relative to labelled ones, such as 0.2: their target is a flat
+    heatmap, so that scores tell whose legs are in the picture. Joints that a data set never labels are ignored."""
     coarse: OptionalNumbers = None
-    """Coarse to fine: so many times wider targets, one number for each stage, 1 for the last, such as 1.5 1."""
+    """Coarse-to-fine supervision: factor on the target width, one per stage, 1 for the last, such as 1.5 1."""
     ohkm: OptionalCounts = None
-    """So many hardest joints count on the finest level, one number for each stage; 0 counts all."""
+    """Online hard keypoint mining: joints kept on the finest level, one number per stage; 0 keeps all."""
 
 
 DEFAULT_EXPERIMENT = Experiment()
@@ -119,15 +121,14 @@ class LearningOptions(DataOptions):
     input_size: OptionalSize = None
     """Width and height of a pose network's input, instead of the preset's."""
     box_padding: OptionalNumber = None
-    """What the network is shown of a person, times the box, in training and ever after; smaller is closer."""
+    """Crop size relative to the person's box, in training and inference; smaller is closer."""
     frozen: OptionalCount = None
-    """Number of trunk blocks to freeze, from the first on, of pose networks and detectors, instead of the preset's."""
+    """Number of trunk blocks to freeze, from the first, of pose networks and detectors, instead of the preset's."""
     augment: OptionalTexts = None
     """Settings of the augmentation instead of the preset's, each NAME=VALUE, such as shift=0.1 occlusion_chance=0;
     docs/train_your_own.md lists them."""
     partly_boxed: bool = False
-    """Detectors: learn from pictures marked with all_person_boxes: false as well; nothing in them is taken for
-    background."""
+    """Detectors: use pictures marked with all_person_boxes: false as well, without any background in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,13 +199,13 @@ class TrainExperiment(Experiment):
     """What the report's experiments, and later ones, change of a pose network's recipe; presets have set it well."""
 
     gates: OptionalNumbers = None
-    """Of a network of several stages: a later stage learns from a sample only while the OKS after the stage before is
-    lower than this; one number for each later stage. All stages train together."""
+    """OKS thresholds of a network of several stages that train together, one per later stage: a sample contributes to
+    that stage's loss only if the OKS after the stage before is below."""
     teacher: OptionalName = None
-    """A pose network to learn from as well, a run folder, an .onnx file or a shipped name: its heatmaps become a part
-    of the targets, and all of the target where a joint has no label and it is sure."""
+    """Knowledge distillation: a trained pose network (a run folder, an .onnx file or a shipped name) whose heatmaps are
+    mixed into the targets, and are the target where a joint has no label and it is confident."""
     teacher_share: OptionalNumber = None
-    """The teacher's part of a labelled joint's target, 0.5 by default."""
+    """Weight of the teacher's heatmap in a labelled joint's target, 0.5 by default."""
 
 
 DEFAULT_TRAIN_EXPERIMENT = TrainExperiment()
@@ -218,7 +219,7 @@ class TrainOptions(Options):
     """Generated sets to learn from beside --data, each FILE.json or FILE.json:WEIGHT (0.5: half of its people are
     shown in an epoch, others in the next). They are never judged by."""
     patience: OptionalCount = None
-    """Stop early when so many validations in a row (--evaluate-every) have not raised the AP; by default never."""
+    """Early stopping: validations in a row (--evaluate-every) without a higher AP; by default none."""
     experiment: OmitArgPrefixes[TrainExperiment] = DEFAULT_TRAIN_EXPERIMENT
 
     def scheduled(self, base: loop.TrainConfig) -> loop.TrainConfig:
@@ -296,14 +297,15 @@ def train_stages(
         options: What every training is told; samples are those shown to stage 1.
         thresholds: OKS below which a person goes on, one for each later stage.
         shares: Instead of thresholds: the hardest share of each set, such as 0.4 0.15.
-        pick: hard, or as a control random (as many people) or all.
-        by_difficulty: Whoever goes on counts 1 - OKS; with --pick all, everybody does.
-        easy_share: Share of a later stage's people who are easy ones.
-        folds: Networks that judge people they have not learnt from; 0 lets the network judge its own people.
-        earlier: Earlier stages stay frozen, or are tuned on.
-        earlier_lr: Share of the learning rate at which they are tuned.
+        pick: Who goes on: hard people, or as a control as many at random, or all.
+        by_difficulty: Weight each sample of a later stage by 1 - OKS.
+        easy_share: Share of easy people among those of a later stage.
+        folds: Cross-validation folds by which each person's OKS is measured; 0 measures it by the network that was
+            trained on the person.
+        earlier: Whether earlier stages are frozen or fine-tuned.
+        earlier_lr: Their learning rate, relative to that of the new stage; with --earlier tuned.
         later_samples: Pictures shown to each later stage, as many as to stage 1 by default.
-        recalibrate: People that a late stage's batch norms are measured on when it is done; 0 leaves them.
+        recalibrate: People on whom the batch-norm statistics of a finished later stage are recomputed; 0 keeps them.
     """
     if shares and thresholds != StagesConfig.thresholds:
         raise ConfigError("--shares are instead of --thresholds; leave one of the two out")
@@ -373,11 +375,11 @@ def export(
         licence: What the model's users may do, for its description.
         training_data: Names of the sets it was trained on, for its description.
         metrics: JSON file of measured numbers, for its description.
-        threshold: Of a pose network, the least score of a person that its users are shown; 0.5 where it has none.
-        step: A certain step's weights; the best by validation, else the newest, by default.
-        mix: Runs whose weights are averaged in, each RUN:SHARE (runs/before:0.25: a quarter of the mean is its own). A
-            run that went on from another, and the other, often find more together than either.
-        bits: What a weight takes in the file: 8, 16 or 32. All are computed with in 32; fewer are rounded.
+        threshold: Default person-score threshold stored in a pose model's file; 0.5 where it has none.
+        step: Checkpoint to export; by default the best by validation, else the newest.
+        mix: Weight averaging with other runs, each RUN:SHARE (runs/before:0.25: a quarter of the mean is its own). The
+            mean of a run and of the run that it started from is often better than either.
+        bits: Bits per stored weight: 8, 16 or 32; computation is always in float32.
         pictures: Folder of pictures with people that a detector's file is compared on; drawn ones by default.
         reading: Of a network of several stages: the last one's heatmaps, the mean of all, or a router, which shows the
             later stages only people that the first finds hard (for runs of train-stages).
