@@ -16,7 +16,7 @@ from torch import nn
 
 from stagepose.cli import main
 from stagepose.coco import ImageInfo, dataset_from_arrays
-from stagepose.commands.train import CodecName, Experiment, Options
+from stagepose.commands.recipe_options import CodecName, Experiment, Options
 from stagepose.errors import ConfigError
 from stagepose.geometry import crop_affine, fit_box
 from stagepose.heatmaps import CODECS, Megvii, UdpDark

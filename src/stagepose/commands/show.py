@@ -147,7 +147,7 @@ def _show_samples(file: Path, sheet: Path, images: Path | None, count: int, seed
                   told: SampleOptions) -> None:
     """With the recipe, the people and the random numbers of that training; needs the extra 'train'."""
     with needing("train"):
-        from stagepose.commands.train import Options
+        from stagepose.commands.recipe_options import Options
         from stagepose.training.detector.presets import DETECTOR_PRESETS
         from stagepose.training.posebuild import task_to_look_at
         from stagepose.training.presets import pose_preset
