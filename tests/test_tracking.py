@@ -209,6 +209,16 @@ def test_nothing_is_kept_of_people_long_gone() -> None:
     assert len(tracker.tracks) <= 11
 
 
+def test_after_a_cut_everybody_is_somebody_else() -> None:
+    tracker = Tracker()
+    assert ids(tracker.update([walker(100), walker(400)], 0.0)) == [1, 2]
+    tracker.forget()
+    assert not tracker.tracks and tracker.expected(0.1) == []
+    assert ids(tracker.update([walker(100), walker(400)], 0.1)) == [3, 4]
+    with pytest.raises(ConfigError, match="seconds that increase"):
+        tracker.update([], 0.1)
+
+
 def test_wrong_settings_and_times_are_one_line() -> None:
     for setting in ({"threshold": 2}, {"least": -1}, {"memory": -1}, {"memory": float("nan")}, {"memory": "1"},
                     {"least": None}):

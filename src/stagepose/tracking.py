@@ -149,7 +149,7 @@ class Tracker:
         lost = [track_id for track_id in self.tracks if track_id not in here]
         sure = [m for m, person in enumerate(people) if person.score >= self.threshold]
         unsure = [m for m, person in enumerate(people) if person.score < self.threshold]
-        ids: dict[int, int] = {}  # track ids by the place of the person in ``people``
+        ids: dict[int, int] = {}  # of people, by their number
         for tracks, alike, least in ((here, similarity, self.least), (lost, likelihood_of_return, LEAST_BACK)):
             for some in (sure, unsure):
                 free = [track_id for track_id in tracks if track_id not in ids.values()]
@@ -168,14 +168,14 @@ class Tracker:
         covered = _covered(people, unseen)
         return [self._see(ids[m], people[m], time, covered[m]) for m in sorted(ids)]
 
-    def forget(self) -> None:
-        """All tracks are over: whoever comes is somebody new."""
-        self.tracks = {}
-
     def expected(self, time: float) -> list[tuple[int, Float]]:
-        """(track id, box) of everyone seen in the last frame: where they should be at ``time``."""
+        """(track id, box) of everyone seen in the last frame: where to look for them next."""
         return [(track_id, track.box_at(time)) for track_id, track in self.tracks.items()
                 if track.time == self._time]
+
+    def forget(self) -> None:
+        """End all tracks, as at a cut: whoever comes next has an id that nobody had."""
+        self.tracks = {}
 
     def _exchange(self, ids: dict[int, int], people: Sequence[Person], back: Sequence[int], time: float) -> None:
         """Where one of two was hidden by the other, and the one seen went on with the hidden one's track.

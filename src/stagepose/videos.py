@@ -96,7 +96,7 @@ def _followed(tracker: Tracker, predictor: Predictor, frame: Frame, least: float
     """The people of a frame without detection, looked for where the tracks should be by now."""
     before: dict[tuple[float, ...], Person] = {}
     for track_id, box in tracker.expected(frame.time):
-        before.setdefault(tuple(box), tracker.tracks[track_id].person)  # two in the very same box look alike now
+        before.setdefault(tuple(box), tracker.tracks[track_id].person)  # two in the very same box are alike now
     boxes = Detections(boxes=np.array(list(before)), scores=np.array([one.box_score for one in before.values()]))
     people = predictor.people(frame.picture, boxes)
     return [_refitted(person, before[tuple(person.box)]) for person in people if person.score >= least]
