@@ -157,6 +157,17 @@ def test_a_sure_person_has_the_first_choice() -> None:
     assert [(person.track_id, person.score) for person in found] == [(1, 0.9)]
 
 
+@pytest.mark.parametrize("rate", [10.0, 25.0, 60.0])
+def test_a_ghost_beside_somebody_does_not_take_the_id(rate: float) -> None:
+    """Seen twice for a moment, then once again, nearer to the ghost."""
+    tracker = Tracker()
+    for frame in range(int(rate)):
+        assert ids(tracker.update([walker(100)], frame / rate)) == [1]
+    assert ids(tracker.update([walker(100), walker(114)], 1.0)) == [1, 2]
+    for frame in range(1, 10):
+        assert ids(tracker.update([walker(112)], 1 + frame / rate)) == [1]
+
+
 def test_joints_that_nobody_is_sure_of_tell_nobody_apart() -> None:
     seen = walker(100)
     points, scores = seen.keypoints.copy(), seen.scores.copy()

@@ -1,9 +1,10 @@
 """Tracking: people of a video keep a ``track_id`` from frame to frame, also when they are hidden for a while.
 
-A track holds where its person was last seen, how large the whole person is, and how fast the person moves. People of a
-frame are matched to the tracks of the frame before by OKS and IoU with where those should be now: the high-scoring ones
-first, then the low-scoring ones (ByteTrack, Zhang 2022), which may continue a track but not begin one. Anybody left
-over may be a person who was lost before and reappears, in part at first, near where that person should be by now.
+A track is where its person was last seen, how large all of that person is, and how fast it moves. People of a frame go
+to the tracks of the frame before by OKS and IoU with where those should be now: the sure ones first, then the unsure
+ones (ByteTrack, Zhang 2022), which may go on with a track but begin none. Established tracks choose first, so that what
+a detector sees twice for a moment takes nobody's id. Who is left may be somebody lost from sight before, and comes out,
+in part at first, near where that person should be by now.
 
 Velocities are those between observations, never between guesses (OC-SORT, Cao 2023), and only between observations of
 the whole person: of one who goes behind something the box shrinks, and its middle stops. Then the velocity of before
@@ -37,6 +38,7 @@ STRIDE = 0.3  # in so many seconds: between two strides all of a person is narro
 COVERED = 0.3  # of a box that lies in another person's: one of the two is seen in part
 LONGEST_PART = 1.5  # seconds after which what is seen of somebody is taken for all of them
 SHRINKING = 1.0  # seconds in which a person's size follows smaller boxes
+ESTABLISHED = 0.15  # seconds from first to last sight, as in 4 or 5 frames: a detector's ghosts are mostly shorter
 JUST_NOW = 0.1  # seconds unseen that are a detector's slip, no disappearing
 LEAST_BACK = 0.3  # likelihood in [0, 1] from which somebody is who was lost from sight
 WAYWARD = 0.3  # of a velocity, by which somebody unseen may be slower or faster
@@ -59,7 +61,7 @@ class Track:
     back: float = -np.inf  # when the person last came back into sight
 
     def __post_init__(self) -> None:
-        self.whole = self.person.box
+        self.whole, self._begun = self.person.box, self.time
         self._seen_whole = self.time, _centre(self.whole)
 
     def shift(self, time: float) -> Float:
@@ -73,6 +75,11 @@ class Track:
     def whole_at(self, time: float) -> Float:
         """(4,) xyxy, where all of the person should be at a time."""
         return np.asarray(self.whole + np.tile(self.shift(time), 2))
+
+    @property
+    def established(self) -> bool:
+        """Whether the person has been seen for a while, and not just begun to be."""
+        return self.time - self._begun >= ESTABLISHED
 
     @property
     def still_in_part(self) -> bool:
@@ -144,13 +151,12 @@ class Tracker:
         before, self._time = self._time, time
         self.tracks = {track_id: track for track_id, track in self.tracks.items()
                        if track.time == before or time - track.time <= self.memory}
-        here = [track_id for track_id, track in self.tracks.items()
-                if track.time == before or time - track.time <= JUST_NOW]
-        lost = [track_id for track_id in self.tracks if track_id not in here]
+        old, young, lost = self._by_trust(before, time)
         sure = [m for m, person in enumerate(people) if person.score >= self.threshold]
         unsure = [m for m, person in enumerate(people) if person.score < self.threshold]
         ids: dict[int, int] = {}  # of people, by their number
-        for tracks, alike, least in ((here, similarity, self.least), (lost, likelihood_of_return, LEAST_BACK)):
+        for tracks, alike, least in ((old, similarity, self.least), (young, similarity, self.least),
+                                     (lost, likelihood_of_return, LEAST_BACK)):
             for some in (sure, unsure):
                 free = [track_id for track_id in tracks if track_id not in ids.values()]
                 left = [m for m in some if m not in ids]
@@ -176,6 +182,14 @@ class Tracker:
     def forget(self) -> None:
         """End all tracks, as at a cut: whoever comes next has an id that nobody had."""
         self.tracks = {}
+
+    def _by_trust(self, before: float, time: float) -> tuple[list[int], list[int], list[int]]:
+        """The ids of established tracks in sight, of others in sight, and of those lost from sight."""
+        here = [track_id for track_id, track in self.tracks.items()
+                if track.time == before or time - track.time <= JUST_NOW]
+        old = [track_id for track_id in here if self.tracks[track_id].established]
+        return old, [track_id for track_id in here if track_id not in old], [
+            track_id for track_id in self.tracks if track_id not in here]
 
     def _exchange(self, ids: dict[int, int], people: Sequence[Person], back: Sequence[int], time: float) -> None:
         """Where one of two was hidden by the other, and the one seen went on with the hidden one's track.
