@@ -150,6 +150,37 @@ def test_an_unsure_person_goes_on_but_does_not_begin() -> None:
     assert ids(tracker.update([walker(102, score=0.4), walker(400, score=0.4)], 0.2)) == [1]
 
 
+RATES = pytest.mark.parametrize("rate", [1.0, 5.0, 12.5, 25.0, 60.0])
+
+
+@RATES
+def test_what_was_sure_once_does_not_live_on_unsure(rate: float) -> None:
+    """A third of a second, or three frames where that is longer."""
+    tracker = Tracker()
+    seen = [len(tracker.update([walker(100, score=0.4 if frame else 0.6)], frame / rate)) for frame in range(60)]
+    gone = seen.index(0)
+    assert 2 <= gone <= max(3, rate / 3) and sum(seen) == gone
+    assert ids(tracker.update([walker(100, score=0.6)], 60 / rate)) == [1 if 60 / rate < 2 else 2]
+
+
+@RATES
+def test_who_was_sure_for_long_goes_on_unsure_for_a_second_and_is_the_same_after_two(rate: float) -> None:
+    tracker, frames = Tracker(), max(int(2 * rate), 20)
+    seen = [ids(tracker.update([walker(100, score=0.4 if 0 <= frame < frames else 0.6)], frame / rate))
+            for frame in range(-frames, 2 * frames)]
+    assert all(found == [1] for found in seen[:frames + int(rate)])
+    assert not any(seen[frames + int(max(1.5 * rate, 15)):2 * frames])
+    if rate >= 5:  # otherwise it is gone for longer than anybody is remembered
+        assert all(found == [1] for found in seen[2 * frames:])
+
+
+@RATES
+def test_who_is_sure_every_other_time_goes_on_for_ever(rate: float) -> None:
+    tracker = Tracker()
+    for frame in range(200):
+        assert ids(tracker.update([walker(100, score=0.4 if frame % 2 else 0.6)], frame / rate)) == [1]
+
+
 def test_a_sure_person_has_the_first_choice() -> None:
     tracker = Tracker()
     tracker.update([walker(100)], 0.0)

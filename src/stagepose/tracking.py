@@ -2,9 +2,9 @@
 
 A track is where its person was last seen, how large all of that person is, and how fast it moves. People of a frame go
 to the tracks of the frame before by OKS and IoU with where those should be now: the sure ones first, then the unsure
-ones (ByteTrack, Zhang 2022), which may go on with a track but begin none. Established tracks choose first, so that what
-a detector sees twice for a moment takes nobody's id. Who is left may be somebody lost from sight before, and comes out,
-in part at first, near where that person should be by now.
+ones (ByteTrack, Zhang 2022), which may go on with a track but begin none, nor keep one for ever. Established tracks
+choose first, so that what a detector sees twice for a moment takes nobody's id. Who is left may be somebody lost from
+sight before, and comes out, in part at first, near where that person should be by now.
 
 Velocities are those between observations, never between guesses (OC-SORT, Cao 2023), and only between observations of
 the whole person: of one who goes behind something the box shrinks, and its middle stops. Then the velocity of before
@@ -39,6 +39,9 @@ COVERED = 0.3  # of a box that lies in another person's: one of the two is seen 
 LONGEST_PART = 1.5  # seconds after which what is seen of somebody is taken for all of them
 SHRINKING = 1.0  # seconds in which a person's size follows smaller boxes
 ESTABLISHED = 0.15  # seconds from first to last sight, as in 4 or 5 frames: a detector's ghosts are mostly shorter
+SIGHTING = 0.1  # seconds that a sighting speaks for, where the frame before is not nearer
+DOUBT_TIME = 1.0  # seconds over which sure and unsure sightings are weighed: somebody half hidden is unsure for as long
+LEAST_SURE = 0.3  # of that time: a ghost on a chair or a tree is sure in few frames, a person in most
 JUST_NOW = 0.1  # seconds unseen that are a detector's slip, no disappearing
 LEAST_BACK = 0.3  # likelihood in [0, 1] from which somebody is who was lost from sight
 WAYWARD = 0.3  # of a velocity, by which somebody unseen may be slower or faster
@@ -58,6 +61,8 @@ class Track:
     whole: Float = field(init=False)
     velocity: Float = field(default_factory=lambda: np.zeros(2))
     known: float = AT_REST  # seconds that the velocity is the mean of
+    sure: float = 1.0  # share of the time seen, in the last DOUBT_TIME, that the person scored enough to begin a track
+    weighed: float = SIGHTING  # seconds that this is the mean of: the first sighting was sure
     back: float = -np.inf  # when the person last came back into sight
 
     def __post_init__(self) -> None:
@@ -80,6 +85,19 @@ class Track:
     def established(self) -> bool:
         """Whether the person has been seen for a while, and not just begun to be."""
         return self.time - self._begun >= ESTABLISHED
+
+    def sure_after(self, sure: bool, elapsed: float) -> float:
+        """:attr:`sure` after another sighting, so many seconds after the frame before.
+
+        Frames far apart count as what they are, sightings: one in a second is no second's doubt.
+        """
+        spoken_for = min(elapsed, SIGHTING)
+        return self.sure + spoken_for / (spoken_for + self.weighed) * (sure - self.sure)
+
+    def weigh(self, sure: bool, elapsed: float) -> None:
+        """Count a sighting in :attr:`sure`."""
+        self.sure = self.sure_after(sure, elapsed)
+        self.weighed = min(self.weighed + min(elapsed, SIGHTING), DOUBT_TIME)
 
     @property
     def still_in_part(self) -> bool:
@@ -124,10 +142,10 @@ class Track:
 class Tracker:
     """``tracker.update(people, time)`` -> the same people with ``track_id``, frame after frame, from any source.
 
-    People scoring ``threshold`` or more may begin a track; those below can only continue one, and are left out
-    otherwise. A track unseen for more than ``memory`` seconds is over, unless it was seen in the frame before, so a
-    slow camera never loses people between two frames. Ids count from 1 and are never reused. ``least`` is the minimum
-    similarity of a person and a track, the mean of OKS and IoU in [0, 1]. The same input gives the same ids.
+    People scored ``threshold`` or more may begin a track; those below only go on with one that is sure often enough,
+    and are left out otherwise. A track unseen for more than ``memory`` seconds is over, unless it was seen in the frame
+    before: a slow camera's people are gone at no time. Ids count from 1 and are never used again. ``least`` is the
+    similarity, the mean of OKS and IoU in [0, 1], from which a person may be a track's. Same input, same ids.
     """
 
     def __init__(self, *, threshold: float = 0.5, memory: float = 2.0, least: float = 0.15) -> None:
@@ -158,7 +176,8 @@ class Tracker:
         for tracks, alike, least in ((old, similarity, self.least), (young, similarity, self.least),
                                      (lost, likelihood_of_return, LEAST_BACK)):
             for some in (sure, unsure):
-                free = [track_id for track_id in tracks if track_id not in ids.values()]
+                free = [track_id for track_id in tracks if track_id not in ids.values()
+                        and (some is sure or self._may_be_unsure(track_id, time - before))]
                 left = [m for m in some if m not in ids]
                 if free and left:
                     alike_NM = alike([self.tracks[track_id] for track_id in free], [people[m] for m in left], time)
@@ -172,7 +191,7 @@ class Tracker:
                 ids[m] = self._last_id
         unseen = [track.whole_at(time) for track_id, track in self.tracks.items() if track_id not in ids.values()]
         covered = _covered(people, unseen)
-        return [self._see(ids[m], people[m], time, covered[m]) for m in sorted(ids)]
+        return [self._see(ids[m], people[m], time, time - before, covered[m]) for m in sorted(ids)]
 
     def expected(self, time: float) -> list[tuple[int, Float]]:
         """(track id, box) of everyone seen in the last frame: where to look for them next."""
@@ -182,6 +201,9 @@ class Tracker:
     def forget(self) -> None:
         """End all tracks, as at a cut: whoever comes next has an id that nobody had."""
         self.tracks = {}
+
+    def _may_be_unsure(self, track_id: int, elapsed: float) -> bool:
+        return self.tracks[track_id].sure_after(False, elapsed) >= LEAST_SURE
 
     def _by_trust(self, before: float, time: float) -> tuple[list[int], list[int], list[int]]:
         """The ids of established tracks in sight, of others in sight, and of those lost from sight."""
@@ -214,9 +236,10 @@ class Tracker:
         doubt = LEAST_GAIN * width + max(WAYWARD * track.way_since_whole(time) for track in tracks)
         return bool(exchanged.max() < width / 2 and exchanged.sum() + doubt < apart.trace())
 
-    def _see(self, track_id: int, person: Person, time: float, covered: bool) -> Person:
+    def _see(self, track_id: int, person: Person, time: float, elapsed: float, covered: bool) -> Person:
         person = replace(person, track_id=track_id)
         if track_id in self.tracks:
+            self.tracks[track_id].weigh(person.score >= self.threshold, elapsed)
             self.tracks[track_id].see(person, time, covered)
         else:
             self.tracks[track_id] = Track(person, time)
