@@ -40,8 +40,8 @@ JUDGING = {"--images", "--rescoring", "--oks-nms", "--soft-nms", "--no-soft-nms"
 SURFACE = {
     "predict": SHARED | {"--json-only", "--no-json-only", "--csv", "--no-csv", "--csv-threshold", "--strict",
                          "--no-strict", "--max-pixels", "--detect-every", "--start", "--end", "--every", "--smooth",
-                         "--no-smooth", "--colours", "--joint-threshold", "--resume", "--no-resume", "--tiles",
-                         "--keep", "--keep-by", "--labels"},
+                         "--no-smooth", "--cuts", "--no-cuts", "--colours", "--joint-threshold", "--resume",
+                         "--no-resume", "--tiles", "--keep", "--keep-by", "--labels"},
     "eval": SHARED | JUDGING | {"--results", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck"},
     "compare": (SHARED | JUDGING | {"--truth", "--skeleton", "--bootstrap", "--seed", "--json", "--pck", "--no-pck",
                                     "--against"}) - {"--pose", "--out"},

@@ -38,6 +38,7 @@ class VideoOptions:
     Attributes:
         detect_every: Run the detector on every Nth processed frame of a video; people are tracked in between.
         smooth: In a video, smooth out keypoint jitter.
+        cuts: In a video, whoever is seen after a hard cut is somebody new, and the detector is run at once.
         start: Start of the video segment, in seconds; earlier frames are decoded but skipped.
         end: End of the video segment, in seconds.
         every: Process every Nth frame of the video or segment.
@@ -45,6 +46,7 @@ class VideoOptions:
 
     detect_every: int = 1
     smooth: bool = True
+    cuts: bool = True
     start: float = 0.0
     end: OptionalNumber = None
     every: int = 1
@@ -241,7 +243,8 @@ def predict_clip(path: Path, name: str, stem: str, predictor: Predictor, setting
                      on_audio=on_audio if settings.draw else None) as reader:
         complete = False
         try:
-            for frame in people_in(reader, predictor, detect_every=video.detect_every, smooth=video.smooth):
+            for frame in people_in(reader, predictor, detect_every=video.detect_every, smooth=video.smooth,
+                                   cuts=video.cuts):
                 if not clip.frames:
                     clip.begin(predictor.skeleton.names, reader)
                 clip.add(frame)
