@@ -1,14 +1,19 @@
 """A network of attention becomes a model file, and what cannot become one is named in one line."""
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
 from stagepose.errors import ModelError
-from stagepose.heatmaps import UdpDark
-from stagepose.training.export import drawn_crops, parity, torch_to_onnx
+from stagepose.heatmaps import Megvii, UdpDark, UdpOks
+from stagepose.modelinfo import ModelInfo
+from stagepose.skeleton import COCO_17
+from stagepose.training.export import drawn_crops, export_pose, parity, torch_to_onnx
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
+from stagepose.training.networks.zoo import build
 
 CODEC = UdpDark(input_size=(64, 96))
 
@@ -46,6 +51,25 @@ def test_torchs_own_attention_is_exported_and_says_the_same_of_any_number_of_peo
     assert torch.backends.mha.get_fastpath_enabled()
     for count in (1, 4):
         assert parity(data, {"crops": crops[:count]}, [NumpyHeatmaps(model)(crops[:count])]) < 1e-3
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32])
+@pytest.mark.parametrize(("network", "codec"), [("slim-u", UdpOks(input_size=(64, 96))),
+                                                ("2xu-300m", Megvii(input_size=(96, 64)))])
+def test_a_file_declares_its_crops_and_heatmaps_with_their_sizes(network, codec, bits, tmp_path):
+    """The exporter alone would call the heatmaps' height what it calls the number of people."""
+    torch.manual_seed(0)
+    model = PoseInference(build(network, 17), codec, "kl").eval()
+    info = ModelInfo(kind="pose", name="n", skeleton=COCO_17, codec=codec, input_size=codec.input_size)
+    written = export_pose(model, tmp_path / "n.onnx", info, bits=bits).path.read_bytes()
+    graph, (w, h) = onnx.load_model_from_string(written).graph, codec.input_size
+    declared = {value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+                for value in (*graph.input, *graph.output)}
+    assert declared == {"crops": ["people", h, w, 3], "heatmaps": ["people", 17, h // 4, w // 4]}
+    session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
+    for count in (1, 5):
+        heatmaps, = session.run(None, {"crops": np.zeros((count, h, w, 3), np.uint8)})
+        assert heatmaps.shape == (count, 17, h // 4, w // 4)
 
 
 class Strange(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ MAX_PARITY_ERROR = 0.05  # of a heatmap's range: 16-bit weights move it by about
 MAX_ROUNDED = 0.6  # in 8 bits, which move it by .25 where nobody is, and leave the AP
 OTHERWISE = ("build what does this of other operators: its weights stay, the run does too, and 'stagepose export' goes "
              "on from there")
+PEOPLE = "people"  # the one axis of a pose network's input and output that the file leaves open
 OPERATOR = re.compile(r"(?:operator '?|when translating )([\w:]+)")  # as the exporter's errors name it
 
 
@@ -52,8 +54,10 @@ def export_pose(model: PoseInference, path: str | Path, info: ModelInfo, *, bits
     rounded, and ``MAX_ROUNDED`` after it.
     """
     sample = drawn_crops(info.input_size)
-    graph = torch_to_onnx(model, (torch.from_numpy(sample),), inputs=["crops"], outputs=["heatmaps"],
-                          dynamic={"crops": {0: "people"}, "heatmaps": {0: "people"}})
+    skeleton, codec = info.heatmaps_of
+    traced = torch_to_onnx(model, (torch.from_numpy(sample),), inputs=["crops"], outputs=["heatmaps"],
+                           dynamic={"crops": {0: PEOPLE}, "heatmaps": {0: PEOPLE}})
+    graph = with_output_shape(traced, (PEOPLE, len(skeleton), *codec.heatmap_size[::-1]))
     expected = NumpyHeatmaps(model)(sample)
     data = stamp(store_weights(graph, bits), info)
     rounded = [(graph, MAX_PARITY_ERROR), (data, MAX_ROUNDED)]
@@ -91,6 +95,18 @@ def torch_to_onnx(model: nn.Module, example: tuple[Any, ...], *, inputs: list[st
         except Exception as error:  # of any type: what translates an operator may fail at anything
             raise _unwritten(error) from error
     return padded_convolutions(buffer.getvalue())
+
+
+def with_output_shape(data: bytes, shape: Sequence[str | int]) -> bytes:
+    """An ONNX file's bytes whose one output is declared with these sizes, names where the file leaves them open.
+
+    The exporter knows sizes only as far as constants reach: it calls the height of heatmaps ``people`` too.
+    """
+    model = onnx.load_model_from_string(data)
+    [output] = model.graph.output
+    kind = output.type.tensor_type.elem_type
+    output.CopyFrom(onnx.helper.make_tensor_value_info(output.name, kind, list(shape)))
+    return bytes(model.SerializeToString())
 
 
 @contextmanager
