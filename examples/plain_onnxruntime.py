@@ -2,6 +2,7 @@
 
 ``python plain_onnxruntime.py POSE.onnx DETECTOR.onnx PHOTO`` prints the people of a photo. The numbers are those of
 ``stagepose.load(POSE, DETECTOR)(photo)``, to the last bits; a test holds that. docs/deploy.md says why each step is so.
+Of pose files it takes those with the codec ``udp-oks``, as the included ones have; others end with a line that says so.
 """
 
 import json
@@ -16,7 +17,12 @@ def open_model(path, threads=0):
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads  # 0: all cores
     session = ort.InferenceSession(path, options)
-    return session, json.loads(session.get_modelmeta().custom_metadata_map["stagepose"])
+    info = json.loads(session.get_modelmeta().custom_metadata_map["stagepose"])
+    info.setdefault("box_padding", 1.25)
+    codec = info.get("codec", {}).get("name", "udp-oks")  # a detector has none
+    if codec != "udp-oks":  # its heatmaps are to be read in another way, which stagepose/heatmaps.py has
+        sys.exit(f"{path}: its codec is {codec!r}; this program reads 'udp-oks' alone. Use stagepose.load")
+    return session, info
 
 
 def detect(session, info, image):  # RGB, uint8 -> boxes (n, 4) x1 y1 x2 y2, scores (n,)

@@ -18,7 +18,10 @@ import pytest
 
 import stagepose
 from stagepose.cli import COMMANDS, main
+from stagepose.heatmaps import CODECS, Codec
 from stagepose.images import write_image
+from stagepose.modelinfo import KEY
+from stagepose.onnxfile import read_metadata, with_metadata
 from stagepose.runtime import resolve
 
 ROOT = Path(__file__).parents[1]
@@ -160,6 +163,46 @@ def test_plain_onnx_runtime_gives_our_numbers(name: str, factor: float) -> None:
         assert points == pytest.approx(person.keypoints, abs=1e-6)
         assert joints == pytest.approx(person.scores, abs=1e-9)
         assert score == pytest.approx(person.score, abs=1e-9)
+
+
+@pytest.mark.parametrize("padding", [None, [1.09, 1.135]], ids=["none", "a pair"])
+def test_plain_onnx_runtime_pads_boxes_as_the_file_says(padding: list[float] | None, tmp_path: Path) -> None:
+    import cv2
+
+    data = resolve("pose-small").read_bytes()
+    about = {key: value for key, value in json.loads(read_metadata(data)[KEY]).items() if key != "box_padding"}
+    about |= {"box_padding": padding} if padding else {}
+    (tmp_path / "mine.onnx").write_bytes(with_metadata(data, {KEY: json.dumps(about)}))
+    pixels = cv2.resize(stagepose.read_image(PHOTO).pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    plain = runpy.run_path(str(PLAIN))
+    pose, detector = (plain["open_model"](str(file)) for file in (tmp_path / "mine.onnx", resolve("person-small")))
+    found, ours = plain["find_people"](pose, detector, pixels), stagepose.load(tmp_path / "mine.onnx")(pixels)[0]
+    assert len(found) == len(ours) > 0
+    for (points, _, _), person in zip(found, ours, strict=True):
+        assert points == pytest.approx(person.keypoints, abs=1e-6)
+
+
+@pytest.mark.parametrize("codec", [kind(input_size=(96, 128)) for kind in CODECS.values()], ids=list(CODECS))
+def test_plain_onnx_runtime_reads_its_own_codec_alone(codec: Codec, tmp_path: Path) -> None:
+    """Any other would be read without an error, and some pixels wrong."""
+    pytest.importorskip("onnx")
+    from toy_models import pose_bytes
+
+    (tmp_path / "mine.onnx").write_bytes(pose_bytes(codec=codec))
+    open_model = runpy.run_path(str(PLAIN))["open_model"]
+    if codec.name == "udp-oks":
+        open_model(str(tmp_path / "mine.onnx"))
+        return
+    with pytest.raises(SystemExit, match=rf"its codec is '{codec.name}'; this program reads 'udp-oks' alone"):
+        open_model(str(tmp_path / "mine.onnx"))
+
+
+def test_the_deploy_page_names_the_presets_of_the_other_codec() -> None:
+    pytest.importorskip("torch")
+    from stagepose.training.presets import POSE_PRESETS
+
+    others = [name for name, recipe in POSE_PRESETS.items() if recipe().pose.codec.name != "udp-oks"]
+    assert others == [f"{count}xmspn50" for count in range(1, 5)]
 
 
 def test_the_architecture_page_names_every_file_and_no_other() -> None:
