@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from toy_models import (
@@ -99,6 +100,33 @@ def test_a_batch_gives_what_single_crops_give() -> None:
     model, batch = PoseModel(pose_bytes(), threads=1), crops(7)
     single = np.concatenate([model(crop[None]) for crop in batch])
     np.testing.assert_allclose(model(batch), single, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_fixed_batch_is_run_in_parts_with_the_same_heatmaps(batch: int) -> None:
+    """As ONNX Runtime's make_dynamic_shape_fixed writes a file, which some accelerators want."""
+    plain = PoseModel(pose_bytes(), threads=1)
+    model = PoseModel(stamp(with_sizes(dot_finder(), {"N": batch}), pose_info()), threads=1)
+    assert (plain.batch, model.batch) == (None, batch)
+    for count in (0, 1, 3, 4, 9):
+        np.testing.assert_allclose(model(crops(count)), plain(crops(count)), atol=1e-6)
+    found = stagepose.load(stamp(with_sizes(dot_finder(), {"N": batch}), pose_info()), detector_bytes(), threads=1)
+    assert len(found(dots(TWO))[0]) == 2
+
+
+def test_a_detector_of_pictures_of_one_size_is_refused_when_it_is_opened() -> None:
+    data = stamp(with_sizes(lit_halves(), {"H": 480, "W": 640}), verify(detector_bytes()))
+    with pytest.raises(ModelError, match=r"takes only pictures of height 480 and width 640; .* Leave both open"):
+        DetectorModel(data, threads=1)
+
+
+def with_sizes(model: onnx.ModelProto, sizes: dict[str, int]) -> bytes:
+    """With the open sizes of inputs and outputs set."""
+    for value in (*model.graph.input, *model.graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param in sizes:
+                axis.dim_value = sizes[axis.dim_param]
+    return bytes(model.SerializeToString())
 
 
 def test_crops_may_be_views() -> None:

@@ -45,6 +45,7 @@ WEIGHTS = Path(__file__).parent / "weights"  # the models that ship: NAME.onnx
 PRESETS = frozenset({"pose-large", "pose-slim", "person-tiny", "person-medium", "person-resnet50"})  # not shipped
 NEVER_LISTED = "AzureExecutionProvider"  # in every ONNX Runtime, but runs nothing locally: it calls a service
 MOST_THREADS = 1024  # more than the cores of any machine: a slip, which would cost memory before it fails
+EXPORT_AGAIN = "Network and description do not belong together; 'stagepose export' writes both"
 LOG_ERRORS = 3  # ONNX Runtime's severity scale
 MIN_SIDE = 8  # pixels; nobody can be recognised in a narrower picture
 MAX_ASPECT = 8.0  # a narrower picture is padded with black, or its short side would vanish when resized
@@ -52,7 +53,10 @@ SHRINK_TO = 2.0  # times the detector's own size: larger pictures are shrunk by 
 
 
 class PoseModel:
-    """A pose network: uint8 RGB crops of ``info.input_size`` -> heatmaps whose ideal peak is 1."""
+    """A pose network: uint8 RGB crops of ``info.input_size`` -> heatmaps whose ideal peak is 1.
+
+    ``batch`` is how many crops its file takes at once, where that is fixed; None, as in StagePose's own files: any.
+    """
 
     def __init__(self, source: str | Path | bytes, *, threads: int | None = None,
                  providers: Providers = None) -> None:
@@ -62,21 +66,32 @@ class PoseModel:
         w, h = self.info.input_size
         map_w, map_h = self.codec.heatmap_size
         _expect(self.source, self._session.get_inputs(), [("tensor(uint8)", (None, h, w, 3))])
-        _expect(self.source, self._session.get_outputs(), [("tensor(float)", (None, len(self.skeleton), map_h, map_w))])
+        self.batch = _fixed(self._session.get_inputs()[0].shape[0])
+        heatmaps = self.batch, len(self.skeleton), map_h, map_w
+        _expect(self.source, self._session.get_outputs(), [("tensor(float)", heatmaps)])
 
     def __call__(self, crops_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, K, h, w) float32; N may be 0."""
+        """(N, K, h, w) float32; N may be 0. A network with a fixed ``batch`` is run on so many at a time."""
         w, h = self.info.input_size
         crops = np.ascontiguousarray(crops_NHW3)
         if crops.dtype != np.uint8 or crops.shape[1:] != (h, w, 3):
             raise ModelError(f"{self.source}: crops are {crops.dtype} {crops.shape}, expected uint8 (N, {h}, {w}, 3)")
-        map_w, map_h = self.codec.heatmap_size
-        shape = len(crops), len(self.skeleton), map_h, map_w
         if not len(crops):
-            return np.zeros(shape, np.float32)
-        maps = _run(self.source, self._session, crops)[0]
+            map_w, map_h = self.codec.heatmap_size
+            return np.zeros((0, len(self.skeleton), map_h, map_w), np.float32)
+        if self.batch is None:
+            return self._heatmaps(crops)
+        filled = np.pad(crops, ((0, -len(crops) % self.batch), (0, 0), (0, 0), (0, 0)))
+        parts = [self._heatmaps(filled[i : i + self.batch]) for i in range(0, len(filled), self.batch)]
+        return np.concatenate(parts)[: len(crops)]
+
+    def _heatmaps(self, crops_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Of one run."""
+        map_w, map_h = self.codec.heatmap_size
+        shape = len(crops_NHW3), len(self.skeleton), map_h, map_w
+        maps = _run(self.source, self._session, crops_NHW3)[0]
         if maps.shape != shape:
-            raise ModelError(f"{self.source}: heatmaps have shape {maps.shape}, expected {shape}")
+            raise ModelError(f"{self.source}: heatmaps have shape {maps.shape}, expected {shape}. {EXPORT_AGAIN}")
         return np.asarray(maps, dtype=np.float32)
 
 
@@ -108,6 +123,11 @@ class DetectorModel:
         self.source = _label(source)
         self.info, self._session = _open(source, "detector", threads, providers)
         _expect(self.source, self._session.get_inputs(), [("tensor(uint8)", (None, None, 3))])
+        height, width, _ = self._session.get_inputs()[0].shape
+        if _fixed(height) or _fixed(width):
+            raise ModelError(f"{self.source}: takes only pictures of height {height} and width {width}; pictures have "
+                             f"any size, and the detector resizes them itself. Leave both open in the file: "
+                             "'stagepose export' does")
         _expect(self.source, self._session.get_outputs(),
                 [("tensor(float)", (None, 4)), ("tensor(float)", (None,))])
 
@@ -287,6 +307,11 @@ def _run(source: str, session: ort.InferenceSession, value: NDArray[np.uint8]) -
         raise ModelError(f"{source}: failed on an input of shape {value.shape}: {in_short(error)}") from error
 
 
+def _fixed(size: object) -> int | None:
+    """A size that a file declares; None where it leaves it open, by a name or by nothing."""
+    return size if isinstance(size, int) and size > 0 else None
+
+
 def _expect(source: str, found: Sequence[Any], wanted: Sequence[tuple[str, tuple[int | None, ...]]]) -> None:
     """Inputs or outputs must have these types and shapes; None, or a name in the file, is any size."""
     def fits(arg: Any, kind: str, shape: tuple[int | None, ...]) -> bool:
@@ -295,7 +320,7 @@ def _expect(source: str, found: Sequence[Any], wanted: Sequence[tuple[str, tuple
 
     if len(found) != len(wanted) or not all(fits(a, *w) for a, w in zip(found, wanted, strict=True)):
         have = [(arg.name, arg.type, arg.shape) for arg in found]
-        raise ModelError(f"{source}: the network has {have}, expected {list(wanted)}")
+        raise ModelError(f"{source}: the network has {have}, expected {list(wanted)}. {EXPORT_AGAIN}")
 
 
 def _prepare(image: NDArray[np.uint8], limit: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
