@@ -22,7 +22,7 @@ from stagepose.heatmaps import CODECS, Codec
 from stagepose.images import write_image
 from stagepose.modelinfo import KEY
 from stagepose.onnxfile import read_metadata, with_metadata
-from stagepose.runtime import resolve
+from stagepose.runtime import PoseModel, resolve
 
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "examples/two_people.jpg"
@@ -126,13 +126,17 @@ def test_video(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("desk")
-def test_eight_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_changed_and_eight_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnx")
     pixels = stagepose.read_image("photo.jpg").pixels
     crops = np.stack([pixels[:256, x : x + 192] for x in range(0, 800, 50)])
     run("docs/deploy.md", crops=crops)
     people = stagepose.load("int8.onnx", threads=1)("photo.jpg")[0]
     assert len(people) == 2
+    of_8 = stagepose.load("changed.onnx", threads=1)("photo.jpg")[0]
+    for person, same in zip(of_8, stagepose.load(threads=1)("photo.jpg")[0], strict=True):
+        assert person.keypoints == pytest.approx(same.keypoints, abs=1e-3)
+    assert PoseModel("changed.onnx", threads=1).batch == 8
     assert Path("int8.onnx").stat().st_size < resolve("pose-small").stat().st_size
 
 

@@ -17,6 +17,10 @@ from stagepose.skeleton import Skeleton
 KEY = "stagepose"  # the entry of metadata_props
 FORMAT = 1  # of the JSON; a reader refuses what is newer
 
+CHANGED = ("the file is corrupted, or was changed. Copy or download it again, or, if it was changed on purpose "
+           "(simplified, quantised, its batch fixed), sign it again with stagepose.modelinfo.stamp: docs/deploy.md, "
+           "'Changing a file'")
+
 USUAL_THRESHOLD = 0.5  # of a person, where a model has none of its own; benchmarks/threshold.md
 
 ModelKind = Literal["pose", "detector"]
@@ -153,7 +157,10 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stamp(data: bytes, info: ModelInfo) -> bytes:
-    """An ONNX file's bytes with ``info`` in them, the three digests filled in; :func:`verify` reads them back."""
+    """An ONNX file's bytes with ``info`` in them, the three digests filled in; :func:`verify` reads them back.
+
+    A file that was changed on purpose is signed again so, with the description of the file that it was made of.
+    """
     signed = replace(info, sha256=onnxfile.sha256_of_initializers(data),
                      graph_sha256=onnxfile.sha256_without_metadata(data))
     described = signed.to_json()
@@ -181,15 +188,12 @@ def verify(data: bytes) -> ModelInfo:
     found = onnxfile.sha256_of_initializers(data)
     if found != info.sha256:
         raise ModelError(
-            f"sha256 of the weights is {found[:16]}..., the file says {info.sha256[:16] or 'none'}...: "
-            "the file is corrupted. Copy or download it again"
-        )
+            f"sha256 of the weights is {found[:16]}..., the file says {info.sha256[:16] or 'none'}...: {CHANGED}")
     if info.graph_sha256 and onnxfile.sha256_without_metadata(data) != info.graph_sha256:
-        raise ModelError("sha256 of the network differs from graph_sha256 in the file: the file is corrupted. "
-                         "Copy or download it again")
+        raise ModelError(f"sha256 of the network differs from graph_sha256 in the file: {CHANGED}")
     if info.info_sha256 and _info_sha256(described) != info.info_sha256:
         raise ModelError("sha256 of its metadata differs from info_sha256 there: the file is corrupted. Copy or "
-                         "download it again; who edited it on purpose leaves info_sha256 out")
+                         "download it again, or, if it was edited on purpose, leave info_sha256 out")
     return info
 
 

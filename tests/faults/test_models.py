@@ -141,6 +141,22 @@ def test_metadata_without_a_digest_of_its_own_is_taken_as_it_is() -> None:
     assert verify(edited).box_padding == 1.5
 
 
+@pytest.mark.parametrize("what", ["weights", "graph"])
+def test_a_file_that_was_changed_on_purpose_is_told_how_it_is_signed_again(what: str) -> None:
+    original = pose_bytes()
+    model = onnx.load_model_from_string(original)
+    if what == "weights":
+        model.graph.initializer[0].raw_data = model.graph.initializer[0].raw_data[::-1]
+    else:
+        model.graph.node[0].name = "simplified"
+    changed = model.SerializeToString()
+    with pytest.raises(ModelError, match=r"corrupted, or was changed\. Copy or download it again, or, .* on purpose "
+                                         r".*sign it again with stagepose\.modelinfo\.stamp: docs/deploy\.md"):
+        verify(changed)
+    again = verify(stamp(changed, verify(original)))
+    assert again.skeleton == verify(original).skeleton and again.graph_sha256 != verify(original).graph_sha256
+
+
 @pytest.mark.parametrize("data", [b"", b"\0", b"hello", b"<html>", np.arange(999, dtype=np.uint8).tobytes(), b"\x80"])
 def test_files_of_any_other_kind_are_refused(data: bytes) -> None:
     with pytest.raises(ModelError):
