@@ -22,8 +22,10 @@ from toy_models import (
     ONE,
     RIGHT_SCORE,
     TOY,
+    TOY_COLOURS,
     TWO,
     detector_bytes,
+    dot_finder,
     dots,
     png,
     pose_bytes,
@@ -36,6 +38,7 @@ from stagepose.config import PredictorConfig
 from stagepose.errors import ConfigError, ImageError, ModelError
 from stagepose.geometry import crop_affine, fit_box
 from stagepose.images import Picture, read_image
+from stagepose.modelinfo import stamp
 from stagepose.predictor import Predictor, as_detections, crop_heatmaps, decode_crops, load
 from stagepose.runtime import DetectorModel, PoseEnsemble, PoseModel
 from stagepose.structures import Detections, Person
@@ -455,6 +458,17 @@ def test_any_callable_is_a_network() -> None:
 def test_a_network_that_breaks_its_word_is_named(maps: NDArray[np.float32], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Predictor(pose_info(), lambda crops: maps)(dots(ONE), boxes=BOXES[:1])
+
+
+def test_a_file_whose_weights_are_nan_is_named_with_what_to_do(tmp_path: Path) -> None:
+    names = [str(tmp_path / name) for name in ("a.onnx", "b.onnx")]
+    for name in names:
+        Path(name).write_bytes(stamp(dot_finder(TOY_COLOURS * np.nan).SerializeToString(), pose_info()))
+    for source, told in ((names[0], names[0]), (names, " + ".join(names))):
+        with pytest.raises(ModelError) as error:
+            load(source, detector=None, threads=1)(dots(ONE), boxes=BOXES[:1])
+        assert str(error.value) == (f"{told}: the network gave NaN or infinite heatmaps; its weights are broken. "
+                                    "Export it again from an earlier step: stagepose export RUN --step N")
 
 
 def test_crops_alone_give_the_same_points(files: Path, without_detector: Predictor) -> None:

@@ -21,6 +21,7 @@ from stagepose.errors import ConfigError, ModelError
 from stagepose.geometry import Affine, Padding, both_ways, crop_affine, fit_box
 from stagepose.heatmaps import Codec
 from stagepose.images import Picture, read_image
+from stagepose.lines import printable
 from stagepose.modelinfo import ModelInfo
 from stagepose.oks import RESCORE_RULES, oks_nms, ranking, rescore, soft_oks_nms
 from stagepose.runtime import (
@@ -310,10 +311,21 @@ def _run(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops: NDArray[
     w, h = codec.heatmap_size
     wanted = len(crops), len(skeleton), h, w
     if maps.shape != wanted:
-        raise ModelError(f"the network gave heatmaps of shape {maps.shape}, expected {wanted}")
+        raise ModelError(f"{_named(network)} gave heatmaps of shape {maps.shape}, expected {wanted}; a network takes N "
+                         "crops and gives (N, K, h, w)")
     if not np.isfinite(maps).all():
-        raise ModelError("the network gave NaN or infinite heatmaps; its weights are broken")
+        remedy = ". Export it again from an earlier step: stagepose export RUN --step N" if _file_of(network) else ""
+        raise ModelError(f"{_named(network)} gave NaN or infinite heatmaps; its weights are broken{remedy}")
     return maps
+
+
+def _file_of(network: PoseNetwork) -> str | None:
+    """What a model file's network was opened from; None of any other callable."""
+    return getattr(network, "source", None)
+
+
+def _named(network: PoseNetwork) -> str:
+    return f"{printable(source)}: the network" if (source := _file_of(network)) else "the network"
 
 
 def _paired(images: Image | Iterable[Image],

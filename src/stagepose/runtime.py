@@ -103,6 +103,7 @@ class PoseEnsemble:
         first = self.models[0]
         for other in self.models[1:]:
             _expect_alike(first, other)
+        self.source = " + ".join(model.source for model in self.models)
         infos = [model.info for model in self.models]
         self.info = replace(first.info, name=" + ".join(info.name for info in infos),
                             threshold=fmean(info.shown_from for info in infos))
