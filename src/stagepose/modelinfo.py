@@ -10,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 from stagepose import onnxfile
 from stagepose.errors import ModelError, StagePoseError
+from stagepose.filekinds import HEAD, VIDEO, kind_of
 from stagepose.geometry import BOX_PADDING, Padding, Size, read_padding
 from stagepose.heatmaps import Codec, codec_from_json
 from stagepose.skeleton import Skeleton
@@ -20,6 +21,18 @@ FORMAT = 1  # of the JSON; a reader refuses what is newer
 CHANGED = ("the file is corrupted, or was changed. Copy or download it again, or, if it was changed on purpose "
            "(simplified, quantised, its batch fixed), sign it again with stagepose.modelinfo.stamp: docs/deploy.md, "
            "'Changing a file'")
+
+LFS = b"version https://git-lfs"
+OTHERS = (  # where, with what, and what a file is then
+    (0, b"<?xml", "XML (of OpenVINO?)"),
+    (0, b"<!", "a web page (a download that failed?)"),
+    (0, b"<html", "a web page (a download that failed?)"),
+    (0, b"{", "JSON"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"\x89HDF", "an HDF5 file (of Keras?)"),
+    (4, b"TFL3", "a TensorFlow Lite model"),
+    (4, b"ORTM", "a model in ONNX Runtime's own format"),
+)
 
 USUAL_THRESHOLD = 0.5  # of a person, where a model has none of its own; benchmarks/threshold.md
 
@@ -176,9 +189,7 @@ def verify(data: bytes) -> ModelInfo:
     purpose may leave ``graph_sha256`` and ``info_sha256`` out; ``sha256`` of the weights must always fit.
     """
     _refuse_pickles(data)
-    text = onnxfile.read_metadata(data).get(KEY)
-    if text is None:
-        raise ModelError(f"no {KEY!r} entry in its metadata: not a StagePose model. 'stagepose export' writes them")
+    text = _text_of(data)
     onnxfile.refuse_external_data(data)
     try:
         described = json.loads(text)
@@ -201,6 +212,33 @@ def _info_sha256(described: Mapping[str, Any]) -> str:
     """SHA-256 of the JSON of all other fields, sorted, whatever the blanks and the order in the file."""
     others = {key: value for key, value in described.items() if key != "info_sha256"}
     return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+
+
+def _text_of(data: bytes) -> str:
+    """The JSON in the file; :class:`ModelError` says what else the file is, where its first bytes tell."""
+    try:
+        text = onnxfile.read_metadata(data).get(KEY)
+    except ModelError as error:
+        raise ModelError(_otherwise(data) or str(error)) from error
+    if text is None:
+        raise ModelError(_otherwise(data) or (
+            f"no {KEY!r} entry in its metadata: not a StagePose model, or a tool has dropped the entry (sign it again: "
+            "docs/deploy.md, 'Changing a file'). Other projects' models cannot be used as they are; their boxes can, "
+            "with --boxes FILE"))
+    return text
+
+
+def _otherwise(data: bytes) -> str | None:
+    """What a file is that is no model, and what to do; asked only of a file that is none, for a model may begin so."""
+    if not data:
+        return "the file is empty; copy or download it again"
+    if data.startswith(LFS):
+        return "this is a pointer of Git LFS, not the file itself; run: git lfs pull"
+    kind = kind_of(data[:HEAD])
+    what = next((name for at, start, name in OTHERS if data[at : at + len(start)] == start), None)
+    if kind is not None:
+        what = kind if kind == VIDEO else f"a picture ({kind})"
+    return f"this is {what}, not a model; give an .onnx file written by 'stagepose export'" if what else None
 
 
 def _first_name(data: bytes) -> bytes:

@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 
 from stagepose.errors import ModelError
 
+AGAIN = "copy or download it again"
+NO_MODEL = f"not an ONNX file, or a corrupted one; {AGAIN}"  # the rest of a line says how that shows
+CUT_OFF = f"not an ONNX file, or a truncated one; {AGAIN}"
+NOT_OURS = "no model that StagePose wrote is like this; give a file of 'stagepose export'"
+
 MAX_FIELDS = 5_000_000  # the largest published networks have a tenth; a crafted file cannot keep us busy for long
 MAX_DEPTH = 64  # messages within messages; a loop in a branch in a loop needs about 12
 
@@ -55,7 +60,7 @@ def read_metadata(data: bytes) -> dict[str, str]:
         if field.number == _METADATA:
             key, value = walk.entry(field)
             if key in found:
-                raise ModelError(f"metadata_props has {key!r} twice; the file was tampered with or is corrupted")
+                raise ModelError(f"metadata_props has {key!r} twice; the file is corrupted, or forged: {AGAIN}")
             found[key] = value
     return found
 
@@ -119,11 +124,11 @@ class _Walk:
         while at < end:
             self.fields_read += 1
             if self.fields_read > MAX_FIELDS:
-                raise ModelError(f"more than {MAX_FIELDS} fields; this is no model that StagePose wrote")
+                raise ModelError(f"more than {MAX_FIELDS} fields; {NOT_OURS}")
             tag, start = _varint(data, at)
             number, wire = tag >> 3, tag & 7
             if not 0 < number < 1 << 29:
-                raise ModelError(f"not an ONNX file, or a corrupted one: field number {number}")
+                raise ModelError(f"{NO_MODEL} (field number {number})")
             value: int | memoryview
             if wire == _VARINT:
                 value, after = _varint(data, start)
@@ -133,9 +138,9 @@ class _Walk:
                     length, start = _varint(data, start)
                     after = start + length
                 elif after == start:
-                    raise ModelError(f"not an ONNX file, or a corrupted one: wire type {wire}")
+                    raise ModelError(f"{NO_MODEL} (field {number} is of no kind that there is)")
                 if after > end:
-                    raise ModelError("not an ONNX file, or a truncated one: a field is longer than the file")
+                    raise ModelError(f"{CUT_OFF} (a field is longer than the file)")
                 value = data[start:after]
             yield _Field(number, wire, value, data[at:after])
             at = after
@@ -154,7 +159,7 @@ class _Walk:
     def tensors(self, data: memoryview, kind: str, depth: int = 0) -> Iterator[memoryview]:
         """Every TensorProto at any depth below a message of ``kind``."""
         if depth > MAX_DEPTH:
-            raise ModelError(f"messages nested more than {MAX_DEPTH} deep; this is no model that StagePose wrote")
+            raise ModelError(f"messages nested more than {MAX_DEPTH} deep; {NOT_OURS}")
         if kind == "tensor":
             yield data
             return
@@ -171,12 +176,12 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * shift)
         if byte < 0x80:
             return value, at + shift + 1
-    raise ModelError("not an ONNX file, or a truncated one: a number does not end")
+    raise ModelError(f"{CUT_OFF} (a number does not end)")
 
 
 def _bytes_of(field: _Field) -> memoryview:
     if not isinstance(field.value, memoryview) or field.wire != _BYTES:
-        raise ModelError(f"not an ONNX file, or a corrupted one: field {field.number} has wire type {field.wire}")
+        raise ModelError(f"{NO_MODEL} (field {field.number} is of another kind than ONNX's)")
     return field.value
 
 
@@ -184,7 +189,7 @@ def _text(field: _Field) -> str:
     try:
         return str(_bytes_of(field), "utf-8")
     except UnicodeDecodeError as error:
-        raise ModelError("not an ONNX file, or a corrupted one: text that is not UTF-8") from error
+        raise ModelError(f"{NO_MODEL} (text that is not UTF-8)") from error
 
 
 def _name_and_type(tensor: Iterator[_Field]) -> tuple[str, int | None]:
@@ -216,12 +221,12 @@ def _decode_varints(packed: memoryview) -> NDArray[np.uint64]:
     ends = np.flatnonzero(raw < 0x80)
     if not len(ends) or ends[-1] != len(raw) - 1:
         if len(raw):
-            raise ModelError("not an ONNX file, or a truncated one: a number does not end")
+            raise ModelError(f"{CUT_OFF} (a number does not end)")
         return np.zeros(0, np.uint64)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
     if lengths.max() > 10:
-        raise ModelError("not an ONNX file, or a corrupted one: a number of more than ten bytes")
+        raise ModelError(f"{NO_MODEL} (a number of more than ten bytes)")
     out = np.zeros(len(ends), np.uint64)
     for position in range(int(lengths.max())):
         longer = lengths > position

@@ -163,11 +163,42 @@ def test_files_of_any_other_kind_are_refused(data: bytes) -> None:
         PoseModel(data)
 
 
+@pytest.mark.parametrize(("data", "what"), [
+    (b"\xff\xd8\xff\xe0" + bytes(40), r"a picture \(JPEG\)"), (b"\x89PNG\r\n\x1a\n" + bytes(40), r"a picture \(PNG\)"),
+    (b"\0\0\0\x18ftypmp42" + bytes(40), "a video"),
+    (b'<?xml version="1.0"?>\n<net name="pose" version="11">', r"XML \(of OpenVINO\?\)"),
+    (b"<!DOCTYPE html><html>", "a web page"), (b"\x1c\0\0\0TFL3" + bytes(40), "a TensorFlow Lite model"),
+    (b'{"format": 1}', "JSON"), (b"\x20\0\0\0ORTM" + bytes(100), "a model in ONNX Runtime's own format"),
+])  # fmt: skip
+def test_what_is_no_model_is_named_for_what_it_is(data: bytes, what: str) -> None:
+    with pytest.raises(ModelError, match=f"model: this is {what}.*, not a model; give an .onnx file written by"):
+        PoseModel(data)
+
+
+def test_files_that_did_not_arrive_are_to_be_copied_again() -> None:
+    with pytest.raises(ModelError, match="the file is empty; copy or download it again"):
+        PoseModel(b"")
+    with pytest.raises(ModelError, match="a pointer of Git LFS, not the file itself; run: git lfs pull"):
+        PoseModel(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n")
+
+
+def test_a_model_that_begins_as_a_bitmap_does_is_a_model() -> None:
+    """Its operator set first, in a message of 77 bytes."""
+    opset = onnxfile._message(8, onnxfile._message(1, b"x" * 73) + b"\x10\x01")
+    data = stamp(opset + dot_finder().SerializeToString(), pose_info())
+    assert data[:2] == b"BM" and verify(data).name == "toy-pose"
+
+
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_refused(part: float) -> None:
     whole = pose_bytes()
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match="a truncated one; copy or download it again"):
         PoseModel(whole[: int(len(whole) * part)])
+
+
+def test_another_projects_model_is_told_what_of_it_can_be_used() -> None:
+    with pytest.raises(ModelError, match=r"not a StagePose model, or .* their boxes can, with --boxes FILE$"):
+        PoseModel(dot_finder().SerializeToString())
 
 
 def test_the_runtimes_own_format_is_never_taken() -> None:
