@@ -263,6 +263,7 @@ def test_after_a_cut_everybody_is_somebody_else() -> None:
 
 def test_wrong_settings_and_times_are_one_line() -> None:
     for setting in ({"threshold": 2}, {"least": -1}, {"memory": -1}, {"memory": float("nan")}, {"memory": "1"},
+                    {"recall": -1},
                     {"least": None}):
         with pytest.raises(ConfigError, match=next(iter(setting))):
             Tracker(**setting)

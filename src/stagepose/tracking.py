@@ -4,7 +4,8 @@ A track is where its person was last seen, how large all of that person is, and 
 to the tracks of the frame before by OKS and IoU with where those should be now: the sure ones first, then the unsure
 ones (ByteTrack, Zhang 2022), which may go on with a track but begin none, nor keep one for ever. Established tracks
 choose first, so that what a detector sees twice for a moment takes nobody's id. Who is left may be somebody lost from
-sight before, and comes out, in part at first, near where that person should be by now.
+sight before, and comes out, in part at first, near where that person should be by now, or comes in again at the edge
+where that person went out. Where a frame's picture is known, what people wear counts too (looks.py).
 
 Velocities are those between observations, never between guesses (OC-SORT, Cao 2023), and only between observations of
 the whole person: of one who goes behind something the box shrinks, and its middle stops. Then the velocity of before
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from stagepose.aliases import Float
 from stagepose.errors import ConfigError
 from stagepose.geometry import shared_areas
+from stagepose.images import Picture
+from stagepose.looks import CLEARLY, Look, blended, clearly_alike, likeness, looks_of
 from stagepose.oks import keypoint_similarity
 from stagepose.structures import Person, is_within, require_people
 
@@ -45,6 +48,13 @@ LEAST_SURE = 0.3  # of that time: a ghost on a chair or a tree is sure in few fr
 JUST_NOW = 0.1  # seconds unseen that are a detector's slip, no disappearing
 LEAST_BACK = 0.3  # likelihood in [0, 1] from which somebody is who was lost from sight
 WAYWARD = 0.3  # of a velocity, by which somebody unseen may be slower or faster
+LOOKS = 0.5  # of a similarity that likeness takes part in: clothes turn, and light changes
+LOOK_TIME = 0.75  # seconds over which a look is averaged
+REMEMBERED = 0.5  # seconds that somebody must have been seen for, to be known again by looks: no ghost is
+UNLIKE = 0.5  # likeness below which two looks are two people's
+NEWCOMER = 1.0  # seconds in which somebody new, and perhaps half in the picture, may turn out to have been there before
+AT_EDGE = 0.5  # of a person's size: whoever is nearer to the picture's edge than that has just come in
+TOP_SPEED = 5.0  # of a person's heights a second: nobody comes back from farther
 LEAST_GAIN = 0.25  # of a person's width, by which two must be nearer to where they were going with their ids exchanged
 
 
@@ -63,10 +73,12 @@ class Track:
     known: float = AT_REST  # seconds that the velocity is the mean of
     sure: float = 1.0  # share of the time seen, in the last DOUBT_TIME, that the person scored enough to begin a track
     weighed: float = SIGHTING  # seconds that this is the mean of: the first sighting was sure
+    look: Look | None = None
     back: float = -np.inf  # when the person last came back into sight
 
     def __post_init__(self) -> None:
-        self.whole, self._begun = self.person.box, self.time
+        self.whole, self.begun, self.first_box = self.person.box, self.time, self.person.box
+        self.resumed = self.unproven = False  # known again after having been gone; and that by place alone
         self._seen_whole = self.time, _centre(self.whole)
 
     def shift(self, time: float) -> Float:
@@ -82,9 +94,24 @@ class Track:
         return np.asarray(self.whole + np.tile(self.shift(time), 2))
 
     @property
-    def established(self) -> bool:
-        """Whether the person has been seen for a while, and not just begun to be."""
-        return self.time - self._begun >= ESTABLISHED
+    def seen_for(self) -> float:
+        """Seconds from the first sight to the last."""
+        return self.time - self.begun
+
+    def resume(self, former: Track) -> Track:
+        """As somebody who was here before."""
+        self.begun, self.look, self.resumed = former.begun, blended(former.look, self.look, 0.5), True
+        return self
+
+    @property
+    def speed(self) -> float:
+        """In pixels a second."""
+        return float(np.linalg.norm(self.velocity))
+
+    def beyond(self, time: float, size: Float) -> NDArray[np.bool_]:
+        """(4,) at which edges (left, top, right, bottom) of a picture of that size the middle should be outside."""
+        centre = _centre(self.whole_at(time))
+        return np.concatenate([centre < 0, centre > size])
 
     def sure_after(self, sure: bool, elapsed: float) -> float:
         """:attr:`sure` after another sighting, so many seconds after the frame before.
@@ -111,11 +138,13 @@ class Track:
 
     def way_since_whole(self, time: float) -> float:
         """Pixels that the person should have gone since all of that person was seen."""
-        return float(np.linalg.norm(self.velocity)) * (time - self._seen_whole[0])
+        return self.speed * (time - self._seen_whole[0])
 
-    def see(self, person: Person, time: float, covered: bool = False) -> None:
-        """Continue with the person as found at ``time``; ``covered``: another person's box is in the way."""
+    def see(self, person: Person, time: float, covered: bool = False, look: Look | None = None) -> None:
+        """Go on with the person as found at ``time``; ``covered``: another one's box is in the way."""
         elapsed = time - self.time
+        if not covered:
+            self.look = blended(self.look, look, min(elapsed, SIGHTING) / (min(elapsed, SIGHTING) + LOOK_TIME))
         box, expected = person.box, self.whole_at(time)
         size, size_seen = _size(expected), _size(box)
         unseen = time - self._seen_whole[0]
@@ -139,6 +168,28 @@ class Track:
         self._seen_whole = time, centre
 
 
+@dataclass(frozen=True)
+class _Sight:
+    """A frame: its people with their ``looks``, its time and that of the frame before, its picture's size if known."""
+
+    people: Sequence[Person]
+    looks: Sequence[Look | None]
+    time: float
+    before: float
+    size: Float | None
+
+    @property
+    def elapsed(self) -> float:
+        return self.time - self.before
+
+    def edges(self, box: Float, speed: float = 0.0) -> NDArray[np.bool_]:
+        """(4,) near which edges (left, top, right, bottom) of the picture a box is, of one so fast."""
+        if self.size is None:
+            return np.zeros(4, dtype=bool)
+        room = AT_EDGE * _size(box) + speed * min(self.elapsed, NEWCOMER)
+        return np.concatenate([box[:2] <= room, box[2:] >= self.size - room])
+
+
 class Tracker:
     """``tracker.update(people, time)`` -> the same people with ``track_id``, frame after frame, from any source.
 
@@ -146,52 +197,53 @@ class Tracker:
     and are left out otherwise. A track unseen for more than ``memory`` seconds is over, unless it was seen in the frame
     before: a slow camera's people are gone at no time. Ids count from 1 and are never used again. ``least`` is the
     similarity, the mean of OKS and IoU in [0, 1], from which a person may be a track's. Same input, same ids.
+
+    Given the ``picture`` too, it also tells people by the colours of their torsos, and who comes back within ``recall``
+    seconds has the former id again, if clearly more alike than anybody else gone or in view. ``looks=False``: by place
+    and motion alone.
     """
 
-    def __init__(self, *, threshold: float = 0.5, memory: float = 2.0, least: float = 0.15) -> None:
+    def __init__(self, *, threshold: float = 0.5, memory: float = 2.0, least: float = 0.15, looks: bool = True,
+                 recall: float = 30.0) -> None:
         for name, value in (("threshold", threshold), ("least", least)):
             if not is_within(value, 0, 1):
                 raise ConfigError(f"{name} is {value!r}; use a number between 0 and 1")
-        if not is_within(memory, 0):
-            raise ConfigError(f"memory is {memory!r}; it is in seconds, from 0 on")
-        self.threshold, self.memory, self.least = threshold, memory, least
+        for name, value in (("memory", memory), ("recall", recall)):
+            if not is_within(value, 0):
+                raise ConfigError(f"{name} is {value!r}; it is in seconds, from 0 on")
+        self.threshold, self.memory, self.least, self.looks, self.recall = threshold, memory, least, looks, recall
         self.tracks: dict[int, Track] = {}
+        self._gone: dict[int, tuple[Track, bool]] = {}  # tracks that are over, and whether they left at an edge
         self._last_id, self._time = 0, -np.inf
 
-    def update(self, people: Sequence[Person], time: float) -> list[Person]:
+    def update(self, people: Sequence[Person], time: float,
+               picture: Picture | NDArray[np.uint8] | None = None) -> list[Person]:
         """People of the frame at ``time`` seconds, in their order; :class:`ConfigError` for a time not after the last.
 
-        A frame without people is an update too: ``update([], time)``.
+        A frame without people is an update too: ``update([], time)``. ``picture`` is theirs, or its (H, W, 3) uint8 RGB
+        pixels; of one without colours it is the size that counts.
         """
         require_people("a tracker", people)
+        pixels = _pixels(picture)
         if not self._time < time < np.inf:
             raise ConfigError(f"time is {time}, and the frame before had {self._time}; give seconds that increase")
-        before, self._time = self._time, time
-        self.tracks = {track_id: track for track_id, track in self.tracks.items()
-                       if track.time == before or time - track.time <= self.memory}
-        old, young, lost = self._by_trust(before, time)
+        looks = looks_of(people, pixels if self.looks and pixels is not None and pixels.ndim == 3 else None)
+        size = None if pixels is None else np.array(pixels.shape[1::-1], dtype=float)
+        sight = _Sight(people, looks, time, self._time, size)
+        self._end_old(sight)
+        self._time = time
         sure = [m for m, person in enumerate(people) if person.score >= self.threshold]
-        unsure = [m for m, person in enumerate(people) if person.score < self.threshold]
-        ids: dict[int, int] = {}  # of people, by their number
-        for tracks, alike, least in ((old, similarity, self.least), (young, similarity, self.least),
-                                     (lost, likelihood_of_return, LEAST_BACK)):
-            for some in (sure, unsure):
-                free = [track_id for track_id in tracks if track_id not in ids.values()
-                        and (some is sure or self._may_be_unsure(track_id, time - before))]
-                left = [m for m in some if m not in ids]
-                if free and left:
-                    alike_NM = alike([self.tracks[track_id] for track_id in free], [people[m] for m in left], time)
-                    ids |= {left[m]: free[n] for n, m in _matched(alike_NM, least)}
-        for track_id in set(ids.values()).intersection(lost):
-            self.tracks[track_id].back = time
-        self._exchange(ids, people, [m for m in sure if m not in ids or self.tracks[ids[m]].still_in_part], time)
+        ids = self._goes_on(sight, sure)
+        self._part(ids, sight, sure)
+        self._exchange(ids, sight, [m for m in sure if m not in ids or self.tracks[ids[m]].still_in_part])
+        self._recall(ids, sight, sure)
         for m in sure:
             if m not in ids:
                 self._last_id += 1
                 ids[m] = self._last_id
         unseen = [track.whole_at(time) for track_id, track in self.tracks.items() if track_id not in ids.values()]
         covered = _covered(people, unseen)
-        return [self._see(ids[m], people[m], time, time - before, covered[m]) for m in sorted(ids)]
+        return [self._see(ids[m], m, sight, covered[m]) for m in sorted(ids)]
 
     def expected(self, time: float) -> list[tuple[int, Float]]:
         """(track id, box) of everyone seen in the last frame: where to look for them next."""
@@ -200,20 +252,80 @@ class Tracker:
 
     def forget(self) -> None:
         """End all tracks, as at a cut: whoever comes next has an id that nobody had."""
-        self.tracks = {}
+        self.tracks, self._gone = {}, {}
+
+    def _end_old(self, sight: _Sight) -> None:
+        for track_id, track in list(self.tracks.items()):
+            if track.time != sight.before and sight.time - track.time > self.memory:
+                del self.tracks[track_id]
+                self._remember(track_id, track, sight)
+        self._gone = {track_id: gone for track_id, gone in self._gone.items()
+                      if sight.time - gone[0].time <= self.recall}
+
+    def _remember(self, track_id: int, track: Track, sight: _Sight) -> None:
+        if track.look is not None and track.seen_for >= REMEMBERED:
+            left = sight.size is not None and bool(track.beyond(sight.time, sight.size).any())
+            self._gone[track_id] = track, left
+
+    def _goes_on(self, sight: _Sight, sure: Sequence[int]) -> dict[int, int]:
+        """The track ids of those people, by their number, who are a track's."""
+        here = [track_id for track_id, track in self.tracks.items()
+                if track.time == sight.before or sight.time - track.time <= JUST_NOW]
+        old = [track_id for track_id in here if self.tracks[track_id].seen_for >= ESTABLISHED]
+        young = [track_id for track_id in here if track_id not in old]
+        lost = [track_id for track_id in self.tracks if track_id not in here]
+        unsure = [m for m in range(len(sight.people)) if m not in sure]
+        ids: dict[int, int] = {}
+        for tracks, alike, least in ((old, self._similarity, self.least), (young, self._similarity, self.least),
+                                     (lost, self._return, LEAST_BACK)):
+            for some in (sure, unsure):
+                free = [track_id for track_id in tracks if track_id not in ids.values()
+                        and (some is sure or self._may_be_unsure(track_id, sight.elapsed))]
+                left = [m for m in some if m not in ids]
+                if free and left:
+                    ids |= {left[m]: free[n] for n, m in _matched(alike(free, left, sight), least)}
+        for m, track_id in ids.items():
+            if track_id in lost and self._has_turned(track_id, m, sight):
+                self.tracks[track_id] = Track(sight.people[m], sight.before).resume(self.tracks[track_id])
+                self.tracks[track_id].unproven = sight.looks[m] is None
+            elif track_id in lost:
+                self.tracks[track_id].back = sight.time
+        return ids
 
     def _may_be_unsure(self, track_id: int, elapsed: float) -> bool:
         return self.tracks[track_id].sure_after(False, elapsed) >= LEAST_SURE
 
-    def _by_trust(self, before: float, time: float) -> tuple[list[int], list[int], list[int]]:
-        """The ids of established tracks in sight, of others in sight, and of those lost from sight."""
-        here = [track_id for track_id, track in self.tracks.items()
-                if track.time == before or time - track.time <= JUST_NOW]
-        old = [track_id for track_id in here if self.tracks[track_id].established]
-        return old, [track_id for track_id in here if track_id not in old], [
-            track_id for track_id in self.tracks if track_id not in here]
+    def _similarity(self, track_ids: Sequence[int], some: Sequence[int], sight: _Sight) -> Float:
+        """(N, M) of tracks with people; by looks too, which choose among places that are possible, and forbid none."""
+        tracks = [self.tracks[track_id] for track_id in track_ids]
+        alike_NM = similarity(tracks, [sight.people[m] for m in some], sight.time)
+        by_looks_NM = alike_NM * _part_of_looks(_alike(tracks, some, sight))
+        return np.where(alike_NM >= self.least, np.maximum(by_looks_NM, self.least), 0.0)
 
-    def _exchange(self, ids: dict[int, int], people: Sequence[Person], back: Sequence[int], time: float) -> None:
+    def _return(self, track_ids: Sequence[int], some: Sequence[int], sight: _Sight) -> Float:
+        """(N, M) likelihood that people are those of tracks lost, on their way or turned round at an edge."""
+        tracks = [self.tracks[track_id] for track_id in track_ids]
+        on_NM = likelihood_of_return(tracks, [sight.people[m] for m in some], sight.time)
+        at_edge_NM = self._return_at_edge(tracks, some, sight)
+        return np.asarray(np.maximum(on_NM * _part_of_looks(_alike(tracks, some, sight)), at_edge_NM))
+
+    def _return_at_edge(self, tracks: Sequence[Track], some: Sequence[int], sight: _Sight) -> Float:
+        """(N, M) that people come in where tracks went out of the picture. Others do so too: looks count in full."""
+        people = [sight.people[m] for m in some]
+        if sight.size is None:
+            return np.zeros((len(tracks), len(people)))
+        out_N4 = np.array([track.beyond(sight.time, sight.size) for track in tracks])
+        in_NM4 = np.array([[sight.edges(person.box, track.speed) for person in people] for track in tracks])
+        alike_NM = np.nan_to_num(_alike(tracks, some, sight), nan=1.0)
+        back_NM = likelihood_of_return(tracks, people, sight.time, turned=True)
+        return np.asarray(back_NM * alike_NM ** 2 * (out_N4[:, None] & in_NM4).any(-1))
+
+    def _has_turned(self, track_id: int, m: int, sight: _Sight) -> bool:
+        track = self.tracks[track_id]
+        on = likelihood_of_return([track], [sight.people[m]], sight.time)
+        return bool(self._return_at_edge([track], [m], sight) > on * _part_of_looks(_alike([track], [m], sight)))
+
+    def _exchange(self, ids: dict[int, int], sight: _Sight, back: Sequence[int]) -> None:
         """Where one of two was hidden by the other, and the one seen went on with the hidden one's track.
 
         ``back`` are those who have come out. Of one of them and somebody else the ids are exchanged in ``ids`` where
@@ -221,29 +333,96 @@ class Tracker:
         """
         for m in back:
             lost = [ids[m]] if m in ids else [track_id for track_id in self.tracks if track_id not in ids.values()]
-            for gone, (other, track_id) in product(lost, list(ids.items())):
-                if other != m and self._are_exchanged(gone, people[m], track_id, people[other], time):
+            there = [(other, track_id) for other, track_id in ids.items() if other != m]
+            for gone, (other, track_id) in product(lost, there):
+                if self._are_exchanged(gone, m, track_id, other, sight):
                     ids[m], ids[other] = track_id, gone
-                    self.tracks[gone].back = time
+                    self.tracks[gone].back = sight.time
                     break
 
-    def _are_exchanged(self, track_id: int, person: Person, other_id: int, other: Person, time: float) -> bool:
-        tracks = self.tracks[track_id], self.tracks[other_id]
-        goals, places = [track.going_to(time) for track in tracks], [_centre(person.box), _centre(other.box)]
+    def _are_exchanged(self, track_id: int, m: int, other_id: int, other: int, sight: _Sight) -> bool:
+        tracks, time = (self.tracks[track_id], self.tracks[other_id]), sight.time
+        goals = [track.going_to(time) for track in tracks]
+        places = [_centre(sight.people[one].box) for one in (m, other)]
         apart = np.linalg.norm(np.array(goals)[:, None] - np.array(places), axis=-1)  # (2, 2) goal and place
         width = min(_size(track.whole)[0] for track in tracks)
         exchanged = apart[[0, 1], [1, 0]]
         doubt = LEAST_GAIN * width + max(WAYWARD * track.way_since_whole(time) for track in tracks)
+        alike = _alike(tracks, (m, other), sight)
+        if alike.trace() > alike[[0, 1], [1, 0]].sum() + CLEARLY:  # never of looks that are not known
+            return False
         return bool(exchanged.max() < width / 2 and exchanged.sum() + doubt < apart.trace())
 
-    def _see(self, track_id: int, person: Person, time: float, elapsed: float, covered: bool) -> Person:
-        person = replace(person, track_id=track_id)
+    def _part(self, ids: dict[int, int], sight: _Sight, sure: Sequence[int]) -> None:
+        """Who came in where somebody went out, still to be seen by half, may turn out to look like somebody else."""
+        for m in sure:
+            track = self.tracks[ids[m]] if m in ids else None
+            if track and track.unproven and track.look is not None and sight.looks[m] is not None:
+                track.unproven = False
+                if likeness([track.look], [sight.looks[m]]) < UNLIKE:
+                    self._remember(ids[m], self.tracks.pop(ids.pop(m)), sight)
+
+    def _recall(self, ids: dict[int, int], sight: _Sight, sure: Sequence[int]) -> None:
+        """Newcomers who wear what somebody wore who is gone, and who may have come that far, are them again."""
+        new = [m for m in sure if sight.looks[m] is not None and self._is_new(ids.get(m), sight.time)]
+        if not new:
+            return
+        for track_id in list(self.tracks):
+            if track_id not in ids.values() and sight.time - self.tracks[track_id].time > JUST_NOW:
+                self._remember(track_id, self.tracks[track_id], sight)
+        gone = [track_id for track_id in self._gone if track_id not in ids.values()]
+        alike_NM = likeness([sight.looks[m] for m in new], [self._gone[track_id][0].look for track_id in gone])
+        possible_NM = np.array([[self._may_be(ids.get(m), m, *self._gone[track_id], sight) for track_id in gone]
+                                for m in new], dtype=bool).reshape(alike_NM.shape)
+        in_view = [track_id for m, track_id in ids.items() if m not in new]
+        others_NM = likeness([sight.looks[m] for m in new], [self.tracks[track_id].look for track_id in in_view])
+        for n, g in clearly_alike(alike_NM, np.nan_to_num(others_NM).max(1, initial=0)):
+            if possible_NM[n, g]:
+                m, track_id = new[n], gone[g]
+                begun = self.tracks.pop(ids[m]) if m in ids else Track(sight.people[m], sight.before)
+                self.tracks[track_id], ids[m] = begun.resume(self._gone.pop(track_id)[0]), track_id
+
+    def _is_new(self, track_id: int | None, time: float) -> bool:
+        return track_id is None or (
+            not self.tracks[track_id].resumed and time - self.tracks[track_id].begun <= NEWCOMER)
+
+    def _may_be(self, track_id: int | None, m: int, gone: Track, left: bool, sight: _Sight) -> bool:
+        """Whether a newcomer may have come from where somebody was last seen; who left the picture comes in at an edge.
+        """
+        first = sight.people[m].box if track_id is None else self.tracks[track_id].first_box
+        way = np.linalg.norm(_centre(first) - _centre(gone.person.box))
+        within = way <= _size(gone.whole)[1] * (1 + TOP_SPEED * (sight.time - gone.time))
+        return bool(within and (not left or sight.edges(first, gone.speed).any()))
+
+    def _see(self, track_id: int, m: int, sight: _Sight, covered: bool) -> Person:
+        person = replace(sight.people[m], track_id=track_id)
+        look = None if covered else sight.looks[m]
         if track_id in self.tracks:
-            self.tracks[track_id].weigh(person.score >= self.threshold, elapsed)
-            self.tracks[track_id].see(person, time, covered)
+            self.tracks[track_id].weigh(person.score >= self.threshold, sight.elapsed)
+            self.tracks[track_id].see(person, sight.time, covered, look)
         else:
-            self.tracks[track_id] = Track(person, time)
+            self.tracks[track_id] = Track(person, sight.time, look=look)
         return person
+
+
+def _pixels(picture: Picture | NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+    pixels = picture.pixels if isinstance(picture, Picture) else picture
+    if pixels is None:
+        return None
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or not (
+            pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        kind = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise ConfigError(f"picture is {kind}; a tracker takes a Picture, or pixels (H, W, 3) uint8 RGB, or none")
+    return pixels
+
+
+def _alike(tracks: Sequence[Track], some: Sequence[int], sight: _Sight) -> Float:
+    """(N, M) likeness of tracks and people; NaN where unknown."""
+    return likeness([track.look for track in tracks], [sight.looks[m] for m in some])
+
+
+def _part_of_looks(alike: Float) -> Float:
+    return np.asarray(np.where(np.isnan(alike), 1.0, 1 - LOOKS + LOOKS * alike ** 2))
 
 
 def similarity(tracks: Sequence[Track], people: Sequence[Person], time: float) -> Float:
@@ -269,13 +448,15 @@ def similarity(tracks: Sequence[Track], people: Sequence[Person], time: float) -
     return np.asarray((oks + iou) / 2)
 
 
-def likelihood_of_return(tracks: Sequence[Track], people: Sequence[Person], time: float) -> Float:
+def likelihood_of_return(tracks: Sequence[Track], people: Sequence[Person], time: float, turned: bool = False) -> Float:
     """(N, M) in [0, 1], that people are those of tracks lost from sight, who may come out in part.
+
+    ``turned``: who have turned round meanwhile, and are again where they were last seen.
 
     The share of a person's box that lies where all of a track's person may be by now, times the rows that both have in
     common, times how near they are to where the track should be.
     """
-    wholes_N14 = np.array([track.whole_at(time) for track in tracks])[:, None]
+    wholes_N14 = np.array([track.whole if turned else track.whole_at(time) for track in tracks])[:, None]
     boxes_1M4 = np.array([person.box for person in people])[None]
     unseen_N1 = np.array([time - track.time for track in tracks])[:, None]
     speeds_N2 = np.abs(np.array([track.velocity for track in tracks]))

@@ -74,7 +74,7 @@ def _people_in(frames: Iterable[Frame], predictor: Predictor, every: int, smooth
         looks = number % every == 0 or frame.time - before > LONGEST_GAP or is_cut
         before = frame.time
         people = finder.people(frame.picture) if looks else _followed(tracker, finder, frame, least)
-        people = tracker.update(people, frame.time)
+        people = tracker.update(people, frame.time, frame.picture)
         if predictor.config.keep is not None:
             kept = _kept(kept, people, tracker, predictor.config.keep, predictor.config.keep_by)
             people = [person for person in people if person.track_id in kept]
