@@ -20,6 +20,7 @@ from stagepose.tracking import Tracker
 RED, BLUE, GREEN, YELLOW = (200, 30, 40), (10, 20, 250), (30, 150, 60), (230, 210, 40)
 JOINTS = [COCO_17.index(name) for name in TORSO]
 WIDTH, HEIGHT = 640, 300
+GRAIN = np.random.default_rng(0).normal(110, 6, (HEIGHT, 2 * WIDTH, 3)) + np.array([0, 10, -10])
 
 
 def body(x: float, score: float = 0.9) -> Person:
@@ -32,10 +33,10 @@ def body(x: float, score: float = 0.9) -> Person:
 
 def painted(*people: tuple[Person, Any], seed: int = 0) -> np.ndarray:
     """A picture with noise, and the people in their shirts, the foremost last."""
-    pixels = np.random.default_rng(seed).normal(110, 6, (HEIGHT, WIDTH, 3)) + np.array([0, 10, -10])
+    pixels = np.clip(GRAIN[:, seed % WIDTH:seed % WIDTH + WIDTH], 0, 255).astype(np.uint8)
     for person, shirt in people:
-        cv2.fillPoly(pixels, [np.round(person.keypoints[JOINTS]).astype(np.int32)], [float(value) for value in shirt])
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+        cv2.fillPoly(pixels, [np.round(person.keypoints[JOINTS]).astype(np.int32)], shirt)
+    return pixels
 
 
 def seen(tracker: Tracker, time: float, *people: tuple[Person, Any]) -> list[int | None]:
