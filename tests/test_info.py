@@ -53,7 +53,8 @@ def test_a_pose_model_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> No
     width, height = about.input_size
     assert rows["kind"] == "pose model" and rows["name"] == "mine" and rows["licence"] == "CC0-1.0"
     assert rows["keypoints"] == f"{len(TOY)} of {TOY.name}: {', '.join(TOY.names)}"
-    assert rows["input"].startswith(f"crops of {width} x {height} pixels")
+    assert rows["input"] == f"crops, uint8 RGB (N, {height}, {width}, 3); normalisation inside"
+    assert rows["output"] == f"heatmaps, float32 (N, 3, {height // 4}, {width // 4})" and rows["opset"] == "17"
     assert about.codec is not None and rows["codec"].startswith(f"{about.codec.to_json()['name']}: ")
     assert rows["box padding"] == f"{about.box_padding:g} times the box"
     assert rows["trained on"] == "set one; set two" and rows["more"] == "author me"
@@ -66,7 +67,8 @@ def test_what_a_file_does_not_say_is_said(capsys: pytest.CaptureFixture[str]) ->
     described(licence="", training_data=(), metrics={}, extra={})
     rows = rows_of(info(capsys, "m.onnx"))
     assert rows["licence"] == rows["trained on"] == "not said in the file" and rows["metrics"] == "none in the file"
-    assert "more" not in rows and "card" not in rows and "threshold" not in rows
+    assert "more" not in rows and "card" not in rows
+    assert rows["threshold"] == "0.5 (none in the file), the least score of a person"
 
 
 def test_a_pose_models_own_threshold_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +93,9 @@ def test_a_detector_tells_its_settings(capsys: pytest.CaptureFixture[str]) -> No
     Path("d.onnx").write_bytes(stamp(data, replace(verify(data), detector={"nms": 0.6, "trunk": "lite0"})))
     rows = rows_of(info(capsys, "d.onnx"))
     assert rows["kind"] == "person detector" and rows["settings"] == "nms 0.6, trunk lite0"
-    assert "any size" in rows["input"] and "keypoints" not in rows
+    assert rows["input"] == ("image, uint8 RGB (H, W, 3), one picture of any size, looked at in 640 x 640; "
+                             "normalisation inside")
+    assert rows["output"] == "boxes and kept_scores, float32 (n, 4) and (n,)" and "keypoints" not in rows
 
 
 @pytest.mark.parametrize("name", ["pose-small", "person-small"])
@@ -108,7 +112,11 @@ def test_json_holds_all_that_the_file_says(capsys: pytest.CaptureFixture[str]) -
     data = Path("m.onnx").read_bytes()
     assert told["bytes"] == len(data) and told["file_sha256"] == hashlib.sha256(data).hexdigest()
     assert ModelInfo.from_json({key: value for key, value in told.items() if key not in
-                                ("file", "bytes", "file_sha256")}) == verify(data)
+                                ("file", "bytes", "file_sha256", "graph")}) == verify(data)
+    assert told["graph"]["inputs"] == [{"name": "crops", "dtype": "uint8", "shape": ["N", 128, 96, 3]}]
+    assert told["graph"]["opsets"] == {"": 17}
+    assert told["input"] == {"name": "crops", "layout": "NHWC", "dtype": "uint8", "colour": "RGB",
+                             "normalisation": "inside"}
 
 
 def test_what_is_no_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,18 @@ def test_an_existing_key_is_replaced_and_the_rest_kept() -> None:
     assert onnx.load_from_string(twice).graph == onnx.load_from_string(plain).graph
 
 
+def test_the_interface_is_what_the_onnx_package_reads() -> None:
+    for model in (dot_finder(), lit_halves()):
+        told = onnxfile.interface(model.SerializeToString())
+        for ours, theirs in ((told.inputs, model.graph.input), (told.outputs, model.graph.output)):
+            assert list(ours) == [
+                (value.name, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+                 tuple(axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim))
+                for value in theirs]
+        assert told.opsets == {"": 17}
+    assert onnxfile.interface(b"") == ((), (), {})
+
+
 def test_files_without_metadata_have_none() -> None:
     assert onnxfile.read_metadata(dot_finder().SerializeToString()) == {}
     assert onnxfile.read_metadata(b"") == {}
@@ -200,7 +212,7 @@ def test_flipped_bytes_raise_a_model_error_or_nothing() -> None:
         if rng.random() < 0.2:
             del data[rng.randrange(len(data)) :]
         for look in (onnxfile.read_metadata, onnxfile.refuse_external_data, onnxfile.sha256_of_initializers,
-                     onnxfile.sha256_without_metadata):
+                     onnxfile.sha256_without_metadata, onnxfile.interface):
             try:
                 look(bytes(data))
             except ModelError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from stagepose import runtime
 from stagepose.cores import available_cores
 from stagepose.errors import ConfigError, ModelError, StagePoseError
 from stagepose.heatmaps import Msra, UdpDark
-from stagepose.modelinfo import ModelInfo, stamp, verify
+from stagepose.modelinfo import PIXELS, ModelInfo, stamp, verify
 from stagepose.runtime import DetectorModel, PoseModel, read_info, resolve
 from stagepose.skeleton import COCO_17
 
@@ -47,7 +48,7 @@ def test_info_survives_the_file() -> None:
     info = pose_info(metrics={"ap": 0.5}, training_data=("a", "b"), box_padding=1.1, extra={"colour": "RGB"})
     back = verify(stamp(dot_finder().SerializeToString(), info))
     assert back.to_json() == {**info.to_json(), "sha256": back.sha256, "graph_sha256": back.graph_sha256,
-                              "info_sha256": back.info_sha256}
+                              "info_sha256": back.info_sha256, "input": {"name": "crops", **PIXELS["pose"]}}
     assert back.skeleton == TOY and back.codec == Msra(input_size=INPUT_SIZE) and back.extra == {"colour": "RGB"}
     assert len(back.sha256) == 64
 
@@ -67,6 +68,17 @@ def test_detector_info_survives_the_file() -> None:
         _ = info.heatmaps_of
 
 
+def test_a_new_file_says_what_its_network_is_fed_and_an_old_one_need_not() -> None:
+    about = verify(detector_bytes())
+    assert about.input == {"name": "image", "layout": "HWC", "dtype": "uint8", "colour": "RGB",
+                           "normalisation": "inside"}
+    old = {key: value for key, value in pose_info().to_json().items() if key != "input"}
+    assert ModelInfo.from_json(old).input == {} and "input" not in ModelInfo.from_json(old).to_json()
+    told = replace(pose_info(), input={"name": "x", "note": "y"})
+    signed_again = verify(stamp(dot_finder().SerializeToString(), told))
+    assert signed_again.input == {"name": "crops", "note": "y", **PIXELS["pose"]}
+
+
 @pytest.mark.parametrize(("change", "message"), [
     ({"format": 2}, "format is 2.*upgrade"),
     ({"format": None}, "no 'format'"),
@@ -83,6 +95,8 @@ def test_detector_info_survives_the_file() -> None:
     ({"box_padding": "wide"}, "box_padding is 'wide'; expected a number"),
     ({"box_padding": [1.1]}, r"box_padding is \[1\.1\]; expected a number, or a pair"),
     ({"box_padding": [1.1, 9]}, r"box_padding is \[1\.1, 9\]; use 0\.5 to 4"),
+    ({"input": {"colour": "BGR"}}, r"input\.colour is 'BGR'; StagePose feeds a pose model 'RGB' alone"),
+    ({"input": 5}, "makes no sense"),
 ])  # fmt: skip
 def test_metadata_that_makes_no_sense_is_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message):

@@ -39,6 +39,11 @@ USUAL_THRESHOLD = 0.5  # of a person, where a model has none of its own; benchma
 ModelKind = Literal["pose", "detector"]
 
 
+_PIXELS = {"dtype": "uint8", "colour": "RGB", "normalisation": "inside"}
+PIXELS: Mapping[ModelKind, Mapping[str, str]] = {  # what a model of each kind is fed, as its file says it
+    "pose": {"layout": "NHWC", **_PIXELS}, "detector": {"layout": "HWC", **_PIXELS}}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """A pose model's or a detector's description; ``pose`` needs ``skeleton`` and ``codec``.
@@ -48,6 +53,7 @@ class ModelInfo:
     ``stages`` what the name does not say: how many are in a row, how they are joined, and which are read.
     ``threshold`` is the least score of a person whom a pose model finds that is worth showing, where the model has one
     of its own. ``detector`` holds a detector's own values, such as its thresholds; ``extra`` what else the JSON had.
+    ``input`` says what the network is fed, for programs without StagePose; older files lack it, :func:`stamp` adds it.
     """
 
     kind: ModelKind
@@ -63,6 +69,7 @@ class ModelInfo:
     training_data: tuple[str, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     detector: Mapping[str, Any] = field(default_factory=dict)
+    input: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
     graph_sha256: str = ""
     info_sha256: str = ""
@@ -81,6 +88,10 @@ class ModelInfo:
             raise ModelError(f"box_padding is {self.box_padding!r}; {error}") from error
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ModelError(f"threshold {self.threshold} is a score, and must lie between 0 and 1")
+        for key, ours in PIXELS[self.kind].items():
+            if self.input.get(key, ours) != ours:
+                raise ModelError(f"input.{key} is {self.input[key]!r}; StagePose feeds a {self.kind} model {ours!r} "
+                                 "alone")
         if self.kind == "pose":
             if self.skeleton is None or self.codec is None:
                 raise ModelError("a pose model needs a skeleton and a codec")
@@ -125,6 +136,8 @@ class ModelInfo:
             known["info_sha256"] = self.info_sha256
         if self.detector:
             known["detector"] = dict(self.detector)
+        if self.input:
+            known["input"] = dict(self.input)
         return {**self.extra, **known}
 
     @classmethod
@@ -162,6 +175,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "training_data": tuple(str(item) for item in data.get("training_data", ())),
         "metrics": dict(data.get("metrics", {})),
         "detector": dict(data.get("detector", {})),
+        "input": dict(data.get("input", {})),
         "sha256": str(data.get("sha256", "")),
         "graph_sha256": str(data.get("graph_sha256", "")),
         "info_sha256": str(data.get("info_sha256", "")),
@@ -174,8 +188,10 @@ def stamp(data: bytes, info: ModelInfo) -> bytes:
 
     A file that was changed on purpose is signed again so, with the description of the file that it was made of.
     """
+    inputs = onnxfile.interface(data).inputs
     signed = replace(info, sha256=onnxfile.sha256_of_initializers(data),
-                     graph_sha256=onnxfile.sha256_without_metadata(data))
+                     graph_sha256=onnxfile.sha256_without_metadata(data),
+                     input={**info.input, "name": inputs[0].name if inputs else "", **PIXELS[info.kind]})
     described = signed.to_json()
     described["info_sha256"] = _info_sha256(json.loads(json.dumps(described)))  # as a reader finds it
     text = json.dumps(described, ensure_ascii=False, allow_nan=False)

@@ -1,4 +1,4 @@
-"""What StagePose reads of an ONNX file itself, before any runtime opens it: metadata, weights' digest, hidden paths.
+"""What StagePose reads of an ONNX file itself, before any runtime opens it: metadata, digests, interface, hidden paths.
 
 An ONNX file is a protobuf message. A tensor in it may name another file to read its data from ("external data"), and
 that name may be ``../../x``; so every tensor is looked at first, in subgraphs and attributes too. The onnx package
@@ -44,6 +44,26 @@ _FLOAT_DATA, _INT32_DATA, _STRING_DATA, _INT64_DATA, _RAW_DATA, _DOUBLE_DATA, _U
 _PLAIN_DATA = {_FLOAT_DATA, _STRING_DATA, _RAW_DATA, _DOUBLE_DATA}
 _VARINT_DATA = {_INT32_DATA: 4, _INT64_DATA: 8, _UINT64_DATA: 8}  # bytes of an element, unless its type is narrower
 _NARROW = {2: 1, 3: 1, 9: 1, 4: 2, 5: 2, 10: 2, 16: 2, 12: 4}  # (u)int8, bool, (u)int16, (b)float16, uint32
+
+
+_OPSET, _INPUT, _OUTPUT = 8, 11, 12
+_ELEMENTS = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
+
+
+class Value(NamedTuple):
+    """An input or output as a file declares it; open sizes have a name there, which may be empty."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Interface(NamedTuple):
+    """What a graph takes and gives, and the version of each operator set that it uses; ONNX's own is ""."""
+
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    opsets: dict[str, int]
 
 
 class _Field(NamedTuple):
@@ -112,6 +132,19 @@ def sha256_without_metadata(data: bytes) -> str:
     return digest.hexdigest()
 
 
+def interface(data: bytes) -> Interface:
+    """The graph's inputs, outputs and operator sets."""
+    walk = _Walk()
+    inputs, outputs = (tuple(walk.value(value) for graph in walk.messages(memoryview(data), _GRAPH)
+                             for value in walk.messages(graph, number)) for number in (_INPUT, _OUTPUT))
+    opsets = dict[str, int]()
+    for one in walk.messages(memoryview(data), _OPSET):
+        parts = {part.number: part for part in walk.fields(one)}
+        version = parts[2].value if 2 in parts else 0
+        opsets[_text(parts[1]) if 1 in parts else ""] = version if isinstance(version, int) else 0
+    return Interface(inputs, outputs, opsets)
+
+
 class _Walk:
     """One walk through a file; counts the fields it reads, and gives up at :data:`MAX_FIELDS`."""
 
@@ -155,6 +188,27 @@ class _Walk:
         """(key, value) of a StringStringEntryProto."""
         parts = {part.number: _text(part) for part in self.fields(_bytes_of(field)) if part.number in (1, 2)}
         return parts.get(1, ""), parts.get(2, "")
+
+    def inside(self, data: memoryview, *numbers: int) -> Iterator[memoryview]:
+        """The messages under one field number after the other, from the outside inwards."""
+        first, *rest = numbers
+        for message in self.messages(data, first):
+            yield from self.inside(message, *rest) if rest else (message,)
+
+    def value(self, data: memoryview) -> Value:
+        """A ValueInfoProto, of a tensor."""
+        name = next((_text(field) for field in self.fields(data) if field.number == 1), "")
+        kind = next((field.value for tensor in self.inside(data, 2, 1) for field in self.fields(tensor)
+                     if field.number == 1 and isinstance(field.value, int)), 0)
+        return Value(name, _ELEMENTS.get(kind, f"type {kind}"),
+                     tuple(self._size(axis) for axis in self.inside(data, 2, 1, 2, 1)))
+
+    def _size(self, axis: memoryview) -> int | str:
+        """Of a TensorShapeProto.Dimension."""
+        for field in self.fields(axis):
+            if field.number in (1, 2):
+                return field.value if isinstance(field.value, int) else _text(field)
+        return ""
 
     def tensors(self, data: memoryview, kind: str, depth: int = 0) -> Iterator[memoryview]:
         """Every TensorProto at any depth below a message of ``kind``."""

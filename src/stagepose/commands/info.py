@@ -20,6 +20,7 @@ from stagepose.errors import CheckpointError, DatasetError, ModelError, StagePos
 from stagepose.geometry import BOX_PADDING, Padding
 from stagepose.lines import printable
 from stagepose.modelinfo import ModelInfo
+from stagepose.onnxfile import Interface, Value, interface
 from stagepose.runfiles import BEST, CONFIG, JUDGED, STAGES, finished_stages, read_object, read_optional, saved_steps
 from stagepose.runtime import export_line, read_info, resolve, shipped
 
@@ -76,12 +77,16 @@ def _show(rows: Sequence[Row]) -> None:
 def _of_file(path: Path) -> tuple[dict[str, Any], list[Row]]:
     about, data, card = read_info(path), path.read_bytes(), path.with_suffix(".md")
     digest = hashlib.sha256(data).hexdigest()
-    described = {"file": str(path), "bytes": len(data), "file_sha256": digest, **about.to_json()}
+    graph = interface(data)
+    described = {"file": str(path), "bytes": len(data), "file_sha256": digest, **about.to_json(),
+                 "graph": {"inputs": [value._asdict() for value in graph.inputs],
+                           "outputs": [value._asdict() for value in graph.outputs], "opsets": graph.opsets}}
     has_card = card.is_file() and path.stem in shipped() and path == resolve(path.stem)
     return described, [
         ("kind", "pose model" if about.kind == "pose" else "person detector"),
         ("name", printable(about.name)),
-        *_networks_rows(about),
+        *_networks_rows(about, graph),
+        ("opset", ", ".join(f"{name} {version}".strip() for name, version in sorted(graph.opsets.items()))),
         ("trained on", _text("; ".join(about.training_data)) or "not said in the file"),
         ("licence", _text(about.licence) or "not said in the file"),
         ("metrics", _pairs(about.metrics) or "none in the file"),
@@ -93,19 +98,29 @@ def _of_file(path: Path) -> tuple[dict[str, Any], list[Row]]:
     ]
 
 
-def _networks_rows(about: ModelInfo) -> Iterator[Row]:
+def _networks_rows(about: ModelInfo, graph: Interface) -> Iterator[Row]:
     width, height = about.input_size
     if about.skeleton is None or about.codec is None:
-        yield "input", f"a picture of any size, looked at in {width} x {height}"
+        yield "input", (f"{_named(graph.inputs)}, uint8 RGB (H, W, 3), one picture of any size, looked at in "
+                        f"{width} x {height}; normalisation inside")
+        yield "output", f"{_named(graph.outputs)}, float32 (n, 4) and (n,)"
         yield "settings", _pairs(about.detector)
         return
     yield "network", printable(about.network)
     yield "stages", _pairs(about.stages)
-    yield "input", f"crops of {width} x {height} pixels (width x height)"
+    batch = next((value.shape[0] for value in graph.inputs if value.shape and isinstance(value.shape[0], int)), "N")
+    across, down = about.codec.heatmap_size
+    yield "input", f"{_named(graph.inputs)}, uint8 RGB ({batch}, {height}, {width}, 3); normalisation inside"
+    yield "output", f"{_named(graph.outputs)}, float32 ({batch}, {len(about.skeleton)}, {down}, {across})"
     yield "keypoints", _keypoints(about.skeleton.to_json())
     yield "codec", _codec(about.codec.to_json())
     yield "box padding", _times(about.box_padding)
-    yield "threshold", f"{about.threshold:g}, the least score of a person" if about.threshold is not None else ""
+    whose = " (none in the file)" if about.threshold is None else ""
+    yield "threshold", f"{about.shown_from:g}{whose}, the least score of a person"
+
+
+def _named(values: Sequence[Value]) -> str:
+    return " and ".join(printable(value.name) for value in values)
 
 
 def _of_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:
