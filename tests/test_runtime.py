@@ -326,3 +326,33 @@ def test_a_gpu_that_this_runtime_does_not_know_says_which_runtime_does(name: str
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     with pytest.raises(ModelError, match=r"did you mean 'cuda'\?$"):
         PoseModel(pose_bytes(), providers="gpu")
+
+
+@pytest.mark.parametrize(("name", "end"), [
+    ("openvino", "for Intel's OpenVINO: pip uninstall onnxruntime, pip install onnxruntime-openvino"),
+    ("OpenVINOExecutionProvider", "for Intel's OpenVINO: pip uninstall onnxruntime, pip install onnxruntime-openvino"),
+    ("dml", "for DirectML on Windows: pip uninstall onnxruntime, pip install onnxruntime-directml"),
+    ("directml", "pip install onnxruntime-directml, then name 'dml'"), ("cpuexecutionprovider", "did you mean 'cpu'?"),
+    ("tensorrt", "for TensorRT: install its libraries, pip uninstall onnxruntime, pip install onnxruntime-gpu"),
+    ("coreml", "for Apple's CoreML: use onnxruntime on macOS"),
+    ("cuda:1", "for NVIDIA GPUs: pip uninstall onnxruntime, pip install onnxruntime-gpu; a device is an option: "
+               "providers=[('cuda', {'device_id': 1})], on the command line CUDA_VISIBLE_DEVICES=1"),
+    ("openvino:gpu", "pip install onnxruntime-openvino; a device is an option: "
+                     "providers=[('openvino', {'device_type': 'GPU'})]"),
+    ("abacus", "has ['CPUExecutionProvider']"), ("abacus:1", "has ['CPUExecutionProvider']"),
+])  # fmt: skip
+def test_a_provider_is_known_by_the_names_that_people_type(name: str, end: str,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["AzureExecutionProvider", "CPUExecutionProvider"])
+    for providers in (name, ["cpu", name]):
+        with pytest.raises(ModelError) as error:
+            PoseModel(pose_bytes(), providers=providers)
+        assert str(error.value).endswith(end)
+
+
+def test_a_device_of_a_provider_that_is_there_is_told_as_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    with pytest.raises(ModelError) as error:
+        PoseModel(pose_bytes(), providers="cuda:0")
+    assert str(error.value).endswith("'CPUExecutionProvider']; a device is an option: providers=[('cuda', "
+                                     "{'device_id': 0})], on the command line CUDA_VISIBLE_DEVICES=0")

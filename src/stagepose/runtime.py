@@ -43,6 +43,15 @@ Providers: TypeAlias = str | Sequence[Provider] | None
 
 WEIGHTS = Path(__file__).parent / "weights"  # the models that ship: NAME.onnx
 PRESETS = frozenset({"pose-large", "pose-slim", "person-tiny", "person-medium", "person-resnet50"})  # not shipped
+_INSTEAD = "pip uninstall onnxruntime, pip install"
+PACKAGES = {  # what a provider is for, and the package that has it; docs/deploy.md
+    "cuda": f"NVIDIA GPUs: {_INSTEAD} onnxruntime-gpu",
+    "tensorrt": f"TensorRT: install its libraries, {_INSTEAD} onnxruntime-gpu",
+    "coreml": "Apple's CoreML: use onnxruntime on macOS",
+    "dml": f"DirectML on Windows: {_INSTEAD} onnxruntime-directml",
+    "openvino": f"Intel's OpenVINO: {_INSTEAD} onnxruntime-openvino",
+}
+OTHER_NAMES = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt", "directml": "dml", "mps": "coreml"}
 NEVER_LISTED = "AzureExecutionProvider"  # in every ONNX Runtime, but runs nothing locally: it calls a service
 MOST_THREADS = 1024  # more than the cores of any machine: a slip, which would cost memory before it fails
 EXPORT_AGAIN = "Network and description do not belong together; 'stagepose export' writes both"
@@ -274,22 +283,28 @@ def _providers(wanted: Providers) -> list[tuple[str, dict[str, Any]]]:
     have = ort.get_available_providers()
     by_short_name = {name.removesuffix("ExecutionProvider").lower(): name for name in have}
     chosen = [(name if name in have else by_short_name.get(name.lower(), ""), options) for name, options in pairs]
-    if not all(name for name, _ in chosen):
-        names = [name for name, _ in pairs]
-        raise ModelError(f"providers {names}: not all are in this ONNX Runtime, which has "
-                         f"{[name for name in have if name != NEVER_LISTED]}{_gpu_advice(names, by_short_name)}")
+    missing = [name for (name, _), (found, _) in zip(pairs, chosen, strict=True) if not found]
+    if missing:
+        raise ModelError(f"providers {[name for name, _ in pairs]}: not all are in this ONNX Runtime, which has "
+                         f"{[name for name in have if name != NEVER_LISTED]}{_advice(missing[0], by_short_name)}")
     return chosen
 
 
-def _gpu_advice(names: Sequence[str], there: Collection[str]) -> str:
-    """Advice if a GPU was asked for; ``there`` are the short names of this ONNX Runtime's providers."""
-    asked = {name.lower().removesuffix("executionprovider") for name in names} & {"cuda", "gpu"}
-    if not asked:
-        return ""
-    if "cuda" in there:
-        return "; did you mean 'cuda'?"
-    name = ", then name 'cuda'" if "gpu" in asked else ""
-    return f"; for NVIDIA GPUs: pip uninstall onnxruntime, pip install onnxruntime-gpu{name}"
+def _advice(missing: str, there: Collection[str]) -> str:
+    """What to do about a name that this ONNX Runtime lacks; ``there`` are the short names of what it has."""
+    word, _, device = missing.lower().removesuffix("executionprovider").partition(":")
+    name = OTHER_NAMES.get(word, word)
+    if name in there and not device:
+        return f"; did you mean {name!r}?"
+    told = ""
+    if name in PACKAGES and name not in there:
+        told = f"; for {PACKAGES[name]}" + (f", then name {name!r}" if name != word else "")
+    if device and (name in PACKAGES or name in there):
+        option = {"device_type": device.upper()} if name == "openvino" else {
+            "device_id": int(device) if device.isdecimal() else device}
+        told += f"; a device is an option: providers=[({name!r}, {option})]"
+        told += f", on the command line CUDA_VISIBLE_DEVICES={device}" if name in ("cuda", "tensorrt") else ""
+    return told
 
 
 def _with_options(provider: object) -> tuple[str, dict[str, Any]]:
