@@ -164,7 +164,7 @@ def test_a_killed_driver_run_again_leaves_every_picture_once(models, tmp_path):
 
     again = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST)
     assert again.returncode == 0, again.stderr
-    assert "looked at before" in again.stderr
+    assert "processed before" in again.stderr
     refuse_other_than_once(out, pictures)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 

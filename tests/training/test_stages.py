@@ -278,7 +278,7 @@ def test_a_gate_measures_by_the_area_as_it_is_seen(people):
 def test_what_does_not_fit_the_stages(people, change, message):
     config = replace(PoseConfig(network="2xu-300m", codec=CODEC), **change)
     with pytest.raises(ConfigError, match=message):
-        PoseTask(build(config.network, 17), config, [people[1]], [1.0])
+        PoseTask(build(config.network, 17), config, PeopleSets([people[1]]))
 
 
 def test_a_new_residual_stage_changes_nobody(people):
