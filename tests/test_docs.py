@@ -131,8 +131,9 @@ def test_files_that_are_changed_and_eight_bits(monkeypatch: pytest.MonkeyPatch) 
     pixels = stagepose.read_image("photo.jpg").pixels
     crops = np.stack([pixels[:256, x : x + 192] for x in range(0, 800, 50)])
     run("docs/deploy.md", crops=crops)
-    people = stagepose.load("int8.onnx", threads=1)("photo.jpg")[0]
-    assert len(people) == 2
+    people, exact = (stagepose.load(name, threads=1)("photo.jpg")[0] for name in ("int8.onnx", "pose-small"))
+    boxes, exact_boxes = (sorted(tuple(person.box) for person in found[:2]) for found in (people, exact))
+    assert len(exact) == 2 and boxes == exact_boxes  # who scores just below the threshold may come out above in 8 bits
     of_8 = stagepose.load("changed.onnx", threads=1)("photo.jpg")[0]
     for person, same in zip(of_8, stagepose.load(threads=1)("photo.jpg")[0], strict=True):
         assert person.keypoints == pytest.approx(same.keypoints, abs=1e-3)
@@ -174,7 +175,8 @@ def test_plain_onnx_runtime_pads_boxes_as_the_file_says(padding: list[float] | N
     import cv2
 
     data = resolve("pose-small").read_bytes()
-    about = {key: value for key, value in json.loads(read_metadata(data)[KEY]).items() if key != "box_padding"}
+    about = {key: value for key, value in json.loads(read_metadata(data)[KEY]).items()
+             if key not in ("box_padding", "info_sha256")}
     about |= {"box_padding": padding} if padding else {}
     (tmp_path / "mine.onnx").write_bytes(with_metadata(data, {KEY: json.dumps(about)}))
     pixels = cv2.resize(stagepose.read_image(PHOTO).pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
