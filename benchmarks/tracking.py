@@ -24,10 +24,10 @@ from clips import RATE, WIDTH, Clip, Seen, make_walker
 from report import commit, table
 
 import stagepose
+from stagepose.assignment import assign
 from stagepose.files import write_text
 from stagepose.geometry import iou_matrix
 from stagepose.structures import Person
-from stagepose.tracking import assign
 
 ROOT = Path(__file__).resolve().parents[1]
 SKIP = 2  # one frame in so many is looked at: 12.5 a second

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from walkers import behind, walker
 
+from stagepose.assignment import assign
 from stagepose.errors import ConfigError
 from stagepose.smoothing import Smoother
-from stagepose.tracking import Track, Tracker, assign, similarity
+from stagepose.tracking import Tracker
+from stagepose.tracks import Track, similarity
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -269,13 +269,18 @@ def test_uneven_frames_and_sound_that_goes_on_are_no_loss(suffix: str) -> None:
     assert notices_of(clip(f"sound.{suffix}", walking(40), times=times, codec="libx264", sound="aac")) == []
 
 
-@pytest.mark.parametrize(("turned", "aspect"), [(False, Fraction(4, 3)), (True, Fraction(3, 4))])
-def test_pixels_that_are_not_square_are_shown_as_wide_as_before(turned: bool, aspect: Fraction) -> None:
+def wide_pixels(turned: bool) -> None:
+    """clip.mp4 with pixels a third wider than high, and maybe to be shown turned by a quarter."""
     data = bytearray(Path(clip(aspect=Fraction(4, 3))).read_bytes())
     if turned:
         place = data.index(b"tkhd") + 44
         data[place:place + 20] = b"".join(n.to_bytes(4, "big", signed=True) for n in (0, 65536, 0, -65536, 0))
         Path("clip.mp4").write_bytes(data)
+
+
+@pytest.mark.parametrize(("turned", "aspect"), [(False, Fraction(4, 3)), (True, Fraction(3, 4))])
+def test_pixels_that_are_not_square_are_shown_as_wide_as_before(turned: bool, aspect: Fraction) -> None:
+    wide_pixels(turned)
     assert predict("clip.mp4") == 0
     with av.open("out/clip.pose.mp4") as container:
         video = container.streams.video[0]
@@ -286,11 +291,7 @@ def test_pixels_that_are_not_square_are_shown_as_wide_as_before(turned: bool, as
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("part", [WHOLE, Part(0.5)])
 def test_a_reader_knows_its_size_before_its_first_frame_which_is_given_all_the_same(turned: bool, part: Part) -> None:
-    data = bytearray(Path(clip(aspect=Fraction(4, 3))).read_bytes())
-    if turned:
-        place = data.index(b"tkhd") + 44
-        data[place:place + 20] = b"".join(n.to_bytes(4, "big", signed=True) for n in (0, 65536, 0, -65536, 0))
-        Path("clip.mp4").write_bytes(data)
+    wide_pixels(turned)
     with VideoReader("clip.mp4", part=part) as reader:
         size = reader.width, reader.height
         assert (size, reader.pixel_aspect) == (((240, 320), Fraction(3, 4)) if turned else ((320, 240), Fraction(4, 3)))

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stagepose.aliases import Float
 from stagepose.skeleton import Skeleton
 from stagepose.structures import SURE_JOINT, Person
 
-Float = NDArray[np.float64]
 Look = Float  # (256,)
 
 TORSO = ("left_shoulder", "right_shoulder", "right_hip", "left_hip")

@@ -1,171 +1,44 @@
 """Tracking: people of a video keep a ``track_id`` from frame to frame, also when they are hidden for a while.
 
-A track is where its person was last seen, how large all of that person is, and how fast it moves. People of a frame go
-to the tracks of the frame before by OKS and IoU with where those should be now: the sure ones first, then the unsure
-ones (ByteTrack, Zhang 2022), which may go on with a track but begin none, nor keep one for ever. Established tracks
-choose first, so that what a detector sees twice for a moment takes nobody's id. Who is left may be somebody lost from
-sight before, and comes out, in part at first, near where that person should be by now, or comes in again at the edge
-where that person went out. Where a frame's picture is known, what people wear counts too (looks.py).
-
-Velocities are those between observations, never between guesses (OC-SORT, Cao 2023), and only between observations of
-the whole person: of one who goes behind something the box shrinks, and its middle stops. Then the velocity of before
-holds. All in seconds: a variable frame rate, or frames left out, change nothing.
-N tracks, M people.
+A track is where its person was last seen, how large all of that person is, and how fast it moves (tracks.py). People of
+a frame go to the tracks of the frame before by OKS and IoU with where those should be now: the sure ones first, then
+the unsure ones (ByteTrack, Zhang 2022), which may go on with a track but begin none, nor keep one for ever. Established
+tracks choose first, so that what a detector sees twice for a moment takes nobody's id. Who is left may be somebody lost
+from sight before, and comes out, in part at first, near where that person should be by now, or comes in again at the
+edge where that person went out. Where a frame's picture is known, what people wear counts too (looks.py). N tracks, M
+people.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stagepose.aliases import Float
+from stagepose.assignment import assign
 from stagepose.errors import ConfigError
 from stagepose.geometry import shared_areas
 from stagepose.images import Picture
-from stagepose.looks import CLEARLY, Look, blended, clearly_alike, likeness, looks_of
-from stagepose.oks import keypoint_similarity
+from stagepose.looks import CLEARLY, Look, clearly_alike, likeness, looks_of
 from stagepose.structures import Person, is_within, require_people
+from stagepose.tracks import WAYWARD, Track, area_of, centre_of, likelihood_of_return, similarity, size_of
 
-SMOOTHING_TIME = 0.5  # seconds over which a velocity is averaged
-AT_REST = 0.02  # seconds that a new track counts as standing still: two frames a millisecond apart tell no velocity
-BUFFER = 0.3  # boxes grow by this share of their sides a second unseen, on every side (C-BIoU, Yang 2023)
-LEAST_BUFFER = 0.1
-LONGEST_GROWTH = 2.0  # seconds that a box seen in the frame before grows: beyond, it would be anybody's anywhere
-WHOLE = 0.75  # of a person's width and height that a box must have to show all of that person
-ASIDE = 0.1  # of that width or height, by which the middle of a part lies off,
-STRIDE = 0.3  # in so many seconds: between two strides all of a person is narrow, the middle where it should be
 COVERED = 0.3  # of a box that lies in another person's: one of the two is seen in part
-LONGEST_PART = 1.5  # seconds after which what is seen of somebody is taken for all of them
-SHRINKING = 1.0  # seconds in which a person's size follows smaller boxes
 ESTABLISHED = 0.15  # seconds from first to last sight, as in 4 or 5 frames: a detector's ghosts are mostly shorter
-SIGHTING = 0.1  # seconds that a sighting speaks for, where the frame before is not nearer
-DOUBT_TIME = 1.0  # seconds over which sure and unsure sightings are weighed: somebody half hidden is unsure for as long
 LEAST_SURE = 0.3  # of that time: a ghost on a chair or a tree is sure in few frames, a person in most
 JUST_NOW = 0.1  # seconds unseen that are a detector's slip, no disappearing
 LEAST_BACK = 0.3  # likelihood in [0, 1] from which somebody is who was lost from sight
-WAYWARD = 0.3  # of a velocity, by which somebody unseen may be slower or faster
 LOOKS = 0.5  # of a similarity that likeness takes part in: clothes turn, and light changes
-LOOK_TIME = 0.75  # seconds over which a look is averaged
 REMEMBERED = 0.5  # seconds that somebody must have been seen for, to be known again by looks: no ghost is
 UNLIKE = 0.5  # likeness below which two looks are two people's
 NEWCOMER = 1.0  # seconds in which somebody new, and perhaps half in the picture, may turn out to have been there before
 AT_EDGE = 0.5  # of a person's size: whoever is nearer to the picture's edge than that has just come in
 TOP_SPEED = 5.0  # of a person's heights a second: nobody comes back from farther
 LEAST_GAIN = 0.25  # of a person's width, by which two must be nearer to where they were going with their ids exchanged
-
-
-@dataclass
-class Track:
-    """A person as last seen, and that person's motion.
-
-    ``whole`` (4,) xyxy is the box of all of the person at ``time``, where ``person.box`` may be of a part;
-    ``velocity`` (2,) in pixels a second.
-    """
-
-    person: Person
-    time: float
-    whole: Float = field(init=False)
-    velocity: Float = field(default_factory=lambda: np.zeros(2))
-    known: float = AT_REST  # seconds that the velocity is the mean of
-    sure: float = 1.0  # share of the time seen, in the last DOUBT_TIME, that the person scored enough to begin a track
-    weighed: float = SIGHTING  # seconds that this is the mean of: the first sighting was sure
-    look: Look | None = None
-    back: float = -np.inf  # when the person last came back into sight
-
-    def __post_init__(self) -> None:
-        self.whole, self.begun, self.first_box = self.person.box, self.time, self.person.box
-        self.resumed = self.unproven = False  # known again after having been gone; and that by place alone
-        self._seen_whole = self.time, _centre(self.whole)
-
-    def shift(self, time: float) -> Float:
-        """(2,) how far the person should have moved since."""
-        return self.velocity * (time - self.time)
-
-    def box_at(self, time: float) -> Float:
-        """(4,) xyxy, where the box that was last seen should be at a time."""
-        return np.asarray(self.person.box + np.tile(self.shift(time), 2))
-
-    def whole_at(self, time: float) -> Float:
-        """(4,) xyxy, where all of the person should be at a time."""
-        return np.asarray(self.whole + np.tile(self.shift(time), 2))
-
-    @property
-    def seen_for(self) -> float:
-        """Seconds from the first sight to the last."""
-        return self.time - self.begun
-
-    def resume(self, former: Track) -> Track:
-        """As somebody who was here before."""
-        self.begun, self.look, self.resumed = former.begun, blended(former.look, self.look, 0.5), True
-        return self
-
-    @property
-    def speed(self) -> float:
-        """In pixels a second."""
-        return float(np.linalg.norm(self.velocity))
-
-    def beyond(self, time: float, size: Float) -> NDArray[np.bool_]:
-        """(4,) at which edges (left, top, right, bottom) of a picture of that size the middle should be outside."""
-        centre = _centre(self.whole_at(time))
-        return np.concatenate([centre < 0, centre > size])
-
-    def sure_after(self, sure: bool, elapsed: float) -> float:
-        """:attr:`sure` after another sighting, so many seconds after the frame before.
-
-        Frames far apart count as what they are, sightings: one in a second is no second's doubt.
-        """
-        spoken_for = min(elapsed, SIGHTING)
-        return self.sure + spoken_for / (spoken_for + self.weighed) * (sure - self.sure)
-
-    def weigh(self, sure: bool, elapsed: float) -> None:
-        """Count a sighting in :attr:`sure`."""
-        self.sure = self.sure_after(sure, elapsed)
-        self.weighed = min(self.weighed + min(elapsed, SIGHTING), DOUBT_TIME)
-
-    @property
-    def still_in_part(self) -> bool:
-        """Whether the person has come back into sight, and not been seen whole since."""
-        return self.back > self._seen_whole[0]
-
-    def going_to(self, time: float) -> Float:
-        """(2,) the middle of the person, had nothing come between since all of that person was seen."""
-        since, centre = self._seen_whole
-        return np.asarray(centre + self.velocity * (time - since))
-
-    def way_since_whole(self, time: float) -> float:
-        """Pixels that the person should have gone since all of that person was seen."""
-        return self.speed * (time - self._seen_whole[0])
-
-    def see(self, person: Person, time: float, covered: bool = False, look: Look | None = None) -> None:
-        """Go on with the person as found at ``time``; ``covered``: another one's box is in the way."""
-        elapsed = time - self.time
-        if not covered:
-            self.look = blended(self.look, look, min(elapsed, SIGHTING) / (min(elapsed, SIGHTING) + LOOK_TIME))
-        box, expected = person.box, self.whole_at(time)
-        size, size_seen = _size(expected), _size(box)
-        unseen = time - self._seen_whole[0]
-        narrow = bool((size_seen < WHOLE * size).any())
-        aside = bool((np.abs(_centre(box) - self.going_to(time)) > ASIDE * size).any())
-        in_part = covered or (narrow and (aside or unseen < STRIDE))
-        size = np.maximum(size_seen, size + elapsed / (elapsed + SHRINKING) * np.minimum(size_seen - size, 0))
-        if in_part and unseen < LONGEST_PART:
-            around = _around(_centre(expected), size)
-            self.whole = around + np.tile(np.minimum(box - around, 0)[:2] + np.maximum(box - around, 0)[2:], 2)
-        else:
-            self._learn_velocity(_centre(box), time)
-            self.whole = _around(_centre(box), size)
-        self.person, self.time = person, time
-
-    def _learn_velocity(self, centre: Float, time: float) -> None:
-        elapsed = time - self._seen_whole[0]
-        seen = (centre - self._seen_whole[1]) / elapsed
-        self.velocity = self.velocity + elapsed / (elapsed + self.known) * (seen - self.velocity)
-        self.known = min(self.known + elapsed, SMOOTHING_TIME)
-        self._seen_whole = time, centre
 
 
 @dataclass(frozen=True)
@@ -186,7 +59,7 @@ class _Sight:
         """(4,) near which edges (left, top, right, bottom) of the picture a box is, of one so fast."""
         if self.size is None:
             return np.zeros(4, dtype=bool)
-        room = AT_EDGE * _size(box) + speed * min(self.elapsed, NEWCOMER)
+        room = AT_EDGE * size_of(box) + speed * min(self.elapsed, NEWCOMER)
         return np.concatenate([box[:2] <= room, box[2:] >= self.size - room])
 
 
@@ -343,9 +216,9 @@ class Tracker:
     def _are_exchanged(self, track_id: int, m: int, other_id: int, other: int, sight: _Sight) -> bool:
         tracks, time = (self.tracks[track_id], self.tracks[other_id]), sight.time
         goals = [track.going_to(time) for track in tracks]
-        places = [_centre(sight.people[one].box) for one in (m, other)]
+        places = [centre_of(sight.people[one].box) for one in (m, other)]
         apart = np.linalg.norm(np.array(goals)[:, None] - np.array(places), axis=-1)  # (2, 2) goal and place
-        width = min(_size(track.whole)[0] for track in tracks)
+        width = min(size_of(track.whole)[0] for track in tracks)
         exchanged = apart[[0, 1], [1, 0]]
         doubt = LEAST_GAIN * width + max(WAYWARD * track.way_since_whole(time) for track in tracks)
         alike = _alike(tracks, (m, other), sight)
@@ -390,8 +263,8 @@ class Tracker:
         """Whether a newcomer may have come from where somebody was last seen; who left the picture comes in at an edge.
         """
         first = sight.people[m].box if track_id is None else self.tracks[track_id].first_box
-        way = np.linalg.norm(_centre(first) - _centre(gone.person.box))
-        within = way <= _size(gone.whole)[1] * (1 + TOP_SPEED * (sight.time - gone.time))
+        way = np.linalg.norm(centre_of(first) - centre_of(gone.person.box))
+        within = way <= size_of(gone.whole)[1] * (1 + TOP_SPEED * (sight.time - gone.time))
         return bool(within and (not left or sight.edges(first, gone.speed).any()))
 
     def _see(self, track_id: int, m: int, sight: _Sight, covered: bool) -> Person:
@@ -425,52 +298,6 @@ def _part_of_looks(alike: Float) -> Float:
     return np.asarray(np.where(np.isnan(alike), 1.0, 1 - LOOKS + LOOKS * alike ** 2))
 
 
-def similarity(tracks: Sequence[Track], people: Sequence[Person], time: float) -> Float:
-    """(N, M) mean of OKS and IoU in [0, 1] of people with tracks, moved to where they should be at ``time``.
-
-    Joints count in the OKS by their scores. Boxes are grown before the IoU, the more the longer a track is unseen, up
-    to :data:`LONGEST_GROWTH`; it is the IoU with what was last seen of a person or with all of that person, whichever
-    is larger.
-    """
-    shifts_N2 = np.array([track.shift(time) for track in tracks])
-    boxes_N4, wholes_N4 = (np.array([at(track, time) for track in tracks]) for at in (Track.box_at, Track.whole_at))
-    boxes_M4 = np.array([person.box for person in people])
-    unseen_N = np.array([time - track.time for track in tracks])
-    grow_N = (LEAST_BUFFER + BUFFER * np.minimum(unseen_N, LONGEST_GROWTH))[:, None]
-    points_NK2 = np.array([track.person.keypoints for track in tracks]) + shifts_N2[:, None]
-    points_MK2 = np.array([person.keypoints for person in people])
-    weights = np.array([t.person.scores for t in tracks])[:, None] * np.array([p.scores for p in people])[None] + 1e-9
-    areas = (_area(wholes_N4)[:, None] + _area(boxes_M4)[None]) / 2
-    squared = ((points_NK2[:, None] - points_MK2[None]) ** 2).sum(-1)
-    close = keypoint_similarity(squared, areas, np.array(people[0].skeleton.sigmas))
-    oks = (close * weights).sum(-1) / weights.sum(-1)
-    iou = np.maximum(*(_iou(boxes[:, None], boxes_M4[None], grow_N) for boxes in (boxes_N4, wholes_N4)))
-    return np.asarray((oks + iou) / 2)
-
-
-def likelihood_of_return(tracks: Sequence[Track], people: Sequence[Person], time: float, turned: bool = False) -> Float:
-    """(N, M) in [0, 1], that people are those of tracks lost from sight, who may come out in part.
-
-    ``turned``: who have turned round meanwhile, and are again where they were last seen.
-
-    The share of a person's box that lies where all of a track's person may be by now, times the rows that both have in
-    common, times how near they are to where the track should be.
-    """
-    wholes_N14 = np.array([track.whole if turned else track.whole_at(time) for track in tracks])[:, None]
-    boxes_1M4 = np.array([person.box for person in people])[None]
-    unseen_N1 = np.array([time - track.time for track in tracks])[:, None]
-    speeds_N2 = np.abs(np.array([track.velocity for track in tracks]))
-    size_N2 = _size(wholes_N14[:, 0])
-    room_N2 = LEAST_BUFFER * size_N2 + unseen_N1 * (BUFFER * size_N2 + WAYWARD * speeds_N2)
-    reach_N14 = wholes_N14 + np.concatenate([-room_N2, room_N2], -1)[:, None]
-    inside_NM = shared_areas(reach_N14, boxes_1M4) / _area(boxes_1M4)
-    shared_rows = np.minimum(wholes_N14, boxes_1M4)[..., 3] - np.maximum(wholes_N14, boxes_1M4)[..., 1]
-    all_rows = np.maximum(wholes_N14, boxes_1M4)[..., 3] - np.minimum(wholes_N14, boxes_1M4)[..., 1]
-    rows_NM = np.clip(shared_rows, 0, None) / np.maximum(all_rows, 1.0)
-    away_NM = np.abs(_centre(wholes_N14) - _centre(boxes_1M4))[..., 0] / np.maximum(size_N2 + room_N2, 1.0)[:, :1]
-    return np.asarray(inside_NM * rows_NM * np.exp(-away_NM / 2))
-
-
 def _matched(alike_NM: Float, least: float) -> list[tuple[int, int]]:
     """The pairs (n, m) that are together most alike, none of them below ``least``."""
     pairs = assign(-np.where(alike_NM >= least, alike_NM, 0.0))
@@ -482,60 +309,4 @@ def _covered(people: Sequence[Person], unseen: Sequence[Float]) -> list[bool]:
     boxes = np.array([person.box for person in people]).reshape(-1, 4)
     shared = shared_areas(boxes[:, None], np.concatenate([boxes, np.reshape(unseen, (-1, 4))])[None])
     np.fill_diagonal(shared, 0)
-    return [bool((row > COVERED * area).any()) for row, area in zip(shared, _area(boxes), strict=True)]
-
-
-def assign(costs_NM: NDArray[np.floating]) -> list[tuple[int, int]]:
-    """The pairs (row, column) of least total cost, one for each of the fewer; ordered by row.
-
-    Shortest augmenting paths with dual prices (Jonker and Volgenant 1987), O(n^3); SciPy would be the ground floor's
-    largest package, for this alone.
-    """
-    costs = np.asarray(costs_NM, dtype=np.float64)
-    if costs.shape[0] > costs.shape[1]:
-        return sorted((n, m) for m, n in assign(costs.T))
-    rows, columns = costs.shape
-    row_price, column_price = np.zeros(rows), np.zeros(columns + 1)
-    owner = np.full(columns + 1, -1)  # of each column; the last is where a new row starts from
-    for row in range(rows):
-        owner[columns], column = row, columns
-        least, came_from = np.full(columns, np.inf), np.full(columns, columns)
-        done = np.zeros(columns + 1, dtype=bool)
-        while owner[column] >= 0:
-            done[column] = True
-            reduced = costs[owner[column]] - row_price[owner[column]] - column_price[:columns]
-            better = ~done[:columns] & (reduced < least)
-            least[better], came_from[better] = reduced[better], column
-            following = int(np.where(done[:columns], np.inf, least).argmin())
-            step = least[following]
-            row_price[owner[done]] += step
-            column_price[done] -= step
-            least[~done[:columns]] -= step
-            column = following
-        while column != columns:
-            owner[column] = owner[came_from[column]]
-            column = int(came_from[column])
-    return sorted((int(owner[m]), m) for m in range(columns) if owner[m] >= 0)
-
-
-def _centre(boxes: Float) -> Float:
-    return np.asarray((boxes[..., :2] + boxes[..., 2:]) / 2)
-
-
-def _size(boxes: Float) -> Float:
-    return np.asarray(boxes[..., 2:] - boxes[..., :2])
-
-
-def _around(centre: Float, size: Float) -> Float:
-    return np.concatenate([centre - size / 2, centre + size / 2])
-
-
-def _area(boxes: Float) -> Float:
-    return np.asarray(np.maximum(_size(boxes).prod(axis=-1), 1.0))
-
-
-def _iou(a: Float, b: Float, grow: Float) -> Float:
-    """Intersection over union of boxes (..., 4), each grown on every side by a share ``grow`` of its size."""
-    a, b = (box + grow[..., None] * np.concatenate([-_size(box), _size(box)], -1) for box in (a, b))
-    shared = shared_areas(a, b)
-    return np.asarray(shared / (_area(a) + _area(b) - shared))
+    return [bool((row > COVERED * area).any()) for row, area in zip(shared, area_of(boxes), strict=True)]

@@ -13,9 +13,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from stagepose.aliases import Float32
 from stagepose.errors import ModelError
 
-Float32 = NDArray[np.float32]
 Bits = Literal[8, 16, 32]
 HALF, EIGHTH, SCALE = ".fp16", ".int8", ".scale"  # end the names of what a weight is stored as
 HALF_FROM = 256  # initializers of at least this many numbers are worth a Cast

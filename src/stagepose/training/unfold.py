@@ -20,12 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stagepose.aliases import Float32
 from stagepose.errors import ModelError
 from stagepose.runtime import PoseModel, resolve
 from stagepose.training.export import MAX_PARITY_ERROR, drawn_crops, parity
 from stagepose.training.inference import NumpyHeatmaps, PoseInference
 from stagepose.training.losses import KINDS
-from stagepose.training.storage import Float32, stored_weights
+from stagepose.training.storage import stored_weights
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 Numbers = list[Float32]  # of a batch norm: scale, shift, mean, variance
