@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from stagepose.cli import main
 from stagepose.errors import CheckpointError, ConfigError, ModelError
 from stagepose.heatmaps import Msra, UdpDark, UdpOks
 from stagepose.modelinfo import stamp, verify
-from stagepose.runtime import read_info
+from stagepose.runtime import PoseModel, read_info
 from stagepose.skeleton import COCO_17, LSP_14
 from stagepose.training import loop
 from stagepose.training.augment import NO_AUGMENTATION, AugmentConfig, augment
@@ -110,7 +111,7 @@ def test_unlabelled_joints_learn_from_a_teacher_that_is_sure(people, runs, monke
 def test_keypoints_are_found_by_name(people, runs):
     teacher = open_teacher(runs / "lsp", COCO_17, CODEC, "cpu")
     shown = teacher.heatmaps(torch.rand(2, 3, 64, 64) * 255, CODEC.heatmap_size)
-    mine = teacher.model.heatmaps(teacher.model.logits(torch.zeros(1, 3, 64, 64))[-1][0])
+    mine = teacher.ask(torch.zeros(1, 3, 64, 64))
     assert mine.shape[1] == 14 and shown.shape == (2, 17, 16, 16)
     assert [bool(joint.any()) for joint in shown[0]] == [name in LSP_14.names for name in COCO_17.names]
 
@@ -177,14 +178,20 @@ def test_a_teacher_whose_heatmaps_do_not_fit(runs, run, message):
         open_teacher(runs / run, COCO_17, CODEC, "cpu")
 
 
-def test_a_model_file_teaches_what_its_run_does(runs, tmp_path, capsys):
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_model_file_teaches_what_its_run_does_by_either_runtime(runs, tmp_path, monkeypatch, bf16):
+    monkeypatch.setattr("stagepose.training.teacher.bf16_supported", lambda device: bf16)
     file = tmp_path / "teacher.onnx"
     assert main(["export", str(runs / "large"), "--out", str(file), "--bits", "32"]) == 0
-    pictures = torch.rand(2, 3, 96, 96) * 255
+    pictures = torch.randint(256, (2, 3, 96, 96)).float()  # as a CPU augments them
     of_run, of_file = (open_teacher(source, COCO_17, CODEC, "cpu") for source in (runs / "large", file))
     assert of_file.size == of_run.size == (96, 96)
-    shown = [teacher.heatmaps(pictures, CODEC.heatmap_size) for teacher in (of_run, of_file)]
+    with monkeypatch.context() as patched:
+        asked = Mock(side_effect=PoseModel.__call__, autospec=True)
+        patched.setattr(PoseModel, "__call__", lambda self, crops: asked(self, crops))
+        shown = [teacher.heatmaps(pictures, CODEC.heatmap_size) for teacher in (of_run, of_file)]
     torch.testing.assert_close(shown[1], shown[0], rtol=1e-3, atol=1e-6)
+    assert asked.call_count == (0 if bf16 else 1)  # ONNX Runtime is the faster one on a CPU without bfloat16
     assert main(["export", str(runs / "mse"), "--out", str(tmp_path / "mse.onnx")]) == 0
     with pytest.raises(ConfigError, match=r"mse\.onnx: it was trained with loss 'mse'"):
         open_teacher(tmp_path / "mse.onnx", COCO_17, CODEC, "cpu")

@@ -7,6 +7,7 @@ the only one to say anything. B samples, K keypoints of the learner, h w heatmap
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from torch.nn import functional
 from stagepose.errors import ConfigError
 from stagepose.geometry import Float, Size
 from stagepose.heatmaps import Codec
+from stagepose.runtime import PoseModel, read_info
 from stagepose.skeleton import Skeleton, map_by_name
 from stagepose.training import start
 from stagepose.training.inference import PoseInference
-from stagepose.training.trained import open_taught
+from stagepose.training.machine import bf16_supported
+from stagepose.training.trained import is_model_file, open_taught
 
 SURE = 0.3  # a heatmap's peak from which a teacher is believed about a joint that nobody has labelled
 
@@ -30,12 +33,13 @@ SURE = 0.3  # a heatmap's peak from which a teacher is believed about a joint th
 class Teacher:
     """A network that stays as it is, on the learner's device.
 
-    ``size`` (width, height) of its input; ``places`` (K,) of the learner's keypoints among its own, -1 for those that
-    it does not know; ``sha256`` of its weights, by which a run knows it again: a file's as they are stored, for what
-    they are unfolded to differs in the last bits with the number of threads.
+    ``ask`` takes pictures (B, 3, h, w) float 0..255 of its ``size`` (width, height) to heatmaps; ``places`` (K,) of
+    the learner's keypoints among its own, -1 for those that it does not know; ``sha256`` of its weights, by which a run
+    knows it again: a file's as they are stored, for what they are unfolded to differs in the last bits with the number
+    of threads.
     """
 
-    model: PoseInference
+    ask: Callable[[Tensor], Tensor]
     size: Size
     places: Tensor
     sha256: str
@@ -43,7 +47,7 @@ class Teacher:
     @torch.no_grad()
     def heatmaps(self, images: Tensor, size: Size) -> Tensor:
         """Pictures (B, 3, h, w) float 0..255 at its own size -> (B, K, *size) float, 0 where it knows nothing."""
-        maps = self.model.heatmaps(self.model.logits(images)[-1][0]).clamp_min(0)
+        maps = self.ask(images).clamp_min(0)
         maps = maps[:, self.places.clamp_min(0)] * (self.places >= 0)[:, None, None]
         if maps.shape[-2:] != size[::-1]:  # corners on corners, as the grids of the unbiased codec lie
             maps = functional.interpolate(maps, size=size[::-1], mode="bilinear", align_corners=True)
@@ -67,9 +71,26 @@ def open_teacher(source: str | Path, learner: Skeleton, codec: Codec, device: st
     if not (places >= 0).any():
         raise ConfigError(f"--teacher {source}: it knows none of the keypoints of {learner.name!r}: "
                           f"{', '.join(pose.skeleton.names)}")
-    model = pose.model.to(device).requires_grad_(False)
-    return Teacher(model, pose.codec.input_size, torch.from_numpy(np.asarray(places)).to(device),
+    asked = _of_file(str(source)) if _best_as_file(str(source), device) else _of_network(pose.model.to(device))
+    return Teacher(asked, pose.codec.input_size, torch.from_numpy(np.asarray(places)).to(device),
                    start.digest_of(str(source)))
+
+
+def _of_network(model: PoseInference) -> Callable[[Tensor], Tensor]:
+    model.requires_grad_(False)
+    return lambda images: model.heatmaps(model.logits(images)[-1][0])
+
+
+def _best_as_file(source: str, device: str) -> bool:
+    """Whether ONNX Runtime is to run it: it takes half of PyTorch's time on a CPU without bfloat16."""
+    if torch.device(device).type != "cpu" or bf16_supported("cpu") or not is_model_file(source):
+        return False
+    return bool(read_info(source).stages.get("reading", "last") == "last")
+
+
+def _of_file(source: str) -> Callable[[Tensor], Tensor]:
+    model = PoseModel(source, threads=torch.get_num_threads())
+    return lambda images: torch.from_numpy(model(images.round().byte().permute(0, 2, 3, 1).numpy()))
 
 
 def taught(drawn_BKhw: Tensor, shown_BKhw: Tensor, share: float) -> tuple[Tensor, Tensor]:
