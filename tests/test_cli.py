@@ -49,6 +49,8 @@ SURFACE = {
     "sigmas": {"--help", "--out", "--skeleton"},
     "eval-detector": {"--help", "--images", "--detector", "--boxes", "--negatives", "--pose", "--flip", "--no-flip",
                       "--out", "--threads", "--provider"},
+    "mine-negatives": {"--help", "--out", "--images", "--negatives", "--detector", "--least-score", "--most-score",
+                       "--overlap", "--each", "--threads", "--provider"},
     "check": {"--help", "--images", "--write-clean", "--against", "--estimate-areas", "--no-estimate-areas"},
     "convert": {"--help", "--out", "--to", "--format", "--images", "--skeleton", "--category", "--split",
                 "--joint-threshold", "--estimate-areas", "--no-estimate-areas", "--drop-bad", "--no-drop-bad", "--link",

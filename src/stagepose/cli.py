@@ -55,6 +55,8 @@ COMMANDS: dict[str, Command] = {
     "sigmas": Command("stagepose.commands.sigmas:sigmas", "measure how precisely people place each keypoint"),
     "eval-detector": Command("stagepose.commands.detector:eval_detector", "judge a person detector, or existing boxes",
                              "eval"),
+    "mine-negatives": Command("stagepose.commands.mine_negatives:mine_negatives",
+                              "find boxes that a detector takes for people, to train on"),
     "pack": Command("stagepose.commands.pack:pack", "cut people out of labelled pictures, once for all", "train"),
     "train": Command("stagepose.commands.train:train", "train a network on labelled pictures", "train"),
     "train-stages": Command("stagepose.commands.train:train_stages",

@@ -153,11 +153,12 @@ def test_the_command_line_trains_a_detector(tmp_path, capsys):
 
 OPTIONS = {
     "pack": {"--out", "--images", "--input-size", "--box-padding", "--form", "--quality", "--shard-mb", "--skeleton",
-             "--drop-bad", "--jobs"},
+             "--negatives", "--drop-bad", "--jobs"},
     "train": {"--data", "--out", "--val", "--crops", "--init", "--skeleton", "--input-size", "--frozen", "--samples",
               "--minutes", "--steps", "--batch", "--optimizer", "--lr", "--evaluate-every", "--seed", "--device",
               "--threads", "--drop-bad", "--partly-boxed", "--accumulate", "--workers", "--compile", "--accept-changes",
-              "--no-accept-changes", "--mirror", "--no-mirror", "--extra", "--hardest-of", "--absent", "--augment"},
+              "--no-accept-changes", "--mirror", "--no-mirror", "--extra", "--negatives", "--hardest-of", "--absent",
+              "--augment"},
     "export": {"--out", "--name", "--licence", "--training-data", "--metrics", "--step", "--bits",
                "--pictures"},
     "networks": {"--latency", "--no-latency", "--threads", "--keypoints", "--concat-heatmaps", "--residual",

@@ -158,7 +158,7 @@ def test_generated_people_are_shown_beside_photographs_and_the_run_says_so(tmp_p
     val.write_text(val.read_text().replace("000000000001.png", "other.png"))
     words = ("--data", data, "--extra", f"{extra}:0.5", "--val", val, "--hardest-of", "2", "--out", tmp_path / "run")
     assert train(*words) == 0
-    assert "generated; 33.3% of the people shown are its own" in capsys.readouterr().err
+    assert "generated; 33.3% of the samples shown are its own" in capsys.readouterr().err
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["sampling"] == [1.0, 0.5] and config["pose"]["hardest_of"] == 2
     assert [row.get("generated", False) for row in config["data"]] == [False, True]

@@ -5,6 +5,7 @@ from stagepose.coco.clean import Changes, write_clean
 from stagepose.coco.dataset import CocoDataset, dataset_from_arrays, read_dataset, to_json
 from stagepose.coco.instances import Instances, read_instances
 from stagepose.coco.jsonfile import write_json_compact
+from stagepose.coco.negatives import read_negatives
 from stagepose.coco.parsedfile import ImageInfo
 from stagepose.coco.pictures import images_folder, require_images_folder
 from stagepose.coco.predictions import check_predictions
@@ -47,6 +48,7 @@ __all__ = [
     "read_dataset",
     "read_instances",
     "read_keypoint_results",
+    "read_negatives",
     "refuse_bad_pictures",
     "refuse_generated",
     "require_images_folder",

@@ -50,6 +50,7 @@ class CocoDataset:
     category_id: int = PERSON_CATEGORY  # of people in the file
     notes: tuple[str, ...] = ()  # what reading without ``strict`` dropped or mended
     own: Skeleton | None = None  # the file's keypoints in its order; None where the set does not come from one
+    negative: bool = False  # the rows are boxes of no person: see negatives.py
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,6 +82,10 @@ class CocoDataset:
     def with_keypoints(self) -> NDArray[np.bool_]:
         """(N,) who counts as a person of the keypoint task: no crowd, at least one labelled keypoint."""
         return (self.num_keypoints > 0) & ~self.crowd
+
+    def to_learn_from(self) -> NDArray[np.bool_]:
+        """(N,) what a pose network is trained on: who counts as a person, or every box of a negative set."""
+        return ~self.crowd if self.negative else self.with_keypoints()
 
     def areas_or_boxes(self, share: float = 1.0) -> NDArray[np.float64]:
         """(N,) of the segments, and where the file has none, ``share`` of the box's."""

@@ -37,6 +37,7 @@ class Instances:
     path: Path
     images: tuple[ImageInfo, ...]
     categories: tuple[str, ...]  # by label - 1
+    ids: NDArray[np.int64]  # (N,)
     image_ids: NDArray[np.int64]  # (N,)
     boxes_xyxy: NDArray[np.float64]  # (N, 4)
     labels: NDArray[np.int64]  # (N,)
@@ -64,7 +65,7 @@ def read_instances(path: str | Path) -> Instances:
     names = {category["id"]: str(category.get("name", category["id"])) for category in raw["categories"]}
     return Instances(
         path=path, images=table.images, categories=tuple(names[category] for category in label_of),
-        image_ids=table.image_ids[sized_N], boxes_xyxy=xywh_to_xyxy(table.boxes_xywh)[sized_N],
+        ids=table.ids[sized_N], image_ids=table.image_ids[sized_N], boxes_xyxy=xywh_to_xyxy(table.boxes_xywh)[sized_N],
         labels=np.array([label_of[category] for category in rows], dtype=np.int64)[sized_N],
         crowd=table.crowd[sized_N], partly_boxed=_partly_boxed(table),
         photos={row["id"]: _photos(raw, row) for row in _rows(table)}, left_out=int((~sized_N).sum()),

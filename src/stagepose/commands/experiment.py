@@ -99,7 +99,7 @@ def run_experiment(
     require_folder(folder)
     with machine.started(crops or folder / "crops", val=val) as context:
         place = Place(out=folder, sources=[TrainingSet.parse(text) for text in data], skeleton=wanted, context=context,
-                      pretrained=pretrained, extra=[TrainingSet.parse(text, extra=True) for text in extra])
+                      pretrained=pretrained, extra=[TrainingSet.parse(text, "extra") for text in extra])
         files = ", ".join(Path(text.rpartition(".json")[0]).name + ".json" for text in (*data, *extra))
         write = partial(write_outcome, out=folder, command=_command(),
                         data=f"Learnt from {files}, judged on {val.name}.")

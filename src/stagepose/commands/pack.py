@@ -25,6 +25,7 @@ def pack(
     quality: int = 90,
     shard_mb: int = 512,
     skeleton: ModelName = "coco17",
+    negatives: bool = False,
     drop_bad: bool = False,
     jobs: OptionalCount = None,
 ) -> None:
@@ -44,6 +45,7 @@ def pack(
         quality: JPEG quality, 1 to 100.
         shard_mb: Approximate size of each file in MB; a packing that is continued keeps what it began with.
         skeleton: Keypoints to learn, as for train: a published skeleton's name, a skeleton file or an annotation file.
+        negatives: Cut out the boxes of other categories than people instead, for 'stagepose train --negatives'.
         drop_bad: Leave out pictures that are missing, unreadable or of another size instead of refusing the set.
         jobs: Threads that decode pictures; one per core by default.
     """
@@ -55,14 +57,15 @@ def pack(
     for file in files:
         folder = coco.require_images_folder(file, images) if file.is_file() else coco.images_folder(file, images)
         shown = printable(file)
-        with counter_or_lines(shown, f"{shown}: people cut out of") as progress:
+        with counter_or_lines(shown, f"{shown}: {'boxes' if negatives else 'people'} cut out of") as progress:
             store = pack_file(file, folder, out, spec=spec, skeleton=joints, config=config, drop_bad=drop_bad,
-                              progress=progress)
+                              progress=progress, negative=negatives)
         _tell(file, store)
 
 
 def _tell(file: Path, store: CropStore) -> None:
-    say(f"{printable(store.home)}: {counted(len(store), 'person', 'people')} of {printable(file)}, "
+    held = ("box without a person", "boxes without a person") if store.negative else ("person", "people")
+    say(f"{printable(store.home)}: {counted(len(store), *held)} of {printable(file)}, "
         f"{store.megabytes:,.1f} MB")
     for reason, count in store.left_out.items():
         if count:

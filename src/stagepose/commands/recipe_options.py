@@ -186,6 +186,10 @@ class TrainOptions(Options):
     extra: OptionalSets = None
     """Generated sets to learn from beside --data, each FILE.json or FILE.json:WEIGHT (0.5: half of its people are
     shown in an epoch, others in the next). They are never judged by."""
+    negatives: OptionalSets = None
+    """Hard negatives: COCO files whose boxes of other categories than people are shown as such without a person, each
+    FILE.json or FILE.json:WEIGHT, as 'stagepose mine-negatives' writes. Every joint's target is a flat heatmap there;
+    give --absent as well."""
     patience: OptionalCount = None
     """Early stopping: validations in a row (--evaluate-every) without a higher AP; by default none."""
     experiment: OmitArgPrefixes[TrainExperiment] = DEFAULT_TRAIN_EXPERIMENT
@@ -210,7 +214,7 @@ class TrainOptions(Options):
     def of_detector(self, preset: str) -> DetectorRecipe:
         """A detector's recipe with what the options change; those that mean nothing for it are refused."""
         given = {name: getattr(self, name) for name in OF_POSES} | vars(self.experiment) | {
-            "extra": self.extra, "no_mirror": None if self.mirror else True}
+            "extra": self.extra, "negatives": self.negatives, "no_mirror": None if self.mirror else True}
         if useless := [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]:
             raise ConfigError(f"{', '.join(useless)} means nothing for the detector {preset}; leave it out")
         recipe = DETECTOR_PRESETS[preset]()

@@ -73,7 +73,8 @@ def train(preset: Preset, *, options: Annotated[TrainOptions, arg(name="")]) -> 
             recipe, skeleton = options.changed(pose_preset(preset)), options.keypoints()
             config = recipe.train
             require_fit(recipe, len(skeleton))
-            sources += [TrainingSet.parse(text, extra=True) for text in options.extra or ()]
+            sources += [TrainingSet.parse(text, "extra") for text in options.extra or ()]
+            sources += [TrainingSet.parse(text, "negatives") for text in options.negatives or ()]
             require_startable(recipe, len(skeleton), context)
             inputs = pose_inputs(recipe, sources, skeleton, context, options.experiment.teacher)
             task = pose_task(recipe, inputs, context)

@@ -51,7 +51,7 @@ class Work:
     affines: Float = field(init=False)  # (P, 2, 3)
 
     def __post_init__(self) -> None:
-        rows = np.flatnonzero(self.dataset.with_keypoints())
+        rows = np.flatnonzero(self.dataset.to_learn_from())
         self.rows = rows[np.argsort(self.dataset.image_ids[rows], kind="stable")]  # a picture is decoded once
         self.image_ids = self.dataset.image_ids[self.rows]
         self.affines = np.array([crop_affine(canvas_box(box, self.spec), self.spec.canvas).matrix

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.runfiles import CONFIG, read_object
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 MOST_SHOWN = 10_000  # times in an epoch: its order lies in memory
 
+SetKind = Literal["data", "extra", "negatives"]
 Report = Callable[[str], None]  # a line for people
 
 
@@ -30,18 +32,19 @@ Report = Callable[[str], None]  # a line for people
 class TrainingSet:
     """One labelled set: the annotation file, its pictures, and how often its people are shown in an epoch.
 
-    ``extra`` people are generated: given with ``--extra``, beside photographs.
+    ``kind`` is the option that it was given with: generated people are ``extra``, beside photographs; of ``negatives``
+    the boxes are learnt in which there is no person.
     """
 
     path: Path
     images: Path
     weight: float
-    extra: bool = False
+    kind: SetKind = "data"
 
     @classmethod
-    def parse(cls, text: str, extra: bool = False) -> TrainingSet:
+    def parse(cls, text: str, kind: SetKind = "data") -> TrainingSet:
         """``FILE.json`` or ``FILE.json:WEIGHT``; pictures lie in ``images/`` beside it."""
-        option = "--extra" if extra else "--data"
+        option = f"--{kind}"
         name, _, weight = text.rpartition(":")
         if not name.endswith(".json"):
             name, weight = text, "1"
@@ -58,7 +61,12 @@ class TrainingSet:
         images = path.parent / "images"
         if not images.is_dir():
             raise DatasetError(f"{path}: no folder {images}; put the pictures there, or a link to their folder")
-        return cls(path, images, factor, extra)
+        return cls(path, images, factor, kind)
+
+    @property
+    def holds(self) -> str:
+        """What is cut out of its pictures."""
+        return "boxes without a person" if self.kind == "negatives" else "people"
 
 
 def _near(path: Path) -> str:
@@ -125,6 +133,7 @@ def open_stores(sources: Sequence[TrainingSet], spec: CropSpec, skeleton: Skelet
     for source in sources:
         stores.append(open_or_pack(source.path, source.images, context.crops, spec=spec, skeleton=skeleton,
                                    drop_bad=context.drop_bad,
-                                   progress=told(context.report, f"{source.path}: people cut out of")))
-        context.report(f"{source.path}: {len(stores[-1])} people; left out: {stores[-1].left_out}")
+                                   progress=told(context.report, f"{source.path}: {source.holds} cut out of"),
+                                   negative=source.kind == "negatives"))
+        context.report(f"{source.path}: {len(stores[-1])} {source.holds}; left out: {stores[-1].left_out}")
     return stores

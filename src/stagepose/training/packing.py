@@ -21,7 +21,7 @@ import numpy as np
 
 from stagepose import files
 from stagepose.ahead import in_order
-from stagepose.coco import CocoDataset, read_dataset, refuse_bad_pictures
+from stagepose.coco import CocoDataset, read_dataset, read_negatives, refuse_bad_pictures
 from stagepose.errors import DatasetError, StagePoseError
 from stagepose.images import IMAGE_SUFFIXES
 from stagepose.skeleton import Skeleton
@@ -47,34 +47,36 @@ CROWD, UNLABELLED = "crowd", "no labelled keypoint"
 
 
 def open_or_pack(path: str | Path, images_dir: str | Path, folder: str | Path, *, spec: CropSpec, skeleton: Skeleton,
-                 drop_bad: bool = False, progress: Progress | None = None) -> CropStore:
+                 drop_bad: bool = False, progress: Progress | None = None, negative: bool = False) -> CropStore:
     """The store of annotation file ``path`` below ``folder``, packed first where it is missing or out of date.
 
-    One of JPEGs that 'stagepose pack' has left there will do; what is packed here is raw.
+    Of its people, or with ``negative`` of its boxes in which there is none (:mod:`stagepose.coco.negatives`). One of
+    JPEGs that 'stagepose pack' has left there will do; what is packed here is raw.
     """
     path, folder = Path(path), Path(folder)
-    fingerprint = fingerprint_of(path, Path(images_dir), spec, skeleton)
+    fingerprint = fingerprint_of(path, Path(images_dir), spec, skeleton, negative)
     packed = [PackConfig(), *(PackConfig(form="jpeg", quality=quality) for quality in range(100, 0, -1))]
     if (home := _packed(folder, fingerprint, packed)) is not None:
         return open_store(home)
     return pack_file(path, images_dir, folder, spec=spec, skeleton=skeleton, drop_bad=drop_bad, progress=progress,
-                     fingerprint=fingerprint)
+                     fingerprint=fingerprint, negative=negative)
 
 
-def fingerprint_of(path: Path, images_dir: Path, spec: CropSpec, skeleton: Skeleton) -> str:
-    """Changes when the labels, the pictures' names, sizes or times, or the way of cutting change."""
+def fingerprint_of(path: Path, images_dir: Path, spec: CropSpec, skeleton: Skeleton, negative: bool = False) -> str:
+    """Changes when the labels, the pictures' names, sizes or times, what is cut out, or the way of it change."""
     try:
         digest = hashlib.sha256(path.read_bytes())
         pictures = sorted((name, found.st_size, found.st_mtime_ns) for name, found in _pictures(images_dir))
     except OSError as error:
         raise DatasetError(f"{error.filename}: cannot read: {error.strerror}") from error
-    digest.update(json.dumps([FORMAT, asdict(spec), skeleton.to_json(), pictures]).encode())
+    what = ["negative"] if negative else []
+    digest.update(json.dumps([FORMAT, asdict(spec), skeleton.to_json(), pictures, *what]).encode())
     return digest.hexdigest()
 
 
 def pack_file(path: str | Path, images_dir: str | Path, folder: str | Path, *, spec: CropSpec, skeleton: Skeleton,
               config: PackConfig | None = None, drop_bad: bool = False, progress: Progress | None = None,
-              fingerprint: str = "") -> CropStore:
+              fingerprint: str = "", negative: bool = False) -> CropStore:
     """The store of ``path`` in just the form that ``config`` asks for, packed where it is missing or out of date.
 
     Pictures that are missing, unreadable or of another size than their labels say are refused with their count
@@ -82,11 +84,11 @@ def pack_file(path: str | Path, images_dir: str | Path, folder: str | Path, *, s
     spares reading all labels for it.
     """
     path, images_dir, config = Path(path), Path(images_dir), config or PackConfig()
-    fingerprint = fingerprint or fingerprint_of(path, images_dir, spec, skeleton)
+    fingerprint = fingerprint or fingerprint_of(path, images_dir, spec, skeleton, negative)
     home = _packed(Path(folder), fingerprint, [config])
     if home is None:
         home = Path(folder) / (_store_name(path, fingerprint) + config.suffix)
-        dataset = read_dataset(path, skeleton=skeleton)
+        dataset = read_negatives(path, skeleton) if negative else read_dataset(path, skeleton=skeleton)
         if not drop_bad:
             refuse_bad_pictures(dataset, images_dir, "leave them out with --drop-bad")
         pack(dataset, images_dir, home, spec=spec, fingerprint=fingerprint + config.suffix, config=config,
@@ -102,7 +104,7 @@ def pack(dataset: CocoDataset, images_dir: str | Path, home: str | Path, *, spec
     are left out and counted), or when nobody is left. Killed at any moment, the same call goes on with what is done.
     """
     home = Path(home)
-    if not dataset.with_keypoints().any():
+    if not dataset.to_learn_from().any():
         raise DatasetError(f"{dataset.path}: no person with a labelled keypoint; nothing to train on")
     if home.exists() and not (home / STORE).is_file():
         raise DatasetError(f"{home}: is there, but is no crop store: it has no {STORE}; delete it and pack again")
@@ -249,7 +251,7 @@ def _seal(working: Path, work: Work, records: Sequence[_Record], fingerprint: st
         sizes = np.concatenate([np.array(record.sizes, dtype=np.int64) for record in records])
     dataset = work.dataset
     left_out = {CROWD: int(dataset.crowd.sum()),
-                UNLABELLED: int((~dataset.crowd & (dataset.num_keypoints == 0)).sum()),
+                UNLABELLED: int((~dataset.crowd & ~dataset.to_learn_from()).sum()),
                 **{reason: sum(len(fault.places) for fault in faults if fault.reason == reason)
                    for reason in (UNREADABLE, MISFIT)}}
     for record in records:

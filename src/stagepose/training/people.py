@@ -94,9 +94,9 @@ class PoseRead(HostBatch):
     """What one batch needs of the stores: canvases (or just their ``rows``, where all canvases are on the device).
 
     ``crops`` of B people and ``occluders`` of M; ``keypoints`` (B, K, 3) in canvas pixels, of which ``named`` (B, K)
-    are labelled in anybody of the set; ``areas`` (B,) in their square; ``importance`` (B,) of each sample, or None;
-    ``draws`` (L, B, UNIFORMS) random numbers; ``occluded`` (L,) how many samples of each look have an occluder: they
-    lie in that order.
+    are labelled in anybody of the set, and ``negative`` (B,) show no person; ``areas`` (B,) in their square;
+    ``importance`` (B,) of each sample, or None; ``draws`` (L, B, UNIFORMS) random numbers; ``occluded`` (L,) how many
+    samples of each look have an occluder: they lie in that order.
     """
 
     rows: Tensor
@@ -105,6 +105,7 @@ class PoseRead(HostBatch):
     occluders: Canvases | None
     keypoints: NDArray[np.float64]
     named: NDArray[np.bool_]
+    negative: NDArray[np.bool_]
     areas: NDArray[np.float64]
     importance: NDArray[np.float32] | None
     draws: NDArray[np.float64]
@@ -133,6 +134,8 @@ class PoseData:
         grown = np.concatenate([np.abs(np.linalg.det(store.affines[:, :, :2])) for store in stores])
         self.areas = np.concatenate([store.areas for store in stores]).astype(np.float64) * grown  # (N,) canvas pixels
         self._named = np.stack([(store.keypoints[..., 2] > 0).any(0) for store in stores])  # (stores, K)
+        self._named[[store.negative for store in stores]] = self._named.any(0)  # known to be nowhere in the view
+        self._negative = np.array([store.negative for store in stores])  # (stores,)
         self.chosen = chosen or Chosen.everybody(stores)
         self._shown = np.flatnonzero(self.chosen.kept)
         self._orders = Orders(self.order)
@@ -160,11 +163,12 @@ class PoseData:
         draws = drawn.reshape(len(samples), self.looks, UNIFORMS).transpose(1, 0, 2)
         choices = [occluded(look, self.augment)[1] for look in draws]
         others = (np.concatenate(choices) * len(self)).astype(np.int64)  # whose pixels cover a part of whom
-        importance = self.chosen.importance
+        importance, (sets, _) = self.chosen.importance, self._located(rows)
         return PoseRead(
             rows=torch.from_numpy(rows), occluder_rows=torch.from_numpy(others),
             crops=self.canvases(rows), occluders=self.canvases(others) if len(others) else None,
-            keypoints=self.keypoints[rows], named=self._named[self._located(rows)[0]], areas=self.areas[rows],
+            keypoints=self.keypoints[rows], named=self._named[sets], negative=self._negative[sets],
+            areas=self.areas[rows],
             importance=None if importance is None else importance[rows], draws=draws,
             occluded=tuple(map(len, choices)))
 

@@ -54,7 +54,8 @@ class PoseJudge(Protocol):
 class PoseBatch:
     """``images`` (B, 3, h, w) float 0..255; ``keypoints`` (B, K, 3) in input pixels.
 
-    ``named`` (B, K) are the joints that each sample's data set labels at all; ``areas`` (B,) in input pixels^2;
+    ``named`` (B, K) are the joints that each sample's data set labels at all; ``negative`` (B,) show no person;
+    ``areas`` (B,) in input pixels^2;
     ``importance`` (B,) is what each sample counts, None where all count alike.
     ``for_teacher`` are the same views at its size, with nothing in the way; None where nobody teaches.
     """
@@ -62,6 +63,7 @@ class PoseBatch:
     images: Tensor
     keypoints: NDArray[np.float64]
     named: NDArray[np.bool_]
+    negative: NDArray[np.bool_]
     areas: NDArray[np.float64]
     importance: NDArray[np.float32] | None = None
     for_teacher: Tensor | None = None
@@ -82,9 +84,10 @@ class Looks:
             return chosen.contiguous(memory_format=torch.channels_last)
 
         larger = [look.for_teacher for look in self.each if look.for_teacher is not None]
+        first = self.each[0]
         return PoseBatch(pictures([look.images for look in self.each]),
-                         np.stack([look.keypoints for look in self.each])[which, place], self.each[0].named,
-                         np.stack([look.areas for look in self.each])[which, place], self.each[0].importance,
+                         np.stack([look.keypoints for look in self.each])[which, place], first.named,
+                         first.negative, np.stack([look.areas for look in self.each])[which, place], first.importance,
                          pictures(larger) if larger else None)
 
 
@@ -167,7 +170,7 @@ class PoseTask:
         images, moved, affines = seen(self.config.size, self.config.augment, occluders)
         areas = read.areas * np.abs(np.linalg.det(affines[:, :, :2]))
         shown = None if self._teacher is None else seen(self._teacher.size, self.config.augment.only_moved(), None)[0]
-        return PoseBatch(images, moved, read.named, areas, read.importance, shown)
+        return PoseBatch(images, moved, read.named, read.negative, areas, read.importance, shown)
 
     def _canvases(self, rows: Tensor, crops: Canvases | None) -> Canvases:
         return on_device(rows, crops, self.device, self.sets.canvases)
@@ -219,10 +222,11 @@ class PoseTask:
         return self.config.stage_weights or (1.0,) * stages
 
     def _lesson(self, batch: PoseBatch) -> Tensor | None:
-        """What the teacher sees in the batch: (B, K, h, w)."""
+        """What the teacher sees in the batch: (B, K, h, w); nothing where there is no person, whatever it sees."""
         if self._teacher is None or batch.for_teacher is None:
             return None
-        return self._teacher.heatmaps(batch.for_teacher, self.config.codec.heatmap_size)
+        shown = self._teacher.heatmaps(batch.for_teacher, self.config.codec.heatmap_size)
+        return shown * numbers_on(self.device, (~batch.negative).astype(np.float32))[:, None, None, None]
 
     def _targets(self, batch: PoseBatch, stages: int,
                  lesson: Tensor | None = None) -> tuple[list[list[Tensor]], Tensor]:

@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stagepose.coco import CocoDataset, overlap_problems, read_dataset, refuse_bad_pictures, refuse_generated
+from stagepose.coco import (
+    CocoDataset,
+    overlap_problems,
+    read_dataset,
+    read_negatives,
+    refuse_bad_pictures,
+    refuse_generated,
+)
 from stagepose.errors import ConfigError, DatasetError
 from stagepose.evaluation.matching import truth_of
 from stagepose.skeleton import Skeleton
@@ -59,10 +66,12 @@ def pose_inputs(recipe: PoseRecipe, sources: Sequence[TrainingSet], skeleton: Sk
     """
     taught_by = None if teacher is None else open_teacher(teacher, skeleton, recipe.pose.codec, context.device)
     refuse_mirroring(recipe.pose.augment, skeleton)
+    _refuse_idle_negatives(recipe, sources)
     validation = _pose_validation(recipe, skeleton, context)
     examined = [_examined(source, skeleton, validation) for source in sources]
     generated = [each.generated for each in examined]
-    _refuse_mixing(sources, generated)
+    _refuse_mixing([(source, made) for source, made in zip(sources, generated, strict=True)
+                    if source.kind != "negatives"])
     _tell_keypoints(sources, examined, skeleton, context.report)
     stores = open_stores(sources, crop_spec(recipe, taught_by), skeleton, context)
     _tell_shares(sources, stores, context.report)
@@ -162,7 +171,8 @@ class _Examined:
 
 def _examined(source: TrainingSet, skeleton: Skeleton, validation: PoseValidation | None) -> _Examined:
     """:class:`DatasetError` where a set has pictures of the judge's, or is made of some."""
-    dataset = read_dataset(source.path, skeleton=skeleton)
+    read = read_negatives if source.kind == "negatives" else read_dataset
+    dataset = read(source.path, skeleton=skeleton)
     if validation is not None:
         _refuse_overlap(dataset, validation.dataset)
     return _Examined(bool(dataset.generated), dataset.unread, np.any(dataset.keypoints[..., 2] > 0, axis=0))
@@ -180,12 +190,20 @@ def _tell_keypoints(sources: Sequence[TrainingSet], examined: Sequence[_Examined
         report(f"warning: nobody is labelled with {', '.join(never)} of skeleton {skeleton.name!r}: cannot be learnt")
 
 
-def _refuse_mixing(sources: Sequence[TrainingSet], generated: Sequence[bool]) -> None:
+def _refuse_idle_negatives(recipe: PoseRecipe, sources: Sequence[TrainingSet]) -> None:
+    """:class:`ConfigError` where boxes without a person would teach nothing."""
+    given = [source for source in sources if source.kind == "negatives"]
+    if given and not recipe.pose.absent:
+        raise ConfigError(f"--negatives {given[0].path}: boxes without a person teach only by joints that are nowhere "
+                          "in the view; give --absent 0.2 too")
+
+
+def _refuse_mixing(people: Sequence[tuple[TrainingSet, bool]]) -> None:
     """:class:`ConfigError` where generated people stand among photographs under the name of data, or the other way."""
-    for source, made in zip(sources, generated, strict=True):
-        if source.extra and not made:
+    for source, made in people:
+        if source.kind == "extra" and not made:
             raise ConfigError(f"--extra {source.path}: none of its pictures is marked generated; give it with --data")
-        if not source.extra and made and not all(generated):
+        if source.kind == "data" and made and not all(generated for _, generated in people):
             raise ConfigError(f"--data {source.path}: its pictures are generated; beside photographs, give it with "
                               "--extra FILE.json:WEIGHT")
 
@@ -193,8 +211,9 @@ def _refuse_mixing(sources: Sequence[TrainingSet], generated: Sequence[bool]) ->
 def _tell_shares(sources: Sequence[TrainingSet], stores: Sequence[CropStore], report: Report) -> None:
     shown = [source.weight * len(store) for source, store in zip(sources, stores, strict=True)]
     for source, count in zip(sources, shown, strict=True):
-        if source.extra:
-            report(f"{source.path}: generated; {count / max(sum(shown), 1e-9):.1%} of the people shown are its own")
+        if source.kind != "data":
+            what = "generated" if source.kind == "extra" else "negatives"
+            report(f"{source.path}: {what}; {count / max(sum(shown), 1e-9):.1%} of the samples shown are its own")
 
 
 def _refuse_overlap(train: CocoDataset, val: CocoDataset) -> None:

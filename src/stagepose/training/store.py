@@ -101,6 +101,11 @@ class CropStore:
         return partial(CropStore, **{f.name: getattr(self, f.name) for f in fields(self) if f.init}), ()
 
     @property
+    def negative(self) -> bool:
+        """Whether it holds boxes without a person, :mod:`stagepose.coco.negatives`: people have a labelled joint."""
+        return not (self.keypoints[..., 2] > 0).any()
+
+    @property
     def megabytes(self) -> float:
         """Of pixels, on disk."""
         return sum(shard.bytes for shard in self.shards) / 1e6
