@@ -156,9 +156,9 @@ def test_a_pair_of_equals_is_the_number(width, height, aspect, padding):
 def test_a_padding_is_a_number_or_a_pair():
     assert read_padding(2) == 2.0 and read_padding(np.float64(1.1)) == read_padding(np.array(1.1)) == 1.1
     assert read_padding([1.09, np.float64(1.135)]) == read_padding(np.array([1.09, 1.135])) == (1.09, 1.135)
-    for wrong in ("1.25", None, [1.25], (1, 2, 3), [1, "x"], np.array(1.25)[None], np.array("x")):
+    for wrong in ("1.25", None, [1.25], (1, 2, 3), [1, "x"], True, (1, True), np.array(1.25)[None], np.array("x")):
         with pytest.raises(ValueError, match=r"expected a number, or a pair \(x, y\)"):
             read_padding(wrong)
-    for wrong in (0.1, float("nan"), (1.25, 5)):
+    for wrong in (0.1, float("nan"), (1.25, 5), 10**400):
         with pytest.raises(ValueError, match=r"use 0\.5 to 4; 1\.25 is usual"):
             read_padding(wrong)

@@ -82,6 +82,9 @@ def test_toml_holds_any_name(name, names, sigma):
     ({"colour": 1}, "no field"),
     ({"names": "abc"}, "names is 'abc'; expected a tuple of names"),
     ({"upper": "a"}, "upper is 'a'; expected"),
+    ({"names": ["a", None, "c"]}, r"names is \('a', None, 'c'\); expected a tuple of names"),
+    ({"sigmas": [True, 0.1, 0.1]}, r"sigmas is \(True, 0\.1, 0\.1\); expected a tuple of numbers"),
+    ({"name": 3}, "name is 3; expected text"),
 ])
 def test_mistakes_are_named(change, message):
     with pytest.raises(SkeletonError, match=message):

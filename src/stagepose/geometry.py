@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, TypeAlias
 
 import cv2
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from stagepose.aliases import Float as Float  # who moves points has it from here
 from stagepose.errors import ConfigError
+from stagepose.numeric import is_real
 
 Size = tuple[int, int]  # (width, height) in pixels
 Padding: TypeAlias = float | tuple[float, float]  # times a box; or times its width, times its height
@@ -120,13 +120,14 @@ def read_padding(value: object) -> Padding:
     """A number, or a pair of them (a tuple, list or array), as a :data:`Padding`; ``ValueError`` says what is wrong."""
     if isinstance(value, np.ndarray):
         value = value.tolist()  # of an array without axes a number
+    is_pair = isinstance(value, (tuple, list))
     parts = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    numbers = [float(part) for part in parts if isinstance(part, Real)]
-    if len(numbers) != len(parts) or len(parts) not in (1, 2) or (not isinstance(value, Real) and len(parts) == 1):
+    numbers = [part for part in parts if is_real(part)]
+    if len(numbers) != len(parts) or len(parts) != (2 if is_pair else 1):
         raise ValueError("expected a number, or a pair (x, y)")
     if not all(LEAST_PADDING <= number <= MOST_PADDING for number in numbers):
         raise ValueError(f"use {LEAST_PADDING} to {MOST_PADDING:g}; {BOX_PADDING} is usual")
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+    return (float(numbers[0]), float(numbers[1])) if is_pair else float(numbers[0])
 
 
 def both_ways(padding: Padding) -> tuple[float, float]:

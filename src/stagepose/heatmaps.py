@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 import cv2
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from stagepose.aliases import Float
 from stagepose.errors import ConfigError
 from stagepose.geometry import Size
+from stagepose.numeric import is_real
 
 Heatmaps = NDArray[np.float32]  # (N, K, H, W), an ideal peak is 1
 
@@ -121,8 +122,8 @@ class GaussianCodec(Codec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.3 <= self.sigma <= 16:
-            raise ConfigError(f"sigma is {self.sigma}, expected 0.3 to 16 heatmap pixels; 2 is usual")
+        if not (is_real(self.sigma) and 0.3 <= self.sigma <= 16):
+            raise ConfigError(f"sigma is {self.sigma!r}, expected 0.3 to 16 heatmap pixels; 2 is usual")
 
     def falloff(self, distance: Float) -> Float:
         return np.asarray(np.exp(-(distance**2) / (2 * self.sigma**2)))
@@ -287,17 +288,29 @@ def codec_from_json(data: Mapping[str, Any]) -> Codec:
     if not isinstance(data, Mapping):
         raise ConfigError(f"a heatmap codec is described by an object, got {data!r}")
     name = data.get("name")
-    kind = CODECS.get(str(name))
+    kind = CODECS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ConfigError(f"heatmap codec {name!r} is unknown; use one of {sorted(CODECS)}")
-    if data.get("flip_shift", kind.flip_shift) != kind.flip_shift or data.get("stride", STRIDE) != STRIDE:
-        raise ConfigError(f"heatmap codec {name!r}: stride must be {STRIDE} and flip_shift {kind.flip_shift}")
-    extra = {key: value for key, value in data.items() if key not in ("name", "flip_shift", "stride", "input_size")}
-    w, h = data["input_size"]
+        raise ConfigError(f"a heatmap codec's name is {name!r}; use one of {sorted(CODECS)}")
     try:
-        return kind(input_size=(w, h), **extra)
-    except TypeError as error:
+        return kind(**_settings(kind, data))
+    except ConfigError as error:
         raise ConfigError(f"heatmap codec {name!r}: {error}") from error
+
+
+def _settings(kind: type[Codec], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``kind`` is made of again; its own checks look at the values."""
+    for key, ours in (("stride", STRIDE), ("flip_shift", kind.flip_shift)):
+        theirs = data.get(key, ours)
+        if theirs != ours or isinstance(theirs, bool):
+            raise ConfigError(f"{key} is {theirs!r}, expected {ours}")
+    known = [field.name for field in fields(kind)]
+    unknown = sorted(set(data) - {"name", "flip_shift", *known})
+    if unknown:
+        raise ConfigError(f"it has no field {', '.join(unknown)}; its fields are {', '.join(known)}")
+    size = data.get("input_size")
+    if not (isinstance(size, (list, tuple)) and len(size) == 2):
+        raise ConfigError(f"input_size is {size!r}, expected two whole numbers of pixels, width and height")
+    return {key: data[key] for key in known if key in data} | {"stride": STRIDE, "input_size": tuple(size)}
 
 
 def _zoom(count: int, offset: float, pitch: float, side: int, scale: float) -> Heatmaps:

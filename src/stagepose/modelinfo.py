@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from stagepose import onnxfile
 from stagepose.errors import ModelError, StagePoseError
 from stagepose.filekinds import HEAD, VIDEO, kind_of
 from stagepose.geometry import BOX_PADDING, Padding, Size, read_padding
 from stagepose.heatmaps import Codec, codec_from_json
+from stagepose.jsonkeys import object_of
+from stagepose.lines import printable
+from stagepose.numeric import is_real, is_whole
 from stagepose.skeleton import Skeleton
 
 KEY = "stagepose"  # the entry of metadata_props
 FORMAT = 1  # of the JSON; a reader refuses what is newer
+MOST_SIDE = 16_384  # pixels that a network sees a side; more is a slip, which would cost memory before it fails
 
+TOO_DEEP = "its metadata is nested too deeply, as StagePose writes none; give a file of 'stagepose export'"
+MEND = "Copy, download or export the file again, or, if its metadata was edited on purpose, mend that field"
 CHANGED = ("the file is corrupted, or was changed. Copy or download it again, or, if it was changed on purpose "
            "(simplified, quantised, its batch fixed), sign it again with stagepose.modelinfo.stamp: docs/deploy.md, "
            "'Changing a file'")
@@ -76,27 +83,45 @@ class ModelInfo:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._refuse_other_kinds()
         if self.kind not in get_args(ModelKind):
-            raise ModelError(f"model kind {self.kind!r} is unknown; expected one of {get_args(ModelKind)}")
-        if not all(isinstance(side, int) for side in self.input_size):
-            raise ModelError(f"input_size {self.input_size} must be whole numbers of pixels")
-        if min(self.input_size) < 1:
-            raise ModelError(f"input_size {self.input_size} must be at least 1x1")
+            raise ModelError(f"kind is {self.kind!r}; expected one of {', '.join(get_args(ModelKind))}")
         try:
             object.__setattr__(self, "box_padding", read_padding(self.box_padding))
         except ValueError as error:
             raise ModelError(f"box_padding is {self.box_padding!r}; {error}") from error
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise ModelError(f"threshold {self.threshold} is a score, and must lie between 0 and 1")
+        if self.threshold is not None:
+            if not (is_real(self.threshold) and 0 <= self.threshold <= 1):
+                raise ModelError(f"threshold is {self.threshold!r}; expected a score, a number from 0 to 1")
+            object.__setattr__(self, "threshold", float(self.threshold))
         for key, ours in PIXELS[self.kind].items():
             if self.input.get(key, ours) != ours:
                 raise ModelError(f"input.{key} is {self.input[key]!r}; StagePose feeds a {self.kind} model {ours!r} "
                                  "alone")
         if self.kind == "pose":
             if self.skeleton is None or self.codec is None:
-                raise ModelError("a pose model needs a skeleton and a codec")
+                missing = "skeleton" if self.skeleton is None else "codec"
+                raise ModelError(f"{missing} is missing; a pose model needs a skeleton and a codec")
             if self.codec.input_size != self.input_size:
                 raise ModelError(f"codec.input_size is {self.codec.input_size}, the model's is {self.input_size}")
+
+    def _refuse_other_kinds(self) -> None:
+        """What is no text, no object of names and values and so on where one is expected."""
+        for part in ("name", "network", "licence", "sha256", "graph_sha256", "info_sha256"):
+            if not isinstance(getattr(self, part), str):
+                raise ModelError(f"{part} is {getattr(self, part)!r}; expected text")
+        if not isinstance(self.training_data, tuple) or not all(isinstance(text, str) for text in self.training_data):
+            raise ModelError(f"training_data is {self.training_data!r}; expected a list of texts")
+        for part in ("stages", "metrics", "detector", "input", "extra"):
+            if not isinstance(getattr(self, part), Mapping):
+                raise ModelError(f"{part} is {getattr(self, part)!r}; expected an object of names and values")
+            _refuse_endless("" if part == "extra" else part, getattr(self, part))
+        if not isinstance(self.input.get("name", ""), str):
+            raise ModelError(f"input.name is {self.input['name']!r}; expected text")
+        size = self.input_size
+        if not (isinstance(size, tuple) and len(size) == 2 and all(is_whole(n) and 1 <= n <= MOST_SIDE for n in size)):
+            raise ModelError(f"input_size is {size!r}; expected width and height, whole numbers of pixels from 1 to "
+                             f"{MOST_SIDE:,}")
 
     @property
     def shown_from(self) -> float:
@@ -143,44 +168,47 @@ class ModelInfo:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelInfo:
         """From the JSON's dict; :class:`ModelError` names the field that is missing or makes no sense."""
-        if not isinstance(data, Mapping) or not isinstance(data.get("format"), int):
-            raise ModelError(f"its metadata has no 'format'; expected {FORMAT}")
-        if data["format"] != FORMAT:
-            raise ModelError(f"its format is {data['format']}, this StagePose reads {FORMAT}; upgrade StagePose")
-        missing = [key for key in ("kind", "name", "input_size") if key not in data]
-        if missing:
-            raise ModelError(f"its metadata lacks {missing}")
+        version = data.get("format") if isinstance(data, Mapping) else None
+        if is_whole(version) and version > FORMAT:
+            raise ModelError(f"its format is {printable(version)}, this StagePose reads {FORMAT}; upgrade StagePose")
         try:
             return cls(**_fields(data))
-        except ModelError:
-            raise
-        except (TypeError, ValueError, KeyError, ArithmeticError, RecursionError, StagePoseError) as error:
-            raise ModelError(f"its metadata makes no sense: {error}") from error
+        except RecursionError as error:
+            raise ModelError(TOO_DEEP) from error
+        except StagePoseError as error:
+            raise ModelError(f"its metadata makes no sense: {printable(error)}. {MEND}") from error
 
 
-def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
-    width, height = data["input_size"]
-    known = set(ModelInfo.__dataclass_fields__) - {"extra"} | {"format"}
-    return {
-        "kind": cast(ModelKind, str(data["kind"])),
-        "name": str(data["name"]),
-        "input_size": (width, height),
-        "skeleton": Skeleton.from_json(data["skeleton"]) if data.get("skeleton") else None,
-        "codec": codec_from_json(data["codec"]) if data.get("codec") else None,
-        "network": str(data.get("network", "")),
-        "stages": dict(data.get("stages", {})),
-        "box_padding": data.get("box_padding", BOX_PADDING),
-        "threshold": None if data.get("threshold") is None else float(data["threshold"]),
-        "licence": str(data.get("licence", "")),
-        "training_data": tuple(str(item) for item in data.get("training_data", ())),
-        "metrics": dict(data.get("metrics", {})),
-        "detector": dict(data.get("detector", {})),
-        "input": dict(data.get("input", {})),
-        "sha256": str(data.get("sha256", "")),
-        "graph_sha256": str(data.get("graph_sha256", "")),
-        "info_sha256": str(data.get("info_sha256", "")),
-        "extra": {key: value for key, value in data.items() if key not in known},
-    }
+def _fields(data: Any) -> dict[str, Any]:
+    """The fields of :class:`ModelInfo` out of the JSON: as they are there, since its own checks look at them."""
+    if not isinstance(data, Mapping):
+        raise ModelError(f"it is {data!r}; expected an object of names and values")
+    missing = [key for key in ("format", "kind", "name", "input_size") if key not in data]
+    if missing:
+        raise ModelError(f"{' and '.join(missing)} missing; every model has a format, kind, name and input_size")
+    if not is_whole(data["format"]) or data["format"] != FORMAT:
+        raise ModelError(f"format is {data['format']!r}; expected {FORMAT}")
+    known = set(ModelInfo.__dataclass_fields__) - {"extra"}
+    fields: dict[str, Any] = {key: value for key, value in data.items() if key in known}
+    for key in ("input_size", "training_data"):
+        if isinstance(fields.get(key), list):
+            fields[key] = tuple(fields[key])
+    for key, read in (("skeleton", Skeleton.from_json), ("codec", codec_from_json)):
+        if fields.get(key) is not None:
+            fields[key] = read(fields[key])
+    return {**fields, "extra": {key: value for key, value in data.items() if key not in known | {"format"}}}
+
+
+def _refuse_endless(where: str, value: object) -> None:
+    """NaN and infinity, which JSON has not, named by the keys on the way to them."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _refuse_endless(f"{where}.{key}".lstrip("."), part)
+    elif isinstance(value, (list, tuple)):
+        for number, part in enumerate(value):
+            _refuse_endless(f"{where}[{number}]", part)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ModelError(f"{where} is {value}; expected a finite number")
 
 
 def stamp(data: bytes, info: ModelInfo) -> bytes:
@@ -208,14 +236,16 @@ def verify(data: bytes) -> ModelInfo:
     text = _text_of(data)
     onnxfile.refuse_external_data(data)
     try:
-        described = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"its metadata is not valid JSON: {error}") from error
+        described = json.loads(text, object_pairs_hook=object_of)
+    except RecursionError as error:
+        raise ModelError(TOO_DEEP) from error
+    except ValueError as error:
+        raise ModelError(f"its metadata is not valid JSON: {printable(error)}. {MEND}") from error
     info = ModelInfo.from_json(described)
     found = onnxfile.sha256_of_initializers(data)
     if found != info.sha256:
-        raise ModelError(
-            f"sha256 of the weights is {found[:16]}..., the file says {info.sha256[:16] or 'none'}...: {CHANGED}")
+        told = printable(info.sha256[:16]) or "none"
+        raise ModelError(f"sha256 of the weights is {found[:16]}..., the file says {told}...: {CHANGED}")
     if info.graph_sha256 and onnxfile.sha256_without_metadata(data) != info.graph_sha256:
         raise ModelError(f"sha256 of the network differs from graph_sha256 in the file: {CHANGED}")
     if info.info_sha256 and _info_sha256(described) != info.info_sha256:

@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from stagepose.errors import SkeletonError
 from stagepose.jsonkeys import KeyTwiceError, object_of
+from stagepose.numeric import is_real
 
 UNLABELLED, HIDDEN, VISIBLE = 0, 1, 2  # COCO's v of a keypoint; what is hidden is labelled all the same
 DEFAULT_SIGMA = 0.05  # for keypoints nobody measured: the middle of COCO's .025 (eye) to .107 (hip)
@@ -42,6 +42,8 @@ class Skeleton:
     lower: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise SkeletonError(f"a skeleton's name is {self.name!r}; expected text")
         for part in ("names", "upper", "lower"):
             if not _is_all(getattr(self, part), str):
                 raise SkeletonError(f"skeleton {self.name!r}: {part} is {getattr(self, part)!r}; expected a tuple of "
@@ -50,7 +52,7 @@ class Skeleton:
             pairs = getattr(self, part)
             if not _is_all(pairs, (tuple, list)) or not all(_is_all(pair, str) for pair in pairs):
                 raise SkeletonError(f"skeleton {self.name!r}: {part} is {pairs!r}; expected a tuple of pairs of names")
-        if not _is_all(self.sigmas, Real):
+        if not isinstance(self.sigmas, (tuple, list)) or not all(map(is_real, self.sigmas)):
             raise SkeletonError(f"skeleton {self.name!r}: sigmas is {self.sigmas!r}; expected a tuple of numbers")
         if not self.names:
             raise SkeletonError(f"skeleton {self.name!r}: names is empty; give at least one keypoint name")
@@ -132,23 +134,13 @@ class Skeleton:
     def from_json(cls, data: Mapping[str, Any]) -> Skeleton:
         """From a dict with ``names`` and any of the other fields; unknown fields are refused, not ignored."""
         if not isinstance(data, Mapping) or "names" not in data:
-            raise SkeletonError("a skeleton needs a table with 'names', a list of keypoint names")
+            got = "one without" if isinstance(data, Mapping) else repr(data)
+            raise SkeletonError(f"a skeleton needs a table with 'names', a list of keypoint names; got {got}")
         known = set(cls.__dataclass_fields__)
         unknown = sorted(set(data) - known)
         if unknown:
             raise SkeletonError(f"a skeleton has no field {unknown}; the fields are {sorted(known)}")
-        try:
-            return cls(
-                name=str(data.get("name", "custom")),
-                names=_texts(data["names"]),
-                flip_pairs=tuple((str(a), str(b)) for a, b in data.get("flip_pairs", ())),
-                limbs=tuple((str(a), str(b)) for a, b in data.get("limbs", ())),
-                sigmas=tuple(float(s) for s in data.get("sigmas", ())),
-                upper=_texts(data.get("upper", ())),
-                lower=_texts(data.get("lower", ())),
-            )
-        except (TypeError, ValueError) as error:
-            raise SkeletonError(f"skeleton {data.get('name', 'custom')!r}: {error}") from error
+        return cls(**{"name": "custom", **{part: _tuples(value) for part, value in data.items()}})
 
     @classmethod
     def read(cls, path: str | Path) -> Skeleton:
@@ -178,9 +170,11 @@ def _is_all(values: object, kind: type | tuple[type, ...]) -> bool:
     return isinstance(values, (tuple, list)) and all(isinstance(value, kind) for value in values)
 
 
-def _texts(values: Any) -> Any:
-    """A JSON list as a tuple of texts; one text, which is no list of its letters, as it is."""
-    return values if isinstance(values, str) else tuple(str(value) for value in values)
+def _tuples(values: Any) -> Any:
+    """A JSON list, and lists in it, as tuples; what is no list as it is, for the checks of :class:`Skeleton`."""
+    if not isinstance(values, list):
+        return values
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
 
 def map_by_name(source: Skeleton, target: Skeleton) -> NDArray[np.int64]:

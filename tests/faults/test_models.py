@@ -7,6 +7,8 @@ import os
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,55 @@ def test_m3_a_file_without_our_metadata_is_refused(tmp_path: Path) -> None:
                                   '{"format": true, "kind": "pose"}'])
 def test_m3_metadata_of_another_making_is_refused(text: str) -> None:
     with pytest.raises(ModelError):
+        PoseModel(onnxfile.with_metadata(dot_finder().SerializeToString(), {KEY: text}))
+
+
+ODD = [None, True, False, 0, -1, 2.5, float("nan"), float("inf"), 10**400, "", "x", [], [1], [True, True], [1, 2, 3],
+       [[]], [None, None], {}, {"a": 1}]
+PYTHONS = ["iterable", "unpack", "NoneType", "not supported", "argument", "update sequence", "recursion"]
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The keys to every field of a description, and to the first entry of each list."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, part in inner:
+        yield *at, key
+        yield from places(part, (*at, key))
+
+
+def changed(described: Any, at: tuple[Any, ...], value: Any) -> Any:
+    copy = json.loads(json.dumps(described))
+    *way, last = at
+    reduce(lambda inside, key: inside[key], way, copy)[last] = value
+    return copy
+
+
+def test_m3_a_field_of_any_other_kind_is_taken_or_named(tmp_path: Path) -> None:
+    path, data = tmp_path / "odd.onnx", pose_bytes(threshold=0.25, box_padding=(1.1, 1.2), metrics={"ap": 0.5})
+    described = json.loads(onnxfile.read_metadata(data)[KEY])
+    del described["info_sha256"]
+    refused = set()
+    for at in places(described):
+        for value in ODD:
+            path.write_bytes(onnxfile.with_metadata(data, {KEY: json.dumps(changed(described, at, value))}))
+            try:
+                read_info(path)
+            except ModelError as error:
+                refused.add(at)
+                said = str(error)
+                name = next(key for key in reversed(at) if isinstance(key, str))
+                assert said.startswith(f"{path}: ") and name in said and re.search("again|upgrade", said), said
+                assert said.isprintable() and len(said) < 700 and not any(word in said for word in PYTHONS), said
+    assert refused == set(places(described)) - {("metrics", "ap", 0)}
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('{"format": 1, "threshold": 0.3, "threshold": 0.9}', "not valid JSON: 'threshold' stands twice in one object"),
+    ("[" * 100_000, "nested too deeply"), ('{"format": 1}', "kind and name and input_size missing"),
+    ("[1]", r"it is \[1\]; expected an object"), ('{"format": 99}', "format is 99, .* upgrade StagePose"),
+])  # fmt: skip
+def test_m3_metadata_is_told_what_is_wrong_with_it(text: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         PoseModel(onnxfile.with_metadata(dot_finder().SerializeToString(), {KEY: text}))
 
 
