@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,6 +259,16 @@ def test_paths_names_and_bytes(tmp_path: Path) -> None:
     path.write_bytes(pose_bytes())
     assert PoseModel(path, threads=1).info == PoseModel(str(path), threads=1).info == read_info(path)
     assert read_info(coco_bytes()).skeleton == COCO_17
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_the_bytes_of_a_file_may_be_of_any_kind(kind: Callable[[bytes], bytes]) -> None:
+    pose, detector = kind(pose_bytes()), kind(detector_bytes())
+    assert read_info(pose) == read_info(pose_bytes())
+    for models in (pose, [pose, pose]):
+        assert len(stagepose.load(models, detector, threads=1)(dots(TWO))[0]) == 2
+    with pytest.raises(ModelError, match=r"^model: a detector model"):
+        PoseModel(detector)
 
 
 def test_shipped_names_are_files_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from stagepose.oks import RESCORE_RULES, oks_nms, ranking, rescore, soft_oks_nms
 from stagepose.runtime import (
     Detector,
     DetectorModel,
+    Model,
     PoseEnsemble,
     PoseModel,
     PoseNetwork,
@@ -40,7 +41,6 @@ from stagepose.tiling import detect_tiled, parts_of_others
 
 # An array is RGB, (H, W, 3) uint8; never BGR
 Image: TypeAlias = str | Path | bytes | IO[bytes] | NDArray[Any] | PillowImage | Picture
-Model: TypeAlias = str | Path | bytes  # a shipped name, a file, or what a file holds
 Boxes: TypeAlias = Detections | NDArray[Any] | Sequence[Sequence[float]]  # of one picture; plain ones xyxy, (N, 4)
 
 DEFAULT_POSE = "pose-small"

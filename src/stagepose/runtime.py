@@ -38,9 +38,11 @@ SESSION_ENTRIES = {
 
 PoseNetwork = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # RGB crops (N, H, W, 3) -> heatmaps (N, K, h, w)
 Detector = Callable[[NDArray[np.uint8]], Detections]  # one RGB picture (H, W, 3) -> boxes in its pixels, in any order
+Model: TypeAlias = str | Path | bytes | bytearray | memoryview  # a shipped name, a file, or what a file holds
 Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]  # a name, or a pair of it and that provider's own options
 Providers: TypeAlias = str | Sequence[Provider] | None
 
+BYTES = bytes, bytearray, memoryview
 WEIGHTS = Path(__file__).parent / "weights"  # the models that ship: NAME.onnx
 PRESETS = frozenset({"pose-large", "pose-slim", "person-tiny", "person-medium", "person-resnet50"})  # not shipped
 _INSTEAD = "pip uninstall onnxruntime, pip install"
@@ -67,8 +69,7 @@ class PoseModel:
     ``batch`` is how many crops its file takes at once, where that is fixed; None, as in StagePose's own files: any.
     """
 
-    def __init__(self, source: str | Path | bytes, *, threads: int | None = None,
-                 providers: Providers = None) -> None:
+    def __init__(self, source: Model, *, threads: int | None = None, providers: Providers = None) -> None:
         self.source = _label(source)
         self.info, self._session = _open(source, "pose", threads, providers)
         self.skeleton, self.codec = self.info.heatmaps_of
@@ -128,8 +129,7 @@ class PoseEnsemble:
 class DetectorModel:
     """A person detector: one uint8 RGB picture of any size -> boxes in its pixels, best first."""
 
-    def __init__(self, source: str | Path | bytes, *, threads: int | None = None,
-                 providers: Providers = None) -> None:
+    def __init__(self, source: Model, *, threads: int | None = None, providers: Providers = None) -> None:
         self.source = _label(source)
         self.info, self._session = _open(source, "detector", threads, providers)
         _expect(self.source, self._session.get_inputs(), [("tensor(uint8)", (None, None, 3))])
@@ -208,38 +208,38 @@ def export_line(run: Path) -> str:
     return printable(f"stagepose export {shlex.quote(str(run))} --out MODEL.onnx")
 
 
-def read_info(source: str | Path | bytes) -> ModelInfo:
+def read_info(source: Model) -> ModelInfo:
     """A model's description, checked as for use but without opening a session."""
     return _read(source, None)[0]
 
 
-def _label(source: str | Path | bytes) -> str:
-    return "model" if isinstance(source, bytes) else str(source)
+def _label(source: Model) -> str:
+    return "model" if isinstance(source, BYTES) else str(source)
 
 
-def _read(source: str | Path | bytes, kind: ModelKind | None) -> tuple[ModelInfo, bytes]:
+def _read(source: Model, kind: ModelKind | None) -> tuple[ModelInfo, bytes]:
     """(description, bytes) of a model file; :class:`ModelError` with its path in front.
 
     ``kind`` is the one wanted, for what an error lists; the caller checks whether the file is of that kind.
     """
-    if not isinstance(source, (str, os.PathLike, bytes)):
+    if not isinstance(source, (str, os.PathLike, *BYTES)):
         raise ModelError(f"model: got a {type(source).__name__}; give a name that ships ({', '.join(shipped(kind))}), "
                          "the path of an .onnx file, or the bytes of one")
-    if not isinstance(source, bytes):
+    if isinstance(source, BYTES):
+        data = bytes(source)
+    else:
         path = resolve(source, kind)
         try:
             data = path.read_bytes()
         except OSError as error:
             raise ModelError(f"{path}: cannot read: {error.strerror}") from error
-    else:
-        data = source
     try:
         return verify(data), data
     except ModelError as error:
         raise ModelError(f"{_label(source)}: {error}") from error
 
 
-def _open(source: str | Path | bytes, kind: ModelKind, threads: int | None,
+def _open(source: Model, kind: ModelKind, threads: int | None,
           providers: Providers) -> tuple[ModelInfo, ort.InferenceSession]:
     info, data = _read(source, kind)
     if info.kind != kind:

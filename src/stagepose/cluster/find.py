@@ -16,7 +16,8 @@ from stagepose.coco import person_result
 from stagepose.errors import ConfigError, ImageError, ModelError
 from stagepose.images import Picture, read_image
 from stagepose.lines import printable
-from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Model, load
+from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, load
+from stagepose.runtime import Model
 
 MANY = 8  # pictures: where the models fail at so many and manage none, it is not the pictures
 READERS = 8  # pictures that storage is asked for at once, and that lie in memory

@@ -29,8 +29,8 @@ from stagepose.cores import available_cores
 from stagepose.errors import ConfigError, StagePoseError
 from stagepose.files import write_bytes
 from stagepose.lines import printable
-from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Model, Predictor, load
-from stagepose.runtime import DetectorModel, resolve
+from stagepose.predictor import DEFAULT_DETECTOR, DEFAULT_POSE, Predictor, load
+from stagepose.runtime import BYTES, DetectorModel, Model, resolve
 
 POSE, DETECTOR = "pose.onnx", "detector.onnx"  # in OUT: the models as all machines use them
 PART = 256  # pictures of a part; what a killed process does again
@@ -103,7 +103,7 @@ def find_in(
         found = Found(earlier=len(finished), earlier_failed=list(finished.values()).count(False))
         if todo:
             for name, model in ((POSE, pose), (DETECTOR, detector)):
-                write_bytes(out / name, model if isinstance(model, bytes) else resolve(model).read_bytes())
+                write_bytes(out / name, bytes(model) if isinstance(model, BYTES) else resolve(model).read_bytes())
             order = _Order(out, word, _common(todo), {"threads": threads, "providers": [provider], **config})
             hands = _Hands(workers, threads, gpus, may_grow=address is not None or ray.is_initialized())
             with _cluster(address):
