@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
+import pickle
 import subprocess
 import sys
 import tomllib
@@ -677,3 +679,18 @@ def test_neither_torch_nor_anything_heavy_is_imported_unasked() -> None:
         f"assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def test_a_copy_of_a_predictor_finds_the_same_people(predictor: Predictor) -> None:
+    expected = [person.to_dict() for person in predictor(dots(TWO))[0]]
+    for made in (copy.copy(predictor), copy.deepcopy(predictor)):
+        assert [person.to_dict() for person in made(dots(TWO))[0]] == expected
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickled_predictor_is_told_to_be_opened_where_it_is_wanted(predictor: Predictor, protocol: int) -> None:
+    several = load([pose_bytes(), pose_bytes()], None, threads=1)
+    for kept in (predictor, several, predictor.detector):
+        with pytest.raises(ModelError, match=r": an open model cannot be pickled .*load\(\) in each process"):
+            pickle.dumps(kept, protocol)
+    assert pickle.loads(pickle.dumps(predictor.config, protocol)) == predictor.config

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, Self, TypeAlias
 
 import cv2
 import numpy as np
@@ -63,7 +63,23 @@ MAX_ASPECT = 8.0  # a narrower picture is padded with black, or its short side w
 SHRINK_TO = 2.0  # times the detector's own size: larger pictures are shrunk by area before it resizes them itself
 
 
-class PoseModel:
+class _Opened:
+    """What holds a session. Nothing in it changes, so a copy is itself; another process has to open its own."""
+
+    source: str
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise ModelError(f"{self.source}: an open model cannot be pickled or sent to another process; call "
+                         "stagepose.load() in each process, as in the initializer of a pool")
+
+
+class PoseModel(_Opened):
     """A pose network: uint8 RGB crops of ``info.input_size`` -> heatmaps whose ideal peak is 1.
 
     ``batch`` is how many crops its file takes at once, where that is fixed; None, as in StagePose's own files: any.
@@ -126,7 +142,7 @@ class PoseEnsemble:
         return np.asarray(total / len(self.models), dtype=np.float32)
 
 
-class DetectorModel:
+class DetectorModel(_Opened):
     """A person detector: one uint8 RGB picture of any size -> boxes in its pixels, best first."""
 
     def __init__(self, source: Model, *, threads: int | None = None, providers: Providers = None) -> None:
