@@ -337,7 +337,7 @@ def test_a_model_brings_its_own_threshold_which_settings_replace(tmp_path: Path)
     assert len(strict.with_config(threshold=0.2)(dots(TWO))[0]) == 2
     assert strict.with_config(threshold=0.2).with_config(threshold=None).threshold == strict.threshold
     assert toy(0.0).threshold == 0  # a score, not "none"
-    with pytest.raises(ModelError, match=r"threshold 1\.5 is a score"):
+    with pytest.raises(ModelError, match=r"threshold is 1\.5; expected a score, a number from 0 to 1"):
         toy(1.5)
 
 
@@ -577,8 +577,7 @@ def test_settings_of_another_kind_are_named(name: str, value: Any) -> None:
         PredictorConfig(**{name: value})
 
 
-@pytest.mark.parametrize("pose", [None, 5, bytearray(b"model"), memoryview(b"model"), io.BytesIO(b"model\nmodel"),
-                                  [None]])
+@pytest.mark.parametrize("pose", [None, 5, io.BytesIO(b"model\nmodel"), [None]])
 def test_what_is_no_model_is_refused_by_its_type(pose: Any) -> None:
     with pytest.raises(ModelError, match=r"^model: got a \w+; give a name that ships \(.*pose-small"):
         load(pose, None)
