@@ -82,7 +82,7 @@ def _of_network(model: PoseInference) -> Callable[[Tensor], Tensor]:
 
 
 def _best_as_file(source: str, device: str) -> bool:
-    """Whether ONNX Runtime is to run it: it takes half of PyTorch's time on a CPU without bfloat16."""
+    """Whether ONNX Runtime is to run it: half of PyTorch's time without bfloat16 (benchmarks/teacher.md)."""
     if torch.device(device).type != "cpu" or bf16_supported("cpu") or not is_model_file(source):
         return False
     return bool(read_info(source).stages.get("reading", "last") == "last")
