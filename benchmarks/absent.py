@@ -7,14 +7,13 @@ drawing shows, and the AP beside the first model's.
 
 from __future__ import annotations
 
-import argparse
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from ranking import difference
-from report import by_hand, commit, set_name, table
+from report import by_hand, commit, models_asked, set_name, table
 
 from stagepose.coco import CocoDataset, read_dataset
 from stagepose.evaluation import judge_keypoints, predict_dataset
@@ -45,11 +44,7 @@ def parted(higher: NDArray[np.float64], lower: NDArray[np.float64]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("val", type=Path, help="COCO keypoint file, pictures in images/ beside it")
-    parser.add_argument("--pose", nargs="+", default=[DEFAULT_POSE], help="models; the first is compared with")
-    parser.add_argument("--threads", type=int, default=1)
-    told = parser.parse_args()
+    told = models_asked(__doc__, DEFAULT_POSE)
     dataset, folder = read_dataset(told.val), told.val.parent / "images"
     rows, first = [], None
     for name in told.pose:

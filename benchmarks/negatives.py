@@ -7,7 +7,6 @@ cover by a tenth at most).
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 from absent import parted
 from default_models import FLOOR
 from ranking import difference
-from report import by_hand, commit, set_name, table
+from report import by_hand, commit, models_asked, set_name, table
 from threshold import Find, judged
 
 from stagepose.coco import CocoDataset, keypoint_result, read_dataset
@@ -79,11 +78,7 @@ def without_anybody(found: Sequence[Person], people_P4: np.ndarray) -> list[floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("val", type=Path, help="COCO keypoint file, pictures in images/ beside it")
-    parser.add_argument("--pose", nargs="+", default=[DEFAULT_POSE], help="models; the first is compared with")
-    parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
+    asked = models_asked(__doc__, DEFAULT_POSE)
     dataset, folder = read_dataset(asked.val), asked.val.parent / "images"
     people, rows, first = int(dataset.with_keypoints().sum()), [], None
     detector = load(DEFAULT_POSE, DEFAULT_DETECTOR, threads=asked.threads).detector

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 import statistics
 import subprocess
@@ -47,6 +48,15 @@ def in_turns(calls: Mapping[What, Callable[[], object]], rounds: int) -> dict[Wh
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings),
             *("| " + " | ".join(row) + " |" for row in rows)]
+
+
+def models_asked(doc: str | None, first: str) -> argparse.Namespace:
+    """What benchmarks that judge models on a set are told: ``val``, ``pose`` (``first`` by default), ``threads``."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("val", type=Path, help="COCO keypoint file, pictures in images/ beside it")
+    parser.add_argument("--pose", nargs="+", default=[first], help="models; the first is compared with")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
 
 
 def by_hand(out: Path, title: str) -> list[str]:

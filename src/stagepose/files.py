@@ -196,6 +196,19 @@ def _refused(path: Path, error: OSError) -> StagePoseError:
     return StagePoseError(f"{path}: cannot write: {error.strerror}; {remedy(error)}")
 
 
+def whole_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a file that has one a line, each with its bytes, up to the first that is cut or damaged."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                record = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                record = None
+            if not isinstance(record, dict):
+                return
+            yield len(line), record
+
+
 def write_text(path: str | Path, text: str) -> None:
     """UTF-8 text, atomically; :class:`StagePoseError` where it holds the name of a file that is none."""
     try:

@@ -30,7 +30,7 @@ def read_negatives(path: str | Path, skeleton: Skeleton) -> CocoDataset:
     rows = np.flatnonzero((boxes.labels != PERSON_LABEL) & ~boxes.crowd)
     if not len(rows):
         raise DatasetError(f"{printable(path)}: has no box of anything but people; hard negatives are boxes of other "
-                           f"categories, as 'stagepose mine-negatives' writes them")
+                           "categories, as 'stagepose mine-negatives' writes them")
     return CocoDataset(
         path=path, skeleton=skeleton, images=boxes.images, ids=boxes.ids[rows], image_ids=boxes.image_ids[rows],
         boxes_xyxy=boxes.boxes_xyxy[rows], keypoints=np.zeros((len(rows), len(skeleton), 3)),

@@ -56,4 +56,3 @@ def mine_negatives(
                      identity={"data": people.sha256(), "detector": model.info.sha256})
     say(f"{printable(mined.file)}: {counted(mined.boxes, 'box', 'boxes')} without a person in "
         f"{mined.pictures:,} of {counted(mined.searched, 'picture', 'pictures')}")
-

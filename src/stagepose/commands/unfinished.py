@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stagepose.errors import ConfigError
-from stagepose.files import held, temporary_name, write_all, writing
+from stagepose.files import held, temporary_name, whole_records, write_all, writing
 from stagepose.lines import printable
 
 NAME = "unfinished.jsonl"
@@ -164,16 +164,9 @@ class ResumeFile:
         _remove_temporaries(self.path.parent, processes)
 
     def _lines(self) -> Iterator[tuple[int, int, Any]]:
-        with self.path.open("rb") as file:
-            for line in file:
-                try:
-                    record = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
-                    record = None
-                if not isinstance(record, dict):
-                    return
-                start, self._end = self._end, self._end + len(line)
-                yield start, len(line), record
+        for length, record in whole_records(self.path):
+            start, self._end = self._end, self._end + length
+            yield start, length, record
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

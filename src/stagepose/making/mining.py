@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,10 @@ from stagepose import files
 from stagepose.aliases import Progress
 from stagepose.claims import claim
 from stagepose.coco import Instances, write_json_compact
-from stagepose.coco.dataset import category_json
+from stagepose.coco.dataset import category_json, rows_by_id
 from stagepose.coco.instances import PERSON_LABEL
 from stagepose.coco.negatives import NEGATIVE, NEGATIVE_ID
 from stagepose.errors import ConfigError, DatasetError
-from stagepose.files import writing
 from stagepose.geometry import covered_shares, xyxy_to_xywh
 from stagepose.images import read_image
 from stagepose.lines import printable
@@ -82,18 +82,16 @@ class Search:
     labelled: Instances
     images: Path
     empty: Sequence[Path] = ()
-    rows: tuple[tuple[str, Path, NDArray[np.float64]], ...] = field(init=False)  # name in OUT, file, people (P, 4)
 
-    def __post_init__(self) -> None:
-        people_of: dict[int, list[NDArray[np.float64]]] = {}
-        for image_id, box, label in zip(self.labelled.image_ids.tolist(), self.labelled.boxes_xyxy,
-                                        self.labelled.labels.tolist(), strict=True):
-            if label == PERSON_LABEL:
-                people_of.setdefault(image_id, []).append(box)
-        rows = [(image.file_name, self.images / image.file_name, np.array(people_of.get(image.id, ())).reshape(-1, 4))
+    @cached_property
+    def rows(self) -> list[tuple[str, Path, NDArray[np.float64]]]:
+        """Of each picture its name in OUT, its file, and the boxes of its people (P, 4)."""
+        of_people = self.labelled.labels == PERSON_LABEL
+        boxes, people_of = self.labelled.boxes_xyxy[of_people], rows_by_id(self.labelled.image_ids[of_people])
+        nobody = np.zeros(0, dtype=np.int64)
+        rows = [(image.file_name, self.images / image.file_name, boxes[people_of.get(image.id, nobody)])
                 for image in self.labelled.images if image.id not in self.labelled.partly_boxed]
-        nobody = np.zeros((0, 4))
-        object.__setattr__(self, "rows", (*rows, *((f"{EMPTY}/{path.name}", path, nobody) for path in self.empty)))
+        return rows + [(f"{EMPTY}/{path.name}", path, boxes[nobody]) for path in self.empty]
 
     @property
     def left_out(self) -> int:
@@ -134,7 +132,7 @@ def mine(search: Search, detect: Detect, out: Path, *, skeleton: Skeleton, confi
     progress(len(search.rows) - len(todo), len(search.rows))
     for name, path, people in todo:
         known[name] = _looked_at(name, path, people, detect, config)
-        with writing(printable(journal)), journal.open("a", encoding="utf-8") as file:
+        with files.writing(printable(journal)), journal.open("a", encoding="utf-8") as file:
             file.write(json.dumps(known[name]) + "\n")
         progress(len(known), len(search.rows))
     rows = [known[name] for name, _, _ in search.rows]
@@ -153,16 +151,9 @@ def _known(journal: Path) -> Iterator[tuple[str, Row]]:
     if not journal.is_file():
         return
     whole = 0
-    with journal.open("rb") as file:
-        for line in file:
-            try:
-                row = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                row = None
-            if not isinstance(row, dict):
-                break
-            whole += len(line)
-            yield row["file_name"], row
+    for length, row in files.whole_records(journal):
+        whole += length
+        yield row["file_name"], row
     os.truncate(journal, whole)
 
 

@@ -134,8 +134,8 @@ class PoseData:
         grown = np.concatenate([np.abs(np.linalg.det(store.affines[:, :, :2])) for store in stores])
         self.areas = np.concatenate([store.areas for store in stores]).astype(np.float64) * grown  # (N,) canvas pixels
         self._named = np.stack([(store.keypoints[..., 2] > 0).any(0) for store in stores])  # (stores, K)
-        self._named[[store.negative for store in stores]] = self._named.any(0)  # known to be nowhere in the view
         self._negative = np.array([store.negative for store in stores])  # (stores,)
+        self._named[self._negative] = self._named.any(0)  # known to be nowhere in the view
         self.chosen = chosen or Chosen.everybody(stores)
         self._shown = np.flatnonzero(self.chosen.kept)
         self._orders = Orders(self.order)
