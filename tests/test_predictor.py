@@ -635,7 +635,7 @@ def test_models_may_be_the_bytes_of_their_files(predictor: Predictor) -> None:
 def test_a_default_detector_that_does_not_ship_says_how_to_do_without(files: Path, tmp_path: Path,
                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stagepose.runtime.WEIGHTS", tmp_path)
-    with pytest.raises(ModelError, match=r"'person-small': no such file.*detector=None, and boxes= with every call"):
+    with pytest.raises(ModelError, match=r"person-small\.onnx is missing.*detector=None, and boxes= with every call"):
         load(files / "pose.onnx")
     with pytest.raises(ModelError) as error:
         load(files / "pose.onnx", tmp_path / "mine.onnx")

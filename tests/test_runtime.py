@@ -273,8 +273,8 @@ def test_the_bytes_of_a_file_may_be_of_any_kind(kind: Callable[[bytes], bytes]) 
 
 def test_shipped_names_are_files_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "WEIGHTS", tmp_path)
-    with pytest.raises(ModelError, match=r"'pose-small': no such file.*none in this build"):
-        resolve("pose-small")
+    with pytest.raises(ModelError, match=r"'mine\.onnx': no such file.*none in this build"):
+        resolve("mine.onnx")
     (tmp_path / "pose-tiny.onnx").write_bytes(pose_bytes())
     assert resolve("pose-tiny") == tmp_path / "pose-tiny.onnx" and read_info("pose-tiny").name == "toy-pose"
     with pytest.raises(ModelError, match="names that ship: pose-tiny"):
@@ -283,6 +283,22 @@ def test_shipped_names_are_files_beside_the_code(tmp_path: Path, monkeypatch: py
         resolve("../" + tmp_path.name + "/pose-tiny")
     with pytest.raises(ModelError, match="is not a file"):
         resolve(tmp_path)
+
+
+def test_a_package_without_its_models_names_the_file_that_is_missing(tmp_path: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a frozen application whose data was not collected, or in a wheel that was made without them."""
+    monkeypatch.setattr(runtime, "WEIGHTS", tmp_path)
+    message = (rf"'pose-small': {re.escape(str(tmp_path))}/pose-small\.onnx is missing: .* Install it again; .*"
+               r"PyInstaller: --collect-data stagepose\); or give the path")
+    with pytest.raises(ModelError, match=message):
+        stagepose.load()
+    (tmp_path / "pose-small.md").write_text("the card")
+    (tmp_path / "person-small.onnx").write_bytes(detector_bytes())
+    with pytest.raises(ModelError, match=message):
+        stagepose.load()
+    with pytest.raises(ModelError, match="'pose-smal': no such file"):
+        stagepose.load("pose-smal")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

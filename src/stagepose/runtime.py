@@ -207,6 +207,7 @@ def _resolved(name_or_path: str | Path, kind: ModelKind | None) -> Path:
             return inside
     path = Path(name_or_path)
     if not path.is_file():
+        _refuse_left_out(name_or_path)
         if (path / CONFIG).is_file():
             raise ModelError(f"model {str(name_or_path)!r}: a run folder; make a model file of it: {export_line(path)}")
         what = "is not a file" if path.exists() else "no such file"
@@ -217,6 +218,17 @@ def _resolved(name_or_path: str | Path, kind: ModelKind | None) -> Path:
         raise ModelError(f"model {str(name_or_path)!r}: {what}.{guess} Give the path of an .onnx file or one of the "
                          f"names that ship: {', '.join(names) or 'none in this build'}")
     return path
+
+
+def _refuse_left_out(name: str | Path) -> None:
+    """:class:`ModelError` for the name of a model that the package should have, but was installed without."""
+    if not isinstance(name, str) or name in PRESETS or Path(name).name != name or Path(name).suffix:
+        return
+    has_card = (WEIGHTS / f"{name}.md").is_file()
+    if not Path(name).exists() and (has_card or not shipped()):
+        raise ModelError(f"model {name!r}: {printable(WEIGHTS / f'{name}.onnx')} is missing: StagePose was packed or "
+                         "installed without its models. Install it again; a frozen application has to bundle them "
+                         "(PyInstaller: --collect-data stagepose); or give the path of an .onnx file")
 
 
 def export_line(run: Path) -> str:
