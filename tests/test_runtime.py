@@ -311,7 +311,7 @@ def test_threads_and_providers() -> None:
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
     assert PoseModel(pose_bytes(), threads=1, providers=["CPU"]).info.name == "toy-pose"
     assert PoseModel(pose_bytes(), providers=["CPUExecutionProvider"]).info.name == "toy-pose"
-    for wrong in (0, -1, 2.5, "2", 10**10):
+    for wrong in (0, -1, 2.5, "2", 10**10, True):
         with pytest.raises(ConfigError, match=rf"threads is {wrong}; use a whole number from 1 to 1,024, or leave"):
             PoseModel(pose_bytes(), threads=wrong)  # type: ignore[arg-type]
     assert PoseModel(pose_bytes(), providers="cpu").info.name == "toy-pose"

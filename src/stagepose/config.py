@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from stagepose.errors import ConfigError
 from stagepose.geometry import Padding, read_padding
 from stagepose.images import MAX_PIXELS
 from stagepose.names import meant
+from stagepose.numeric import is_real
 from stagepose.oks import DEFAULT_RULE, NMS_THRESHOLD, RESCORE_RULES
 from stagepose.structures import KeepBy
 
@@ -74,10 +74,10 @@ class PredictorConfig:
         if self.keep is None and self.keep_by != "score":
             raise ConfigError(f"keep_by is {self.keep_by!r}, which says whom to keep; give keep a number of people too")
         is_word = self.tiles is None or (isinstance(self.tiles, str) and self.tiles == "auto")
-        if not is_word and not (isinstance(self.tiles, Real) and self.tiles >= LEAST_TILE):
+        if not is_word and not (is_real(self.tiles) and self.tiles >= LEAST_TILE):
             raise ConfigError(f"tiles is {self.tiles!r}; use the side of a tile in pixels, from {LEAST_TILE} on, "
                               "'auto' for the detector's own size, or None for no tiles")
-        optional = [name for name in ("keep", "tiles") if isinstance(getattr(self, name), Real)]
+        optional = [name for name in ("keep", "tiles") if is_real(getattr(self, name))]
         for name in ("max_people", "batch", "max_pixels", *optional):
             value = getattr(self, name)
             if not 1 <= value < math.inf or value != int(value):
@@ -89,7 +89,7 @@ class PredictorConfig:
         unset = {"threshold", "box_threshold", "keep", "oks_nms"}  # may be None, and oks_nms a word
         for name in ("threshold", "box_threshold", "max_people", "keep", "batch", "oks_nms", "max_pixels"):
             value = getattr(self, name)
-            if not (isinstance(value, Real) or (value is None and name in unset)
+            if not (is_real(value) or (value is None and name in unset)
                     or (isinstance(value, str) and name == "oks_nms")):
                 raise ConfigError(f"{name} is {value!r}, expected a number")
         for name in ("flip", "soft_nms"):
@@ -100,7 +100,7 @@ class PredictorConfig:
         if not (isinstance(self.keep_by, str) and self.keep_by in ("score", "size")):
             raise ConfigError(f"keep_by is {self.keep_by!r}; use 'score', or 'size' for the largest boxes")
         scales = tuple(self.scales) if isinstance(self.scales, Iterable) else ("none",)
-        if not all(isinstance(scale, Real) for scale in scales):
+        if not all(map(is_real, scales)):
             raise ConfigError(f"scales is {self.scales!r}, expected several numbers, such as (0.8, 1, 1.2)")
         object.__setattr__(self, "scales", scales)
         if self.box_padding is not None:

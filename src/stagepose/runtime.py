@@ -285,7 +285,8 @@ def _open(source: Model, kind: ModelKind, threads: int | None,
 
 
 def _options(threads: int | None) -> ort.SessionOptions:
-    if threads is not None and not (isinstance(threads, (int, np.integer)) and 1 <= threads <= MOST_THREADS):
+    is_count = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
+    if threads is not None and not (is_count and 1 <= threads <= MOST_THREADS):
         raise ConfigError(f"threads is {threads}; use a whole number from 1 to {MOST_THREADS:,}, or leave it out for "
                           f"all {available_cores()} cores")
     options = ort.SessionOptions()
