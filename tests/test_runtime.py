@@ -206,6 +206,22 @@ def test_narrow_pictures_are_padded_and_boxes_stay_inside(monkeypatch: pytest.Mo
     np.testing.assert_allclose(found.boxes, [[0, 0, 1500, 20], [1500, 0, 3000, 20]], atol=1)
 
 
+@pytest.mark.parametrize(("boxes", "scores", "message"), [
+    (np.zeros((2, 5)), np.zeros(2), r"boxes of shape \(2, 5\) and .*, expected \(n, 4\) and \(n,\)\. Network and desc"),
+    (np.zeros((2, 4)), np.zeros(3), r"boxes of shape \(2, 4\) and scores of \(3,\), expected"),
+    (np.zeros((2, 4)), np.zeros((2, 1)), r"and scores of \(2, 1\), expected"),
+    (np.zeros((2, 4)), np.array([1, np.nan]), r"NaN or infinite boxes or scores; .* Export it again from an earlier"),
+    (np.full((2, 4), np.inf), np.ones(2), "NaN or infinite boxes or scores"),
+])  # fmt: skip
+def test_what_are_no_boxes_is_named_with_the_remedy(boxes: np.ndarray, scores: np.ndarray, message: str,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may leave its outputs' sizes open, or tell others than its network gives."""
+    model = DetectorModel(detector_bytes(), threads=1)
+    monkeypatch.setattr(runtime, "_run", lambda *_: [boxes, scores])
+    with pytest.raises(ModelError, match=f"^model: .*{message}"):
+        model(dots(ONE))
+
+
 def test_each_class_takes_its_own_kind() -> None:
     with pytest.raises(ModelError, match=r"a detector model .* where a pose model is expected"):
         PoseModel(detector_bytes())

@@ -25,6 +25,7 @@ from stagepose.lines import printable
 from stagepose.modelinfo import ModelInfo
 from stagepose.oks import RESCORE_RULES, oks_nms, ranking, rescore, soft_oks_nms
 from stagepose.runtime import (
+    EARLIER_STEP,
     Detector,
     DetectorModel,
     Model,
@@ -314,7 +315,7 @@ def _run(network: PoseNetwork, skeleton: Skeleton, codec: Codec, crops: NDArray[
         raise ModelError(f"{_named(network)} gave heatmaps of shape {maps.shape}, expected {wanted}; a network takes N "
                          "crops and gives (N, K, h, w)")
     if not np.isfinite(maps).all():
-        remedy = ". Export it again from an earlier step: stagepose export RUN --step N" if _file_of(network) else ""
+        remedy = f". {EARLIER_STEP}" if _file_of(network) else ""
         raise ModelError(f"{_named(network)} gave NaN or infinite heatmaps; its weights are broken{remedy}")
     return maps
 

@@ -57,6 +57,7 @@ OTHER_NAMES = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt", "directml": "
 NEVER_LISTED = "AzureExecutionProvider"  # in every ONNX Runtime, but runs nothing locally: it calls a service
 MOST_THREADS = 1024  # more than the cores of any machine: a slip, which would cost memory before it fails
 EXPORT_AGAIN = "Network and description do not belong together; 'stagepose export' writes both"
+EARLIER_STEP = "Export it again from an earlier step: stagepose export RUN --step N"
 LOG_ERRORS = 3  # ONNX Runtime's severity scale
 MIN_SIDE = 8  # pixels; nobody can be recognised in a narrower picture
 MAX_ASPECT = 8.0  # a narrower picture is padded with black, or its short side would vanish when resized
@@ -164,8 +165,11 @@ class DetectorModel(_Opened):
             return Detections(boxes=np.zeros((0, 4)), scores=np.zeros(0))
         prepared, scale_xy = _prepare(image_HW3, round(SHRINK_TO * max(self.info.input_size)))
         boxes, scores = _run(self.source, self._session, prepared)
-        if len(boxes) != len(scores) or not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise ModelError(f"{self.source}: {len(boxes)} boxes, {len(scores)} scores, or NaN among them")
+        if scores.ndim != 1 or boxes.shape != (len(scores), 4):
+            raise ModelError(f"{self.source}: boxes of shape {boxes.shape} and scores of {scores.shape}, expected "
+                             f"(n, 4) and (n,). {EXPORT_AGAIN}")
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise ModelError(f"{self.source}: NaN or infinite boxes or scores; its weights are broken. {EARLIER_STEP}")
         boxes = np.asarray(boxes, dtype=np.float64) * np.tile(scale_xy, 2)
         boxes = np.clip(boxes, 0, np.array([width, height, width, height]))
         found = Detections(boxes=boxes, scores=np.asarray(scores, dtype=np.float64))
