@@ -345,7 +345,7 @@ def test_a_providers_own_options_go_on_to_it(monkeypatch: pytest.MonkeyPatch) ->
     """A pair of name and options is the form that ONNX Runtime itself takes."""
     real, given = ort.InferenceSession, []
     monkeypatch.setattr(ort, "InferenceSession",
-                        lambda data, options, providers: given.append(providers) or real(data, options, providers))
+                        lambda *session, providers, **how: given.append(providers) or real(*session, providers, **how))
     options = {"arena_extend_strategy": "kSameAsRequested"}
     stagepose.load(pose_bytes(), None, providers=[("CPUExecutionProvider", options)])
     stagepose.load(pose_bytes(), None, providers=[["cpu", options]])  # as JSON has pairs
@@ -364,7 +364,22 @@ def test_a_provider_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch)
 
 
 def _without_providers(real: type) -> object:
-    return lambda data, options, providers: real(data, options, providers=["CPUExecutionProvider"])
+    return lambda data, options, providers, **how: real(data, options, providers=["CPUExecutionProvider"], **how)
+
+
+def test_a_provider_that_fails_is_not_replaced_and_nothing_is_printed(monkeypatch: pytest.MonkeyPatch,
+                                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    """ONNX Runtime's own way is four lines on standard output and the CPU, when a file is opened and in every run."""
+    def fail(self: object, providers: object, *_: object) -> None:
+        tried.append(providers)
+        raise RuntimeError("no device")
+
+    tried: list[object] = []
+    assert not PoseModel(pose_bytes(), threads=1)._session._enable_fallback
+    monkeypatch.setattr(ort.InferenceSession, "_create_inference_session", fail)
+    with pytest.raises(ModelError, match=r"^model: ONNX Runtime cannot open it: no device"):
+        PoseModel(pose_bytes(), threads=1)
+    assert len(tried) == 1 and capsys.readouterr() == ("", "")
 
 
 def test_a_failing_run_is_a_model_error(monkeypatch: pytest.MonkeyPatch) -> None:

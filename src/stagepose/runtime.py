@@ -278,7 +278,8 @@ def _open(source: Model, kind: ModelKind, threads: int | None,
         raise ModelError(f"{_label(source)}: a {info.kind} model ({info.name!r}), where a {kind} model is expected")
     chosen, options = _providers(providers), _options(threads)
     try:
-        session = ort.InferenceSession(data, options, providers=chosen)
+        # Its fallback would print on standard output, and go on on the CPU behind the user's back
+        session = ort.InferenceSession(data, options, providers=chosen, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common root below Exception
         raise ModelError(f"{_label(source)}: ONNX Runtime cannot open it: {in_short(error)}") from error
     missing = sorted({name for name, _ in chosen} - set(session.get_providers()))
