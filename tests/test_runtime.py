@@ -54,6 +54,11 @@ def test_info_survives_the_file() -> None:
     assert len(back.sha256) == 64
 
 
+@pytest.mark.parametrize("name", ["größer", "a\nb", "\udcff"])  # the last as Python has a byte that is no UTF-8
+def test_any_name_survives_the_file(name: str) -> None:
+    assert verify(pose_bytes(name=name, training_data=(name,))).name == name
+
+
 def test_a_pair_of_paddings_survives_the_file() -> None:
     info = pose_info(box_padding=(1.09, 1.135))
     back = verify(stamp(dot_finder().SerializeToString(), info))

@@ -222,7 +222,7 @@ def stamp(data: bytes, info: ModelInfo) -> bytes:
                      input={**info.input, "name": inputs[0].name if inputs else "", **PIXELS[info.kind]})
     described = signed.to_json()
     described["info_sha256"] = _info_sha256(json.loads(json.dumps(described)))  # as a reader finds it
-    text = json.dumps(described, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(described, allow_nan=False)  # in ASCII, since a word of a shell may be no Unicode
     return onnxfile.with_metadata(data, {KEY: text})
 
 
