@@ -322,6 +322,15 @@ def test_a_package_without_its_models_names_the_file_that_is_missing(tmp_path: P
         stagepose.load("pose-smal")
 
 
+def test_a_path_with_a_line_break_is_one_line_in_every_message(tmp_path: Path) -> None:
+    path = tmp_path / "a\nb.onnx"
+    for data, kind in ((b"", PoseModel), (pose_bytes(skeleton=COCO_17), PoseModel), (pose_bytes(), DetectorModel)):
+        path.write_bytes(data)
+        with pytest.raises(ModelError, match=r"/a\\nb\.onnx: ") as error:
+            kind(path, threads=1)
+        assert str(error.value).isprintable()
+
+
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.onnx")
     with pytest.raises(ModelError, match="is not a file"):

@@ -246,7 +246,8 @@ def read_info(source: Model) -> ModelInfo:
 
 
 def _label(source: Model) -> str:
-    return "model" if isinstance(source, BYTES) else str(source)
+    """What messages call it."""
+    return "model" if isinstance(source, BYTES) else printable(source)
 
 
 def _read(source: Model, kind: ModelKind | None) -> tuple[ModelInfo, bytes]:
@@ -264,7 +265,7 @@ def _read(source: Model, kind: ModelKind | None) -> tuple[ModelInfo, bytes]:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise ModelError(f"{path}: cannot read: {error.strerror}") from error
+            raise ModelError(f"{printable(path)}: cannot read: {error.strerror}; check its permissions") from error
     try:
         return verify(data), data
     except ModelError as error:
