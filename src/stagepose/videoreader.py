@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -22,6 +22,7 @@ from stagepose.lines import printable
 from stagepose.pyav import AudioPacket, address, pyav, reason
 from stagepose.structures import Person, is_within
 from stagepose.videogaps import Pace, end_notice
+from stagepose.videoskip import MiscountError, Skip, is_countable
 
 UNSPECIFIED = 2  # of colour matrices
 CLOSE = 1e-6  # seconds: what a time may be off by when it is counted from a video's start
@@ -105,33 +106,40 @@ class VideoReader:
     their height, by which players stretch it; read before that frame is given, they decode it. Frames of another size
     are scaled to the first. ``start`` is the time at which the file, or the part, begins, ``rate`` the frames per
     second that are given. What cannot be decoded is left out, and ``notices`` says so once the end is reached.
-    ``on_audio`` is called with every packet of the first audio stream, ``audio``, in the order of the file. Frames
-    before a part are decoded too: only so is each frame's number known.
+    ``on_audio`` is called with every packet of the first audio stream, ``audio``, in the order of the file, once the
+    first frame is there. Frames before a part are counted, and those since the last keyframe decoded
+    (:mod:`.videoskip`); all of them where their number is not known otherwise.
     """
 
     def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS, part: Part = WHOLE,
                  on_audio: Callable[[AudioPacket], None] | None = None) -> None:
         self._av = pyav()
         self.name, self.max_pixels, self.on_audio, self.part = printable(path), max_pixels, on_audio, part
-        self.notices: list[str] = []
-        self.frames = self._packets = self._broken = self._scaled = 0
-        self._pace, self._reached = Pace(), 0.0  # the latter: where the last packet ends, of pictures or sound
         if not isinstance(path, (str, Path)) or "://" in str(path):
             raise VideoError(f"{self.name}: not a file; give the frames of a camera or a stream to people_in")
         if not Path(path).is_file():
             raise VideoError(f"{self.name}: no such file, or not a regular one; check the path")
+        self._address, self._open_files, self._closed = address(path), ExitStack(), False
+        self._raw: Iterator[tuple[int, float, Any]] = self._all_wanted()  # begins when asked for the first time
         try:
-            self._container = self._av.open(address(path), metadata_errors="replace")
+            self._begin()
+        except BaseException:
+            self._open_files.close()
+            raise
+
+    def _begin(self) -> None:
+        """Open the file at its beginning. One opened before stays so: its sound's stream may be a writer's by now."""
+        self.notices: list[str] = []
+        self.frames = self._packets = self._broken = self._scaled = 0
+        self._pace, self._reached = Pace(), 0.0  # the latter: where the last packet ends, of pictures or sound
+        self._early_sound: list[AudioPacket] | None = []  # None: once there is a frame
+        try:
+            self._container = self._av.open(self._address, metadata_errors="replace")
         except (self._av.error.FFmpegError, ValueError) as error:
             raise VideoError(f"{self.name}: cannot be read as a video: {reason(error)}; it may be cut off or no video, "
                              "get it again or convert it to MP4") from error
-        self._raw: Iterator[tuple[int, float, Any]] = self._wanted()  # begins when asked for the first time
-        self._closed = False
-        try:
-            self._open_streams()
-        except BaseException:
-            self._container.close()
-            raise
+        self._open_files.callback(self._container.close)
+        self._open_streams()
 
     def _open_streams(self) -> None:
         streams = self._container.streams
@@ -162,7 +170,7 @@ class VideoReader:
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
-        self._container.close()
+        self._open_files.close()
 
     def __iter__(self) -> Iterator[Frame]:
         self._first  # noqa: B018 - before the loop takes it
@@ -200,10 +208,19 @@ class VideoReader:
             return frame.height, frame.width, 1 / aspect
         return frame.width, frame.height, aspect
 
-    def _wanted(self) -> Iterator[tuple[int, float, Any]]:
+    def _all_wanted(self) -> Iterator[tuple[int, float, Any]]:
         """The frames of the part, as decoded, with their numbers and times."""
+        if is_countable(self._stream, self.part.start):
+            with suppress(MiscountError):
+                yield from self._wanted(self._decoded_late())
+                return
+            self._begin()
+        yield from self._wanted(self._decoded(self._demuxed()))
+
+    def _wanted(self, frames: Iterator[Any]) -> Iterator[tuple[int, float, Any]]:
+        """Those of all the file's ``frames``, of which the earlier may be counted alone, that are the part's."""
         seen, later, last = 0, 0, -np.inf  # frames in all, from the part's start on, the time of the last
-        for frame in self._decoded():
+        for frame in frames:
             time = seen / float(self._own_rate) if frame.pts is None else float(frame.pts * self._stream.time_base)
             if time <= last:  # a broken clock; the frames are there all the same
                 time = last + 1 / float(self._own_rate)
@@ -212,6 +229,7 @@ class VideoReader:
                 break
             if time - self._own_start >= self.part.start - CLOSE:
                 if later % self.part.every == 0:
+                    self._let_hear()
                     yield seen, time, frame
                 later += 1
             seen, last = seen + 1, time
@@ -235,7 +253,26 @@ class VideoReader:
             notices.append(end_notice(self._reached, self._length, self._own_start, float(self._own_rate)))
         self.notices += filter(None, notices)
 
-    def _decoded(self) -> Iterator[Any]:
+    def _decoded_late(self) -> Iterator[Any]:
+        """All frames, the early ones counted alone; :class:`MiscountError`, before the part, if that is not sure."""
+        packets = self._demuxed()
+        skip = Skip(self._stream, self._own_start + self.part.start - 2 * CLOSE)  # not after the part's first frame
+        yield from skip.counted(packets)
+        yield from skip.checked(self._decoded(skip.to_decode(packets)))
+
+    def _decoded(self, packets: Iterator[Any]) -> Iterator[Any]:
+        for packet in packets:
+            try:
+                frames = packet.decode()
+            except self._av.error.FFmpegError:
+                self._broken += 1
+                continue
+            yield from frames
+        with suppress(self._av.error.FFmpegError):
+            yield from self._stream.decode(None)  # what the decoder still holds, of a file that cannot be read further
+
+    def _demuxed(self) -> Iterator[Any]:
+        """The packets of the pictures, in the order of the file."""
         packets = self._container.demux(self._streams)  # all: the longest says how long the file is
         while True:
             try:
@@ -244,24 +281,30 @@ class VideoReader:
                 return
             except self._av.error.FFmpegError as error:  # a cut-off file
                 self.notices.append(f"cannot be read further: {reason(error)}")
-                with suppress(self._av.error.FFmpegError):
-                    yield from self._stream.decode(None)  # what the decoder still holds
                 return
             if packet.dts is not None:
                 last = packet.dts if packet.pts is None else packet.pts
                 self._reached = max(self._reached, float((last + (packet.duration or 0)) * packet.time_base))
-            if packet.stream is not self._stream:
-                is_sound = packet.stream is self.audio and packet.dts is not None
-                if is_sound and self.on_audio and self._is_heard(packet):
-                    self.on_audio(packet)
-                continue
-            self._packets += 1
-            try:
-                frames = packet.decode()
-            except self._av.error.FFmpegError:
-                self._broken += 1
-                continue
-            yield from frames
+            if packet.stream is self._stream:
+                self._packets += 1
+                yield packet
+            elif packet.stream is self.audio and packet.dts is not None:
+                self._hear(packet)
+
+    def _hear(self, packet: AudioPacket) -> None:
+        if self.on_audio is None or not self._is_heard(packet):
+            return
+        if self._early_sound is None:
+            self.on_audio(packet)
+        else:
+            self._early_sound.append(packet)
+
+    def _let_hear(self) -> None:
+        """A frame is found, so that the file is not begun again: nothing will be heard twice."""
+        early, self._early_sound = self._early_sound, None
+        for packet in early or ():
+            if self.on_audio is not None:
+                self.on_audio(packet)
 
     def _is_heard(self, packet: AudioPacket) -> bool:
         second = float(packet.dts * packet.time_base) - self._own_start

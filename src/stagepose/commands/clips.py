@@ -39,7 +39,7 @@ class VideoOptions:
         detect_every: Run the detector on every Nth processed frame of a video; people are tracked in between.
         smooth: In a video, smooth out keypoint jitter.
         cuts: In a video, whoever is seen after a hard cut is somebody new, and the detector is run at once.
-        start: Start of the video segment, in seconds; earlier frames are decoded but skipped.
+        start: Start of the video segment, in seconds; earlier frames are only counted.
         end: End of the video segment, in seconds.
         every: Process every Nth frame of the video or segment.
     """
