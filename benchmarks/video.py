@@ -1,6 +1,6 @@
-"""People in video: who keeps the id, what it costs by ``detect_every``, memory, jitter.
+"""People in video: who keeps the id, what it costs by ``detect_every`` and by where it starts, memory, jitter.
 
-``python benchmarks/video.py`` writes video.md; with ``ids`` or ``smoothing`` it prints that table alone. The
+``python benchmarks/video.py`` writes video.md; with ``ids``, ``smoothing`` or ``late`` it prints that table alone. The
 clips are made here: rendered people walk past one another and behind a wall (clips.py), two of examples/ cross on a
 grey ground with a camera's noise, or stand still. Times are this process's seconds on one thread, medians of 3 rounds.
 """
@@ -34,6 +34,7 @@ SIZE, RATE, FRAMES = (720, 482), 25, 75
 EVERY = (1, 2, 3, 5)
 ROUNDS = 3
 CROWD = 20
+STARTS = (5, 15, 30, 59)  # seconds into a clip of a minute
 PAIRS = ((5, 4), (3, 7), (1, 3))  # seeds of walkers, who is behind first; the last pair was not looked at while tuning
 ALONE = (4, 5)
 CROSSINGS = {"two run towards one another": (180, -180), "two walk": (90, -90), "two stroll": (45, -45),
@@ -161,6 +162,23 @@ def peak_megabytes(clip: Path, out: Path) -> float:
     return float(done.stdout.split()[-1])
 
 
+def late_starts(clip: Path) -> list[list[str]]:
+    """Of each start: seconds until its frame is there, and until it is if every frame before is decoded."""
+    import av
+
+    def read(start: float) -> None:
+        with stagepose.VideoReader(clip, part=stagepose.Part(start)) as reader:
+            next(iter(reader))
+
+    def decode(start: float) -> None:
+        with av.open(clip) as container:
+            container.streams.video[0].thread_type = "SLICE"  # as in VideoReader
+            next(frame for frame in container.decode(video=0) if frame.time >= start).to_ndarray(format="rgb24")
+
+    return [[f"{start}", *(f"{seconds(lambda way=way, start=start: way(start)):.2f}" for way in (read, decode))]
+            for start in STARTS]
+
+
 def jitter(predictor: stagepose.Predictor) -> list[list[str]]:
     """A row for each way to move: how far sure joints are from the exact motion, and jump against it, in pixels."""
     seconds = np.arange(FRAMES)[:, None] / RATE
@@ -202,6 +220,13 @@ def smoothing_table(predictor: stagepose.Predictor) -> list[str]:
             "frame to the next (pixels, medians):", "", *table(heads, jitter(predictor))]
 
 
+def late_table(predictor: stagepose.Predictor, folder: Path) -> list[str]:
+    clip = folder / "minute.mp4"
+    make(clip, predictor, 60 * RATE, 0.3)
+    return ["Seconds until the first frame of a part is there, of a minute of H.264 as `VideoWriter` makes it:", "",
+            *table(("`--start`", "as it is", "decoding all before it"), late_starts(clip))]
+
+
 def main() -> None:
     predictor = stagepose.load(threads=1)
     if sys.argv[1:] == ["smoothing"]:
@@ -210,13 +235,17 @@ def main() -> None:
     if sys.argv[1:] == ["ids"]:
         sys.stdout.write("\n".join(ids_table(predictor)) + "\n")
         return
+    if sys.argv[1:] == ["late"]:
+        with tempfile.TemporaryDirectory() as name:
+            sys.stdout.write("\n".join(late_table(predictor, Path(name))) + "\n")
+        return
     ids, smoothing = ids_table(predictor), smoothing_table(predictor)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         crossing, long = (folder / f"{what}.mp4" for what in ("crossing", "long"))
         make(crossing, predictor, FRAMES, 6.0)
         make(long, predictor, 10 * FRAMES, 0.6)
-        detection = by_detection(crossing, predictor)
+        detection, late = by_detection(crossing, predictor), late_table(predictor, folder)
         costs = [[str(count), *(f"{cost:.2f}" for cost in alone(count))] for count in (2, CROWD)]
         memory = [[str(frames), f"{peak_megabytes(path, folder / 'out'):.0f}"]
                   for frames, path in ((FRAMES, crossing), (10 * FRAMES, long))]
@@ -233,7 +262,7 @@ def main() -> None:
              "Tracking and smoothing alone, milliseconds a frame:", "",
              *table(("people", "tracking", "smoothing"), costs), "",
              "Peak memory of `stagepose predict`, overlay included:", "", *table(("frames", "MB"), memory), "",
-             *smoothing, ""]
+             *late, "", *smoothing, ""]
     write_text(ROOT / "benchmarks" / "video.md", "\n".join(lines))
 
 
