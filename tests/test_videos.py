@@ -48,17 +48,21 @@ def walking(frames: int = 10, people: Any = ONE) -> list[np.ndarray]:
 
 def clip(path: str = "clip.mp4", pictures: list[np.ndarray] | None = None, *, times: list[float] | None = None,
          sound: str | None = None, sound_rate: int = 48000, codec: str = "mpeg4",
-         b_frames: bool = False, aspect: Fraction = Fraction(1), matrix: int | None = None, sound_from: int = 0) -> str:
-    """A video of these pictures, evenly spaced unless ``times`` says otherwise; ``sound`` is a codec."""
+         b_frames: bool = False, aspect: Fraction = Fraction(1), matrix: int | None = None, sound_from: int = 0,
+         fragment: int = 0) -> str:
+    """A video of these pictures, evenly spaced unless ``times`` says otherwise; ``sound`` is a codec.
+
+    ``fragment``: so many pictures, and then their sound, lie together in the file.
+    """
     pictures = walking() if pictures is None else pictures
     times = times or [n / RATE for n in range(len(pictures))]
-    with av.open(path, "w") as container:
+    with av.open(path, "w", options={"movflags": "frag_keyframe+empty_moov"} if fragment else {}) as container:
         video = container.add_stream(codec, rate=RATE)
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt, video.bit_rate = "rgb24" if codec == "png" else "yuv420p", 4_000_000
         video.codec_context.time_base = Fraction(1, 1000)
         video.codec_context.sample_aspect_ratio = aspect
-        video.gop_size = 12 if b_frames else 1
+        video.gop_size = fragment or (12 if b_frames else 1)
         if matrix is not None:
             video.codec_context.colorspace = matrix
         audio = container.add_stream(sound, rate=sound_rate, layout="mono") if sound else None
@@ -416,6 +420,17 @@ def test_predict_looks_at_a_part_and_its_overlay_begins_there(capsys: pytest.Cap
         assert 1.9 < heard < 2.1
     some = stagepose.load(MODELS[1], MODELS[3])
     assert [frame.index for frame in stagepose.video("clip.mp4", some, part=Part(1, every=15))] == [10, 25]
+
+
+@pytest.mark.parametrize("end", [4.2, 5.5])
+def test_a_part_has_its_sound_to_the_end_also_where_the_file_has_it_later(end: float) -> None:
+    heard: list[float] = []
+    with VideoReader(clip("clip.mp4", walking(60), sound="aac", fragment=30), part=Part(1.5, end),
+                     on_audio=lambda packet: heard.append(float(packet.pts * packet.time_base))) as reader:
+        times = [frame.time for frame in reader]
+        assert not reader.notices
+    assert times[-1] == pytest.approx(end - 0.1, abs=0.05) and end - 0.05 < heard[-1] < end  # a packet is 21 ms long
+    assert np.diff(heard) == pytest.approx(1024 / 48000, abs=1e-3)
 
 
 def test_too_large_is_refused() -> None:

@@ -26,6 +26,7 @@ from stagepose.videoskip import MiscountError, Skip, is_countable
 
 UNSPECIFIED = 2  # of colour matrices
 CLOSE = 1e-6  # seconds: what a time may be off by when it is counted from a video's start
+LATE_SOUND = 5.0  # seconds that sound may lie behind the pictures in a file: a fragment of MP4 has it after all of them
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class VideoReader:
         self.frames = self._packets = self._broken = self._scaled = 0
         self._pace, self._reached = Pace(), 0.0  # the latter: where the last packet ends, of pictures or sound
         self._early_sound: list[AudioPacket] | None = []  # None: once there is a frame
+        self._sound_at = -np.inf  # seconds from the start: the last packet of sound
         try:
             self._container = self._av.open(self._address, metadata_errors="replace")
         except (self._av.error.FFmpegError, ValueError) as error:
@@ -226,6 +228,7 @@ class VideoReader:
                 time = last + 1 / float(self._own_rate)
             self._pace.add(time)
             if time - self._own_start >= self.part.end - CLOSE:
+                self._hear_out()
                 break
             if time - self._own_start >= self.part.start - CLOSE:
                 if later % self.part.every == 0:
@@ -291,8 +294,20 @@ class VideoReader:
             elif packet.stream is self.audio and packet.dts is not None:
                 self._hear(packet)
 
+    def _hear_out(self) -> None:
+        """The part's sound that the file has after its pictures."""
+        if self.on_audio is None or self.audio is None:
+            return
+        last, notices = self.part.end + LATE_SOUND, [*self.notices]
+        for packet in self._demuxed():
+            is_past = packet.dts is None or float(packet.dts * packet.time_base) - self._own_start > last
+            if is_past or self._sound_at >= self.part.end:
+                break
+        self.notices = notices  # what is wrong behind the part is none of it
+
     def _hear(self, packet: AudioPacket) -> None:
-        if self.on_audio is None or not self._is_heard(packet):
+        self._sound_at = float(packet.dts * packet.time_base) - self._own_start
+        if self.on_audio is None or not self._is_heard():
             return
         if self._early_sound is None:
             self.on_audio(packet)
@@ -306,9 +321,8 @@ class VideoReader:
             if self.on_audio is not None:
                 self.on_audio(packet)
 
-    def _is_heard(self, packet: AudioPacket) -> bool:
-        second = float(packet.dts * packet.time_base) - self._own_start
-        return (second >= self.part.start or not self.part.start) and second < self.part.end
+    def _is_heard(self) -> bool:
+        return (self._sound_at >= self.part.start or not self.part.start) and self._sound_at < self.part.end
 
     def _upright(self, frame: Any) -> NDArray[np.uint8]:
         self._check_size(frame.width, frame.height)
