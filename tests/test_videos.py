@@ -292,6 +292,13 @@ def test_pixels_that_are_not_square_are_shown_as_wide_as_before(turned: bool, as
         assert video.codec_context.sample_aspect_ratio == aspect
 
 
+def test_pixels_that_only_the_container_calls_wide_are_shown_so_too() -> None:
+    """VP9 has no field for it; nor has ProRes."""
+    assert predict(clip("clip.mp4", walking(2), codec="libvpx-vp9", aspect=Fraction(4, 3))) == 0
+    with av.open("out/clip.pose.mp4") as container:
+        assert container.streams.video[0].codec_context.sample_aspect_ratio == Fraction(4, 3)
+
+
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("part", [WHOLE, Part(0.5)])
 def test_a_reader_knows_its_size_before_its_first_frame_which_is_given_all_the_same(turned: bool, part: Part) -> None:

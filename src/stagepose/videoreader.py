@@ -205,7 +205,7 @@ class VideoReader:
             why = "is closed" if self._closed else "gives no frames any more"
             raise VideoError(f"{self.name}: {why}; open it again")
         self._raw, frame = chain([first], self._raw), first[2]
-        aspect = Fraction(self._stream.codec_context.sample_aspect_ratio or 1)
+        aspect = Fraction(self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or 1)
         if _turn(frame).swaps:
             return frame.height, frame.width, 1 / aspect
         return frame.width, frame.height, aspect
