@@ -111,6 +111,48 @@ def copied(path: str, first: int = 0, calls_all_keyframes: bool = False) -> str:
     return str(Path("copy.mkv").rename(path))
 
 
+def changed(path: str) -> str:
+    """Two recordings joined: from the second keyframe on other parameter sets hold, which the file has there alone."""
+    options = [X264 | {"x264-params": f"chroma-qp-offset={offset}"} for offset in (0, 8)]
+    packets, headers = list[Any](), list[bytes]()
+    for part, option in zip((slice(GOP), slice(GOP, None)), options, strict=True):
+        with av.open(clip("part.mp4", options=option)) as container:
+            headers.append(bytes(container.streams.video[0].codec_context.extradata))
+            packets += [packet for packet in container.demux(video=0) if packet.size][part]
+    with av.open("part.mp4") as template, av.open(path, "w") as joint:
+        stream = joint.add_stream_from_template(template.streams.video[0])
+        stream.codec_context.extradata = headers[0]
+        for n, packet in enumerate(packets):
+            if n == GOP and not path.endswith("flv"):
+                sps = headers[1][6:8 + int.from_bytes(headers[1][6:8], "big")]
+                pps = headers[1][7 + len(sps):][:2 + int.from_bytes(headers[1][7 + len(sps):][:2], "big")]
+                packet = remade(packet, b"\0\0" + sps + b"\0\0" + pps + bytes(packet))
+            packet.stream = stream
+            joint.mux(packet)
+    if path.endswith("flv"):
+        insert_header(path, headers[1])
+    return path
+
+
+def insert_header(path: str, header: bytes) -> None:
+    """A new header before the second keyframe of an FLV, as where a broadcaster begins anew."""
+    data, at, keyframes = Path(path).read_bytes(), 13, 0
+    while keyframes < 3:  # the first is the file's own header
+        tag, at = at, at + 15 + int.from_bytes(data[at + 1:at + 4], "big")
+        keyframes += data[tag] == 9 and data[tag + 11] == 0x17
+    body = b"\x17\0\0\0\0" + header
+    new = b"\x09" + len(body).to_bytes(3, "big") + data[tag + 4:tag + 11] + body + (11 + len(body)).to_bytes(4, "big")
+    Path(path).write_bytes(data[:tag] + new + data[tag:])
+
+
+def remade(packet: Any, data: bytes) -> Any:
+    """A packet of other bytes."""
+    other = av.Packet(data)
+    for name in ("pts", "dts", "time_base", "duration", "is_keyframe"):
+        setattr(other, name, getattr(packet, name))
+    return other
+
+
 class Told:
     """What a reader tells of a part, and how many frames it decoded for that."""
 
@@ -174,6 +216,9 @@ UNSURE = {
     "torn.ts": lambda path: torn(clip(path)),
     "late.mkv": lambda path: copied(clip(path), 10),
     "late_open.mkv": lambda path: copied(clip(path, "libx265", X265), GOP - 1),  # shown after some of the next
+    "changed.mkv": changed,
+    "changed.mp4": changed,
+    "changed.flv": changed,
     "keyframes.mkv": lambda path: copied(clip(path, "libx265", X265), calls_all_keyframes=True),
 }  # fmt: skip
 

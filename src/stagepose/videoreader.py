@@ -22,7 +22,8 @@ from stagepose.lines import printable
 from stagepose.pyav import AudioPacket, address, pyav, reason
 from stagepose.structures import Person, is_within
 from stagepose.videogaps import Pace, end_notice
-from stagepose.videoskip import MiscountError, Skip, is_countable
+from stagepose.videoheaders import MiscountError
+from stagepose.videoskip import Skip, is_countable
 
 UNSPECIFIED = 2  # of colour matrices
 CLOSE = 1e-6  # seconds: what a time may be off by when it is counted from a video's start

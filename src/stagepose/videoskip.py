@@ -2,7 +2,7 @@
 
 A frame's number is that of the frames shown before it, and is wrong if one is missed. So packets and frames are
 compared from that keyframe to the part, and where they may not be one to one, or a file is damaged,
-:class:`MiscountError` asks to decode it all. Packets come in the order in which they are decoded.
+:class:`.MiscountError` asks to decode it all. Packets come in the order in which they are decoded.
 """
 
 from __future__ import annotations
@@ -14,16 +14,12 @@ from heapq import heappop, heappush
 from typing import Any
 
 from stagepose.pyav import pyav
+from stagepose.videoheaders import Headers, MiscountError
 
 WARM_UP = 0.5  # seconds decoded before a part at least, where packets and frames are compared
 MOST_HELD = 100_000_000  # bytes of packets since a keyframe; with more of them decoding begins
 # Decoders that give a frame for each packet of a whole file. Of VP8 and MPEG-4 there are packets that show nothing.
 ONE_TO_ONE = frozenset({"h264", "hevc", "vp9", "libdav1d", "mjpeg", "mpeg2video"})
-READ_HEADERS = frozenset({"h264", "hevc", "mjpeg", "mpeg2video"})  # those that read them of packets that they skip
-
-
-class MiscountError(Exception):
-    """Packets that may not be frames one to one: only decoding all of them tells the frames' numbers."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Skip:
         self._coming: list[int] = []  # a heap: times of packets, to be shown
         self._shown: int | None = None
         self._is_there = False  # at the part
-        self._header_reader = self._open_header_reader()
+        self._headers = Headers(stream.codec_context)
 
     def counted(self, packets: Iterator[Any]) -> Iterator[Counted]:
         """What is shown before the keyframe that decoding begins at, as far as the packets up to the part tell it."""
@@ -64,8 +60,8 @@ class Skip:
             if _is_end(packet):
                 return
             self._note(packet)
-            self._read_headers(packet)
-            if self._key is None or (packet.is_keyframe and self._seconds(packet) <= self._start - WARM_UP):
+            may_begin = self._headers.read(packet) and packet.is_keyframe
+            if self._key is None or (may_begin and self._seconds(packet) <= self._start - WARM_UP):
                 self._held.clear()
                 self._key, held_bytes = packet, 0
             self._held.append(packet)
@@ -132,23 +128,6 @@ class Skip:
         if before is not None and self._shown <= before:
             raise MiscountError
         return self._shown
-
-    def _open_header_reader(self) -> Any:
-        context = self._stream.codec_context
-        if context.name not in READ_HEADERS:
-            return None
-        reader = self._av.CodecContext.create(context.name, "r")
-        reader.extradata, reader.thread_count, reader.skip_frame = context.extradata, 1, "ALL"
-        return reader
-
-    def _read_headers(self, packet: Any) -> None:
-        """A damaged packet may give no frame. Most of these are told without decoding them."""
-        if self._header_reader is None:
-            return
-        try:
-            self._header_reader.decode(packet)
-        except self._av.error.FFmpegError as error:
-            raise MiscountError from error
 
 
 def _is_end(packet: Any) -> bool:
