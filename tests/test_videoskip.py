@@ -153,6 +153,18 @@ def remade(packet: Any, data: bytes) -> Any:
     return other
 
 
+def emptied(path: str, codec: str, unit: bytes) -> str:
+    """A packet has no picture, but a mark that one begins."""
+    with av.open(clip("full.mp4", codec, X264 if codec == "libx264" else X265)) as full, av.open(path, "w") as copy:
+        stream = copy.add_stream_from_template(full.streams.video[0])
+        for n, packet in enumerate(full.demux(video=0)):
+            if packet.size:
+                other = remade(packet, len(unit).to_bytes(4, "big") + unit) if n == 12 else packet
+                other.stream = stream
+                copy.mux(other)
+    return path
+
+
 class Told:
     """What a reader tells of a part, and how many frames it decoded for that."""
 
@@ -219,6 +231,8 @@ UNSURE = {
     "changed.mkv": changed,
     "changed.mp4": changed,
     "changed.flv": changed,
+    "emptied.mp4": lambda path: emptied(path, "libx264", b"\x09\xf0"),
+    "emptied.mkv": lambda path: emptied(path, "libx265", b"\x46\x01\x50"),
     "keyframes.mkv": lambda path: copied(clip(path, "libx265", X265), calls_all_keyframes=True),
 }  # fmt: skip
 

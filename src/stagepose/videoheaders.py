@@ -1,4 +1,4 @@
-"""The headers of packets that are counted and not decoded: where decoding may begin."""
+"""The headers of packets that are counted and not decoded: whether each has a picture, and where decoding may begin."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Headers:
             self._decoder.skip_frame = "ALL"
 
     def read(self, packet: Any) -> bool:
-        """Whether decoding may begin with the packet, if it is a keyframe; :class:`MiscountError` if it is damaged, or
-        if what decoding needs has changed: later packets need not have it."""
+        """Whether decoding may begin with the packet, if it is a keyframe; :class:`MiscountError` if it has no picture
+        or is damaged, or if what decoding needs has changed: later packets need not have it."""
         if packet.has_sidedata("new_extradata") and bytes(packet.get_sidedata("new_extradata")) != self._extradata:
             raise MiscountError
         if self._decoder is not None:
@@ -41,7 +41,10 @@ class Headers:
             except self._error as error:
                 raise MiscountError from error
         if self._codec == "mpeg2video":
-            return SEQUENCE in bytes(packet).partition(PICTURE)[0]
+            before, picture, _ = bytes(packet).partition(PICTURE)
+            if not picture:
+                raise MiscountError
+            return SEQUENCE in before
         return self._codec not in UNITS or self._read_sets(bytes(packet))
 
     def _read_sets(self, data: bytes) -> bool:
@@ -52,6 +55,8 @@ class Headers:
                 break
             if kind in ((7, 8) if self._codec == "h264" else (32, 33, 34)) and unit not in self._extradata:
                 sets.add(unit)
+        else:
+            raise MiscountError
         if self._needed is None:
             self._needed = sets
         if not sets <= self._needed:
