@@ -276,12 +276,25 @@ def test_a_part_that_begins_after_the_last_frame_is_refused_in_the_same_words(na
 def test_what_waits_for_its_keyframe_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     path, part = clip("long.mp4", gop=1000), Part(3)
     monkeypatch.setattr(videoskip, "MOST_HELD", 4000)
+    monkeypatch.setattr(videoskip, "PACKET", 0)
     waiting: list[int] = []
     to_decode = videoskip.Skip.to_decode
     monkeypatch.setattr(videoskip.Skip, "to_decode", lambda self, packets: (
         waiting.append(sum(packet.size for packet in self._held)), to_decode(self, packets))[1])
     assert Told(path, part).is_like(from_the_beginning(path, part))
     assert 4000 < waiting[0] < Path(path).stat().st_size / 2
+
+
+def test_many_packets_of_few_bytes_that_wait_are_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, part = clip("long.mp4", gop=1000), Part(3)
+    monkeypatch.setattr(videoskip, "MOST_HELD", 2 * Path(path).stat().st_size)
+    monkeypatch.setattr(videoskip, "PACKET", videoskip.MOST_HELD // 20)
+    waiting: list[int] = []
+    to_decode = videoskip.Skip.to_decode
+    monkeypatch.setattr(videoskip.Skip, "to_decode", lambda self, packets: (
+        waiting.append(len(self._held)), to_decode(self, packets))[1])
+    assert Told(path, part).is_like(from_the_beginning(path, part))
+    assert 0 < waiting[0] <= 20
 
 
 def test_the_sound_of_a_file_that_is_begun_again_may_be_a_writers_already() -> None:

@@ -18,6 +18,7 @@ from stagepose.videoheaders import Headers, MiscountError
 
 WARM_UP = 0.5  # seconds decoded before a part at least, where packets and frames are compared
 MOST_HELD = 100_000_000  # bytes of packets since a keyframe; with more of them decoding begins
+PACKET = 700  # bytes that one takes besides its own: of still pictures there may be a million since a keyframe
 # Decoders that give a frame for each packet of a whole file. Of VP8 and MPEG-4 there are packets that show nothing.
 ONE_TO_ONE = frozenset({"h264", "hevc", "vp9", "libdav1d", "mjpeg", "mpeg2video"})
 
@@ -65,7 +66,7 @@ class Skip:
                 self._held.clear()
                 self._key, held_bytes = packet, 0
             self._held.append(packet)
-            held_bytes += packet.size
+            held_bytes += packet.size + PACKET
             if self._seconds(packet) >= self._start or held_bytes > MOST_HELD:
                 return
             if self._dts is not None:  # all later packets are shown after it
