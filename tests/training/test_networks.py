@@ -256,7 +256,7 @@ def test_every_parameter_learns(kind):
         norm.momentum = 1.0
     net(images)
     for norm in norms:
-        norm.eval()  # by the batch's own statistics a bias before it is subtracted again: a gradient of rounding, or zero
+        norm.eval()  # a batch's own statistics subtract a bias before them again: its gradient is rounding, or zero
     out = net(images)
     sum((m * torch.randn_like(m)).sum() for stage in out for m in stage).backward()
     dead = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
