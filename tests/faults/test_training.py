@@ -119,7 +119,7 @@ def test_a_killed_worker_is_named(tmp_path, steps):
     out, pids = tmp_path / "run", tmp_path / "pids"
     process = start(out, workers=2, pause=0.02, pids=pids, samples=4000)
     until(lambda: pids.is_dir() and len(list(pids.iterdir())) == 2, process)
-    until(lambda: not steps or (Path(f"{out}.seen").exists() and len(shown(out)[0]) > steps), process)
+    until(lambda: not steps or (Path(f"{out}.seen").exists() and len(shown(out).get(0, ())) > steps), process)
     os.kill(int(next(pids.iterdir()).name), signal.SIGKILL)
     code, text = finish(process)
     assert code == 1 and "a data worker died" in text and "fewer --workers (now 2" in text

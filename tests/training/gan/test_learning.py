@@ -19,7 +19,7 @@ from stagepose.training.randomness import generator
 
 from .drawn import COLOURS, drawn_coco
 
-PEOPLE, STEPS = 300, 380
+PEOPLE, STEPS = 300, 260
 
 
 def toy_recipe(steps):
