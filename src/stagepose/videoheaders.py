@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from stagepose.pyav import pyav
 
 DECODED = frozenset({"h264", "hevc", "mjpeg", "mpeg2video"})  # decoders that read headers of packets that they skip
-UNITS = frozenset({"h264", "hevc"})  # packets are of units: slices of pictures, what their decoding needs, and others
 PICTURE, SEQUENCE = b"\0\0\1\0", b"\0\0\1\xb3"  # of MPEG-2
 START = b"\0\0\1"
 
 
 class MiscountError(Exception):
     """Packets that may not be frames one to one: only decoding all of them tells the frames' numbers."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """What packets of H.264 and HEVC are of: slices of pictures, parameter sets that these need, and others.
+
+    A unit's kind is in the bits of ``mask`` of its first byte; ``width_at`` is the byte of the file's header that says
+    how many bytes a unit's length takes.
+    """
+
+    mask: int
+    slices: Container[int]
+    sets: Container[int]
+    width_at: int
+
+
+UNITS = {"h264": Units(0b11111, (1, 2, 5), (7, 8), 4),
+         "hevc": Units(0b1111110, range(0, 64, 2), (64, 66, 68), 21)}
 
 
 class Headers:
@@ -45,15 +63,16 @@ class Headers:
             if not picture:
                 raise MiscountError
             return SEQUENCE in before
-        return self._codec not in UNITS or self._read_sets(bytes(packet))
+        units = UNITS.get(self._codec)
+        return units is None or self._read_sets(bytes(packet), units)
 
-    def _read_sets(self, data: bytes) -> bool:
+    def _read_sets(self, data: bytes, units: Units) -> bool:
         sets: set[bytes] = set()
-        for unit in self._units(data):
-            kind = unit[0] & 31 if self._codec == "h264" else unit[0] >> 1 & 63
-            if kind in ((1, 2, 5) if self._codec == "h264" else range(32)):
+        for unit in self._split(data, units):
+            kind = unit[0] & units.mask
+            if kind in units.slices:
                 break
-            if kind in ((7, 8) if self._codec == "h264" else (32, 33, 34)) and unit not in self._extradata:
+            if kind in units.sets and unit not in self._extradata:
                 sets.add(unit)
         else:
             raise MiscountError
@@ -63,10 +82,10 @@ class Headers:
             raise MiscountError
         return sets == self._needed
 
-    def _units(self, data: bytes) -> Iterator[bytes]:
-        """Those of H.264 or HEVC: each after its length, as in MP4, or after a start code, as in broadcasts."""
+    def _split(self, data: bytes, units: Units) -> Iterator[bytes]:
+        """The units of a packet: each after its length, as in MP4, or after a start code, as in broadcasts."""
         if self._extradata[:1] == b"\1":
-            width, at = (self._extradata[4 if self._codec == "h264" else 21] & 3) + 1, 0
+            width, at = (self._extradata[units.width_at] & 3) + 1, 0
             while at + width < len(data):
                 end = at + width + int.from_bytes(data[at:at + width], "big")
                 if end > at + width:
